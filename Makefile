@@ -1,0 +1,59 @@
+# `make` lists the targets. Only Python 3.11 or 3.12 has to be there; PYTHON=... names one.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+PYTHON ?=
+REPLAY ?=
+KEEP ?=
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(READY) ## virtual environment, packages and jars (what is there stays)
+	@$(BIN)/tunemesh jars fetch
+
+$(READY): requirements.lock pyproject.toml deploy/setup.sh
+	@PYTHON="$(PYTHON)" sh deploy/setup.sh
+	@touch $@
+
+.PHONY: demo
+demo: setup ## the whole stream on this machine [REPLAY=DIR] [KEEP=1] [ARGS=...]
+	@$(BIN)/tunemesh demo $(if $(REPLAY),--replay "$(REPLAY)") $(if $(KEEP),--keep) $(ARGS)
+
+.PHONY: test
+test: setup ## unit tests, minicluster tests, tests on real servers [ARGS=...]
+	$(BIN)/python -m pytest tests/unit tests/flink tests/integration $(ARGS)
+
+.PHONY: test-faults
+test-faults: setup ## kills things while events flow; takes long [ARGS=...]
+	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+.PHONY: check
+check: $(READY) ## format, lint, strict types, layers, repository tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit/test_repository.py
+
+.PHONY: bench-enrichment
+bench-enrichment: setup ## the enrichment beside Java, naive PyFlink and Bytewax [ARGS=...]
+	$(BIN)/python -m benchmarks.enrichment $(ARGS)
+
+.PHONY: lock
+lock: $(READY) ## requirements.lock from requirements.in [ARGS=--upgrade]
+	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --quiet $(ARGS) -o requirements.lock requirements.in
+
+.PHONY: clean
+clean: ## stops the platform; removes .venv, .tunemesh and caches (the jar cache stays)
+	@if [ -x $(BIN)/tunemesh ]; then $(BIN)/tunemesh down; fi
+	rm -rf $(VENV) .tunemesh *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The naive PyFlink job that the product is compared with."""

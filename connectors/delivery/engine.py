@@ -1,0 +1,509 @@
+"""The engine: takes records, gives back an outcome for each.
+
+What it promises, whatever the destination does:
+
+- Every record handed to `deliver()` is delivered or rejected when `deliver()` returns; if it
+  raises, the records without an outcome count as not delivered and have to be handed over again (at
+  least once).
+- Records with the same order key are sent in the order of their arrival; a later one is sent in
+  another call only after the earlier one has its outcome.
+- No more calls under way than `Limits.max_in_flight`, and none faster than the share of the quota,
+  over all concurrent `deliver()` calls together. Keys take turns, so nobody starves.
+- Retries have no end: a record leaves as delivered or rejected, never because it was tried too
+  often.
+- A call refused as a whole is bisected: only the bad records are rejected.
+
+Records go out as soon as they may; the engine never waits for a batch to fill. The age of a batch
+is the business of whoever forms the micro-batches that are handed to `deliver()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+from typing import Generic, TypeVar, cast
+
+from connectors.delivery.backoff import full_jitter
+from connectors.delivery.clock import Clock, SystemClock
+from connectors.delivery.destination import Destination
+from connectors.delivery.metrics import DeliveryMetrics
+from connectors.delivery.outcomes import (
+    DELIVERED,
+    Delivered,
+    DeliveryClosedError,
+    Fatal,
+    FatalDeliveryError,
+    Outcome,
+    Rejected,
+    Retry,
+)
+from connectors.delivery.rate import AdaptiveRate
+from connectors.delivery.schedule import Item, Lane, Schedule
+from connectors.delivery.settings import DeliverySettings
+
+RecordT = TypeVar("RecordT")
+EntryT = TypeVar("EntryT")
+
+_PACE = 0.005
+"""Seconds. At the limit of the rate, calls start in small groups this far apart: waking up for each
+call alone costs more than the call itself."""
+
+_ADMITTED_AT_A_TIME = 256
+"""Records taken in before other work on the event loop gets a turn: about a millisecond or two."""
+
+
+class _Delivery:
+    """One `deliver()` call."""
+
+    __slots__ = ("done", "missing", "outcomes", "started")
+
+    def __init__(self, records: int, started: float, done: asyncio.Future[None]) -> None:
+        self.outcomes: list[Outcome | None] = [None] * records
+        self.missing = records
+        self.started = started
+        self.done = done
+
+    def is_over(self) -> bool:
+        return self.done.done()
+
+
+class _Call(Generic[EntryT]):
+    """One call to the destination."""
+
+    __slots__ = ("items", "started", "task", "timed_out")
+
+    def __init__(self, items: list[Item[EntryT, _Delivery]], started: float) -> None:
+        self.items = items
+        self.started = started
+        self.timed_out = False
+        self.task: asyncio.Task[None]
+
+
+class _Alarm:
+    """Calls back once at the earliest of the times that it was set to."""
+
+    __slots__ = ("_callback", "_clock", "_due", "_task")
+
+    def __init__(self, clock: Clock, callback: Callable[[], None]) -> None:
+        self._clock = clock
+        self._callback = callback
+        self._due: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_set(self) -> bool:
+        return self._due is not None
+
+    def set(self, due: float) -> None:
+        if self._due is not None and self._due <= due:
+            return
+        self.cancel()
+        self._due = due
+        self._task = asyncio.get_running_loop().create_task(self._wait(due))
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._task = self._due = None
+
+    async def _wait(self, due: float) -> None:
+        while (left := due - self._clock.monotonic()) > 0:
+            await self._clock.sleep(left)
+        self._task = self._due = None
+        self._callback()
+
+
+class DeliveryEngine(Generic[RecordT, EntryT]):
+    """Delivers records to one destination, for any number of concurrent callers.
+
+    Lives on one event loop and is not thread-safe: other threads hand their records over with
+    `asyncio.run_coroutine_threadsafe(engine.deliver(records), loop)`. It may be made outside of the
+    loop. After a `FatalDeliveryError` the engine can be used again; that is how a restarted job
+    gets going once the cause is gone.
+    """
+
+    def __init__(
+        self,
+        destination: Destination[RecordT, EntryT],
+        *,
+        random: Random,
+        settings: DeliverySettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._destination = destination
+        self._limits = destination.limits
+        self._settings = settings or DeliverySettings()
+        self._clock = clock or SystemClock()
+        self._random = random
+        self.metrics = DeliveryMetrics()
+        """Counters are always true; gauges only after `snapshot()`."""
+        self.last_trouble = ""
+        """Why a record had to be sent again, most recently: what people see of an outage."""
+
+        ceiling = self._limits.calls_per_second * self._settings.quota_share
+        self._rate = AdaptiveRate(
+            ceiling=ceiling,
+            floor=ceiling * self._settings.rate_floor,
+            increase=ceiling / self._settings.recovery,
+            burst=self._settings.burst,
+            now=self._clock.monotonic(),
+        )
+        # Not so long that the bucket would overflow meanwhile.
+        self._shortest_wait = min(_PACE, self._settings.burst / 2)
+        self._schedule: Schedule[EntryT, _Delivery] = Schedule(self._limits)
+        self._calls: dict[_Call[EntryT], None] = {}
+        self._deliveries: dict[_Delivery, None] = {}
+        self._retries: list[tuple[float, int, list[Lane[EntryT, _Delivery]]]] = []
+        self._sequence = count()
+        self._wanting_room: deque[asyncio.Future[None]] = deque()
+        self._wanting_idle: list[asyncio.Future[None]] = []
+        self._pace = _Alarm(self._clock, self._guarded(self._dispatch))
+        self._backoff = _Alarm(self._clock, self._guarded(self._retry_due))
+        self._timeout = _Alarm(self._clock, self._guarded(self._cancel_overdue))
+        self._closed = False
+
+    # --- for callers ------------------------------------------------------------------------------
+
+    async def deliver(self, records: Sequence[RecordT]) -> list[Delivered | Rejected]:
+        """The outcome of each record, in the order of the records, when all have one.
+
+        Waits as long as the destination makes it wait. Raises FatalDeliveryError when the
+        destination says that nothing can be delivered, and DeliveryClosedError when the engine is
+        closed. When cancelled, calls that carry only records of this caller are cancelled with it.
+        """
+        if self._closed:
+            raise DeliveryClosedError(self._destination.name)
+        done = asyncio.get_running_loop().create_future()
+        delivery = _Delivery(len(records), self._clock.monotonic(), done)
+        self._deliveries[delivery] = None
+        try:
+            await self._admit(records, delivery)
+            if delivery.missing:
+                await done
+            return cast("list[Delivered | Rejected]", delivery.outcomes)
+        finally:
+            del self._deliveries[delivery]
+            if delivery.missing:
+                self.metrics.abandoned += delivery.missing
+                done.cancel()
+                self._forget_the_dead()
+            elif not done.done():
+                done.set_result(None)
+            if not self._deliveries:
+                while self._wanting_idle:
+                    idle = self._wanting_idle.pop()
+                    if not idle.done():
+                        idle.set_result(None)
+
+    async def drain(self) -> None:
+        """Returns when no `deliver()` is under way."""
+        while self._deliveries:
+            idle = asyncio.get_running_loop().create_future()
+            self._wanting_idle.append(idle)
+            await idle
+
+    async def close(self) -> None:
+        """Cancels what is under way, then closes the destination. Use `drain()` first to lose no
+        time.
+
+        Every waiting `deliver()` raises DeliveryClosedError, and so does every later one.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._stop(DeliveryClosedError(self._destination.name))
+        tasks = [call.task for call in self._calls]
+        if tasks:
+            await asyncio.wait(tasks)
+        for alarm in (self._pace, self._backoff, self._timeout):
+            alarm.cancel()
+        await self._destination.close()
+
+    async def __aenter__(self) -> DeliveryEngine[RecordT, EntryT]:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def snapshot(self) -> dict[str, float]:
+        """Every metric of the catalogue, gauges as they are now."""
+        now = self._clock.monotonic()
+        metrics = self.metrics
+        metrics.waiting = self._schedule.waiting
+        metrics.in_flight = len(self._calls)
+        metrics.rate_limit = self._rate.rate(now)
+        # The first is the oldest: a dict keeps the order of insertion.
+        oldest = next(iter(self._deliveries), None)
+        metrics.oldest_age = now - oldest.started if oldest else 0.0
+        return metrics.snapshot()
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    async def _admit(self, records: Sequence[RecordT], delivery: _Delivery) -> None:
+        destination, schedule = self._destination, self._schedule
+        largest = min(self._limits.max_record_bytes, self._limits.max_bytes)
+        for index, record in enumerate(records):
+            if index and index % _ADMITTED_AT_A_TIME == 0:
+                self._dispatch()
+                await asyncio.sleep(0)
+            while schedule.waiting >= self._settings.max_buffered and not delivery.is_over():
+                self._dispatch()
+                await self._room()
+            if delivery.is_over():  # stopped or closed meanwhile; `deliver` raises why
+                return
+            try:
+                entry = destination.prepare(record)
+                if not isinstance(entry, Rejected):
+                    size = destination.size(entry)
+                    batch_key = destination.batch_key(entry)
+                    order_key = destination.order_key(entry)
+            except Exception as error:  # noqa: BLE001 - one bad record must not stop the others
+                entry = Rejected("UnusableRecord", f"{type(error).__name__}: {error}")
+            if isinstance(entry, Rejected):
+                self._resolve(delivery, index, entry, self._clock.monotonic())
+            elif size > largest:
+                message = f"{size} bytes; {destination.name} takes at most {largest} bytes a record"
+                rejected = Rejected("RecordTooLarge", message)
+                self._resolve(delivery, index, rejected, self._clock.monotonic())
+            else:
+                schedule.add(Item(entry, size, batch_key, delivery, index), order_key)
+        self._dispatch()
+
+    async def _room(self) -> None:
+        """Returns when there may be room for another waiting entry; the caller looks again."""
+        if self._schedule.waiting < self._settings.max_buffered:
+            return
+        room = asyncio.get_running_loop().create_future()
+        self._wanting_room.append(room)
+        await room
+
+    def _offer_room(self) -> None:
+        """Wakes the first of those that want room, if there is some; it calls here again when
+        done."""
+        while self._wanting_room and self._schedule.waiting < self._settings.max_buffered:
+            room = self._wanting_room.popleft()
+            if not room.done():
+                room.set_result(None)
+                break
+
+    # --- out --------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Starts every call that may start now."""
+        schedule, rate = self._schedule, self._rate
+        while (
+            schedule.ready
+            and not self._pace.is_set
+            and len(self._calls) < self._limits.max_in_flight
+        ):
+            now = self._clock.monotonic()
+            wait = rate.wait(now)
+            if wait > 0.0:
+                self._pace.set(now + max(wait, self._shortest_wait))
+                break
+            rate.take(now)
+            self._start(schedule.take(), now)
+        self._offer_room()
+
+    def _start(self, items: list[Item[EntryT, _Delivery]], now: float) -> None:
+        call = _Call(items, now)
+        self._calls[call] = None
+        self.metrics.calls += 1
+        self.metrics.batch_size.add(len(items))
+        call.task = asyncio.get_running_loop().create_task(self._run(call))
+        # A task that is cancelled before its first step never runs: its end is noticed from
+        # outside.
+        call.task.add_done_callback(partial(self._check_ended, call))
+        self._timeout.set(now + self._settings.call_timeout)
+
+    async def _run(self, call: _Call[EntryT]) -> None:
+        try:
+            outcomes = await self._destination.send([item.entry for item in call.items])
+            self._settle(call, outcomes)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers must not wait for ever
+            if call in self._calls:
+                self._end(call)
+            self._stop(self._bug(error), error)
+            self._dispatch()
+
+    def _check_ended(self, call: _Call[EntryT], task: asyncio.Task[None]) -> None:
+        if call not in self._calls:
+            return
+        # Neither settled nor failed, hence cancelled: by us, or because the event loop is going
+        # down.
+        if call.timed_out:
+            self.metrics.timed_out += 1
+            late = Retry(reason=f"no answer within {self._settings.call_timeout:g} s")
+            self._settle(call, [late] * len(call.items))
+            return
+        self._end(call)
+        if any(not item.owner.is_over() for item in call.items):
+            self._stop(DeliveryClosedError(self._destination.name))
+        self._dispatch()
+
+    def _settle(self, call: _Call[EntryT], outcomes: Sequence[Outcome]) -> None:
+        now = self._clock.monotonic()
+        items = call.items
+        self.metrics.call_latency.add(now - call.started)
+        if len(outcomes) != len(items):
+            self._end(call)
+            raise ValueError(f"{len(outcomes)} outcomes for a batch of {len(items)}")
+        if len(items) > 1 and _refused_whole(outcomes):
+            self._bisect(call)
+            return
+        again: list[Item[EntryT, _Delivery]] = []
+        throttled = False
+        after = 0.0
+        fatal: Fatal | None = None
+        for item, outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, Delivered | Rejected):
+                self._resolve(item.owner, item.index, outcome, now)
+            elif isinstance(outcome, Retry):
+                throttled = throttled or outcome.throttled
+                after = max(after, outcome.after or 0.0)
+                self.metrics.retried += 1
+                self.last_trouble = outcome.reason
+                if not item.owner.is_over():
+                    again.append(item)
+            else:
+                fatal = outcome
+        if throttled:
+            self.metrics.throttled += 1
+            if self._rate.throttled(started_at=call.started, now=now):
+                self.metrics.slowed_down += 1
+        else:
+            self._rate.accepted(now)
+        if fatal is not None:
+            self._end(call)
+            self._stop(FatalDeliveryError(self._destination.name, fatal.code, fatal.message))
+        elif again:
+            self._wait_to_retry(call, again, throttled, after, now)
+        else:
+            self._end(call)
+        self._dispatch()
+
+    def _bisect(self, call: _Call[EntryT]) -> None:
+        """Sends both halves of a refused batch again, apart, to find out which record is the bad
+        one."""
+        self.metrics.bisected += 1
+        middle = len(call.items) // 2
+        for half in (call.items[:middle], call.items[middle:]):
+            portion = object()
+            for item in half:
+                item.portion = portion
+        alive = [item for item in call.items if not item.owner.is_over()]
+        self._schedule.put_back(alive, held=False)
+        self._end(call)
+        self._dispatch()
+
+    def _wait_to_retry(
+        self,
+        call: _Call[EntryT],
+        again: list[Item[EntryT, _Delivery]],
+        throttled: bool,
+        after: float,
+        now: float,
+    ) -> None:
+        for item in again:
+            item.attempts += 1
+        settings = self._settings
+        attempt = max(item.attempts for item in again)
+        cap = min(settings.backoff_cap, settings.throttled_cap if throttled else float("inf"))
+        jitter = full_jitter(attempt, settings.backoff_base, cap, self._random)
+        due = now + max(after, jitter)
+        held = self._schedule.put_back(again, held=True)
+        heappush(self._retries, (due, next(self._sequence), held))
+        self._backoff.set(self._retries[0][0])
+        self._end(call, keep=held)
+
+    def _retry_due(self) -> None:
+        now = self._clock.monotonic()
+        while self._retries and self._retries[0][0] <= now:
+            self._schedule.release(heappop(self._retries)[2])
+        if self._retries:
+            self._backoff.set(self._retries[0][0])
+        self._dispatch()
+
+    def _cancel_overdue(self) -> None:
+        now = self._clock.monotonic()
+        for call in self._calls:  # in the order of their start
+            due = call.started + self._settings.call_timeout
+            if due > now:
+                self._timeout.set(due)
+                break
+            if not call.timed_out:
+                call.timed_out = True
+                call.task.cancel()
+
+    def _end(self, call: _Call[EntryT], keep: Sequence[Lane[EntryT, _Delivery]] = ()) -> None:
+        """The call is over: its lanes may go on, except those to keep."""
+        del self._calls[call]
+        lanes = dict.fromkeys(item.lane for item in call.items if item.lane.key is not None)
+        for lane in keep:
+            lanes.pop(lane, None)
+        self._schedule.release(lanes)
+
+    def _resolve(
+        self, delivery: _Delivery, index: int, outcome: Delivered | Rejected, now: float
+    ) -> None:
+        if delivery.is_over():
+            return
+        if isinstance(outcome, Delivered):
+            self.metrics.delivered += 1
+            outcome = DELIVERED
+        else:
+            self.metrics.rejected += 1
+            if outcome.whole_call:
+                outcome = Rejected(outcome.code, outcome.message)
+        self.metrics.delivery_latency.add(now - delivery.started)
+        delivery.outcomes[index] = outcome
+        delivery.missing -= 1
+        if delivery.missing == 0:
+            delivery.done.set_result(None)
+
+    # --- ends -------------------------------------------------------------------------------------
+
+    def _stop(self, error: Exception, cause: BaseException | None = None) -> None:
+        """Fails every `deliver()` that is under way."""
+        error.__cause__ = cause
+        for delivery in self._deliveries:
+            if not delivery.is_over():
+                delivery.done.set_exception(error)
+                delivery.done.exception()  # seen: its `deliver()` may be cancelled before it looks
+        self._forget_the_dead()
+
+    def _forget_the_dead(self) -> None:
+        """Drops waiting items of deliveries that are over, and cancels calls that carry nothing
+        else."""
+        apart = [lane for _, _, lanes in self._retries for lane in lanes]
+        self._schedule.drop(_Delivery.is_over, apart)
+        for call in list(self._calls):
+            if all(item.owner.is_over() for item in call.items):
+                call.task.cancel()
+        self._offer_room()
+
+    def _bug(self, error: Exception) -> FatalDeliveryError:
+        return FatalDeliveryError(
+            self._destination.name,
+            "UnexpectedError",
+            f"{type(error).__name__}: {error}. This is a bug in the pipeline, not in the data; "
+            "nothing was acknowledged. Please report it with the stack trace from the log.",
+        )
+
+    def _guarded(self, callback: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                callback()
+            except Exception as error:  # noqa: BLE001 - else the callers would wait for ever
+                self._stop(self._bug(error), error)
+
+        return run
+
+
+def _refused_whole(outcomes: Sequence[Outcome]) -> bool:
+    return all(isinstance(outcome, Rejected) and outcome.whole_call for outcome in outcomes)

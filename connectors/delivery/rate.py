@@ -1,0 +1,147 @@
+"""The pace of calls: a token bucket whose rate follows what the destination lets through (AIMD)."""
+
+from __future__ import annotations
+
+_FIRST_PATIENCE = 2.0
+_LONGEST_PATIENCE = 60.0
+
+_ENOUGH_CALLS = 20
+"""Answers from which a share can be told."""
+
+
+class AdaptiveRate:
+    """A token bucket that refills at `rate(now)` calls a second.
+
+    The rate starts at its ceiling (our share of the quota), is halved on throttling, down to a
+    floor, and grows by `increase` a second otherwise. One round trip halves it once: a throttled
+    call that was started before the last halving tells nothing new, it was sent at the old rate.
+
+    Not all throttling depends on our pace: others share the quota, or a part of the service is in
+    trouble and turns away a share of the calls, however few. Halving on and on would then end at
+    the floor and help nobody. The sign: calls are throttled at less than half of the pace that the
+    service is expected to take. Then the rate goes back to where it was, and throttling is put up
+    with for a while: two seconds, and twice as long each time that it was in vain. The share that
+    is accepted meanwhile tells what to expect from then on, so that a quota that is really smaller
+    than ours is known after those two seconds.
+
+    Without a clock: every method is told the time, in seconds of one monotonic clock.
+    """
+
+    __slots__ = (
+        "_burst",
+        "_ceiling",
+        "_expected",
+        "_floor",
+        "_halved_at",
+        "_increase",
+        "_patience",
+        "_patient_until",
+        "_peak",
+        "_rate",
+        "_second",
+        "_second_accepted",
+        "_then",
+        "_tokens",
+        "_trial",
+    )
+
+    def __init__(
+        self, *, ceiling: float, floor: float, increase: float, burst: float, now: float
+    ) -> None:
+        """`ceiling` and `floor` in calls a second, `increase` in calls a second a second, `burst`
+        in seconds."""
+        self._ceiling = ceiling
+        self._floor = min(floor, ceiling)
+        self._increase = increase
+        self._burst = burst
+        self._rate = ceiling
+        # One call may go at once; a full bucket would let a restarting job exceed the quota.
+        self._tokens = 1.0
+        self._then = now
+        self._halved_at = float("-inf")
+        self._peak = ceiling
+        self._patience = _FIRST_PATIENCE
+        self._patient_until = float("-inf")
+        self._expected = ceiling
+        self._second = int(now)
+        self._second_accepted = 0
+        # [accepted, throttled] while throttling is put up with.
+        self._trial: list[int] | None = None
+
+    def rate(self, now: float) -> float:
+        """Calls a second at this moment."""
+        self._advance(now)
+        return self._rate
+
+    def wait(self, now: float) -> float:
+        """Seconds until a call may start, 0 when it may start now."""
+        self._advance(now)
+        missing = 1.0 - self._tokens
+        # The tolerance is for sums of floats that end a hair below one whole call.
+        return missing / self._rate if missing > 1e-9 else 0.0
+
+    def take(self, now: float) -> None:
+        """A call starts now; `wait` has just said that it may."""
+        self._advance(now)
+        self._tokens -= 1.0
+
+    def accepted(self, now: float) -> None:
+        """A call has ended without being throttled."""
+        if self._trial is not None:
+            self._trial[0] += 1
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._second_accepted = 0
+        self._second_accepted += 1
+        self._expected = max(self._expected, self._second_accepted)
+
+    def throttled(self, *, started_at: float, now: float) -> bool:
+        """A call that was started at `started_at` was throttled; True when that halved the rate."""
+        self._advance(now)
+        if now < self._patient_until:
+            if self._trial is not None:
+                self._trial[1] += 1
+            return False
+        if started_at < self._halved_at:
+            return False
+        self._conclude_trial()
+        if now - self._halved_at > 1.0:
+            self._peak = self._rate
+        if self._rate < self._expected / 2.0:
+            self._put_up_with_it(now)
+            return False
+        self._rate = max(self._floor, self._rate / 2.0)
+        # What was saved up at the old rate must not be spent in a burst at the new one.
+        self._tokens = min(self._tokens, self._capacity())
+        self._halved_at = now
+        return True
+
+    def _put_up_with_it(self, now: float) -> None:
+        if now - self._patient_until > _LONGEST_PATIENCE:
+            self._patience = _FIRST_PATIENCE
+        self._rate = self._peak
+        self._halved_at = now
+        self._patient_until = now + self._patience
+        self._patience = min(_LONGEST_PATIENCE, self._patience * 2.0)
+        self._trial = [0, 0]
+
+    def _conclude_trial(self) -> None:
+        if self._trial is not None:
+            accepted, throttled = self._trial
+            self._trial = None
+            if accepted + throttled >= _ENOUGH_CALLS:
+                self._expected = self._peak * accepted / (accepted + throttled)
+
+    def _capacity(self) -> float:
+        return max(1.0, self._rate * self._burst)
+
+    def _advance(self, now: float) -> None:
+        elapsed = now - self._then
+        if elapsed <= 0.0:
+            return
+        self._then = now
+        before = self._rate
+        self._rate = min(self._ceiling, before + self._increase * elapsed)
+        # The mean of both rates: exact while the rate grows in a straight line.
+        self._tokens = min(self._capacity(), self._tokens + elapsed * (before + self._rate) / 2.0)

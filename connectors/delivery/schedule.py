@@ -1,0 +1,208 @@
+"""Which entries go next: order per key, batches by count and bytes, everybody's turn.
+
+Not part of the public surface. Pure data: no clock, no asyncio.
+
+    lane    the waiting entries of one order key, oldest first. While a call carries entries of a
+            lane, or the lane waits to retry one, the lane is *held*: nothing of it can be sent, so
+            nothing can overtake.
+    group   the lanes whose next entry has the same batch key: what may share a call.
+
+Groups take turns, and within a group its lanes: whoever was served goes to the end. Hence no lane
+starves, however much the others bring, and a lane with thousands of entries delays another by one
+call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Generic, TypeVar
+
+from connectors.delivery.destination import Limits
+
+EntryT = TypeVar("EntryT")
+OwnerT = TypeVar("OwnerT")
+
+
+class Item(Generic[EntryT, OwnerT]):
+    """An entry on its way; `owner` and `index` say whose it is."""
+
+    __slots__ = ("attempts", "batch_key", "entry", "index", "lane", "owner", "portion", "size")
+
+    def __init__(
+        self, entry: EntryT, size: int, batch_key: Hashable, owner: OwnerT, index: int
+    ) -> None:
+        self.entry = entry
+        self.size = size
+        self.batch_key = batch_key
+        self.owner = owner
+        self.index = index
+        self.attempts = 0
+        self.portion: object | None = None
+        """Entries of a bisected batch share a call only with their own half."""
+        self.lane: Lane[EntryT, OwnerT]
+
+
+class Lane(Generic[EntryT, OwnerT]):
+    """Waiting items of one order key; `key` is None for items without an order, which are never
+    held up."""
+
+    __slots__ = ("held", "items", "key")
+
+    def __init__(self, key: Hashable | None) -> None:
+        self.key = key
+        self.items: deque[Item[EntryT, OwnerT]] = deque()
+        self.held = False
+
+
+class _Group(Generic[EntryT, OwnerT]):
+    __slots__ = ("key", "lanes")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.lanes: deque[Lane[EntryT, OwnerT]] = deque()
+
+
+class Schedule(Generic[EntryT, OwnerT]):
+    """All that waits for one destination."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lanes: dict[Hashable, Lane[EntryT, OwnerT]] = {}
+        self._unordered: dict[Hashable, Lane[EntryT, OwnerT]] = {}
+        self._groups: dict[Hashable, _Group[EntryT, OwnerT]] = {}
+        self._turns: deque[_Group[EntryT, OwnerT]] = deque()
+        self.waiting = 0
+
+    @property
+    def ready(self) -> bool:
+        """Something can be sent now."""
+        return bool(self._turns)
+
+    @property
+    def keys(self) -> int:
+        """Order keys remembered at present: those with something waiting or under way."""
+        return len(self._lanes)
+
+    def add(self, item: Item[EntryT, OwnerT], order_key: Hashable | None) -> None:
+        """A new item, behind all that its order key already has."""
+        lanes, key = (
+            (self._unordered, item.batch_key) if order_key is None else (self._lanes, order_key)
+        )
+        lane = lanes.get(key)
+        if lane is None:
+            lane = lanes[key] = Lane(order_key)
+        item.lane = lane
+        lane.items.append(item)
+        self.waiting += 1
+        if not lane.held and len(lane.items) == 1:
+            self._enqueue(lane)
+
+    def take(self) -> list[Item[EntryT, OwnerT]]:
+        """The next batch: one batch key, within the limits. Its lanes are held until `release`.
+
+        Only to be called when `ready`.
+        """
+        group = self._turns.popleft()
+        batch = self._fill(group)
+        if group.lanes:
+            self._turns.append(group)
+        else:
+            del self._groups[group.key]
+        self.waiting -= len(batch)
+        return batch
+
+    def put_back(
+        self, items: Sequence[Item[EntryT, OwnerT]], *, held: bool
+    ) -> list[Lane[EntryT, OwnerT]]:
+        """Returns items of a batch to the front of their lanes, in their order.
+
+        The lanes stay as they are, held; the caller releases them. Items without an order go to a
+        lane of their own, so that waiting for them holds up nobody: held if `held`, else ready at
+        once. The lanes that got something back are returned.
+        """
+        self.waiting += len(items)
+        lanes: dict[Lane[EntryT, OwnerT], None] = {}
+        loose: Lane[EntryT, OwnerT] | None = None
+        for item in reversed(items):
+            if item.lane.key is None:
+                if loose is None:
+                    loose = Lane(None)
+                    loose.held = True
+                item.lane = loose
+            item.lane.items.appendleft(item)
+            lanes[item.lane] = None
+        if loose is not None and not held:
+            del lanes[loose]
+            self.release((loose,))
+        return list(reversed(lanes))
+
+    def release(self, lanes: Iterable[Lane[EntryT, OwnerT]]) -> None:
+        """The lanes' entries that were under way have their outcome: what is behind them may go."""
+        for lane in lanes:
+            lane.held = False
+            if lane.items:
+                self._enqueue(lane)
+            elif lane.key is not None:
+                del self._lanes[lane.key]
+
+    def drop(self, dead: Callable[[OwnerT], bool], apart: Iterable[Lane[EntryT, OwnerT]]) -> int:
+        """Forgets the waiting items of dead owners and says how many there were; `apart`: held
+        lanes that the caller keeps (those that wait to retry)."""
+        queued = [lane for group in self._turns for lane in group.lanes]
+        lanes = dict.fromkeys([*queued, *self._lanes.values(), *apart])
+        before = self.waiting
+        for lane in lanes:
+            kept = [item for item in lane.items if not dead(item.owner)]
+            self.waiting -= len(lane.items) - len(kept)
+            lane.items = deque(kept)
+        # Anew, since a lane's next item may now belong to another group.
+        self._groups.clear()
+        self._turns.clear()
+        self._unordered = {key: lane for key, lane in self._unordered.items() if lane.items}
+        for lane in queued:
+            if lane.items:
+                self._enqueue(lane)
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.items or lane.held}
+        return before - self.waiting
+
+    def _enqueue(self, lane: Lane[EntryT, OwnerT]) -> None:
+        key = lane.items[0].batch_key
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(key)
+            self._turns.append(group)
+        group.lanes.append(lane)
+
+    def _fill(self, group: _Group[EntryT, OwnerT]) -> list[Item[EntryT, OwnerT]]:
+        limits = self._limits
+        batch: list[Item[EntryT, OwnerT]] = []
+        room = limits.max_bytes
+        portion = group.lanes[0].items[0].portion
+        while group.lanes and len(batch) < limits.max_records:
+            lane = group.lanes[0]
+            items = lane.items
+            most = 1 if limits.one_per_order_key and lane.key is not None else limits.max_records
+            taken = 0
+            while items and taken < most and len(batch) < limits.max_records:
+                item = items[0]
+                if item.size > room or item.portion is not portion or item.batch_key != group.key:
+                    break
+                batch.append(items.popleft())
+                room -= item.size
+                taken += 1
+            if taken == 0:
+                break
+            group.lanes.popleft()
+            if lane.key is not None:
+                lane.held = True
+            elif items:
+                group.lanes.append(lane)
+            else:
+                self._forget_unordered(group.key, lane)
+        return batch
+
+    def _forget_unordered(self, key: Hashable, lane: Lane[EntryT, OwnerT]) -> None:
+        # Items that were put back wait in lanes of their own, which nobody else knows.
+        if self._unordered.get(key) is lane:
+            del self._unordered[key]

@@ -1,0 +1,58 @@
+"""How the engine behaves; the limits that it keeps are the destination's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """Pace, patience and memory of one engine. Times are in seconds.
+
+    quota_share          part of the destination's quota that this process may use, above 0 up to 1:
+                         with the job spread over four processes, a quarter each
+    burst                what the token bucket holds, in seconds of the present rate (at least one
+                         call). It makes up for a late wake-up; in any window of t seconds no more
+                         than (t + burst) x rate calls are started
+    recovery             time in which the rate grows from nothing to its ceiling when nothing is
+                         throttled: the additive increase is ceiling / recovery a second
+    rate_floor           the lowest share of the ceiling that throttling can push the rate to
+    backoff_base         the first wait before a retry is between 0 and this; it doubles with each
+                         retry
+    backoff_cap          ... up to this
+    throttled_cap        ... but only up to this after throttling, where the rate already spreads
+                         the calls: a longer wait would only hold up the caller of `deliver()`
+    call_timeout         a call without an answer for this long is cancelled and retried. A safety
+                         net: the destination's own time-out should be shorter
+    max_buffered         entries that may wait at the same time; `deliver()` takes no more records
+                         in until there is room
+    """
+
+    quota_share: float = 1.0
+    burst: float = 0.05
+    recovery: float = 5.0
+    rate_floor: float = 0.02
+    backoff_base: float = 0.1
+    backoff_cap: float = 10.0
+    throttled_cap: float = 0.5
+    call_timeout: float = 30.0
+    max_buffered: int = 20_000
+
+    def __post_init__(self) -> None:
+        for name in ("quota_share", "rate_floor"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ValueError(f"{name} is {value}; expected a number above 0, at most 1")
+        for name in (
+            "burst",
+            "recovery",
+            "backoff_base",
+            "backoff_cap",
+            "throttled_cap",
+            "call_timeout",
+        ):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name} is {value}; expected a number of seconds above 0")
+        if self.max_buffered < 1:
+            raise ValueError(f"max_buffered is {self.max_buffered}; expected at least 1")

@@ -1,0 +1,162 @@
+"""PutEvents as a destination of the sink engine."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from connectors.delivery import Delivered, Fatal, Limits, Outcome, Rejected, Retry
+from connectors.personalize.classification import CredentialsRefused, classify
+from connectors.personalize.client import (
+    BotocoreCredentials,
+    JsonClient,
+    NoCredentialsError,
+    SignedJsonClient,
+    personalize_events_endpoint,
+)
+from connectors.personalize.requests import (
+    DEFAULT_PROPERTIES,
+    MAX_EVENT_BYTES,
+    MAX_EVENTS_PER_CALL,
+    MAX_ID_LENGTH,
+    PUT_EVENTS_CALLS_PER_SECOND,
+    EventProperty,
+    EventRequests,
+    PutEventsEvent,
+    put_events_body,
+)
+
+_PATH = "/events"
+
+
+@dataclass(frozen=True, slots=True)
+class PutEventsSettings:
+    """Where PutEvents goes, and how fast.
+
+    tracking_id          of the event tracker
+    region               also names the endpoint, unless endpoint_url does
+    endpoint_url         the local Personalize's, for example; None: the service's own
+    calls_per_second     the quota of the dataset group (adjustable, hence a setting)
+    max_in_flight        calls under way, and connections; at 20 ms a call the quota needs 20, and
+                         four times as many leave room for slow ones
+    request_timeout      seconds for one call
+    properties           the metadata fields to send, most important first
+    """
+
+    tracking_id: str
+    region: str
+    endpoint_url: str | None = None
+    calls_per_second: float = PUT_EVENTS_CALLS_PER_SECOND
+    max_in_flight: int = 80
+    request_timeout: float = 10.0
+    properties: tuple[EventProperty, ...] = DEFAULT_PROPERTIES
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.tracking_id) <= MAX_ID_LENGTH:
+            raise ValueError(
+                f"tracking_id has {len(self.tracking_id)} characters; expected 1 to {MAX_ID_LENGTH}"
+            )
+        if not self.request_timeout > 0:
+            raise ValueError(
+                f"request_timeout is {self.request_timeout}; expected a number of seconds above 0"
+            )
+
+
+class PutEventsDestination:
+    """Up to ten events of one user and session a call, in the order in which they happened.
+
+    Events of a session stay in order even where a listener signs in halfway: the calls before have
+    no user, those after have one, and the session is the order key of both.
+    """
+
+    def __init__(
+        self,
+        client: JsonClient,
+        tracking_id: str,
+        *,
+        calls_per_second: float = PUT_EVENTS_CALLS_PER_SECOND,
+        max_in_flight: int = 80,
+        properties: Sequence[EventProperty] = DEFAULT_PROPERTIES,
+    ) -> None:
+        self._client = client
+        self._tracking_id = tracking_id
+        self.requests = EventRequests(properties)
+        self._limits = Limits(
+            max_records=MAX_EVENTS_PER_CALL,
+            # PutEvents has no limit of bytes for a call beside that for an event.
+            max_bytes=MAX_EVENTS_PER_CALL * MAX_EVENT_BYTES,
+            max_record_bytes=MAX_EVENT_BYTES,
+            max_in_flight=max_in_flight,
+            calls_per_second=calls_per_second,
+        )
+        # The newest generation of credentials that the service has accepted.
+        self._accepted = -1
+
+    @property
+    def name(self) -> str:
+        return "Amazon Personalize (PutEvents)"
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def prepare(self, record: Mapping[str, Any]) -> PutEventsEvent | Rejected:
+        return self.requests.convert(record)
+
+    def batch_key(self, entry: PutEventsEvent) -> Hashable:
+        return (entry.user_id, entry.session_id)
+
+    def order_key(self, entry: PutEventsEvent) -> Hashable:
+        return entry.session_id
+
+    def size(self, entry: PutEventsEvent) -> int:
+        return entry.size
+
+    async def send(self, batch: Sequence[PutEventsEvent]) -> Sequence[Outcome]:
+        first = batch[0]
+        body = put_events_body(self._tracking_id, first.user_id, first.session_id, batch)
+        try:
+            answer, generation = await self._client.post(_PATH, body)
+            verdict = classify(answer)
+            outcome = (
+                await self._renew_credentials(verdict, generation)
+                if isinstance(verdict, CredentialsRefused)
+                else verdict
+            )
+        except NoCredentialsError as error:
+            outcome = Fatal("NoCredentials", str(error))
+        else:
+            if isinstance(outcome, Delivered | Rejected):
+                self._accepted = max(self._accepted, generation)
+        return [outcome] * len(batch)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _renew_credentials(self, refused: CredentialsRefused, generation: int) -> Outcome:
+        # Fatal only with credentials that were fetched because the ones before were refused. They
+        # are fetched anew even then, so that the next attempt, after a restart, sees what has been
+        # changed.
+        await self._client.renew_credentials(generation)
+        if generation > 0 and generation > self._accepted:
+            return refused.fatal
+        return Retry(reason=f"credentials renewed after {refused.fatal.code}")
+
+
+def put_events_destination(settings: PutEventsSettings) -> PutEventsDestination:
+    """The destination for settings, with botocore's credential chain. Opens nothing yet."""
+    client = SignedJsonClient(
+        endpoint_url=settings.endpoint_url or personalize_events_endpoint(settings.region),
+        region=settings.region,
+        credentials=BotocoreCredentials(),
+        connections=settings.max_in_flight,
+        request_timeout=settings.request_timeout,
+    )
+    return PutEventsDestination(
+        client,
+        settings.tracking_id,
+        calls_per_second=settings.calls_per_second,
+        max_in_flight=settings.max_in_flight,
+        properties=settings.properties,
+    )

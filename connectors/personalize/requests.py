@@ -1,0 +1,247 @@
+"""Enriched events as PutEvents wants them, and every limit that PutEvents has.
+
+Pure. What the service would refuse is refused here, one record at a time, so that a bad record
+costs neither a call nor a bisection. botocore checks almost none of these limits.
+
+Lengths count Unicode characters, as the `length` trait of the service's model does. "Model" below
+is the service model `personalize-events/2018-03-22`; "Guide" is the Amazon Personalize Developer
+Guide.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from connectors.delivery import Rejected
+
+MAX_EVENTS_PER_CALL: Final = 10  # Model: EventList
+MAX_ID_LENGTH: Final = 256  # Model: StringType, UserId, ItemId
+MAX_PROPERTIES_LENGTH: Final = 1024  # Model: EventPropertiesJSON
+MAX_IMPRESSION_ITEMS: Final = 25  # Model: Impression
+MAX_RECOMMENDATION_ID_LENGTH: Final = 40  # Model: RecommendationId
+MAX_EVENT_BYTES: Final = 10 * 1024  # Guide, quotas: "maximum size of an event: 10 KB"
+PUT_EVENTS_CALLS_PER_SECOND: Final = 1000.0  # Guide, quotas: per dataset group, adjustable
+MAX_METADATA_FIELDS: Final = 5  # Guide, quotas: metadata columns of an Item interactions dataset
+
+FORBIDDEN_PROPERTY_KEYS: Final = frozenset(
+    {"userid", "sessionid", "eventtype", "timestamp", "recommendationid", "impression"}
+)
+"""In lower case; the service compares without regard to case (Model, documentation of
+`properties`)."""
+
+IGNORED_SESSION_ID: Final = "null"
+"""Answered with 200 and then ignored, the typical trace of a client that has no session
+(aws/aws-sdk-js issue 3371). Better a dead letter than an event that vanishes."""
+
+_CAMEL_CASE: Final = re.compile(r"[a-z][a-zA-Z0-9]*")
+
+# One encoder for all: json.dumps with arguments builds a new one each time.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class EventProperty:
+    """One metadata field of the Item interactions dataset, and where its value comes from.
+
+    `key` is the schema's field in camel case (`ITEM_TYPE` -> `itemType`); `source` is the part of
+    the enriched event (`event`, the event's own fields; `user`; `item`) and `field` the field in
+    it. A list is sent as Personalize wants categories: joined by `|`.
+    """
+
+    key: str
+    source: Literal["event", "user", "item"]
+    field: str
+
+    def __post_init__(self) -> None:
+        if not _CAMEL_CASE.fullmatch(self.key):
+            raise ValueError(
+                f"the event property {self.key!r} is not in camel case; Personalize matches "
+                "itemType to the schema field ITEM_TYPE"
+            )
+        if self.key.lower() in FORBIDDEN_PROPERTY_KEYS:
+            raise ValueError(
+                f"the event property {self.key!r} is one of the names that PutEvents forbids in "
+                "properties: userId, sessionId, eventType, timestamp, recommendationId, impression"
+            )
+
+
+DEFAULT_PROPERTIES: Final = (
+    EventProperty("itemType", "event", "item_type"),
+    EventProperty("device", "event", "device"),
+    EventProperty("country", "user", "country"),
+    EventProperty("subscription", "user", "subscription"),
+    EventProperty("genre", "item", "genres"),
+)
+"""Most important first. What does not fit is dropped from the end: genres, the only value without a
+natural bound, go first; the item's type, which tells songs from podcasts, goes last."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutEventsEvent:
+    """One event, converted and checked: its place in a call, and its JSON text."""
+
+    user_id: str | None
+    session_id: str
+    text: str
+    size: int
+    """Bytes of `text` in UTF-8."""
+
+
+class EventRequests:
+    """Converts enriched events with a given set of properties; counts what it had to leave out."""
+
+    __slots__ = ("_properties", "properties_dropped")
+
+    def __init__(self, properties: Sequence[EventProperty] = DEFAULT_PROPERTIES) -> None:
+        if len(properties) > MAX_METADATA_FIELDS:
+            raise ValueError(
+                f"{len(properties)} event properties; an Item interactions dataset has at most "
+                f"{MAX_METADATA_FIELDS} metadata fields"
+            )
+        if len({one.key.lower() for one in properties}) < len(properties):
+            raise ValueError("two event properties have the same key")
+        self._properties = tuple(properties)
+        self.properties_dropped = 0
+        """Properties left out because an event's properties were longer than the service takes."""
+
+    def convert(self, record: Mapping[str, Any]) -> PutEventsEvent | Rejected:
+        """The event to send, or why PutEvents would refuse it.
+
+        `record` is an enriched interaction as the contract `interactions-enriched` has it:
+        event_id, user_id, session_id, item_id, item_type, event_type, played_ms, device,
+        occurred_at (milliseconds since 1970), recommendation_id, impression, user {country,
+        subscription, ...} or None, item {genres, duration_ms, ...} or None. The message of a
+        rejection names the field, never its value.
+        """
+        session_id = record.get("session_id")
+        user_id = record.get("user_id")
+        recommendation_id = record.get("recommendation_id")
+        # An empty list says that nothing was shown; the service wants none rather than an empty
+        # one.
+        impression = record.get("impression") or None
+        occurred_at = record.get("occurred_at")
+        problem = (
+            _id_problem("session_id", session_id)
+            or _id_problem("event_id", record.get("event_id"))
+            or _id_problem("event_type", record.get("event_type"))
+            or _id_problem("item_id", record.get("item_id"))
+            or (_id_problem("user_id", user_id) if user_id is not None else None)
+            or (
+                _id_problem("recommendation_id", recommendation_id, MAX_RECOMMENDATION_ID_LENGTH)
+                if recommendation_id is not None
+                else None
+            )
+            or (_impression_problem(impression) if impression is not None else None)
+        )
+        if problem is not None:
+            return Rejected("InvalidEvent", problem)
+        if session_id == IGNORED_SESSION_ID:
+            return Rejected(
+                "InvalidEvent", "session_id is the text 'null': Personalize ignores such events"
+            )
+        if type(occurred_at) is not int or occurred_at < 0:
+            return Rejected(
+                "InvalidEvent", "occurred_at is not a number of milliseconds since 1970"
+            )
+
+        event: dict[str, object] = {
+            "eventId": record["event_id"],
+            "eventType": record["event_type"],
+            "itemId": record["item_id"],
+            "sentAt": occurred_at / 1000,
+        }
+        value = completion(record)
+        if value is not None:
+            event["eventValue"] = value
+        if recommendation_id is not None:
+            event["recommendationId"] = recommendation_id
+        if impression is not None:
+            event["impression"] = impression
+        properties = self._properties_text(record)
+        if properties is not None:
+            event["properties"] = properties
+        try:
+            text = _encode(event)
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            return Rejected("InvalidEvent", "a text is not valid Unicode: it has a lone surrogate")
+        if size > MAX_EVENT_BYTES:
+            return Rejected(
+                "EventTooLarge", f"{size} bytes as JSON; PutEvents takes {MAX_EVENT_BYTES}"
+            )
+        # The checks above say that both are texts.
+        assert isinstance(session_id, str)
+        return PutEventsEvent(user_id, session_id, text, size)
+
+    def _properties_text(self, record: Mapping[str, Any]) -> str | None:
+        """The properties as JSON text within the limit, None when there is none to send."""
+        properties: dict[str, str] = {}
+        for one in self._properties:
+            holder = record if one.source == "event" else record.get(one.source)
+            value = holder.get(one.field) if holder else None
+            if isinstance(value, list | tuple):
+                value = "|".join(str(part) for part in value if part)
+            if value is not None and value != "":
+                properties[one.key] = value if isinstance(value, str) else str(value)
+        text = _encode(properties)
+        while len(text) > MAX_PROPERTIES_LENGTH:
+            properties.popitem()  # the last: a dict keeps the order of insertion
+            self.properties_dropped += 1
+            text = _encode(properties)
+        return text if properties else None
+
+
+def completion(record: Mapping[str, Any]) -> float | None:
+    """How much of the item was played, 0 to 1 with four digits; None when that cannot be known.
+
+    Unknown are a missing or non-positive play time and a missing or non-positive length.
+    """
+    played = record.get("played_ms")
+    item = record.get("item")
+    duration = item.get("duration_ms") if item else None
+    if not played or not duration or played < 0 or duration < 0:
+        return None
+    return min(1.0, round(float(played) / float(duration), 4))
+
+
+def put_events_body(
+    tracking_id: str, user_id: str | None, session_id: str, events: Sequence[PutEventsEvent]
+) -> bytes:
+    """The body of one PutEvents call; `events` are all of that user and session, 1 to 10.
+
+    An anonymous listener has no `userId`: the session alone identifies them.
+    """
+    if not 1 <= len(events) <= MAX_EVENTS_PER_CALL:
+        raise ValueError(f"{len(events)} events; a PutEvents call takes 1 to {MAX_EVENTS_PER_CALL}")
+    user = "" if user_id is None else f'"userId":{_encode(user_id)},'
+    texts = ",".join([event.text for event in events])
+    return (
+        f'{{"trackingId":{_encode(tracking_id)},{user}"sessionId":{_encode(session_id)},'
+        f'"eventList":[{texts}]}}'
+    ).encode()
+
+
+def _id_problem(name: str, value: object, most: int = MAX_ID_LENGTH) -> str | None:
+    if type(value) is not str:
+        return f"{name} is missing" if value is None else f"{name} is not a text"
+    if 0 < len(value) <= most:
+        return None
+    return (
+        f"{name} is empty" if not value else f"{name} has {len(value)} characters, at most {most}"
+    )
+
+
+def _impression_problem(impression: object) -> str | None:
+    if not isinstance(impression, list | tuple):
+        return "impression is not a list"
+    if len(impression) > MAX_IMPRESSION_ITEMS:
+        return f"impression has {len(impression)} items, at most {MAX_IMPRESSION_ITEMS}"
+    for index, item in enumerate(impression):
+        problem = _id_problem(f"impression[{index}]", item)
+        if problem is not None:
+            return problem
+    return None

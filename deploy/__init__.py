@@ -1,0 +1,1 @@
+"""Running tunemesh: the `tunemesh` command, the laptop platform, replay and accounting."""

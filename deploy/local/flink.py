@@ -1,0 +1,372 @@
+"""Jobs on the laptop's Flink cluster: submitted by its client, watched through its REST API."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from deploy.local import flink_cluster, java
+from deploy.local.settings import LocalSettings
+from schemas.errors import TunemeshError
+
+CLIENT_LOG = "flink-client"
+REST_SECONDS = 20
+POLL_SECONDS = 0.2
+ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
+"""The states that a job does not leave (beside SUSPENDED, which needs high availability)."""
+
+
+class FlinkError(TunemeshError):
+    """Something that Flink refused or did not do in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the JobManager lists it."""
+
+    id: str
+    name: str
+    state: str
+    started: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskManager:
+    """A registered TaskManager."""
+
+    id: str
+    slots: int
+    free_slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """An operator chain of a job."""
+
+    id: str
+    name: str
+    parallelism: int
+    state: str
+
+
+class FlinkRest:
+    """The REST API of a JobManager. Each call blocks; FlinkError says which call failed and why."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    @classmethod
+    def of(cls, settings: LocalSettings) -> FlinkRest:
+        """The API of the platform's cluster."""
+        return cls(settings.flink.url)
+
+    def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """Sends one request and returns the JSON of the answer."""
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=REST_SECONDS) as response:
+                return json.loads(response.read() or b"{}")
+        except urllib.error.HTTPError as error:
+            raise FlinkError(f"Flink: {method} {path}: {error.code}: {_reason(error)}") from error
+        except (OSError, HTTPException, ValueError) as error:
+            raise FlinkError(
+                f"Flink at {self.url} does not answer ({method} {path}: {error}). "
+                "Is it up? See: tunemesh status"
+            ) from error
+
+    def jobs(self) -> tuple[Job, ...]:
+        """Every job that the JobManager knows, the newest first."""
+        listed = self.call("GET", "/jobs/overview")["jobs"]
+        found = (
+            Job(job["jid"], job["name"], job["state"], job["start-time"] / 1000) for job in listed
+        )
+        return tuple(sorted(found, key=lambda job: -job.started))
+
+    def running_jobs(self) -> tuple[Job, ...]:
+        """The jobs that have not ended, also those that restart at the moment."""
+        return tuple(job for job in self.jobs() if job.state not in ENDED)
+
+    def job_status(self, job: str) -> str:
+        """The state of a job, such as RUNNING, RESTARTING or FAILED."""
+        return str(self.call("GET", f"/jobs/{job}/status")["status"])
+
+    def job_exception(self, job: str) -> str:
+        """Why a job failed or restarted last; empty if it never did."""
+        answer = self.call("GET", f"/jobs/{job}/exceptions")
+        entries = answer.get("exceptionHistory", {}).get("entries", [])
+        return str(entries[0]["stacktrace"]) if entries else str(answer.get("root-exception") or "")
+
+    def restarts(self, job: str) -> int:
+        """How often a job was restarted since it was submitted."""
+        values = self.job_metrics(job, ["numRestarts"])
+        return int(values.get("numRestarts", 0))
+
+    def vertices(self, job: str) -> tuple[Vertex, ...]:
+        """The operator chains of a job."""
+        return tuple(
+            Vertex(vertex["id"], vertex["name"], vertex["parallelism"], vertex["status"])
+            for vertex in self.call("GET", f"/jobs/{job}")["vertices"]
+        )
+
+    def all_running(self, job: str) -> bool:
+        """Whether every subtask of a job runs: a job is RUNNING before its operators are set up."""
+        answer = self.call("GET", f"/jobs/{job}")
+        return answer["state"] == "RUNNING" and all(
+            vertex["status"] == "RUNNING"
+            and vertex["tasks"].get("RUNNING", 0) == vertex["parallelism"]
+            for vertex in answer["vertices"]
+        )
+
+    def wait_running(self, job: str, seconds: float = 60.0) -> None:
+        """Returns when every subtask runs; FlinkError with the reason if the job ends instead."""
+
+        def reached() -> bool:
+            state = self.job_status(job)
+            if state in ENDED:
+                raise FlinkError(f"job {job} is {state}:\n{self.job_exception(job)[:4000]}")
+            return self.all_running(job)
+
+        _wait(reached, seconds, lambda: f"job {job} runs ({self.job_status(job)} now)")
+
+    def wait_ended(self, job: str, seconds: float = 60.0) -> str:
+        """Returns the final state of a job."""
+        _wait(
+            lambda: self.job_status(job) in ENDED,
+            seconds,
+            lambda: f"job {job} ends ({self.job_status(job)} now)",
+        )
+        return self.job_status(job)
+
+    def cancel(self, job: str, seconds: float = 60.0) -> None:
+        """Cancels a job and waits until it has ended; one that has ended already is left alone."""
+        if self.job_status(job) not in ENDED:
+            self.call("PATCH", f"/jobs/{job}?mode=cancel")
+            self.wait_ended(job, seconds)
+
+    def stop_with_savepoint(
+        self, job: str, directory: Path, seconds: float = 120.0, *, drain: bool = False
+    ) -> str:
+        """Stops a job with a savepoint below the directory and returns the savepoint's address."""
+        answer = self.call(
+            "POST",
+            f"/jobs/{job}/stop",
+            {"targetDirectory": directory.absolute().as_uri(), "drain": drain},
+        )
+        location = self._savepoint(job, str(answer["request-id"]), seconds)
+        self.wait_ended(job, seconds)
+        return location
+
+    def savepoint(self, job: str, directory: Path, seconds: float = 120.0) -> str:
+        """Takes a savepoint of a job that goes on, and returns its address."""
+        answer = self.call(
+            "POST",
+            f"/jobs/{job}/savepoints",
+            {"target-directory": directory.absolute().as_uri(), "cancel-job": False},
+        )
+        return self._savepoint(job, str(answer["request-id"]), seconds)
+
+    def _savepoint(self, job: str, request: str, seconds: float) -> str:
+        path = f"/jobs/{job}/savepoints/{request}"
+        _wait(
+            lambda: self.call("GET", path)["status"]["id"] == "COMPLETED",
+            seconds,
+            lambda: f"the savepoint of job {job} is complete",
+        )
+        operation = self.call("GET", path)["operation"]
+        if "location" not in operation:
+            cause = operation.get("failure-cause", {}).get("stack-trace", "no reason given")
+            raise FlinkError(f"the savepoint of job {job} failed:\n{cause[:4000]}")
+        return str(operation["location"])
+
+    def completed_checkpoints(self, job: str) -> int:
+        """How many checkpoints a job has completed since it was submitted."""
+        return int(self.call("GET", f"/jobs/{job}/checkpoints")["counts"]["completed"])
+
+    def wait_checkpoint(self, job: str, seconds: float = 60.0) -> None:
+        """Returns when a checkpoint has completed that was not complete at the call."""
+        before = self.completed_checkpoints(job)
+        _wait(
+            lambda: self.completed_checkpoints(job) > before,
+            seconds,
+            lambda: f"a checkpoint of job {job} completes",
+        )
+
+    def taskmanagers(self) -> tuple[TaskManager, ...]:
+        """The TaskManagers that are registered; one that was killed stays in it for a moment."""
+        return tuple(
+            TaskManager(entry["id"], entry["slotsNumber"], entry["freeSlots"])
+            for entry in self.call("GET", "/taskmanagers")["taskmanagers"]
+        )
+
+    def job_metrics(self, job: str, names: Iterable[str]) -> dict[str, float]:
+        """The job's own metrics by name; those that Flink does not have (yet) are left out."""
+        return self._metrics(f"/jobs/{job}/metrics?get={_names(names)}")
+
+    def vertex_metrics(
+        self, job: str, vertex: str, names: Iterable[str], aggregation: str = "sum"
+    ) -> dict[str, float]:
+        """Metrics of a vertex over its subtasks: `sum`, `min`, `max` or `avg`."""
+        answer = self.call(
+            "GET",
+            f"/jobs/{job}/vertices/{vertex}/subtasks/metrics?get={_names(names)}&agg={aggregation}",
+        )
+        return {entry["id"]: float(entry[aggregation]) for entry in answer}
+
+    def vertex_metric_names(self, job: str, vertex: str) -> tuple[str, ...]:
+        """The names of the metrics that the subtasks of a vertex have."""
+        answer = self.call("GET", f"/jobs/{job}/vertices/{vertex}/subtasks/metrics")
+        return tuple(entry["id"] for entry in answer)
+
+    def _metrics(self, path: str) -> dict[str, float]:
+        result = {}
+        for entry in self.call("GET", path):
+            with contextlib.suppress(ValueError):
+                result[entry["id"]] = float(entry["value"])
+        return result
+
+
+def run_job(
+    settings: LocalSettings,
+    script: Path,
+    arguments: Sequence[str] = (),
+    *,
+    environ: Mapping[str, str] | None = None,
+    savepoint: str | None = None,
+    allow_non_restored_state: bool = False,
+    python_files: Sequence[Path] = (),
+    configuration: Mapping[str, str] | None = None,
+    seconds: float = 180.0,
+) -> str:
+    """Submits a Python job to the platform's cluster (`flink run --detached -py`); returns its id.
+
+    The script runs here, in Flink's client; `environ` is added to its environment, and
+    `configuration` to its Flink configuration. Blocks until the job is submitted, not until it
+    runs. The client's output is kept in the log `flink-client`. Raises :class:`FlinkError` with the
+    end of it when the script fails, submits nothing, or takes longer than `seconds`.
+    """
+    found = java.find(os.environ)
+    log = settings.log(CLIENT_LOG)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    options = [f"-D{key}={value}" for key, value in (configuration or {}).items()]
+    if savepoint is not None:
+        options += ["--fromSavepoint", savepoint]
+    if allow_non_restored_state:
+        options.append("--allowNonRestoredState")
+    if python_files:
+        options += ["--pyFiles", ",".join(str(file) for file in python_files)]
+    command = [
+        str(found.executable),
+        # It lives for seconds: compiling thoroughly would not pay.
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
+        "-Xmx512m",
+        *flink_cluster.java_options(),
+        f"-Dlog4j.configurationFile={flink_cluster.conf(settings) / 'log4j-client.properties'}",
+        "-classpath",
+        flink_cluster.class_path(),
+        "org.apache.flink.client.cli.CliFrontend",
+        "run",
+        "--detached",
+        *options,
+        "--python",
+        str(script),
+        *arguments,
+    ]
+    with log.open("wb") as output:
+        try:
+            code = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    **flink_cluster.environment(settings, found, os.environ),
+                    **(environ or {}),
+                },
+                timeout=seconds,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired as error:
+            raise FlinkError(
+                f"submitting {script.name} took longer than {seconds:.0f} s. "
+                f"The client's log: {log}"
+            ) from error
+    text = log.read_text(encoding="utf-8", errors="replace")
+    submitted = re.findall(r"Job has been submitted with JobID ([0-9a-f]{32})", text)
+    if code != 0 or not submitted:
+        what = "failed" if code != 0 else "submitted no job"
+        raise FlinkError(f"{script.name} {what}. The end of {log}:\n{telling_end(text)}")
+    return str(submitted[-1])
+
+
+def telling_end(text: str, lines: int = 25) -> str:
+    """What a client's log says most at its end.
+
+    That is the last Python traceback, if there is one, with the causes on the Java side, which tell
+    what was wrong with a statement; else just the last lines.
+    """
+    everything = text.rstrip().splitlines()
+    begins = [
+        number
+        for number, line in enumerate(everything)
+        if line.startswith("Traceback (most recent")
+    ]
+    chosen = everything[-lines:]
+    if begins:
+        after = everything[begins[-1] :]
+        # A traceback ends with its first line that is not indented.
+        end = next(
+            (n for n, line in enumerate(after[1:], 1) if not line.startswith(" ")), len(after)
+        )
+        causes = (line for line in after[end + 1 :] if line.startswith((": ", "Caused by: ")))
+        own = (line for line in causes if "Python process exits with code" not in line)
+        chosen = [*after[: end + 1][-lines:], *dict.fromkeys(own)]
+    return "\n".join(f"    {line}" for line in chosen)
+
+
+def latest_checkpoint(settings: LocalSettings) -> str | None:
+    """The newest complete checkpoint of any job that ran here, to start one from; None if there is
+    none."""
+    found = (settings.data(flink_cluster.PART) / "checkpoints").glob("*/chk-*/_metadata")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return None if newest is None else newest.parent.as_uri()
+
+
+def _names(names: Iterable[str]) -> str:
+    return ",".join(urllib.parse.quote(name, safe="") for name in names)
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What Flink says of a refused request: its first error, without the stack trace."""
+    try:
+        reasons = json.loads(error.read())["errors"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return str(error.reason)
+    return " ".join(str(reason).splitlines()[0] for reason in reasons[:2] if reason)
+
+
+def _wait(reached: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        if time.monotonic() >= deadline:
+            raise FlinkError(f"waited {seconds:.0f} s in vain until {what()}.")
+        time.sleep(POLL_SECONDS)

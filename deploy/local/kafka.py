@@ -1,0 +1,242 @@
+"""Kafka on the laptop: one broker, which is its own controller (KRaft), from the jars of
+pom-deps.txt."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import subprocess
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local import jars
+from deploy.local.java import Java
+from deploy.local.process import Launch, Server, listening
+from deploy.local.settings import HOST, LocalSettings
+from schemas.errors import TunemeshError
+
+PART = "kafka"
+FORMAT_SECONDS = 60
+
+BROKER_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+
+# One broker: every replication factor is 1.
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+
+# Topics are made from the contracts; a typo must not make one.
+auto.create.topics.enable=false
+num.partitions=2
+# A group's first member need not wait for others.
+group.initial.rebalance.delay.ms=0
+# As Amazon MSK lets a record be at most when so configured; an oversize record is a case to handle.
+message.max.bytes=10485760
+replica.fetch.max.bytes=10485760
+"""
+
+LOG_PROPERTIES = """\
+status = warn
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1} - %m%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+# The values of every setting, several times over.
+logger.config.name = org.apache.kafka.common.config.AbstractConfig
+logger.config.level = warn
+"""
+
+
+class KafkaError(TunemeshError):
+    """Something that Kafka refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it shall be."""
+
+    name: str
+    partitions: int = 2
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+def server(settings: LocalSettings, java: Java) -> Server:
+    """The broker."""
+    return Server(
+        name=PART,
+        part=PART,
+        ports=(settings.kafka, settings.kafka_controller),
+        address=settings.kafka.address,
+        prepare=lambda: _prepare(settings, java),
+        healthy=lambda: _answers(settings),
+    )
+
+
+def _prepare(settings: LocalSettings, java: Java) -> Launch:
+    data = settings.data(PART) / "log"
+    folder = settings.run / "kafka-conf"
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "server.properties"
+    configuration.write_text(
+        BROKER_PROPERTIES.format(
+            host=HOST,
+            port=settings.kafka.number,
+            controller=settings.kafka_controller.number,
+            data=data,
+        ),
+        encoding="utf-8",
+    )
+    log_properties = folder / "log4j2.properties"
+    log_properties.write_text(LOG_PROPERTIES, encoding="utf-8")
+    class_path = jars.class_path("kafka", settings.jar_cache)
+    if not (data / "meta.properties").exists():
+        _format(java, class_path, configuration, log_properties)
+    return Launch(
+        (
+            str(java.executable),
+            "-Xms256m",
+            "-Xmx512m",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            f"-Dlog4j2.configurationFile={log_properties}",
+            "-cp",
+            class_path,
+            "kafka.Kafka",
+            str(configuration),
+        ),
+        {},
+    )
+
+
+def _format(java: Java, class_path: str, configuration: Path, log_properties: Path) -> None:
+    """Makes the log folder ready for its first start, as `kafka-storage format` does."""
+    cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    result = subprocess.run(
+        [
+            java.executable,
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            f"-Dlog4j2.configurationFile={log_properties}",
+            "-cp",
+            class_path,
+            "kafka.tools.StorageTool",
+            "format",
+            "--cluster-id",
+            cluster,
+            "--config",
+            configuration,
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=FORMAT_SECONDS,
+        check=False,
+    )
+    if result.returncode != 0:
+        lines = (result.stdout + result.stderr).strip().splitlines()[-20:]
+        raise KafkaError("Kafka could not format its log folder:\n  " + "\n  ".join(lines))
+
+
+def _answers(settings: LocalSettings) -> bool:
+    if not listening(settings.kafka):
+        return False
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    # A broker that is not ready yet is no news: nothing of it goes to the terminal.
+    quiet = logging.Logger("tunemesh.kafka.health", level=logging.CRITICAL)
+    client = AdminClient({"bootstrap.servers": settings.kafka.address}, logger=quiet)
+    try:
+        return bool(client.list_topics(timeout=1.0).brokers)
+    except KafkaException:
+        return False
+
+
+def create_topics(
+    bootstrap_servers: str, specs: Iterable[TopicSpec], seconds: float = 30.0
+) -> list[str]:
+    """Creates the topics that are not there; returns the names of those it has created.
+
+    A topic that is there keeps its data; its configuration is set to the spec's. Raises
+    :class:`KafkaError` for anything that Kafka refuses, and for a topic with another number of
+    partitions, since the order per key would not survive a change of it.
+    """
+    from confluent_kafka import KafkaError as Code
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import (
+        AdminClient,
+        AlterConfigOpType,
+        ConfigEntry,
+        ConfigResource,
+        NewTopic,
+        ResourceType,
+    )
+
+    wanted = list(specs)
+    client = AdminClient({"bootstrap.servers": bootstrap_servers})
+    created = []
+    futures = client.create_topics(
+        [
+            NewTopic(
+                spec.name,
+                num_partitions=spec.partitions,
+                replication_factor=1,
+                config=dict(spec.config),
+            )
+            for spec in wanted
+        ],
+        operation_timeout=seconds,
+    )
+    for name, future in futures.items():
+        try:
+            future.result(seconds)
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != Code.TOPIC_ALREADY_EXISTS:
+                raise KafkaError(f"topic {name}: {error.args[0].str()}") from error
+    present = client.list_topics(timeout=seconds).topics
+    resources = []
+    for spec in wanted:
+        if spec.name in created:
+            continue
+        partitions = len(present[spec.name].partitions)
+        if partitions != spec.partitions:
+            raise KafkaError(
+                f"topic {spec.name} has {partitions} partitions, {spec.partitions} are wanted. "
+                "Start afresh (tunemesh up --fresh) or keep the number."
+            )
+        resources.append(
+            ConfigResource(
+                ResourceType.TOPIC,
+                spec.name,
+                incremental_configs=[
+                    ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                    for key, value in spec.config.items()
+                ],
+            )
+        )
+    changes = [resource for resource in resources if resource.incremental_configs]
+    if changes:
+        for resource, future in client.incremental_alter_configs(changes).items():
+            try:
+                future.result(seconds)
+            except KafkaException as error:
+                raise KafkaError(f"topic {resource.name}: {error.args[0].str()}") from error
+    return created

@@ -1,0 +1,79 @@
+"""The parts of the platform: what `up`, `down` and `status` know by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from deploy.local import flink_cluster, glue, java, kafka
+from deploy.local.process import Launch, Server, answers
+from deploy.local.settings import PROJECT, LocalSettings
+from schemas.errors import TunemeshError
+
+PERSONALIZE = "personalize"
+NAMES = (kafka.PART, glue.PART, PERSONALIZE, flink_cluster.PART)
+
+
+class UnknownPartError(TunemeshError):
+    """A name that is no part."""
+
+    exit_code = 2
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no part {name!r}; there are: {', '.join(NAMES)}.")
+
+
+def chosen(names: Iterable[str]) -> tuple[str, ...]:
+    """The named parts in the order of the platform, all for no name; UnknownPartError for
+    another."""
+    wanted = set(names)
+    for name in sorted(wanted - set(NAMES)):
+        raise UnknownPartError(name)
+    return tuple(name for name in NAMES if not wanted or name in wanted)
+
+
+def servers(
+    settings: LocalSettings, names: Iterable[str], environ: Mapping[str, str]
+) -> tuple[Server, ...]:
+    """The servers of the named parts (all for no name). Starts none of them.
+
+    Raises :class:`deploy.local.java.JavaError` when one of them needs Java and there is none.
+    """
+    result: list[Server] = []
+    for name in chosen(names):
+        if name == kafka.PART:
+            result.append(kafka.server(settings, java.find(environ)))
+        elif name == glue.PART:
+            result.append(glue.server(settings))
+        elif name == PERSONALIZE:
+            result.append(_personalize(settings))
+        else:
+            result.extend(flink_cluster.servers(settings, java.find(environ)))
+    return tuple(result)
+
+
+def part_of(server: str) -> str:
+    """The part that a server belongs to, by its name."""
+    return flink_cluster.PART if server.startswith("flink-") else server
+
+
+def _personalize(settings: LocalSettings) -> Server:
+    return Server(
+        name=PERSONALIZE,
+        part=PERSONALIZE,
+        ports=(settings.personalize,),
+        address=settings.personalize.url,
+        prepare=lambda: Launch(
+            (
+                sys.executable,
+                "-m",
+                "deploy.local.personalize",
+                "--port",
+                str(settings.personalize.number),
+                "--data",
+                str(settings.data(PERSONALIZE)),
+            ),
+            {"PYTHONPATH": str(PROJECT)},
+        ),
+        healthy=lambda: answers(settings.personalize.url + "/_local/health"),
+    )

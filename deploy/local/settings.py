@@ -1,0 +1,163 @@
+"""Where the laptop platform keeps its state, and on which ports its parts listen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.errors import TunemeshError
+
+HOST = "127.0.0.1"
+"""Every server of the platform listens here and nowhere else."""
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""The repository: where the jobs, the contracts and pom-deps.txt are."""
+
+REGION = "us-east-1"
+ACCOUNT = "000000000000"
+ACCESS_KEY = "local"
+SECRET_KEY = "local"
+"""What stands for AWS credentials: the services accept anything, the clients need something."""
+
+REGISTRY = "tunemesh"
+TRACKING_ID = "tunemesh-local-tracker"
+
+
+class SettingError(TunemeshError):
+    """A variable with a value that cannot be used: its name, the value, what was expected."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"{name}={value!r}: expected {expected}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of a part, and the environment variable that moves it."""
+
+    number: int
+    variable: str
+
+    @property
+    def address(self) -> str:
+        """`127.0.0.1:number`."""
+        return f"{HOST}:{self.number}"
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:number`."""
+        return f"http://{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    """The platform's settings; see :meth:`from_environment` for the variables behind them."""
+
+    home: Path
+    jar_cache: Path
+    kafka: Port
+    kafka_controller: Port
+    glue: Port
+    personalize: Port
+    flink: Port
+    taskmanagers: int
+    task_slots: int
+    start_seconds: float
+    stop_seconds: float
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> LocalSettings:
+        """Settings from `TUNEMESH_*` variables and defaults.
+
+        A relative TUNEMESH_HOME counts from the current directory, as does its default,
+        `.tunemesh`. Raises :class:`SettingError` at the first value that cannot be used.
+        """
+
+        def number(name: str, default: int, low: int, high: int) -> int:
+            text = environ.get(name, "")
+            if not text:
+                return default
+            if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+                raise SettingError(name, text, f"a whole number from {low} to {high}")
+            return int(text)
+
+        def port(name: str, default: int) -> Port:
+            return Port(number(name, default, 1, 65535), name)
+
+        settings = cls(
+            home=Path(environ.get("TUNEMESH_HOME") or ".tunemesh").expanduser().absolute(),
+            jar_cache=jar_cache(environ),
+            kafka=port("TUNEMESH_KAFKA_PORT", 29092),
+            kafka_controller=port("TUNEMESH_KAFKA_CONTROLLER_PORT", 29093),
+            glue=port("TUNEMESH_GLUE_PORT", 25000),
+            personalize=port("TUNEMESH_PERSONALIZE_PORT", 28500),
+            flink=port("TUNEMESH_FLINK_PORT", 28081),
+            taskmanagers=number("TUNEMESH_TASKMANAGERS", 2, 1, 16),
+            task_slots=number("TUNEMESH_TASK_SLOTS", 1, 1, 16),
+            start_seconds=float(number("TUNEMESH_START_SECONDS", 120, 1, 3600)),
+            stop_seconds=float(number("TUNEMESH_STOP_SECONDS", 20, 1, 600)),
+        )
+        settings.check_ports()
+        return settings
+
+    def check_ports(self) -> None:
+        """Raises :class:`SettingError` when two parts would share a port."""
+        seen: dict[int, str] = {}
+        for port in self.ports():
+            if port.number in seen:
+                raise SettingError(
+                    port.variable,
+                    str(port.number),
+                    f"a port of its own, but {seen[port.number]} has the same",
+                )
+            seen[port.number] = port.variable
+
+    def ports(self) -> tuple[Port, ...]:
+        """Every port that the platform listens on, beside Flink's internal ones."""
+        return (self.kafka, self.kafka_controller, self.glue, self.personalize, self.flink)
+
+    def data(self, part: str) -> Path:
+        """The folder with a part's data; `--fresh` empties it."""
+        return self.home / "data" / part
+
+    def log(self, part: str) -> Path:
+        """The file that a part's output goes to."""
+        return self.home / "logs" / f"{part}.log"
+
+    @property
+    def run(self) -> Path:
+        """The folder with what is known of the running processes, and with generated
+        configuration."""
+        return self.home / "run"
+
+    @property
+    def reports(self) -> Path:
+        """The folder that demos and benchmarks write their reports to."""
+        return self.home / "reports"
+
+
+def jar_cache(environ: Mapping[str, str]) -> Path:
+    """The jar cache of this user: TUNEMESH_JAR_CACHE, else `tunemesh/jars` in the user's cache
+    folder."""
+    chosen = environ.get("TUNEMESH_JAR_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    cache = environ.get("XDG_CACHE_HOME")
+    base = Path(cache) if cache else Path(environ.get("HOME") or Path.home()) / ".cache"
+    return base / "tunemesh" / "jars"
+
+
+def aws_environment(settings: LocalSettings) -> dict[str, str]:
+    """What makes AWS clients of a child process talk to this machine only."""
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL_GLUE": settings.glue.url,
+        "AWS_ENDPOINT_URL_PERSONALIZE_EVENTS": settings.personalize.url,
+        "AWS_ENDPOINT_URL_PERSONALIZE_RUNTIME": settings.personalize.url,
+    }

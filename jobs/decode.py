@@ -1,0 +1,235 @@
+"""From the bytes of a topic to what the join needs: pure functions, no Flink, no clock.
+
+Each decoder returns :class:`Decoded` and never raises for a bad record: what cannot be used comes
+back as the finished dead letter. All text is Latin-1, one character a byte, because SQL can join
+and cut strings but not bytes; the last step of the SQL turns it back into bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+from schemas import wire
+from schemas.codec import Decoder, Encoder, Record, SchemaLookup, encode_body, parse_plain
+from schemas.contracts import Contract, Contracts, Role
+from schemas.dead_letter import SourceRecord, dead_letter
+from schemas.invalid import InvalidRecord, Reason
+from schemas.projection import (
+    checked_id,
+    is_deleted,
+    project_item,
+    project_user,
+    record_id,
+    updated_at,
+)
+
+MAX_AHEAD_MS = 24 * 3600 * 1000
+"""How far occurred_at may lie after the Kafka timestamp: a device clock a day off is tolerated."""
+
+ANONYMOUS = "\x00"
+"""Starts the join key of an event without user; no user id does, so it never meets a user."""
+
+VERSION_DIGITS = 19
+"""Digits of a 64-bit number: versions compare as text."""
+
+STATE_PREFIX = 2 * VERSION_DIGITS
+"""Characters before the Avro bytes in a user's or item's state: updated_at, then offset."""
+
+NO_BRANCH = b"\x00"
+BRANCH = b"\x02"
+"""Index of the null and of the record branch of ``["null", record]``, as Avro writes them."""
+
+
+class Decoded(NamedTuple):
+    """What a decode function returns for a record; a column each in SQL.
+
+    ``ok``: the record goes on. Then ``key`` is what the enriched record is keyed and joined by
+    (user), ``item_id`` the item's id, ``payload`` the bytes to carry. Otherwise ``key`` is the
+    Kafka key as it was and ``payload`` the finished dead letter.
+    """
+
+    ok: bool
+    key: str | None
+    item_id: str | None
+    payload: str
+
+
+class DecodeRecord(Protocol):
+    """A decoder of the records of one or more topics."""
+
+    def __call__(
+        self, source: SourceRecord, now_ms: int
+    ) -> Decoded:  # pragma: no cover - a signature
+        """Decode a record; ``now_ms`` is only written into a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaIds:
+    """Registry ids of what the enrichment writes."""
+
+    enriched: UUID
+    dead_letter: UUID
+
+
+class DeadLetters:
+    """Makes dead letters as values of the dead-letters topic."""
+
+    def __init__(self, contracts: Contracts, version_id: UUID, step: str) -> None:
+        self._encoder = Encoder(contracts.only(Role.DEAD_LETTER), version_id)
+        self._step = step
+
+    def value(
+        self,
+        source: SourceRecord,
+        code: str,
+        message: str,
+        first_seen_ms: int,
+        event_id: str | None = None,
+    ) -> bytes:
+        """The value of the dead letter of a record."""
+        record = dead_letter(source, self._step, code, message, first_seen_ms, event_id)
+        return self._encoder.encode(record)
+
+    def decoded(self, source: SourceRecord, error: InvalidRecord, now_ms: int) -> Decoded:
+        """The dead letter as the row of a decode function."""
+        value = self.value(source, error.reason, error.message, now_ms)
+        key = None if source.key is None else source.key.decode("latin-1")
+        return Decoded(False, key, None, value.decode("latin-1"))
+
+
+class InteractionDecoder:
+    """Decodes interactions; the payload is the enriched record up to its user and item.
+
+    An Avro record is its fields one after the other, so the head is: registry header of
+    interactions-enriched, the interaction's own bytes, origin, published_at. SQL appends the user
+    and the item.
+    """
+
+    def __init__(self, contracts: Contracts, lookup: SchemaLookup, ids: SchemaIds) -> None:
+        contract = contracts.only(Role.INTERACTION)
+        self._decoder = Decoder(contract, lookup)
+        self._dead_letters = DeadLetters(contracts, ids.dead_letter, "decode")
+        self._header = wire.header(ids.enriched)
+        check_enriched_layout(contract, contracts.only(Role.ENRICHED))
+
+    def __call__(self, source: SourceRecord, now_ms: int) -> Decoded:
+        """Decode a record of the interactions topic."""
+        try:
+            record, body = self._decoder.decode_with_body(source.payload)
+            check_interaction(record, source.timestamp_ms)
+        except InvalidRecord as error:
+            return self._dead_letters.decoded(source, error, now_ms)
+        origin = f"{source.topic}/{source.partition}/{source.offset}".encode()
+        head = b"".join(
+            (self._header, body, avro_long(len(origin)), origin, avro_long(source.timestamp_ms))
+        )
+        user_id = record["user_id"]
+        key = ANONYMOUS + record["session_id"] if user_id is None else user_id
+        return Decoded(True, key, record["item_id"], head.decode("latin-1"))
+
+
+class DimensionDecoder:
+    """Decodes users or items; the payload is a sortable version and the projection's bytes.
+
+    The version is updated_at (the Kafka timestamp where the domain does not say) and then the
+    offset, each as 19 digits: the greatest payload is the newest version, whatever the order of
+    arrival. A deletion is the null branch.
+    """
+
+    def __init__(
+        self, contracts: Contracts, role: Role, lookup: SchemaLookup, ids: SchemaIds
+    ) -> None:
+        self._role = role
+        self._decoders = {c.topic: Decoder(c, lookup) for c in contracts.with_role(role)}
+        self._dead_letters = DeadLetters(contracts, ids.dead_letter, "decode")
+        self._schema = parse_plain(projection_schema(contracts, role))
+
+    def __call__(self, source: SourceRecord, now_ms: int) -> Decoded:
+        """Decode a record of one of the role's topics; a record without a value is a deletion."""
+        try:
+            if source.payload is None:
+                return self._row(_tombstone_id(source), source.timestamp_ms, source, NO_BRANCH)
+            decoder = self._decoders[source.topic]
+            record = decoder.decode(source.payload)
+            identity = record_id(decoder.contract, record)
+            changed = updated_at(decoder.contract, record)
+            version = source.timestamp_ms if changed is None else changed
+            if version < 0 or version > source.timestamp_ms + MAX_AHEAD_MS:
+                raise InvalidRecord(
+                    Reason.FUTURE_TIMESTAMP if version > 0 else Reason.INVALID_VALUE,
+                    f"updated_at is {version}, the record was published at {source.timestamp_ms}",
+                )
+            return self._row(identity, version, source, self._body(decoder.contract, record, source))
+        except InvalidRecord as error:
+            return self._dead_letters.decoded(source, error, now_ms)
+
+    def _body(self, contract: Contract, record: Record, source: SourceRecord) -> bytes:
+        if is_deleted(contract, record):
+            return NO_BRANCH
+        project = project_user if self._role is Role.USER else project_item
+        origin = f"{source.topic}/{source.partition}/{source.offset}"
+        return BRANCH + encode_body(self._schema, project(contract, record, origin))
+
+    def _row(self, identity: str, version: int, source: SourceRecord, body: bytes) -> Decoded:
+        prefix = f"{version:0{VERSION_DIGITS}d}{source.offset:0{VERSION_DIGITS}d}"
+        payload = prefix + body.decode("latin-1")
+        if self._role is Role.USER:
+            return Decoded(True, identity, None, payload)
+        return Decoded(True, None, identity, payload)
+
+
+def check_interaction(record: Record, timestamp_ms: int) -> None:
+    """Raise InvalidRecord for an interaction that no consumer could use."""
+    checked_id("event_id", record["event_id"])
+    checked_id("session_id", record["session_id"])
+    checked_id("item_id", record["item_id"])
+    if record["user_id"] is not None:
+        checked_id("user_id", record["user_id"])
+    if record["occurred_at"] > timestamp_ms + MAX_AHEAD_MS:
+        raise InvalidRecord(
+            Reason.FUTURE_TIMESTAMP,
+            f"occurred_at is {record['occurred_at']}, more than a day after the record was"
+            f" published ({timestamp_ms})",
+        )
+
+
+def check_enriched_layout(interaction: Contract, enriched: Contract) -> None:
+    """Make sure that an enriched record starts with the interaction's own bytes."""
+    own = parse_plain(interaction.newest.definition)["fields"]  # type: ignore[index, call-overload]
+    head = parse_plain(enriched.newest.definition)["fields"][: len(own)]  # type: ignore[index, call-overload]
+    if [(f["name"], f["type"]) for f in own] != [(f["name"], f["type"]) for f in head]:
+        raise ValueError(
+            f"{enriched.name} v{enriched.newest.number} must start with the fields of"
+            f" {interaction.name} v{interaction.newest.number}, in the same order"
+        )
+
+
+def projection_schema(contracts: Contracts, role: Role) -> dict[str, object]:
+    """The record schema inside interactions-enriched that a user or item is carried as."""
+    field = "user" if role is Role.USER else "item"
+    fields = contracts.only(Role.ENRICHED).newest.avro["fields"]
+    branches = next(entry["type"] for entry in fields if entry["name"] == field)
+    schema: dict[str, object] = next(branch for branch in branches if isinstance(branch, dict))
+    return schema
+
+
+def avro_long(value: int) -> bytes:
+    """A whole number as Avro writes it: zigzag, seven bits a byte, lowest first."""
+    rest = value << 1 if value >= 0 else ((-value) << 1) - 1
+    encoded = bytearray()
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+def _tombstone_id(source: SourceRecord) -> str:
+    if source.key is None:
+        raise InvalidRecord(Reason.EMPTY_VALUE, "neither key nor value: nothing says what is deleted")
+    try:
+        return checked_id("the key", source.key.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidRecord(Reason.INVALID_VALUE, f"the key is not UTF-8: {error}") from error

@@ -1,0 +1,295 @@
+"""What must hold for contracts before anybody relies on them; needs no network.
+
+:mod:`schemas.contracts` refuses a folder that cannot be used at all. This looks at the rest: that
+examples are what they say, that each version can follow the one before it, that mappings have the
+right types, and that topics fit together. ``tunemesh schemas check`` and the repository's tests
+run it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from schemas import dead_letter, wire
+from schemas.codec import Decoder, Encoder, RegisteredSchema
+from schemas.compatibility import incompatibilities
+from schemas.contracts import Contract, ContractError, Contracts, ItemMapping, Role, UserMapping
+from schemas.invalid import InvalidRecord, Reason
+
+_ANY_ID = UUID(int=1)
+_DAYS = re.compile(r"P(?P<days>[1-9][0-9]*)D")
+_COMPACT = "compact"
+
+# What the enrichment adds to an event, its user and its item: three origins
+# (topic/partition/offset, at most 249 + 1 + 10 + 1 + 19 characters), a timestamp, lengths.
+_PROVENANCE_BYTES = 1_024
+
+_TEXT = "string"
+_MILLIS = "timestamp-millis"
+_MAPPED_TYPES: dict[str, tuple[str, ...]] = {
+    "item_id": (_TEXT,),
+    "user_id": (_TEXT,),
+    "title": (_TEXT,),
+    "creator": (_TEXT,),
+    "genres": ("array of string",),
+    "duration": ("int", "long"),
+    "language": (_TEXT,),
+    "country": (_TEXT,),
+    "age_band": (_TEXT,),
+    "subscription": (_TEXT,),
+    "created": (_MILLIS,),
+    "updated": (_MILLIS,),
+    "deleted": ("boolean",),
+}
+_NOT_NULL = ("item_id", "user_id", "title", "genres", "deleted")
+
+
+class Problem(NamedTuple):
+    """Something to repair: in which contract, and what."""
+
+    contract: str
+    what: str
+
+
+def check(contracts: Contracts) -> list[Problem]:
+    """Everything that is wrong with a mesh's contracts, contract by contract."""
+    found = [
+        Problem(contract.name, what) for contract in contracts for what in check_contract(contract)
+    ]
+    return found + list(_check_together(contracts))
+
+
+def check_contract(contract: Contract) -> list[str]:
+    """Everything that is wrong with one contract by itself."""
+    return [
+        *_check_folder(contract),
+        *_check_versions(contract),
+        *_check_fields(contract),
+        *_check_examples(contract),
+    ]
+
+
+def identifier_fields(contract: Contract) -> tuple[str, ...]:
+    """Fields that must be there and not empty for a record to be usable (``missing_id``)."""
+    if contract.user is not None:
+        return (contract.user.user_id,)
+    if contract.item is not None:
+        return (contract.item.item_id,)
+    if contract.role in (Role.INTERACTION, Role.ENRICHED):
+        return ("event_id", "session_id", "item_id")
+    return ()
+
+
+def missing_identifier(contract: Contract, record: dict[str, Any]) -> str | None:
+    """The first identifier that a record lacks; None when it has all."""
+    return next((name for name in identifier_fields(contract) if not record.get(name)), None)
+
+
+def _check_folder(contract: Contract) -> Iterator[str]:
+    if contract.folder.name != contract.name:
+        yield f"its folder is called {contract.folder.name!r}, expected {contract.name!r}"
+    for path in sorted(contract.folder.rglob("*")):
+        if path.is_file() and not _belongs(contract, path.relative_to(contract.folder)):
+            yield f"{path} is read by nothing"
+
+
+def _belongs(contract: Contract, path: Path) -> bool:
+    if len(path.parts) == 1:
+        return path.name in ("contract.yaml", "README.md") or path.suffix == ".avsc"
+    return path.parent.as_posix() in ("examples/valid", "examples/invalid") and (
+        path.suffix == ".json"
+    )
+
+
+def _check_versions(contract: Contract) -> Iterator[str]:
+    definitions = [version.definition for version in contract.versions]
+    for index, version in enumerate(contract.versions):
+        former = definitions[:index]
+        for fault in incompatibilities(contract.compatibility, version.definition, former):
+            yield f"{contract.name}.v{version.number}.avsc: {fault}"
+
+
+def _check_fields(contract: Contract) -> Iterator[str]:
+    types = {entry["name"]: entry["type"] for entry in contract.newest.avro["fields"]}
+    if contract.key not in types:
+        yield f"the key {contract.key!r} is not a field"
+    for name in contract.pii:
+        if name not in types:
+            yield f"the PII class of {name!r}: there is no such field"
+    for name in identifier_fields(contract):
+        if name not in types:
+            yield f"the field {name!r} is missing, every {contract.role} has it"
+    mapping = contract.item or contract.user
+    if mapping is not None:
+        yield from _check_mapping(mapping, types)
+    if contract.max_bytes <= wire.HEADER_SIZE:
+        yield f"maxBytes is {contract.max_bytes}, the registry header alone has {wire.HEADER_SIZE}"
+    if contract.retention != _COMPACT and not _DAYS.fullmatch(contract.retention):
+        yield f"retention is {contract.retention!r}, expected compact or days such as P7D"
+
+
+def _check_mapping(mapping: ItemMapping | UserMapping, types: dict[str, Any]) -> Iterator[str]:
+    for slot, expected in _MAPPED_TYPES.items():
+        value = getattr(mapping, slot, None)
+        for name in value if isinstance(value, tuple) else (value,):
+            if name is None or name not in types:
+                continue
+            kind, nullable = _kind(types[name])
+            if kind not in expected:
+                yield f"{slot} is mapped to {name!r}, a {kind}; expected {' or '.join(expected)}"
+            elif nullable and slot in _NOT_NULL:
+                yield f"{slot} is mapped to {name!r}, which may be null"
+
+
+def _kind(avro: Any) -> tuple[str, bool]:
+    """The type of a field in words, and whether it may be null."""
+    if isinstance(avro, list):
+        rest = [branch for branch in avro if branch != "null"]
+        kind = _kind(rest[0])[0] if len(rest) == 1 else f"union of {len(rest)} types"
+        return kind, len(rest) < len(avro)
+    if isinstance(avro, dict):
+        if avro["type"] == "array":
+            return f"array of {_kind(avro['items'])[0]}", False
+        return str(avro.get("logicalType", avro["type"])), False
+    return str(avro), False
+
+
+def _check_examples(contract: Contract) -> Iterator[str]:
+    try:
+        valid, invalid = contract.examples("valid"), contract.examples("invalid")
+    except ContractError as error:
+        yield str(error)
+        return
+    for kind, examples in (("valid", valid), ("invalid", invalid)):
+        if not examples:
+            yield f"there is no example in examples/{kind}"
+    round_trip = _round_trip(contract)
+    for name, record in valid.items():
+        try:
+            decoded = round_trip(record)
+        except InvalidRecord as error:
+            yield f"examples/valid/{name}.json: {error}"
+        else:
+            if decoded != _with_defaults(contract, record):
+                yield f"examples/valid/{name}.json: is read back as {decoded}"
+    for name, record in invalid.items():
+        try:
+            round_trip(record)
+        except InvalidRecord:
+            continue
+        yield f"examples/invalid/{name}.json: is valid"
+
+
+def _round_trip(contract: Contract) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    encoder = Encoder(contract, _ANY_ID)
+    decoder = Decoder(contract, _NewestOnly(contract))
+
+    def round_trip(record: dict[str, Any]) -> dict[str, Any]:
+        decoded = decoder.decode(encoder.encode(record))
+        if (missing := missing_identifier(contract, decoded)) is not None:
+            raise InvalidRecord(Reason.MISSING_ID, f"{missing} is empty")
+        return decoded
+
+    return round_trip
+
+
+class _NewestOnly:
+    """A registry that knows one version, under whatever id."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._schema = RegisteredSchema(contract.subject, contract.newest.definition)
+
+    def by_id(self, version_id: bytes) -> RegisteredSchema:
+        return self._schema
+
+
+def _with_defaults(contract: Contract, record: dict[str, Any]) -> dict[str, Any]:
+    fields = contract.newest.avro["fields"]
+    return {entry["name"]: record.get(entry["name"], entry.get("default")) for entry in fields}
+
+
+def _check_together(contracts: Contracts) -> Iterator[Problem]:
+    for role in (Role.USER, Role.INTERACTION, Role.ENRICHED, Role.DEAD_LETTER):
+        try:
+            contracts.only(role)
+        except ContractError as error:
+            yield Problem("all", str(error))
+    if not contracts.with_role(Role.ITEM):
+        yield Problem("all", "no contract has the role item")
+    yield from _check_unique(contracts)
+    for letters in contracts.with_role(Role.DEAD_LETTER):
+        yield from _check_dead_letters(letters, contracts)
+    for enriched in contracts.with_role(Role.ENRICHED):
+        yield from _check_enriched(enriched, contracts)
+
+
+def _check_unique(contracts: Contracts) -> Iterator[Problem]:
+    properties: dict[str, Callable[[Contract], str | None]] = {
+        "item type": lambda contract: contract.item.type if contract.item else None,
+        "catalog table": lambda contract: contract.catalog_table,
+        "S3 location": lambda contract: contract.location,
+        # Kafka makes one metric name of both.
+        "topic, '.' and '_' being the same": lambda contract: contract.topic.replace(".", "_"),
+    }
+    for what, of in properties.items():
+        owners: dict[str, str] = {}
+        for contract in contracts:
+            value = of(contract)
+            if value is not None and owners.setdefault(value, contract.name) != contract.name:
+                yield Problem(contract.name, f"{what} {value!r} is that of {owners[value]}, too")
+
+
+def _check_dead_letters(letters: Contract, contracts: Contracts) -> Iterator[Problem]:
+    if letters.max_bytes != dead_letter.MAX_VALUE_BYTES:
+        yield Problem(
+            letters.name,
+            f"maxBytes is {letters.max_bytes}, dead letters are made for"
+            f" {dead_letter.MAX_VALUE_BYTES}",
+        )
+    days = _retention_days(letters)
+    for source in contracts:
+        if source is letters:
+            continue
+        source_record = dead_letter.SourceRecord(
+            source.topic, 2**31 - 1, 2**63 - 1, 0, b"k" * 1_024, b"p" * source.max_bytes
+        )
+        letter = dead_letter.dead_letter(
+            source_record, "decode", "c", "m" * 2_000, 0, max_value_bytes=letters.max_bytes
+        )
+        if not dead_letter.payload_is_whole(letter):
+            yield Problem(
+                letters.name,
+                f"maxBytes is {letters.max_bytes}: a whole record of {source.name}"
+                f" ({source.max_bytes} bytes) does not fit into a dead letter",
+            )
+        source_days = _retention_days(source)
+        if days is not None and source_days is not None and days < source_days:
+            yield Problem(
+                letters.name,
+                f"retention is {letters.retention}, shorter than that of {source.name}"
+                f" ({source.retention})",
+            )
+
+
+def _check_enriched(enriched: Contract, contracts: Contracts) -> Iterator[Problem]:
+    event, user, item = (
+        max((contract.max_bytes for contract in contracts.with_role(role)), default=0)
+        for role in (Role.INTERACTION, Role.USER, Role.ITEM)
+    )
+    needed = event + user + item + _PROVENANCE_BYTES
+    if enriched.max_bytes < needed:
+        yield Problem(
+            enriched.name,
+            f"maxBytes is {enriched.max_bytes}: the largest event ({event}) with the largest user"
+            f" ({user}) and item ({item}) takes {needed}, and would stop the job",
+        )
+
+
+def _retention_days(contract: Contract) -> int | None:
+    """Days; None for a compacted topic, which keeps the newest record of a key for ever."""
+    match = _DAYS.fullmatch(contract.retention)
+    return None if match is None else int(match["days"])

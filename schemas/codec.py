@@ -1,0 +1,293 @@
+"""Records to bytes and back, with every fault as an :class:`~schemas.invalid.InvalidRecord`.
+
+Timestamps are read as milliseconds since the epoch (``int``), not as ``datetime``: the hot path
+compares them and writes them out again, nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import fastavro
+from fastavro.schema import SchemaParseException, UnknownType
+from fastavro.types import Schema
+
+from schemas import wire
+from schemas.contracts import Contract
+from schemas.invalid import InvalidRecord, Reason
+
+Record = dict[str, Any]
+_Fault = Callable[[Any], str | None]
+
+
+class UnknownSchemaId(Exception):
+    """The registry has no schema version of that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredSchema:
+    """What the registry knows of a schema version id: its subject and Avro definition."""
+
+    subject: str
+    definition: str
+
+
+class SchemaLookup(Protocol):
+    """Finds a schema version by its 16-byte id; blocks while the registry cannot be reached."""
+
+    def by_id(self, version_id: bytes) -> RegisteredSchema:
+        """The schema version of that id; raises UnknownSchemaId when there is none."""
+
+
+def parse_plain(definition: Mapping[str, Any] | str) -> Schema:
+    """Parse an Avro schema without its logical types, so that timestamps stay ``int``."""
+    loaded = fastavro.schema.parse_schema(
+        _without_logical_types(_load(definition)), named_schemas={}
+    )
+    return loaded
+
+
+def _load(definition: Mapping[str, Any] | str) -> Any:
+    if isinstance(definition, str):
+        return json.loads(definition)
+    return definition
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        return {
+            key: _without_logical_types(value)
+            for key, value in schema.items()
+            if key != "logicalType"
+        }
+    if isinstance(schema, list):
+        return [_without_logical_types(branch) for branch in schema]
+    return schema
+
+
+def encode_body(schema: Schema, record: Mapping[str, Any]) -> bytes:
+    """The Avro body of a record; raises InvalidRecord(wrong_type) when it does not fit."""
+    stream = io.BytesIO()
+    try:
+        fastavro.schemaless_writer(stream, schema, record, strict_allow_default=True)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise InvalidRecord(Reason.WRONG_TYPE, f"{type(error).__name__}: {error}") from error
+    return stream.getvalue()
+
+
+@dataclass(slots=True)
+class _Writer:
+    """A writer schema as the decoder uses it; ``newest``: the body is what the reader expects."""
+
+    schema: Schema
+    newest: bool
+
+
+class Decoder:
+    """Decodes the values of one topic to records of the contract's newest schema version."""
+
+    def __init__(self, contract: Contract, lookup: SchemaLookup) -> None:
+        self.contract = contract
+        self.schema = parse_plain(contract.newest.definition)
+        # fastavro reads an int as a long; a value that no 32-bit column holds must not pass.
+        self._fault = _value_fault(self.schema, {"int": _int_fault})
+        self._lookup = lookup
+        self._writers: dict[bytes, _Writer] = {}
+
+    def decode(self, value: bytes | None) -> Record:
+        """The record in a value.
+
+        Raises InvalidRecord with the reason: a header fault (see :func:`schemas.wire.unframe`),
+        ``unknown_schema_id``, ``wrong_schema`` (a schema of another contract),
+        ``truncated_body``, ``trailing_bytes``, ``wrong_type``, ``oversize``.
+        """
+        return self.decode_with_body(value)[0]
+
+    def decode_with_body(self, value: bytes | None) -> tuple[Record, bytes]:
+        """The record, and its Avro body as the newest schema version writes it."""
+        if value is None:
+            raise InvalidRecord(Reason.EMPTY_VALUE, "the record has no value")
+        if len(value) > self.contract.max_bytes:
+            raise InvalidRecord(
+                Reason.OVERSIZE,
+                f"{len(value)} bytes, the contract {self.contract.name} allows"
+                f" {self.contract.max_bytes}",
+            )
+        version_id, body = wire.unframe(value, self.contract.max_bytes)
+        writer = self._writers.get(version_id) or self._writer(version_id)
+        stream = io.BytesIO(body)
+        try:
+            if writer.newest:
+                record: Record = fastavro.schemaless_reader(stream, writer.schema, None)
+            else:
+                record = fastavro.schemaless_reader(stream, writer.schema, self.schema)
+        except (EOFError, IndexError) as error:
+            raise self._unreadable(body, error) from error
+        except (ValueError, TypeError, KeyError, fastavro.read.SchemaResolutionError) as error:
+            raise InvalidRecord(Reason.WRONG_TYPE, f"{type(error).__name__}: {error}") from error
+        if stream.tell() != len(body):
+            raise InvalidRecord(
+                Reason.TRAILING_BYTES,
+                f"the record ends after {stream.tell()} of {len(body)} bytes",
+            )
+        if self._fault is not None and (fault := self._fault(record)) is not None:
+            raise InvalidRecord(Reason.WRONG_TYPE, fault)
+        return record, body if writer.newest else encode_body(self.schema, record)
+
+    def _writer(self, version_id: bytes) -> _Writer:
+        try:
+            registered = self._lookup.by_id(version_id)
+        except UnknownSchemaId:
+            raise InvalidRecord(
+                Reason.UNKNOWN_SCHEMA_ID,
+                f"the registry has no schema version {UUID(bytes=version_id)}",
+            ) from None
+        if registered.subject != self.contract.subject:
+            raise InvalidRecord(
+                Reason.WRONG_SCHEMA,
+                f"schema version {UUID(bytes=version_id)} is of {registered.subject!r},"
+                f" this topic carries {self.contract.subject!r}",
+            )
+        try:
+            schema = parse_plain(registered.definition)
+        except (SchemaParseException, UnknownType, ValueError, KeyError, TypeError) as error:
+            # A registry that does not check what it is given: no record of it can ever be read.
+            raise InvalidRecord(
+                Reason.WRONG_SCHEMA,
+                f"schema version {UUID(bytes=version_id)} is not an Avro schema: {error}",
+            ) from error
+        writer = _Writer(schema, newest=_same_bytes(schema, self.schema))
+        self._writers[version_id] = writer
+        return writer
+
+    @staticmethod
+    def _unreadable(body: bytes, error: Exception) -> InvalidRecord:
+        # fastavro reports an index outside an array of choices and an end of data by the same
+        # exceptions; to the reader of a dead letter both mean that the body is not whole.
+        detail = str(error) or type(error).__name__
+        return InvalidRecord(Reason.TRUNCATED_BODY, f"{len(body)} bytes are not enough: {detail}")
+
+
+class Encoder:
+    """Encodes records of one contract as values with a registry header."""
+
+    def __init__(self, contract: Contract, version_id: UUID, version: int | None = None) -> None:
+        chosen = contract.newest if version is None else contract.versions[version - 1]
+        self._schema = parse_plain(chosen.definition)
+        # fastavro writes True for "no", 1 for 1.5, any long as an int and the letters of a
+        # string as an array; a producer must not.
+        self._fault = _value_fault(
+            self._schema,
+            {
+                "int": _int_fault,
+                "long": _long_fault,
+                "boolean": _boolean_fault,
+                "array": _array_fault,
+            },
+        )
+        self._version_id = version_id
+
+    def encode(self, record: Mapping[str, Any], *, compress: bool = False) -> bytes:
+        """A record's value; raises InvalidRecord(wrong_type) when it does not fit the schema."""
+        if self._fault is not None and (fault := self._fault(record)) is not None:
+            raise InvalidRecord(Reason.WRONG_TYPE, fault)
+        return wire.frame(self._version_id, encode_body(self._schema, record), compress=compress)
+
+
+def _int_fault(value: Any) -> str | None:
+    if type(value) is int and -(2**31) <= value < 2**31:
+        return None
+    return f"{value!r:.100} is not a 32-bit integer"
+
+
+def _long_fault(value: Any) -> str | None:
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return None
+    return f"{value!r:.100} is not a 64-bit integer"
+
+
+def _boolean_fault(value: Any) -> str | None:
+    return None if type(value) is bool else f"{value!r:.100} is not true or false"
+
+
+def _array_fault(value: Any) -> str | None:
+    return None if isinstance(value, (list, tuple)) else f"{value!r:.100} is not an array"
+
+
+def _value_fault(schema: Any, faults: Mapping[str, _Fault]) -> _Fault | None:
+    """What finds the first value that one of ``faults`` (by Avro type) objects to.
+
+    None when the schema has no such type. Values of another shape than the schema are left to
+    fastavro, and so are unions with several branches beside null.
+    """
+    if isinstance(schema, str):
+        return faults.get(schema)
+    if isinstance(schema, list):
+        branches = [branch for branch in schema if branch != "null"]
+        inner = _value_fault(branches[0], faults) if len(branches) == 1 else None
+        return None if inner is None else _nullable_fault(inner)
+    if schema["type"] == "record":
+        checks = [
+            (entry["name"], inner)
+            for entry in schema["fields"]
+            if (inner := _value_fault(entry["type"], faults)) is not None
+        ]
+        return _fields_fault(checks) if checks else None
+    if schema["type"] in ("array", "map"):
+        inner = _value_fault(schema["items" if schema["type"] == "array" else "values"], faults)
+        return _entries_fault(faults.get(schema["type"]), inner)
+    return faults.get(schema["type"])
+
+
+def _nullable_fault(check: _Fault) -> _Fault:
+    return lambda value: None if value is None else check(value)
+
+
+def _fields_fault(checks: list[tuple[str, _Fault]]) -> _Fault:
+    def fault(value: Any) -> str | None:
+        if isinstance(value, dict):
+            for name, check in checks:
+                # A missing field takes its default, or fastavro refuses the record.
+                if name in value and (found := check(value[name])) is not None:
+                    return f"{name}: {found}"
+        return None
+
+    return fault
+
+
+def _entries_fault(whole: _Fault | None, entry: _Fault | None) -> _Fault | None:
+    if whole is None and entry is None:
+        return None
+
+    def fault(value: Any) -> str | None:
+        if whole is not None and (found := whole(value)) is not None:
+            return found
+        entries = value.values() if isinstance(value, dict) else value
+        if entry is None or not isinstance(entries, Iterable):
+            return None
+        return next((found for one in entries if (found := entry(one)) is not None), None)
+
+    return fault
+
+
+def _same_bytes(writer: Schema, reader: Schema) -> bool:
+    """Whether both schemas write a record as the same bytes (names and order of the fields)."""
+    same: bool = _shape(writer) == _shape(reader)
+    return same
+
+
+def _shape(schema: Any) -> Any:
+    if isinstance(schema, Mapping):
+        kept = ("type", "fields", "items", "values", "symbols", "size")
+        shape = {key: _shape(schema[key]) for key in kept if key in schema}
+        if "name" in schema and "fields" not in schema:
+            shape["name"] = schema["name"]
+        return shape
+    if isinstance(schema, list):
+        return [_shape(entry) for entry in schema]
+    return schema

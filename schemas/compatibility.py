@@ -1,0 +1,319 @@
+"""The gate before a schema version is registered: can readers and writers of it live side by side?
+
+AWS Glue checks by itself, moto accepts everything, and both rest on rules that leave out what
+would break this project's own decoder. So the verdict is made here, before any registry is asked:
+the rules of Avro's schema resolution (``avro.compatibility`` has the last word on types), and a
+few things that it does not look at:
+
+- a changed logical type (milliseconds to microseconds resolve, and every value is wrong);
+- defaults that do not fit their field (``avro`` accepts them, readers fail on the first record);
+- bytes read as string, which Avro allows and which fails for bytes that are not UTF-8;
+- an alias that is the name of another field, and a union whose branch hides a later one.
+
+What is reported names the field; ``avro.compatibility`` loses it inside unions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import avro.errors
+import avro.schema
+from avro.compatibility import (
+    ReaderWriterCompatibilityChecker,
+    SchemaCompatibilityType,
+    lookup_writer_field,
+    schema_name_equals,
+)
+
+MODES = ("NONE", "BACKWARD", "BACKWARD_ALL", "FORWARD", "FORWARD_ALL", "FULL", "FULL_ALL")
+"""As in Glue: BACKWARD, the new version reads what the last one wrote; FORWARD, the last one reads
+what the new one writes; FULL, both; _ALL, not only the last one but each former version."""
+
+_NAMED = ("record", "enum", "fixed")
+_NO_DEFAULT = "has no default and is not written by"
+
+
+def incompatibilities(mode: str, candidate: str, former: Sequence[str]) -> list[str]:
+    """Why a schema cannot become the next version; empty when it can.
+
+    ``candidate`` and ``former`` (oldest first: versions 1, 2, ...) are Avro definitions as JSON
+    text. Each entry names the field, the reason, and which version could not read which.
+    Raises ValueError for an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"compatibility {mode!r}, expected one of {', '.join(MODES)}")
+    found = definition_faults(candidate)
+    if found or mode == "NONE" or not former:
+        return found
+    new = _parse_record(candidate)
+    first = 0 if mode.endswith("_ALL") else len(former) - 1
+    for number, definition in enumerate(former[first:], start=first + 1):
+        try:
+            old = _parse_record(definition)
+        except ValueError as error:
+            found.append(f"version {number}: {error}")
+            continue
+        if mode.startswith(("BACKWARD", "FULL")):
+            found += (
+                f"{fault} (the new version could not read version {number})"
+                for fault in _unreadable(new, old, f"version {number}")
+            )
+        if mode.startswith(("FORWARD", "FULL")):
+            found += (
+                f"{fault} (version {number} could not read the new version)"
+                for fault in _unreadable(old, new, "the new version")
+            )
+    return found
+
+
+def definition_faults(definition: str) -> list[str]:
+    """What is wrong with a schema on its own, whatever came before it; empty when nothing is."""
+    try:
+        _parse_record(definition)
+    except ValueError as error:
+        return [str(error)]
+    return list(_definition_faults(json.loads(definition), "", {}))
+
+
+def _parse_record(definition: str) -> avro.schema.Schema:
+    try:
+        schema = avro.schema.parse(definition)
+    except (avro.errors.AvroException, ValueError) as error:
+        raise ValueError(f"not an Avro schema: {error}") from error
+    if schema.type != "record":
+        raise ValueError(f"an Avro {schema.type}, expected a record")
+    return schema
+
+
+# Defaults and aliases: what holds for a definition by itself.
+
+
+def _definition_faults(schema: Any, path: str, named: dict[str, Any]) -> Iterator[str]:
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _definition_faults(branch, path, named)
+        return
+    if not isinstance(schema, dict):
+        return
+    if schema["type"] in _NAMED:
+        named[schema["name"].rpartition(".")[2]] = schema
+    if schema["type"] == "record":
+        fields = schema["fields"]
+        names = {entry["name"] for entry in fields}
+        for entry in fields:
+            inner = _join(path, entry["name"])
+            yield from _definition_faults(entry["type"], inner, named)
+            if "default" in entry and not _fits(entry["type"], entry["default"], named):
+                yield (
+                    f"{inner}: the default {json.dumps(entry['default'])} does not fit the type"
+                    " (of a union: its first branch; bytes and fixed: no default is read back)"
+                )
+            for alias in set(entry.get("aliases", ())) & (names - {entry["name"]}):
+                yield f"{inner}: the alias {alias!r} is the name of another field"
+    elif schema["type"] == "array":
+        yield from _definition_faults(schema["items"], f"{path}[]", named)
+    elif schema["type"] == "map":
+        yield from _definition_faults(schema["values"], f"{path}{{}}", named)
+    else:
+        yield from _definition_faults(schema["type"], path, named)
+
+
+def _fits(schema: Any, value: Any, named: dict[str, Any]) -> bool:
+    """Whether a default is one that every reader takes for what its author meant.
+
+    Stricter than Avro where readers differ: the first branch of a union (Java), complete nested
+    records, and no bytes (fastavro hands out their JSON text).
+    """
+    if isinstance(schema, list):
+        return bool(schema) and _fits(schema[0], value, named)
+    if isinstance(schema, str) and (definition := named.get(schema.rpartition(".")[2])):
+        schema = definition
+    kind = schema["type"] if isinstance(schema, dict) else schema
+    if isinstance(kind, (dict, list)):
+        return _fits(kind, value, named)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    match kind:
+        case "null":
+            return value is None
+        case "boolean":
+            return isinstance(value, bool)
+        case "int":
+            return number and isinstance(value, int) and -(2**31) <= value < 2**31
+        case "long":
+            return number and isinstance(value, int) and -(2**63) <= value < 2**63
+        case "float" | "double":
+            return number
+        case "string":
+            return isinstance(value, str)
+        case "enum":
+            return value in schema["symbols"]
+        case "array":
+            items = schema["items"]
+            return isinstance(value, list) and all(_fits(items, entry, named) for entry in value)
+        case "map":
+            values = schema["values"]
+            return isinstance(value, dict) and all(
+                _fits(values, entry, named) for entry in value.values()
+            )
+        case "record":
+            return isinstance(value, dict) and all(
+                entry["name"] in value and _fits(entry["type"], value[entry["name"]], named)
+                for entry in schema["fields"]
+            )
+    return False
+
+
+# Resolution: what one schema can read of what another has written.
+
+
+def _unreadable(
+    reader: avro.schema.Schema, writer: avro.schema.Schema, writer_name: str
+) -> list[str]:
+    found = list(_Resolution(writer_name).faults(reader, writer, ""))
+    if not found:
+        verdict = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)
+        if verdict.compatibility is not SchemaCompatibilityType.compatible:
+            places = ", ".join(sorted(verdict.locations))
+            found.append(f"{places}: {'; '.join(sorted(verdict.messages))}")
+    return found
+
+
+class _Resolution:
+    """One walk through a reader and a writer schema side by side."""
+
+    def __init__(self, writer_name: str) -> None:
+        self._writer_name = writer_name
+        self._seen: set[tuple[int, int]] = set()
+
+    def faults(
+        self, reader: avro.schema.Schema, writer: avro.schema.Schema, path: str
+    ) -> Iterator[str]:
+        """Each place where the reader could not read what the writer writes."""
+        if reader.type == "union" or writer.type == "union":
+            yield from self._union(_branches(reader), _branches(writer), path)
+        elif reader.type != writer.type:
+            if not _promotable(reader, writer):
+                yield f"{path}: {_name(reader)} does not read {_name(writer)}"
+            yield from _meaning(reader, writer, path)
+        elif reader.type in _NAMED and not schema_name_equals(
+            cast(avro.schema.NamedSchema, reader), cast(avro.schema.NamedSchema, writer)
+        ):
+            yield (
+                f"{path or 'the record'}: is named {_name(reader)},"
+                f" {self._writer_name} names it {_full_name(writer)}"
+            )
+        else:
+            yield from _meaning(reader, writer, path)
+            yield from self._same_type(reader, writer, path)
+
+    def _same_type(
+        self, reader: avro.schema.Schema, writer: avro.schema.Schema, path: str
+    ) -> Iterator[str]:
+        if isinstance(reader, avro.schema.RecordSchema):
+            # A schema that contains itself: the pair is being looked at further up.
+            if (id(reader), id(writer)) not in self._seen:
+                self._seen.add((id(reader), id(writer)))
+                yield from self._record(reader, cast(avro.schema.RecordSchema, writer), path)
+        elif isinstance(reader, avro.schema.ArraySchema):
+            items = cast(avro.schema.ArraySchema, writer).items
+            yield from self.faults(reader.items, items, f"{path}[]")
+        elif isinstance(reader, avro.schema.MapSchema):
+            values = cast(avro.schema.MapSchema, writer).values
+            yield from self.faults(reader.values, values, f"{path}{{}}")
+        elif isinstance(reader, avro.schema.EnumSchema):
+            missing = [
+                symbol
+                for symbol in cast(avro.schema.EnumSchema, writer).symbols
+                if symbol not in reader.symbols
+            ]
+            if missing and reader.props.get("default") not in reader.symbols:
+                yield f"{path}: the enum {_name(reader)} lacks {', '.join(missing)}"
+        elif isinstance(reader, avro.schema.FixedSchema):
+            size = cast(avro.schema.FixedSchema, writer).size
+            if reader.size != size:
+                yield f"{path}: {reader.size} bytes instead of {size}"
+
+    def _record(
+        self, reader: avro.schema.RecordSchema, writer: avro.schema.RecordSchema, path: str
+    ) -> Iterator[str]:
+        for reader_field in reader.fields:
+            inner = _join(path, reader_field.name)
+            writer_field = lookup_writer_field(writer, reader_field)
+            if writer_field is not None:
+                yield from self.faults(reader_field.type, writer_field.type, inner)
+            elif not reader_field.has_default:
+                yield f"{inner}: {_NO_DEFAULT} {self._writer_name}"
+
+    def _union(
+        self,
+        readers: Sequence[avro.schema.Schema],
+        writers: Sequence[avro.schema.Schema],
+        path: str,
+    ) -> Iterator[str]:
+        for written in writers:
+            taken = next((b for b in readers if b.type == written.type or _reads(b, written)), None)
+            if taken and taken.type != written.type and written.type in {b.type for b in readers}:
+                # fastavro takes the first branch that it can, not the one of the same type.
+                yield f"{path}: {_name(written)} would be read as {_name(taken)}, put it before"
+                continue
+            if any(not self._apart(branch, written, path) for branch in readers):
+                continue
+            alike = [branch for branch in readers if branch.type == written.type]
+            if len(alike) == 1:
+                yield from self._apart(alike[0], written, path)
+            else:
+                names = ", ".join(_name(branch) for branch in readers)
+                yield f"{path}: {_name(written)} is not among what is read ({names})"
+
+    def _apart(
+        self, reader: avro.schema.Schema, writer: avro.schema.Schema, path: str
+    ) -> list[str]:
+        """Faults of one branch of a union, which must not count as seen for the next branch."""
+        walk = _Resolution(self._writer_name)
+        walk._seen = set(self._seen)
+        return list(walk.faults(reader, writer, path))
+
+
+def _branches(schema: avro.schema.Schema) -> Sequence[avro.schema.Schema]:
+    if isinstance(schema, avro.schema.UnionSchema):
+        return cast(Sequence[avro.schema.Schema], schema.schemas)
+    return (schema,)
+
+
+def _promotable(reader: avro.schema.Schema, writer: avro.schema.Schema) -> bool:
+    """Avro's promotions as its checker knows them, without bytes to string."""
+    return (reader.type, writer.type) != ("string", "bytes") and _reads(reader, writer)
+
+
+def _reads(reader: avro.schema.Schema, writer: avro.schema.Schema) -> bool:
+    verdict = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)
+    return bool(verdict.compatibility is SchemaCompatibilityType.compatible)
+
+
+def _meaning(reader: avro.schema.Schema, writer: avro.schema.Schema, path: str) -> Iterator[str]:
+    """A change of logical type; to add or to drop one changes no value's meaning."""
+    before, after = _logical(writer), _logical(reader)
+    if before is not None and after is not None and before != after:
+        yield f"{path}: {after} instead of {before}, the same values would mean something else"
+
+
+def _logical(schema: avro.schema.Schema) -> str | None:
+    kind = schema.props.get("logicalType") or schema.other_props.get("logicalType")
+    if kind == "decimal":
+        return f"decimal({schema.props.get('precision')}, {schema.props.get('scale', 0)})"
+    return cast("str | None", kind)
+
+
+def _name(schema: avro.schema.Schema) -> str:
+    return str(schema.props.get("name") or schema.type)
+
+
+def _full_name(schema: avro.schema.Schema) -> str:
+    return str(cast(avro.schema.NamedSchema, schema).fullname)
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

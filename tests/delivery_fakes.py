@@ -1,0 +1,202 @@
+"""Virtual time, and a destination that does what a test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from connectors.delivery import Delivered, Fatal, Limits, Outcome, Rejected, Retry
+from connectors.delivery.outcomes import DELIVERED
+
+T = TypeVar("T")
+
+
+class NothingWillHappenError(Exception):
+    """Every task waits, and no timer is set: a real program would hang here for ever."""
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Instead of waiting for a timer, moves the clock to it."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise NothingWillHappenError
+            self.now += max(0.0, timeout)
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop on which hours pass in no time, in the order in which they would."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+class VirtualClock:
+    """The clock of the event loop that runs; to be used on a VirtualTimeLoop."""
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A record of the scripted destination: the `number`-th of its `key`."""
+
+    key: str | None
+    number: int
+    size: int = 10
+    group: Hashable = None
+    """What may share a call; None: the key."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """A call as the destination saw it. `ended` is None when it was cancelled."""
+
+    started: float
+    letters: tuple[Letter, ...]
+    outcomes: tuple[Outcome, ...] = ()
+    ended: float | None = None
+
+
+Answer = Sequence[Outcome] | Outcome
+Script = Callable[[Sequence[Letter], int], Answer | Awaitable[Answer]]
+
+
+def accept(_batch: Sequence[Letter], _call: int) -> Outcome:
+    return DELIVERED
+
+
+@dataclass
+class ScriptedDestination:
+    """Answers each call as `script(batch, number of the call from 0)` says, after `latency`
+    seconds.
+
+    The script gives one outcome for all, or one for each letter, or an awaitable of either. Checks
+    on every call what the engine may never do: exceed a limit, mix batch keys.
+    """
+
+    script: Script = accept
+    latency: float = 0.02
+    limits: Limits = field(
+        default_factory=lambda: Limits(
+            max_records=10,
+            max_bytes=1_000,
+            max_record_bytes=500,
+            max_in_flight=8,
+            calls_per_second=1_000.0,
+        )
+    )
+    name: str = "the scripted destination"
+    sent: list[Sent] = field(default_factory=list)
+    accepted: list[Letter] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    closed: bool = False
+
+    def prepare(self, record: Letter) -> Letter | Rejected:
+        return record
+
+    def batch_key(self, entry: Letter) -> Hashable:
+        return entry.key if entry.group is None else entry.group
+
+    def order_key(self, entry: Letter) -> Hashable | None:
+        return entry.key
+
+    def size(self, entry: Letter) -> int:
+        return entry.size
+
+    async def send(self, batch: Sequence[Letter]) -> Sequence[Outcome]:
+        assert not self.closed
+        assert 1 <= len(batch) <= self.limits.max_records
+        assert sum(letter.size for letter in batch) <= self.limits.max_bytes
+        assert len({self.batch_key(letter) for letter in batch}) == 1
+        if self.limits.one_per_order_key:
+            keys = Counter(letter.key for letter in batch if letter.key is not None)
+            assert not keys or max(keys.values()) == 1
+        loop = asyncio.get_running_loop()
+        sent = Sent(loop.time(), tuple(batch))
+        self.sent.append(sent)
+        number = len(self.sent) - 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        assert self.in_flight <= self.limits.max_in_flight
+        try:
+            await asyncio.sleep(self.latency)
+            answer = self.script(batch, number)
+            if isinstance(answer, Awaitable):
+                answer = await answer
+        finally:
+            self.in_flight -= 1
+        outcomes = (
+            [answer] * len(batch)
+            if isinstance(answer, Delivered | Retry | Rejected | Fatal)
+            else list(answer)
+        )
+        self.accepted += [
+            letter
+            for letter, outcome in zip(batch, outcomes, strict=False)
+            if isinstance(outcome, Delivered)
+        ]
+        sent.outcomes, sent.ended = tuple(outcomes), loop.time()
+        return outcomes
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def letters(keys: int, each: int, **more: Any) -> list[Letter]:
+    """`each` letters for each of `keys` keys, interleaved: a0 b0 c0 a1 b1 c1 ..."""
+    return [Letter(f"key-{key}", number, **more) for number in range(each) for key in range(keys)]
+
+
+def numbers_by_key(accepted: Sequence[Letter]) -> dict[str | None, list[int]]:
+    """The numbers of the accepted letters of each key, in the order of their acceptance."""
+    numbers: dict[str | None, list[int]] = {}
+    for letter in accepted:
+        numbers.setdefault(letter.key, []).append(letter.number)
+    return numbers
+
+
+async def hang() -> Outcome:
+    """An answer that never comes."""
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("unreachable")
+
+
+def refuse_batches_with(bad: Callable[[Letter], bool]) -> Script:
+    """As PutEvents does: one bad record, and the call is refused without saying which it was."""
+
+    def script(batch: Sequence[Letter], _call: int) -> Outcome:
+        if any(bad(letter) for letter in batch):
+            return Rejected("Bad", "one of them is bad", whole_call=True)
+        return DELIVERED
+
+    return script
+
+
+def first(times: int, outcome: Outcome) -> Script:
+    """The first calls get this outcome, all later ones are accepted."""
+    return lambda _batch, call: outcome if call < times else DELIVERED

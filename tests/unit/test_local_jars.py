@@ -1,0 +1,281 @@
+"""Promises of the jar list and of fetching, against a small server on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from deploy.local import jars
+from deploy.local.jars import Jar, JarError
+
+CONTENT = bytes(range(256)) * 1024
+
+
+class Repository(ThreadingHTTPServer):
+    """A Maven repository that can break off, ignore Range, or answer with errors."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str | None]] = []
+        self.break_after: list[int] = []
+        self.errors: list[int] = []
+        self.ranges = True
+        self.meet: threading.Barrier | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/m2"
+
+    def offer(self, name: str, content: bytes = CONTENT, sha256: str | None = None) -> Jar:
+        jar = Jar("org.x", name, "1.0", "", sha256 or hashlib.sha256(content).hexdigest(), "test")
+        self.files[f"/m2/{jar.path}"] = content
+        return jar
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Repository
+
+    def do_GET(self) -> None:
+        asked = self.headers.get("Range")
+        self.server.requests.append((self.path, asked))
+        if self.server.meet is not None:
+            self.server.meet.wait(20)
+        if self.server.errors:
+            self.send_error(self.server.errors.pop(0))
+            return
+        if self.path not in self.server.files:
+            self.send_error(404)
+            return
+        content = self.server.files[self.path]
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
+        if start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = start + self.server.break_after.pop(0) if self.server.break_after else len(content)
+        self.wfile.write(content[start:end])
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the test's output stays readable."""
+
+
+@pytest.fixture
+def repository() -> Iterator[Repository]:
+    server = Repository()
+    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(repository: Repository, cache: Path, *wanted: Jar) -> int:
+    """Fetches without pauses; how many bytes arrived."""
+    received: list[int] = []
+    jars.fetch(wanted, cache, repository.url, received.append, pause=lambda seconds: None)
+    return sum(received)
+
+
+def test_a_jar_arrives_whole_and_is_not_fetched_twice(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """It lies where a Maven repository has it, nothing partial beside it."""
+    jar = repository.offer("a")
+
+    assert fetch(repository, tmp_path, jar) == len(CONTENT)
+    assert fetch(repository, tmp_path, jar) == 0
+
+    assert (tmp_path / "org/x/a/1.0/a-1.0.jar").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a-1.0.jar"]
+    assert len(repository.requests) == 1
+
+
+def test_a_broken_download_goes_on_where_it_stopped(repository: Repository, tmp_path: Path) -> None:
+    """What has arrived is not asked for again."""
+    jar = repository.offer("a")
+    repository.break_after = [100_000, 50_000]
+
+    assert fetch(repository, tmp_path, jar) == len(CONTENT)
+
+    assert [asked for _, asked in repository.requests] == [None, "bytes=100000-", "bytes=150000-"]
+    assert (tmp_path / jar.path).read_bytes() == CONTENT
+
+
+def test_a_download_of_an_earlier_run_goes_on(repository: Repository, tmp_path: Path) -> None:
+    """A `.part` file that was left behind is used."""
+    jar = repository.offer("a")
+    part = tmp_path / f"{jar.path}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:1000])
+
+    assert fetch(repository, tmp_path, jar) == len(CONTENT) - 1000
+    assert (tmp_path / jar.path).read_bytes() == CONTENT
+
+
+def test_a_complete_part_needs_no_byte_more(repository: Repository, tmp_path: Path) -> None:
+    """All had arrived before the rename: the server's 416 is no failure."""
+    jar = repository.offer("a")
+    part = tmp_path / f"{jar.path}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT)
+
+    assert fetch(repository, tmp_path, jar) == 0
+    assert (tmp_path / jar.path).read_bytes() == CONTENT
+
+
+def test_a_spoilt_part_is_thrown_away_and_fetched_anew(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """A wrong checksum after a resumed download is tried once more from the start."""
+    jar = repository.offer("a")
+    part = tmp_path / f"{jar.path}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 1000)
+
+    fetch(repository, tmp_path, jar)
+    assert (tmp_path / jar.path).read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_is_read_from_the_start(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """A 200 to a Range request replaces what was there."""
+    jar = repository.offer("a")
+    repository.ranges = False
+    repository.break_after = [1000]
+
+    fetch(repository, tmp_path, jar)
+    assert (tmp_path / jar.path).read_bytes() == CONTENT
+
+
+def test_a_wrong_checksum_is_an_error_and_leaves_no_jar(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """The message has the coordinates and both sums; the next run does not resume from bad
+    bytes."""
+    jar = repository.offer("a", sha256="0" * 64)
+
+    with pytest.raises(JarError, match=r"org\.x:a:1\.0: the sha256 .* says 0{64}"):
+        fetch(repository, tmp_path, jar)
+
+    assert not (tmp_path / jar.path).exists()
+    assert (tmp_path / f"{jar.path}.part").stat().st_size == 0
+
+
+def test_a_passing_server_error_is_tried_again(repository: Repository, tmp_path: Path) -> None:
+    """503 and 429 pass."""
+    jar = repository.offer("a")
+    repository.errors = [503, 429]
+
+    fetch(repository, tmp_path, jar)
+    assert (tmp_path / jar.path).read_bytes() == CONTENT
+
+
+def test_a_jar_that_is_not_there_is_named_at_once(repository: Repository, tmp_path: Path) -> None:
+    """404 is not tried again, and says what to check."""
+    jar = repository.offer("a")
+    repository.files.clear()
+
+    with pytest.raises(JarError, match=r"org\.x:a:1\.0: .* answered 404 .*pom-deps\.txt"):
+        fetch(repository, tmp_path, jar)
+    assert len(repository.requests) == 1
+
+
+def test_without_a_network_the_error_says_so(repository: Repository, tmp_path: Path) -> None:
+    """A refused connection ends in one message with what to do."""
+    jar = repository.offer("a")
+    closed = repository.url
+    repository.shutdown()
+    repository.server_close()
+
+    with pytest.raises(JarError, match=r"Is there a network\?.*tunemesh jars fetch"):
+        jars.fetch([jar], tmp_path, closed, pause=lambda seconds: None)
+
+
+def test_jars_are_fetched_at_the_same_time(repository: Repository, tmp_path: Path) -> None:
+    """No request is answered before all of them have come."""
+    wanted = [repository.offer(name) for name in "abcd"]
+    repository.meet = threading.Barrier(4)
+
+    fetch(repository, tmp_path, *wanted)
+    assert all((tmp_path / jar.path).read_bytes() == CONTENT for jar in wanted)
+
+
+def test_two_fetches_of_one_jar_do_not_disturb_each_other(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """As two `make` at once on one cache: both end well, and the jar is right."""
+    jar = repository.offer("a")
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(fetch, repository, tmp_path, jar) for _ in range(4)]
+        received = sum(run.result(30) for run in runs)
+
+    assert received == len(CONTENT)
+    assert (tmp_path / jar.path).read_bytes() == CONTENT
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_list_is_read_with_comments_and_classifiers() -> None:
+    """Every field of a line, and nothing of a comment."""
+    text = f"# why\n\norg.x:a:1.0:linux {'a' * 64} kafka # because\norg.y:b:2 {'b' * 64} flink\n"
+
+    first, second = jars.parse(text)
+
+    assert first.coordinates == "org.x:a:1.0:linux"
+    assert first.path == "org/x/a/1.0/a-1.0-linux.jar"
+    assert (second.path, second.jar_set) == ("org/y/b/2/b-2.jar", "flink")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "org.x:a:1.0",
+        f"org.x:a {'a' * 64} kafka",
+        "org.x:a:1.0 abc kafka",
+        f"org.x:a:1.0 {'a' * 64}",
+    ],
+)
+def test_a_line_without_all_fields_is_refused_with_its_number(line: str) -> None:
+    """No jar can be listed without version, checksum and set."""
+    with pytest.raises(JarError, match="line 2 of the jar list"):
+        jars.parse(f"# first\n{line}\n")
+
+
+def test_a_jar_listed_twice_is_refused() -> None:
+    """Two checksums for one jar would leave open which holds."""
+    line = f"org.x:a:1.0 {'a' * 64} kafka\n"
+    with pytest.raises(JarError, match="twice"):
+        jars.parse(line + line)
+
+
+def test_paths_of_a_set_that_was_not_fetched_say_how_to_fetch(tmp_path: Path) -> None:
+    """No class path with holes."""
+    with pytest.raises(JarError, match="Run: tunemesh jars fetch"):
+        jars.paths("kafka", tmp_path)
+
+
+def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    """A typo does not fetch nothing in silence."""
+    with pytest.raises(JarError, match="no jar set 'kafak'; there are: flink, kafka"):
+        jars.paths("kafak", tmp_path)
+
+
+def test_another_repository_can_be_named() -> None:
+    """A mirror is one variable away; what is no address is refused by name."""
+    assert (
+        jars.repository({"TUNEMESH_MAVEN_REPOSITORY": "https://mirror/m2/"}) == "https://mirror/m2"
+    )
+    assert jars.repository({}).startswith("https://")
+    with pytest.raises(JarError, match="TUNEMESH_MAVEN_REPOSITORY='mirror'"):
+        jars.repository({"TUNEMESH_MAVEN_REPOSITORY": "mirror"})

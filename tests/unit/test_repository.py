@@ -1,0 +1,242 @@
+"""Promises of the repository itself: layers, the lock, the jar list, what may not be in a tracked
+file."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from deploy import cli
+from deploy.local import jars
+from schemas.errors import TunemeshError
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("schemas", "connectors", "jobs", "batch", "services", "deploy")
+RANK = {"schemas": 0, "connectors": 1, "jobs": 2, "batch": 2, "services": 2, "deploy": 3}
+"""Imports point to a lower rank; packages of one rank do not know each other."""
+
+
+def tracked() -> list[Path]:
+    """The files of the repository: tracked ones and new ones that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    names = listed.stdout.decode().split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def texts() -> list[tuple[Path, str]]:
+    """The tracked files that are text."""
+    found = []
+    for path in tracked():
+        content = path.read_bytes()
+        if b"\0" not in content:
+            found.append((path, content.decode("utf-8")))
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level names that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_imports_point_one_way() -> None:
+    """deploy -> jobs, batch, services -> connectors -> schemas; `lint-imports` checks it in
+    detail."""
+    wrong = []
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for name in imports(path) & RANK.keys() - {package}:
+                if RANK[name] >= RANK[package]:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+def test_no_product_code_imports_tests_or_benchmarks() -> None:
+    """What is delivered stands alone."""
+    wrong = [
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if imports(path) & {"tests", "benchmarks", "pytest", "hypothesis"}
+    ]
+    assert not wrong
+
+
+def test_every_package_of_the_layers_is_checked_by_the_linter() -> None:
+    """A new package must be added to import-linter and to mypy, else nobody holds it to the
+    rules."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        tools = tomllib.load(file)["tool"]
+    present = {name for name in PACKAGES if (ROOT / name / "__init__.py").exists()}
+    assert present <= set(tools["importlinter"]["root_packages"])
+    assert present <= set(tools["mypy"]["packages"])
+
+
+# Put together here so that this file itself does not contain them.
+INDEX_HOSTS = [
+    "pypi" + r"\.org",
+    "python" + r"hosted\.org",
+    "repo1?" + r"\.maven",
+    "maven" + r"\.apache\.org/maven2",
+    "registry" + r"\.npmjs",
+    "crates" + r"\.io",
+    "static" + r"\.crates",
+    "proxy" + r"\.golang\.org",
+    "deb" + r"\.debian\.org",
+]
+
+
+def test_no_file_names_an_index_host() -> None:
+    """Where packages come from is the machine's business: its clients know it, mirrors included."""
+    pattern = re.compile("|".join(INDEX_HOSTS))
+    wrong = [str(path.relative_to(ROOT)) for path, text in texts() if pattern.search(text)]
+    assert not wrong
+
+
+def test_no_file_has_a_path_of_somebodys_machine() -> None:
+    """Home folders, work folders: they exist on one machine only."""
+    pattern = re.compile(r"(?<![\w.])/(?:root|Users|home/(?!somebody\b)\w+|work|tmp/lab)/[\w.]")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path, text in texts()
+        if (match := pattern.search(text)) and path != Path(__file__)
+    ]
+    assert not wrong
+
+
+def test_there_is_one_lock() -> None:
+    """requirements.lock and no other tool's beside it."""
+    names = {path.name for path in tracked()}
+    assert "requirements.lock" in names
+    assert not names & {"uv.lock", "poetry.lock", "Pipfile.lock", "pdm.lock", "package-lock.json"}
+
+
+def requirement_blocks() -> list[str]:
+    """Each pinned requirement of the lock with its hashes, as one text."""
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    kept = (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    blocks: list[str] = []
+    for line in kept:
+        if line[0].isspace():
+            blocks[-1] += "\n" + line
+        else:
+            blocks.append(line)
+    return blocks
+
+
+def test_every_locked_requirement_is_pinned_and_has_hashes() -> None:
+    """Nothing can be installed that was not looked at."""
+    blocks = requirement_blocks()
+    assert len(blocks) > 50
+    unpinned = [block for block in blocks if not re.match(r"[a-z0-9][a-z0-9.-]*==\S+", block)]
+    unhashed = [block for block in blocks if not re.search(r"--hash=sha256:[0-9a-f]{64}", block)]
+    assert not unpinned
+    assert not unhashed
+
+
+def test_the_lock_names_no_index() -> None:
+    """No index address, no folder of wheels, no file: it installs on any machine."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert not re.search(r"://|--(?:extra-)?index-url|--find-links|--trusted-host| @ ", text)
+
+
+def test_the_lock_is_of_the_present_requirements() -> None:
+    """Every pin of requirements.in is in the lock: `make lock` was not forgotten."""
+    wanted = set()
+    for line in (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines():
+        if requirement := line.partition("#")[0].strip():
+            name, _, version = requirement.partition("==")
+            assert version, f"{requirement} is not pinned"
+            wanted.add(f"{name.partition('[')[0].lower().replace('_', '-')}=={version}")
+    locked = {block.split()[0].rstrip("\\").strip() for block in requirement_blocks()}
+    assert wanted <= locked
+
+
+def test_the_build_backend_is_the_locked_one() -> None:
+    """Set-up builds the project without asking an index: the backend must be in the lock."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        required = tomllib.load(file)["build-system"]["requires"]
+    locked = {block.split()[0] for block in requirement_blocks()}
+    assert set(required) <= locked
+
+
+def test_every_jar_has_a_checksum_and_a_set() -> None:
+    """The list parses, which needs both in each line, and has what the parts ask for."""
+    listed = jars.load()
+    assert {jar.jar_set for jar in listed} >= {"flink", "kafka"}
+    assert len({jar.path for jar in listed}) == len(listed)
+
+
+def test_ci_runs_the_tests_and_nothing_else() -> None:
+    """What CI does is what a developer does."""
+    script = ROOT / ".ci" / "run"
+    lines = script.read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert "set -euo pipefail" in lines
+    assert commands == ["make test"]
+    assert script.stat().st_mode & 0o111
+
+
+def test_help_names_every_command_and_loads_none() -> None:
+    """`tunemesh --help` answers at once: no sub-command's module is imported for it."""
+    code = (
+        "import sys; from deploy import cli; cli.run(cli.tunemesh, ['--help']); "
+        "print(sorted(n for n in sys.modules if n.startswith('deploy.') and n != 'deploy.cli'))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.rstrip().endswith("[]")
+    for name in cli.COMMANDS:
+        assert f"  {name} " in result.stdout
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_can_be_loaded_and_explains_itself(name: str) -> None:
+    """No entry of the table points to nothing."""
+    result = CliRunner().invoke(cli.tunemesh, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Usage:" in result.output
+
+
+def test_a_users_mistake_is_one_message_and_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """TunemeshError: its text and its exit code."""
+
+    class OwnError(TunemeshError):
+        exit_code = 2
+
+    @click.command()
+    def broken() -> None:
+        raise OwnError("kafka: port 29092 is in use. Choose another port.")
+
+    assert cli.run(broken, []) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "tunemesh: kafka: port 29092 is in use. Choose another port.\n"
+    assert captured.out == ""
+
+
+def test_an_unknown_command_is_answered_with_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """A typo ends with exit code 2 and says what was not understood."""
+    assert cli.run(cli.tunemesh, ["upp"]) == 2
+    assert "No such command 'upp'" in capsys.readouterr().err
