@@ -51,11 +51,11 @@ awk '/^[a-z]/ { wanted = /^(uv|setuptools)==/ } wanted' requirements.lock >"$ven
     --require-hashes -r "$venv/bootstrap.txt"
 
 # uv does not read pip's configuration (a mirror, a proxy's certificate): pip is the way out.
-# Its list of what it has installed, a line a package, is left out.
+# Of its output the lists are left out that say again, a line a package, what has been done.
 {
     UV_NO_CONFIG=1 "$venv/bin/uv" pip sync --python "$venv/bin/python" \
         --require-hashes --no-build-isolation requirements.lock 2>&1 || : >"$venv/.uv-failed"
-} | grep -v '^ [+~-] ' || :
+} | grep -Ev '^( [+~-] | *(Downloaded|Building|Built) )' || :
 if [ -e "$venv/.uv-failed" ]; then
     rm "$venv/.uv-failed"
     say "==> uv could not; once more with pip, which takes a minute or two"

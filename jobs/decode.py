@@ -7,6 +7,7 @@ and cut strings but not bytes; the last step of the SQL turns it back into bytes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 from schemas import wire
 from schemas.codec import Decoder, Encoder, Record, SchemaLookup, encode_body, parse_plain
 from schemas.contracts import Contract, Contracts, Role
-from schemas.dead_letter import SourceRecord, dead_letter
+from schemas.dead_letter import SourceRecord, Step, dead_letter
 from schemas.invalid import InvalidRecord, Reason
 from schemas.projection import (
     checked_id,
@@ -28,8 +29,8 @@ from schemas.projection import (
 MAX_AHEAD_MS = 24 * 3600 * 1000
 """How far occurred_at may lie after the Kafka timestamp: a device clock a day off is tolerated."""
 
-ANONYMOUS = "\x00"
-"""Starts the join key of an event without user; no user id does, so it never meets a user."""
+ANONYMOUS = "\x1f"
+"""Starts the join key of an event without user; no id does, so it never meets a user."""
 
 VERSION_DIGITS = 19
 """Digits of a 64-bit number: versions compare as text."""
@@ -56,13 +57,23 @@ class Decoded(NamedTuple):
     payload: str
 
 
+Clock = Callable[[], int]
+"""Milliseconds since the epoch; only written into dead letters."""
+
+
 class DecodeRecord(Protocol):
     """A decoder of the records of one or more topics."""
 
     def __call__(
-        self, source: SourceRecord, now_ms: int
-    ) -> Decoded:  # pragma: no cover - a signature
-        """Decode a record; ``now_ms`` is only written into a dead letter."""
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp_ms: int,
+    ) -> Decoded:
+        """Decode a record as Kafka has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +87,25 @@ class SchemaIds:
 class DeadLetters:
     """Makes dead letters as values of the dead-letters topic."""
 
-    def __init__(self, contracts: Contracts, version_id: UUID, step: str) -> None:
+    def __init__(self, contracts: Contracts, version_id: UUID, step: Step, clock: Clock) -> None:
         self._encoder = Encoder(contracts.only(Role.DEAD_LETTER), version_id)
         self._step = step
+        self._clock = clock
 
     def value(
         self,
         source: SourceRecord,
         code: str,
         message: str,
-        first_seen_ms: int,
         event_id: str | None = None,
     ) -> bytes:
         """The value of the dead letter of a record."""
-        record = dead_letter(source, self._step, code, message, first_seen_ms, event_id)
+        record = dead_letter(source, self._step, code, message, self._clock(), event_id)
         return self._encoder.encode(record)
 
-    def decoded(self, source: SourceRecord, error: InvalidRecord, now_ms: int) -> Decoded:
+    def decoded(self, source: SourceRecord, error: InvalidRecord) -> Decoded:
         """The dead letter as the row of a decode function."""
-        value = self.value(source, error.reason, error.message, now_ms)
+        value = self.value(source, error.reason, error.message)
         key = None if source.key is None else source.key.decode("latin-1")
         return Decoded(False, key, None, value.decode("latin-1"))
 
@@ -107,23 +118,34 @@ class InteractionDecoder:
     and the item.
     """
 
-    def __init__(self, contracts: Contracts, lookup: SchemaLookup, ids: SchemaIds) -> None:
+    def __init__(
+        self, contracts: Contracts, lookup: SchemaLookup, ids: SchemaIds, clock: Clock
+    ) -> None:
         contract = contracts.only(Role.INTERACTION)
         self._decoder = Decoder(contract, lookup)
-        self._dead_letters = DeadLetters(contracts, ids.dead_letter, "decode")
+        self._dead_letters = DeadLetters(contracts, ids.dead_letter, Step.DECODE, clock)
         self._header = wire.header(ids.enriched)
         check_enriched_layout(contract, contracts.only(Role.ENRICHED))
 
-    def __call__(self, source: SourceRecord, now_ms: int) -> Decoded:
+    def __call__(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp_ms: int,
+    ) -> Decoded:
         """Decode a record of the interactions topic."""
         try:
-            record, body = self._decoder.decode_with_body(source.payload)
-            check_interaction(record, source.timestamp_ms)
+            record, body = self._decoder.decode_with_body(value)
+            check_interaction(record, timestamp_ms)
         except InvalidRecord as error:
-            return self._dead_letters.decoded(source, error, now_ms)
-        origin = f"{source.topic}/{source.partition}/{source.offset}".encode()
+            source = SourceRecord(topic, partition, offset, timestamp_ms, key, value)
+            return self._dead_letters.decoded(source, error)
+        origin = f"{topic}/{partition}/{offset}".encode()
         head = b"".join(
-            (self._header, body, avro_long(len(origin)), origin, avro_long(source.timestamp_ms))
+            (self._header, body, avro_long(len(origin)), origin, avro_long(timestamp_ms))
         )
         user_id = record["user_id"]
         key = ANONYMOUS + record["session_id"] if user_id is None else user_id
@@ -139,15 +161,29 @@ class DimensionDecoder:
     """
 
     def __init__(
-        self, contracts: Contracts, role: Role, lookup: SchemaLookup, ids: SchemaIds
+        self,
+        contracts: Contracts,
+        role: Role,
+        lookup: SchemaLookup,
+        ids: SchemaIds,
+        clock: Clock,
     ) -> None:
         self._role = role
         self._decoders = {c.topic: Decoder(c, lookup) for c in contracts.with_role(role)}
-        self._dead_letters = DeadLetters(contracts, ids.dead_letter, "decode")
+        self._dead_letters = DeadLetters(contracts, ids.dead_letter, Step.DECODE, clock)
         self._schema = parse_plain(projection_schema(contracts, role))
 
-    def __call__(self, source: SourceRecord, now_ms: int) -> Decoded:
+    def __call__(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp_ms: int,
+    ) -> Decoded:
         """Decode a record of one of the role's topics; a record without a value is a deletion."""
+        source = SourceRecord(topic, partition, offset, timestamp_ms, key, value)
         try:
             if source.payload is None:
                 return self._row(_tombstone_id(source), source.timestamp_ms, source, NO_BRANCH)
@@ -163,7 +199,7 @@ class DimensionDecoder:
                 )
             return self._row(identity, version, source, self._body(decoder.contract, record, source))
         except InvalidRecord as error:
-            return self._dead_letters.decoded(source, error, now_ms)
+            return self._dead_letters.decoded(source, error)
 
     def _body(self, contract: Contract, record: Record, source: SourceRecord) -> bytes:
         if is_deleted(contract, record):

@@ -34,6 +34,9 @@ def checked_id(field: str, value: str | None) -> str:
             Reason.INVALID_VALUE,
             f"{field} has {len(value)} characters, at most {MAX_ID_LENGTH} are allowed",
         )
+    if value[0] < " ":
+        # A control character in front marks keys of our own (jobs.decode.ANONYMOUS).
+        raise InvalidRecord(Reason.INVALID_VALUE, f"{field} starts with a control character")
     return value
 
 

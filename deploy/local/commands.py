@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -32,9 +32,11 @@ class NoLogError(TunemeshError):
 def up(parts: tuple[str, ...], fresh: bool) -> None:
     """Start PARTs (kafka, glue, personalize, flink; all for none) and wait until they answer."""
     settings = LocalSettings.from_environment(os.environ)
-    fetch_jars()
+    chosen = part_names.chosen(parts)
+    if jar_sets := [name for name in ("flink", "kafka") if name in chosen]:
+        fetch_jars(jar_sets)
     started = time.monotonic()
-    click.echo(f"up: {', '.join(part_names.chosen(parts))} in {settings.home}")
+    click.echo(f"up: {', '.join(chosen)} in {settings.home}")
     platform.up(settings, parts, environ=os.environ, fresh=fresh, report=click.echo)
     click.echo(f"up after {time.monotonic() - started:.1f} s; `tunemesh down` stops it")
 
@@ -129,7 +131,7 @@ def jars_path(jar_set: str) -> None:
     click.echo(jar_list.class_path(jar_set, jar_cache(os.environ)))
 
 
-def fetch_jars(sets: tuple[str, ...] = ()) -> None:
+def fetch_jars(sets: Sequence[str] = ()) -> None:
     """Fetches the jars of the sets (all for none), with a line of progress a second."""
     cache = jar_cache(os.environ)
     wanted = jar_list.of_sets(jar_list.load(), sets)

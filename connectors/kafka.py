@@ -1,0 +1,146 @@
+"""Kafka topics as Flink SQL tables: the one place that writes their options.
+
+Topics are read as raw bytes with topic, partition, offset and timestamp as metadata; nothing is
+decoded here. Source of the option names: Flink's Kafka SQL connector documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from schemas.errors import TunemeshError
+
+ALIGNMENT_DRIFT_DAYS = 90
+"""Drift of the watermark alignment; wide, so that users and items are hardly ever held back."""
+
+IDLE_SECONDS = 1
+"""After this long without records a topic partition no longer holds others back."""
+
+
+class StartError(TunemeshError):
+    """A start position that cannot be used; the message names the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """Where the topics are: bootstrap servers, and client properties such as security."""
+
+    bootstrap_servers: str
+    client: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How far this source's records may run ahead of the others in the group.
+
+    Flink pauses a source whose watermark is more than a drift ahead of the group's slowest, which
+    is a bound on both sides. Here it is to be on one side: the sources that lead
+    (``lead_s`` given) have their watermark moved back by the drift less ``lead_s``, so that the
+    others are held at ``lead_s`` seconds ahead of them, and they themselves are as good as free.
+    """
+
+    group: str
+    lead_s: int | None = None
+
+
+def source_table(
+    name: str,
+    topics: Sequence[str],
+    kafka: KafkaSettings,
+    *,
+    group_id: str,
+    start: str,
+    alignment: Alignment | None = None,
+    bounded: bool = False,
+) -> str:
+    """DDL of a table of raw records of one or more topics.
+
+    Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``topic``, ``partition``, ``offset``,
+    ``timestamp``. ``start``: earliest, latest, committed (earliest where nothing is committed) or
+    epoch milliseconds; raises StartError for anything else. ``bounded`` ends at the offsets found
+    at the start.
+    """
+    options = {
+        "connector": "kafka",
+        "topic": ";".join(topics),
+        "properties.bootstrap.servers": kafka.bootstrap_servers,
+        "properties.group.id": group_id,
+        "key.format": "raw",
+        "key.fields": "key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        **_start_options(start),
+        **_client_options(kafka),
+    }
+    watermark = ""
+    if bounded:
+        options["scan.bounded.mode"] = "latest-offset"
+    elif alignment is not None:
+        moved = (
+            ""
+            if alignment.lead_s is None
+            else f" - INTERVAL '{ALIGNMENT_DRIFT_DAYS}' DAY + INTERVAL '{alignment.lead_s}' SECOND"
+        )
+        watermark = f",\n  WATERMARK FOR `timestamp` AS `timestamp`{moved}"
+        options["scan.watermark.alignment.group"] = alignment.group
+        options["scan.watermark.alignment.max-drift"] = f"{ALIGNMENT_DRIFT_DAYS} d"
+        options["scan.watermark.alignment.update-interval"] = "100 ms"
+        options["scan.watermark.idle-timeout"] = f"{IDLE_SECONDS} s"
+    return f"""CREATE TEMPORARY TABLE {name} (
+  `key` BYTES,
+  `value` BYTES,
+  `topic` STRING NOT NULL METADATA VIRTUAL,
+  `partition` INT NOT NULL METADATA VIRTUAL,
+  `offset` BIGINT NOT NULL METADATA VIRTUAL,
+  `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL{watermark}
+) WITH ({_with(options)})"""
+
+
+def sink_table(name: str, topic: str, kafka: KafkaSettings, *, max_bytes: int) -> str:
+    """DDL of a table whose rows become records: ``key`` and ``value`` as bytes, at least once."""
+    options = {
+        "connector": "kafka",
+        "topic": topic,
+        "properties.bootstrap.servers": kafka.bootstrap_servers,
+        "key.format": "raw",
+        "key.fields": "key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        "sink.delivery-guarantee": "at-least-once",
+        "properties.compression.type": "lz4",
+        "properties.linger.ms": "5",
+        "properties.batch.size": "262144",
+        # The bound is on the record with its overhead, before compression.
+        "properties.max.request.size": str(max_bytes + 65_536),
+        **_client_options(kafka),
+    }
+    return f"CREATE TEMPORARY TABLE {name} (`key` BYTES, `value` BYTES) WITH ({_with(options)})"
+
+
+def _start_options(start: str) -> dict[str, str]:
+    if start in ("earliest", "latest"):
+        return {"scan.startup.mode": f"{start}-offset"}
+    if start == "committed":
+        return {
+            "scan.startup.mode": "group-offsets",
+            "properties.auto.offset.reset": "earliest",
+        }
+    if start.isdigit():
+        return {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": start}
+    raise StartError(
+        f"the start position is {start!r}; expected earliest, latest, committed or milliseconds"
+        " since the epoch"
+    )
+
+
+def _client_options(kafka: KafkaSettings) -> dict[str, str]:
+    return {f"properties.{name}": value for name, value in kafka.client.items()}
+
+
+def _with(options: Mapping[str, str]) -> str:
+    return ", ".join(f"'{_quoted(k)}' = '{_quoted(v)}'" for k, v in options.items())
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,0 +1,125 @@
+"""The product on the laptop platform: its topics, schemas, property groups and job."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from schemas.contracts import Contract, Contracts, load_contracts
+from schemas.errors import TunemeshError
+from schemas.registry import GlueRegistry
+
+from deploy.local import flink, jars
+from deploy.local.kafka import TopicSpec, create_topics
+from deploy.local.settings import PROJECT, REGION, REGISTRY, TRACKING_ID, LocalSettings
+from jobs.settings import PIPELINES
+
+PARTITIONS = 2
+"""Of each topic, as many as the platform has task slots by default."""
+
+MIN_TOPIC_BYTES = 1_048_588
+"""Kafka's own default for max.message.bytes: a record beyond its contract still gets to the topic,
+where the job finds it; beyond this the broker refuses it to the producer's face."""
+
+_RECORD_OVERHEAD_BYTES = 65_536
+_DAYS = re.compile(r"P(\d+)D")
+
+
+def topic_spec(contract: Contract) -> TopicSpec:
+    """The topic of a contract; the broker's clock is the publication time on all of them."""
+    config = {
+        "message.timestamp.type": "LogAppendTime",
+        "max.message.bytes": str(
+            max(MIN_TOPIC_BYTES, contract.max_bytes + _RECORD_OVERHEAD_BYTES)
+        ),
+    }
+    days = _DAYS.fullmatch(contract.retention)
+    if contract.retention == "compact":
+        config["cleanup.policy"] = "compact"
+    elif days:
+        config["retention.ms"] = str(int(days[1]) * 86_400_000)
+    else:
+        raise TunemeshError(
+            f"the contract {contract.name} has the retention {contract.retention!r};"
+            " expected compact or P<N>D"
+        )
+    return TopicSpec(contract.topic, PARTITIONS, config)
+
+
+def registry(settings: LocalSettings) -> GlueRegistry:
+    """The platform's schema registry."""
+    return GlueRegistry.connect(REGION, settings.glue.url, REGISTRY)
+
+
+def prepare(settings: LocalSettings, contracts: Contracts | None = None) -> None:
+    """Create the topics and register the schemas of all contracts; what is there stays."""
+    contracts = contracts or load_contracts()
+    create_topics(settings.kafka.address, [topic_spec(contract) for contract in contracts])
+    schemas = registry(settings)
+    for contract in contracts:
+        schemas.register(contract)
+
+
+def property_groups(
+    settings: LocalSettings,
+    pipelines: tuple[str, ...] = PIPELINES,
+    overrides: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[dict[str, object]]:
+    """The property groups of an application on this platform, in the service's own shape."""
+    groups: dict[str, dict[str, str]] = {
+        "kinesis.analytics.flink.run.options": {
+            "jarfile": ";".join(str(jar) for jar in jars.paths("flink", settings.jar_cache)),
+        },
+        "tunemesh.application": {"pipelines": ",".join(pipelines)},
+        "tunemesh.kafka": {"bootstrap.servers": settings.kafka.address},
+        "tunemesh.registry": {
+            "region": REGION,
+            "name": REGISTRY,
+            "endpoint.url": settings.glue.url,
+        },
+        "tunemesh.recommendations": {
+            "tracking.id": TRACKING_ID,
+            "region": REGION,
+            "endpoint.url": settings.personalize.url,
+        },
+    }
+    for group, values in (overrides or {}).items():
+        groups.setdefault(group, {}).update(values)
+    return [{"PropertyGroupId": name, "PropertyMap": values} for name, values in groups.items()]
+
+
+def write_properties(
+    settings: LocalSettings,
+    pipelines: tuple[str, ...] = PIPELINES,
+    overrides: Mapping[str, Mapping[str, str]] | None = None,
+) -> Path:
+    """Write the property file of an application below the platform's home; returns it."""
+    settings.run.mkdir(parents=True, exist_ok=True)
+    file = settings.run / ("application-" + "+".join(pipelines) + ".json")
+    file.write_text(json.dumps(property_groups(settings, pipelines, overrides), indent=2))
+    return file
+
+
+def submit(
+    settings: LocalSettings,
+    pipelines: tuple[str, ...] = PIPELINES,
+    overrides: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    savepoint: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    wait: bool = True,
+) -> str:
+    """Submit an application to the platform's cluster; returns the job's id once it runs."""
+    properties = write_properties(settings, pipelines, overrides)
+    job = flink.run_job(
+        settings,
+        PROJECT / "jobs" / "main.py",
+        ["--properties", str(properties)],
+        savepoint=savepoint,
+        environ=environ,
+    )
+    if wait:
+        flink.FlinkRest.of(settings).wait_running(job, 90)
+    return job

@@ -1,0 +1,85 @@
+"""Users and items first: when interactions may start to flow after a start or a restart.
+
+On a start every topic is read at once, and an event could overtake the user or item that it needs.
+So the interactions' decode function opens only when the users and items that wait on their topics
+have passed. The functions of a worker share this module; across workers the watermark alignment of
+the sources holds events back (connectors/kafka.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from schemas.contracts import Role
+
+QUIET_SECONDS = 1.5
+"""Users and items are read when none has come for this long: longer than a fetch takes."""
+
+LIVE_MS = 1_000
+"""A record this fresh was not waiting on its topic: it has just been published."""
+
+LIMIT_SECONDS = 600.0
+"""After this long interactions flow anyway; alignment still holds them behind users and items."""
+
+OPEN_SECONDS = 30.0
+"""How long to wait for the users' and items' functions of this worker to open at all."""
+
+
+@dataclass(slots=True, eq=False)
+class Progress:
+    """What one decode function of users or items has done last; times are of a monotonic clock."""
+
+    role: Role
+    last_backlog: float
+
+    def record(self, timestamp_ms: int, now: float, wall_ms: int) -> None:
+        """Note a record published at ``timestamp_ms``, seen at ``wall_ms`` (both since the epoch)."""
+        if timestamp_ms < wall_ms - LIVE_MS:
+            self.last_backlog = now
+
+
+@dataclass(slots=True)
+class DimensionsProgress:
+    """The users' and items' decode functions of one worker process."""
+
+    _functions: set[Progress] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def opened(self, role: Role, now: float) -> Progress:
+        """Register a function that opens; returns what it reports to."""
+        progress = Progress(role, now)
+        with self._lock:
+            self._functions.add(progress)
+        return progress
+
+    def closed(self, progress: Progress) -> None:
+        """Forget a function that closes."""
+        with self._lock:
+            self._functions.discard(progress)
+
+    def are_read(self, now: float) -> bool:
+        """Whether users and items have opened and none that waited has come for a while."""
+        with self._lock:
+            functions = tuple(self._functions)
+        return {Role.USER, Role.ITEM} <= {f.role for f in functions} and all(
+            now - f.last_backlog >= QUIET_SECONDS for f in functions
+        )
+
+    def wait_until_read(
+        self, monotonic: Callable[[], float], sleep: Callable[[float], None]
+    ) -> bool:
+        """Block until :meth:`are_read`; False when the limit ran out first."""
+        start = monotonic()
+        while not self.are_read(now := monotonic()):
+            with self._lock:
+                opened = bool(self._functions)
+            if now - start > (LIMIT_SECONDS if opened else OPEN_SECONDS):
+                return False
+            sleep(0.05)
+        return True
+
+
+DIMENSIONS = DimensionsProgress()
+"""Of this worker process."""

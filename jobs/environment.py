@@ -1,0 +1,95 @@
+"""Flink's table environment as the pipelines need it, on Managed Flink, a cluster or in process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+from pyflink.common import Configuration
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.table import StreamTableEnvironment
+
+from connectors.kafka import sink_table
+from jobs.settings import ApplicationSettings
+from schemas.contracts import Contracts, Role
+
+THREAD, PROCESS = "thread", "process"
+
+
+def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTableEnvironment:
+    """The table environment of an application.
+
+    In process it also gets what a cluster has in its own configuration: this Python, the jars,
+    checkpoints. Everything set for all targets is on Managed Flink's list of keys that code may
+    set (its documentation: "Programmatic Flink configuration properties").
+    """
+    configuration = Configuration()
+    if in_process:
+        for key, value in local_configuration().items():
+            configuration.set_string(key, value)
+    environment = StreamExecutionEnvironment.get_execution_environment(configuration)
+    if settings.jars:
+        environment.add_jars(*(Path(jar).absolute().as_uri() for jar in settings.jars))
+    tables = StreamTableEnvironment.create(environment)
+    options = {
+        "pipeline.name": settings.name,
+        # Rows are made anew by each operator, so none sees another's change.
+        "pipeline.object-reuse": "true",
+        "python.execution-mode": execution_mode(settings),
+        # Plans hold names, not addresses.
+        "table.plan.compile.catalog-objects": "IDENTIFIER",
+        "table.local-time-zone": "UTC",
+    }
+    for key, value in options.items():
+        tables.get_config().set(key, value)
+    return tables
+
+
+def register_sinks(
+    tables: StreamTableEnvironment, contracts: Contracts, settings: ApplicationSettings
+) -> None:
+    """Create the sink that every pipeline has: dead letters."""
+    contract = contracts.only(Role.DEAD_LETTER)
+    tables.execute_sql(
+        sink_table("dead_letters", contract.topic, settings.kafka, max_bytes=contract.max_bytes)
+    )
+
+
+def execution_mode(settings: ApplicationSettings) -> str:
+    """The execution mode asked for; process, with a notice, where thread mode cannot work here."""
+    if settings.execution_mode == THREAD and not has_shared_libpython():
+        print(
+            "tunemesh: this Python has no shared libpython, which thread mode needs; its functions"
+            " run in processes of their own (slower; see README.md)",
+            file=sys.stderr,
+        )
+        return PROCESS
+    return settings.execution_mode
+
+
+def has_shared_libpython() -> bool:
+    """Whether the JVM can load this Python: it needs libpython as a shared library."""
+    folder = Path(sysconfig.get_config_var("LIBDIR") or "")
+    names = (sysconfig.get_config_var(key) for key in ("INSTSONAME", "LDLIBRARY"))
+    return any(
+        name and (".so" in name or name.endswith(".dylib")) and (folder / name).exists()
+        for name in names
+    )
+
+
+def local_configuration() -> dict[str, str]:
+    """What the in-process minicluster is told; a cluster has these in its own configuration."""
+    return {
+        "python.executable": sys.executable,
+        "python.client.executable": sys.executable,
+        "parallelism.default": os.environ.get("TUNEMESH_PARALLELISM", "2"),
+        "taskmanager.memory.managed.size": "256m",
+        "state.backend.type": "rocksdb",
+        "execution.checkpointing.interval": "10 s",
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "500 ms",
+        # A bundle collects for up to a second by default; Managed Flink cannot change it.
+        "rest.bind-port": "0",
+    }

@@ -1,0 +1,70 @@
+"""Starts an application: settings -> tables and functions -> the compiled plan of its pipelines.
+
+    on Managed Flink         the service runs this file's ``main`` (property groups from the service)
+    on a standalone cluster  flink run --python jobs/main.py --properties FILE
+    in this process          IS_LOCAL=true python -m jobs.main     (./application_properties.json)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.settings import (
+    LOCAL_PROPERTIES,
+    MANAGED_PROPERTIES,
+    ApplicationSettings,
+    application_settings,
+    read_groups,
+)
+from schemas.contracts import contract_folders, load_contracts
+from schemas.errors import TunemeshError
+
+
+def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
+    """Submit the application; returns Flink's TableResult."""
+    # Late, so that a bad setting is told at once and not after Flink has started a Java process.
+    from jobs import enrichment, plan, recommendations
+    from jobs.environment import make_tables, register_sinks
+
+    tables = make_tables(settings, in_process=in_process)
+    contracts, extra = load_contracts(), contract_folders()[1:]
+    register_sinks(tables, contracts, settings)
+    for pipeline in (enrichment, recommendations):
+        if pipeline.NAME in settings.pipelines:
+            pipeline.register(tables, contracts, extra, settings)
+    return plan.execute(tables, plan.plan_file(settings.pipelines))
+
+
+def properties_file(argument: str | None, environ: dict[str, str]) -> Path:
+    """Which property file applies: the one named, the local one under IS_LOCAL, the service's."""
+    if argument is not None:
+        return Path(argument)
+    return LOCAL_PROPERTIES if environ.get("IS_LOCAL") else MANAGED_PROPERTIES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Start the application; waits for its end when it runs in this process."""
+    parser = argparse.ArgumentParser(prog="jobs.main", description=__doc__.splitlines()[0])
+    parser.add_argument("--properties", help="property file, as Managed Flink writes it")
+    options, _ = parser.parse_known_args(arguments)
+    in_process = bool(os.environ.get("IS_LOCAL"))
+    try:
+        settings = application_settings(
+            read_groups(properties_file(options.properties, dict(os.environ)))
+        )
+        result = start(settings, in_process=in_process)
+    except TunemeshError as error:
+        print(f"tunemesh: {error}", file=sys.stderr)
+        return error.exit_code
+    if in_process:
+        result.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

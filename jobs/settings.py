@@ -1,0 +1,217 @@
+"""Settings of an application: property groups -> frozen dataclasses, checked at the start.
+
+Managed Flink writes the property groups to ``/etc/flink/application_properties.json``; locally a
+file of the same shape is used: a list of ``{"PropertyGroupId": ..., "PropertyMap": {...}}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from connectors.kafka import KafkaSettings
+from schemas.errors import TunemeshError
+
+MANAGED_PROPERTIES = Path("/etc/flink/application_properties.json")
+LOCAL_PROPERTIES = Path("application_properties.json")
+
+PIPELINES = ("enrichment", "recommendations")
+"""What an application can run, in the order in which records pass."""
+
+Groups = Mapping[str, Mapping[str, str]]
+
+
+class SettingError(TunemeshError):
+    """A setting that cannot be used: its group and name, the value, and what was expected."""
+
+    exit_code = 2
+
+    def __init__(self, group: str, name: str, value: str | None, expected: str) -> None:
+        given = "is missing" if value is None else f"is {value!r}"
+        super().__init__(f"the property {name!r} of the group {group!r} {given}; expected {expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """The Glue Schema Registry; ``endpoint_url`` None is the region's own."""
+
+    region: str
+    name: str = "tunemesh"
+    endpoint_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichmentSettings:
+    """The enrichment.
+
+    ``start``: where interactions start without restored state (earliest, latest, committed, epoch
+    milliseconds); users and items always start at the earliest. ``hold_ms``: see
+    :class:`jobs.functions.Decode`. ``bounded``: read to the present end and finish (benchmarks).
+    """
+
+    start: str = "earliest"
+    hold_ms: int = 150
+    bounded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendationsSettings:
+    """PutEvents: tracker, endpoint, this application's share of the quota, and pace."""
+
+    tracking_id: str
+    region: str
+    endpoint_url: str | None = None
+    start: str = "earliest"
+    calls_per_second: float = 1000.0
+    max_in_flight: int = 80
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationSettings:
+    """Everything that an application is told."""
+
+    pipelines: tuple[str, ...]
+    execution_mode: str
+    group_id: str
+    kafka: KafkaSettings
+    registry: RegistrySettings
+    enrichment: EnrichmentSettings = field(default_factory=EnrichmentSettings)
+    recommendations: RecommendationsSettings | None = None
+    jars: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The job's name, also in Flink's web UI."""
+        return "tunemesh " + "+".join(self.pipelines)
+
+
+def read_groups(path: Path) -> Groups:
+    """The property groups of a file; raises TunemeshError when it is missing or malformed."""
+    try:
+        entries = json.loads(path.read_text())
+        return {entry["PropertyGroupId"]: dict(entry["PropertyMap"]) for entry in entries}
+    except FileNotFoundError:
+        raise TunemeshError(
+            f"there is no property file {path}; on Managed Flink it is there by itself, locally name"
+            " one with --properties or put application_properties.json into this directory"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise TunemeshError(
+            f"{path} is not a list of property groups: {type(error).__name__}: {error}"
+        ) from error
+
+
+def application_settings(groups: Groups) -> ApplicationSettings:
+    """Settings from property groups; raises SettingError for the first that cannot be used."""
+    _refuse_unknown(groups)
+    application = _Group(groups, "tunemesh.application")
+    pipelines = tuple(p.strip() for p in application.text("pipelines", ",".join(PIPELINES)).split(","))
+    unknown = [p for p in pipelines if p not in PIPELINES]
+    if unknown or len(set(pipelines)) != len(pipelines):
+        raise SettingError(
+            application.name,
+            "pipelines",
+            ",".join(pipelines),
+            "some of " + ", ".join(PIPELINES) + ", each once",
+        )
+    kafka = _Group(groups, "tunemesh.kafka")
+    registry = _Group(groups, "tunemesh.registry")
+    enrichment = _Group(groups, "tunemesh.enrichment")
+    run = _Group(groups, "kinesis.analytics.flink.run.options")
+    return ApplicationSettings(
+        pipelines=tuple(p for p in PIPELINES if p in pipelines),
+        execution_mode=application.one_of("python.execution-mode", ("thread", "process"), "thread"),
+        group_id=application.text("group.id", "tunemesh"),
+        kafka=KafkaSettings(
+            bootstrap_servers=kafka.text("bootstrap.servers"),
+            client={k: v for k, v in kafka.values.items() if k != "bootstrap.servers"},
+        ),
+        registry=RegistrySettings(
+            region=registry.text("region"),
+            name=registry.text("name", "tunemesh"),
+            endpoint_url=registry.optional("endpoint.url"),
+        ),
+        enrichment=EnrichmentSettings(
+            start=enrichment.start("start", "earliest"),
+            hold_ms=enrichment.whole("hold.ms", 150, 0, 10_000),
+            bounded=enrichment.one_of("bounded", ("true", "false"), "false") == "true",
+        ),
+        recommendations=_recommendations(groups) if "recommendations" in pipelines else None,
+        jars=tuple(j for j in (run.optional("jarfile") or "").split(";") if j),
+    )
+
+
+def _recommendations(groups: Groups) -> RecommendationsSettings:
+    group = _Group(groups, "tunemesh.recommendations")
+    return RecommendationsSettings(
+        tracking_id=group.text("tracking.id"),
+        region=group.text("region"),
+        endpoint_url=group.optional("endpoint.url"),
+        start=group.start("start", "earliest"),
+        calls_per_second=float(group.whole("calls.per.second", 1000, 1, 100_000)),
+        max_in_flight=group.whole("max.in.flight", 80, 1, 1000),
+    )
+
+
+_KNOWN = {
+    "tunemesh.application": {"pipelines", "python.execution-mode", "group.id"},
+    "tunemesh.registry": {"region", "name", "endpoint.url"},
+    "tunemesh.enrichment": {"start", "hold.ms", "bounded"},
+    "tunemesh.recommendations": {
+        "tracking.id",
+        "region",
+        "endpoint.url",
+        "start",
+        "calls.per.second",
+        "max.in.flight",
+    },
+}
+
+
+def _refuse_unknown(groups: Groups) -> None:
+    for group, values in groups.items():
+        if group.startswith("tunemesh.") and group not in (*_KNOWN, "tunemesh.kafka"):
+            known = ", ".join(sorted((*_KNOWN, "tunemesh.kafka")))
+            raise TunemeshError(f"there is no property group {group!r}; groups: {known}")
+        for name in sorted(set(values) - _KNOWN.get(group, set(values))):
+            known = ", ".join(sorted(_KNOWN[group]))
+            raise SettingError(group, name, values[name], f"one of the properties {known}")
+
+
+class _Group:
+    """A property group with what reads and checks its values."""
+
+    def __init__(self, groups: Groups, name: str) -> None:
+        self.name = name
+        self.values = groups.get(name, {})
+
+    def text(self, name: str, default: str | None = None) -> str:
+        value = self.values.get(name, default)
+        if value is None or not value.strip():
+            raise SettingError(self.name, name, value, "a value")
+        return value.strip()
+
+    def optional(self, name: str) -> str | None:
+        return self.values.get(name) or None
+
+    def one_of(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        value = self.text(name, default)
+        if value not in choices:
+            raise SettingError(self.name, name, value, " or ".join(choices))
+        return value
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        value = self.text(name, str(default))
+        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
+            raise SettingError(self.name, name, value, f"a whole number from {low} to {high}")
+        return int(value)
+
+    def start(self, name: str, default: str) -> str:
+        value = self.text(name, default)
+        if value not in ("earliest", "latest", "committed") and not value.isdigit():
+            raise SettingError(
+                self.name, name, value, "earliest, latest, committed or epoch milliseconds"
+            )
+        return value

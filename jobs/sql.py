@@ -1,0 +1,26 @@
+"""SQL texts beside their pipelines: ``-- step: name`` starts a step, ``;`` ends a statement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def read_steps(file: str) -> dict[str, tuple[str, ...]]:
+    """The statements of each step of a file in this folder, in order, without comments."""
+    steps: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in (Path(__file__).parent / file).read_text().splitlines():
+        if line.startswith("-- step: "):
+            current = steps.setdefault(line.removeprefix("-- step: "), [])
+            current.append("")
+        elif line.strip() and not line.startswith("--"):
+            if not steps:
+                raise ValueError(f"{file}: a statement stands before the first step")
+            current[-1] += line + "\n"
+            if line.rstrip().endswith(";"):
+                current[-1] = current[-1].rstrip().removesuffix(";")
+                current.append("")
+    for name, statements in steps.items():
+        if statements.pop().strip():
+            raise ValueError(f"{file}: the last statement of the step {name} has no ';'")
+    return {name: tuple(statements) for name, statements in steps.items()}

@@ -1,0 +1,146 @@
+"""Promises of the Flink cluster's configuration and of its client's errors."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from deploy.local import flink, flink_cluster
+from deploy.local.flink import FlinkError, FlinkRest
+from deploy.local.flink_cluster import MEBI, TaskManagerMemory
+from deploy.local.settings import LocalSettings
+
+
+def test_everything_listens_on_loopback() -> None:
+    """Every address in the configuration is 127.0.0.1: the cluster has no login."""
+    configuration = flink_cluster.configuration(LocalSettings.from_environment({}), 12345)
+    addresses = {
+        key: value
+        for key, value in configuration.items()
+        if key.endswith((".address", ".host", "bind-host", "bind-address"))
+    }
+    assert set(addresses) >= {"jobmanager.bind-host", "taskmanager.bind-host", "rest.bind-address"}
+    assert set(addresses.values()) == {"127.0.0.1"}
+
+
+def test_checkpoints_are_as_on_the_service() -> None:
+    """RocksDB, incremental, kept when the job ends, in the platform's data folder."""
+    settings = LocalSettings.from_environment({"TUNEMESH_HOME": "/somewhere"})
+    configuration = flink_cluster.configuration(settings, 12345)
+
+    assert configuration["state.backend.type"] == "rocksdb"
+    assert configuration["execution.checkpointing.incremental"] is True
+    assert configuration["execution.checkpointing.dir"] == (
+        "file:///somewhere/data/flink/checkpoints"
+    )
+    assert configuration["execution.checkpointing.externalized-checkpoint-retention"] == (
+        "RETAIN_ON_CANCELLATION"
+    )
+
+
+def test_the_default_parallelism_is_the_number_of_slots() -> None:
+    """A job without a parallelism of its own uses the whole cluster, and fits."""
+    settings = LocalSettings.from_environment(
+        {"TUNEMESH_TASKMANAGERS": "3", "TUNEMESH_TASK_SLOTS": "2"}
+    )
+    configuration = flink_cluster.configuration(settings, 12345)
+
+    assert configuration["parallelism.default"] == 6
+    assert configuration["taskmanager.numberOfTaskSlots"] == 2
+
+
+def test_java_gets_the_memory_that_flink_is_told_of() -> None:
+    """Heap and direct memory are the sums that Flink's own scripts would make; 1.7 GiB in all."""
+    memory = TaskManagerMemory()
+    heap = memory.framework_heap + memory.task_heap
+    direct = memory.framework_off_heap + memory.task_off_heap + memory.network
+    rest = memory.managed + memory.metaspace + memory.overhead
+
+    assert f"-Xmx{heap}m" in memory.java_options()
+    assert f"-XX:MaxDirectMemorySize={direct}m" in memory.java_options()
+    assert 1.6 <= (heap + direct + rest) * MEBI / 2**30 <= 1.75
+
+
+def test_the_class_path_has_flink_last_and_the_python_runner() -> None:
+    """flink-dist last, as the scripts have it; flink-python once, outside of any job."""
+    names = [entry.rpartition("/")[2] for entry in flink_cluster.class_path().split(":")]
+
+    assert names[-1].startswith("flink-dist-")
+    assert sum(name.startswith("flink-python-") for name in names) == 1
+
+
+FAILED_CLIENT = """\
+2026-01-01 WARN  o.a.f.something [] - noise
+Traceback (most recent call last):
+  File "main.py", line 14, in <module>
+    environment.execute_sql("SELECT nonsense")
+py4j.protocol.Py4JJavaError: An error occurred while calling o8.executeSql.
+: org.apache.flink.table.api.ValidationException: SQL validation failed.
+\tat org.apache.flink.Somewhere.run(Somewhere.java:1)
+Caused by: org.apache.calcite.CalciteException: Column 'nonsense' not found
+\tat org.apache.calcite.Somewhere.run(Somewhere.java:2)
+2026-01-01 ERROR o.a.f.c.c.CliFrontend [] - Fatal error while running command line interface.
+org.apache.flink.client.program.ProgramAbortException: Python process exits with code: 1
+Caused by: java.lang.RuntimeException: Python process exits with code: 1
+\tat org.apache.flink.client.python.PythonDriver.main(PythonDriver.java:130)
+"""
+
+
+def test_a_failed_submission_shows_the_traceback_and_its_causes() -> None:
+    """Not the stack of the client, which is the same for every failure."""
+    shown = flink.telling_end(FAILED_CLIENT)
+
+    assert 'execute_sql("SELECT nonsense")' in shown
+    assert "Column 'nonsense' not found" in shown
+    assert "exits with code" not in shown
+    assert "\tat " not in shown
+    assert "noise" not in shown
+
+
+def test_a_client_without_a_traceback_shows_its_last_lines() -> None:
+    """Whatever it said last is the best there is."""
+    shown = flink.telling_end("\n".join(f"line {n}" for n in range(100)), lines=2)
+    assert [line.strip() for line in shown.splitlines()] == ["line 98", "line 99"]
+
+
+class JobManager(BaseHTTPRequestHandler):
+    """Answers one refusal as Flink does."""
+
+    def do_GET(self) -> None:
+        reason = "org.apache.flink.runtime.rest.NotFoundException: Job 00 not found"
+        body = json.dumps({"errors": [reason + "\n\tat org.apache.Somewhere"]}).encode()
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the test's output stays readable."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), JobManager) as server:
+        thread = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_refusal_is_told_in_flinks_words_without_its_stack(refusing: str) -> None:
+    """The call, the status and the reason in one line."""
+    with pytest.raises(FlinkError) as caught:
+        FlinkRest(refusing).job_status("00")
+    assert "GET /jobs/00/status: 404" in str(caught.value)
+    assert "Job 00 not found" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_that_is_not_up_is_said_to_be() -> None:
+    """No connection: where it was looked for, and how to see what is up."""
+    with pytest.raises(FlinkError, match=r"127\.0\.0\.1:1 does not answer .*tunemesh status"):
+        FlinkRest("http://127.0.0.1:1").jobs()
