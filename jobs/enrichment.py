@@ -8,7 +8,7 @@ from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import udf
 
 from connectors.kafka import Alignment, sink_table, source_table
-from jobs.functions import DECODED, Decode
+from jobs.functions import DECODED, DecodeDimension, DecodeInteraction
 from jobs.settings import ApplicationSettings
 from jobs.sql import read_steps
 from schemas.contracts import Contracts, Role
@@ -55,14 +55,14 @@ def register(
             "interactions_enriched", enriched.topic, settings.kafka, max_bytes=enriched.max_bytes
         )
     )
-    for name, role in (
-        ("decode_user", Role.USER),
-        ("decode_item", Role.ITEM),
-        ("decode_interaction", Role.INTERACTION),
-    ):
-        function = Decode(
-            role, settings.registry, extra_contracts, hold_ms=settings.enrichment.hold_ms
-        )
+    functions = {
+        "decode_user": DecodeDimension(Role.USER, settings.registry, extra_contracts),
+        "decode_item": DecodeDimension(Role.ITEM, settings.registry, extra_contracts),
+        "decode_interaction": DecodeInteraction(
+            settings.registry, extra_contracts, settings.enrichment.hold_ms
+        ),
+    }
+    for name, function in functions.items():
         tables.create_temporary_function(name, udf(function, result_type=DECODED))
 
 

@@ -48,7 +48,7 @@ class EnrichmentSettings:
 
     ``start``: where interactions start without restored state (earliest, latest, committed, epoch
     milliseconds); users and items always start at the earliest. ``hold_ms``: see
-    :class:`jobs.functions.Decode`. ``bounded``: read to the present end and finish (benchmarks).
+    :class:`jobs.functions.DecodeInteraction`. ``bounded``: read to the present end and finish (benchmarks).
     """
 
     start: str = "earliest"
