@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from schemas.contracts import Role
 
 QUIET_SECONDS = 1.5
-"""Users and items are read when none has come for this long: longer than a fetch takes."""
+"""Users and items are read when none that waited has come for this long: longer than a fetch."""
+
+EMPTY_SECONDS = 5.0
+"""A function that has seen no record at all gets this long: its consumer may still be connecting."""
 
 LIVE_MS = 1_000
 """A record this fresh was not waiting on its topic: it has just been published."""
@@ -32,12 +35,21 @@ class Progress:
     """What one decode function of users or items has done last; times are of a monotonic clock."""
 
     role: Role
-    last_backlog: float
+    opened: float
+    last_backlog: float | None = None
+    seen: bool = False
 
     def record(self, timestamp_ms: int, now: float, wall_ms: int) -> None:
         """Note a record published at ``timestamp_ms``, seen at ``wall_ms`` (both since the epoch)."""
+        self.seen = True
         if timestamp_ms < wall_ms - LIVE_MS:
             self.last_backlog = now
+
+    def is_read(self, now: float) -> bool:
+        """Whether what waited for this function has passed, as far as it can tell."""
+        if not self.seen:
+            return now - self.opened >= EMPTY_SECONDS
+        return self.last_backlog is None or now - self.last_backlog >= QUIET_SECONDS
 
 
 @dataclass(slots=True)
@@ -64,7 +76,7 @@ class DimensionsProgress:
         with self._lock:
             functions = tuple(self._functions)
         return {Role.USER, Role.ITEM} <= {f.role for f in functions} and all(
-            now - f.last_backlog >= QUIET_SECONDS for f in functions
+            f.is_read(now) for f in functions
         )
 
     def wait_until_read(

@@ -19,6 +19,7 @@ from pyflink.table.udf import ScalarFunction
 
 from connectors.delivery import DeliveryEngine, DeliverySettings, Rejected
 from connectors.personalize import PutEventsSettings, put_events_destination
+from jobs.batch import unpack
 from jobs.decode import DeadLetters
 from jobs.functions import now_ms
 from jobs.settings import RecommendationsSettings, RegistrySettings
@@ -29,18 +30,6 @@ from schemas.invalid import InvalidRecord
 from schemas.registry import GlueRegistry
 
 T = TypeVar("T")
-
-BATCH = DataTypes.ARRAY(
-    DataTypes.ROW(
-        [
-            DataTypes.FIELD("key", DataTypes.BYTES()),
-            DataTypes.FIELD("value", DataTypes.BYTES()),
-            DataTypes.FIELD("partition", DataTypes.INT()),
-            DataTypes.FIELD("offset", DataTypes.BIGINT()),
-            DataTypes.FIELD("published", DataTypes.BIGINT()),
-        ]
-    )
-)
 
 LETTERS = DataTypes.ARRAY(
     DataTypes.ROW(
@@ -86,16 +75,12 @@ class DeliverEvents(ScalarFunction):
         self._deliver_letters = DeadLetters(contracts, version_id, Step.DELIVER, now_ms)
         self._engine = ENGINES.get(self._settings, self._share)
 
-    def eval(self, batch: Sequence[Any]) -> list[Row]:
+    def eval(self, partition: int, batch: str) -> list[Row]:
         """Deliver a batch; blocks until every record is accepted or refused."""
         letters: list[Row] = []
         sources: list[SourceRecord] = []
         events: list[Record] = []
-        for row in batch:
-            key, value, partition, offset, timestamp_ms = row
-            source = SourceRecord(
-                self._topic, partition, offset, timestamp_ms, _bytes(key), _bytes(value)
-            )
+        for source in unpack(self._topic, partition, batch):
             try:
                 events.append(self._decoder.decode(source.payload))
                 sources.append(source)
@@ -159,7 +144,3 @@ class _Engines:
 
 
 ENGINES = _Engines()
-
-
-def _bytes(value: Any) -> bytes | None:
-    return None if value is None else bytes(value)

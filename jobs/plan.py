@@ -17,7 +17,7 @@ PLANS = Path(__file__).parent / "plans"
 
 def plan_file(pipelines: tuple[str, ...]) -> Path:
     """Where the plan of an application with these pipelines is kept."""
-    return PLANS / ("+".join(pipelines) + ".json")
+    return PLANS / ("_".join(pipelines) + ".json")
 
 
 def compile_plan(tables: StreamTableEnvironment, inserts: tuple[str, ...]) -> str:
@@ -34,4 +34,4 @@ def execute(tables: StreamTableEnvironment, plan: Path) -> Any:
 
     By SQL, because ``CompiledPlan.execute`` fails in PyFlink 2.2.1.
     """
-    return tables.execute_sql(f"EXECUTE PLAN '{plan.as_uri()}'")
+    return tables.execute_sql(f"EXECUTE PLAN '{plan}'")
