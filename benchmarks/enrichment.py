@@ -30,7 +30,7 @@ from benchmarks.dataset import Shape, event_number
 from benchmarks.errors import BenchmarkError, SystemUnavailable
 from benchmarks.expected import Newest
 from benchmarks.measure import Rates, Run, rates, ratio_to_best, ratios_to_neighbours
-from benchmarks.output import Checked, check, counted, sampled
+from benchmarks.output import Checked, check, sampled
 from benchmarks.parts import Parts, running
 from benchmarks.processes import CpuAccount, Started, now_ms
 from benchmarks.publish import (
@@ -40,8 +40,8 @@ from benchmarks.publish import (
     publish,
     write_note,
 )
-from benchmarks.systems import DISCARD, System, Task
-from benchmarks.systems.catalog import FULL_RUN, OURS, catalog, chosen
+from benchmarks.systems import System, Task
+from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, chosen
 from benchmarks.topics import Topics, wait_until
 from schemas import wire
 from schemas.codec import parse_plain
@@ -77,9 +77,7 @@ class Outcome:
     @property
     def usable(self) -> bool:
         """Whether its rate may be compared: everything is there, once, and as expected."""
-        if self.rates is None:
-            return False
-        return self.checked is None or self.checked.complete
+        return self.rates is not None and self.checked is not None and self.checked.complete
 
     def as_json(self) -> dict[str, Any]:
         """The run for the report."""
@@ -107,11 +105,10 @@ def run_system(system: System, bench: Bench) -> Outcome:
     folder = bench.work / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    out = DISCARD if system.discards else f"bench-out-{system.name}"
+    out = _output_topic(system)
     group = f"bench-{system.name}"
     bench.topics.delete_group(group)
-    if not system.discards:
-        bench.topics.remake(out, append_time=True)
+    bench.topics.remake(out, append_time=True)
     task = Task(
         bootstrap=bench.parts.bootstrap,
         out=out,
@@ -140,14 +137,21 @@ def run_system(system: System, bench: Bench) -> Outcome:
         own.stop()
         broker.stop()
         started.stop()
-    appended, checked = _read_output(system, task, bench)
-    if checked is not None and checked.distinct < wanted:
+    _progress(f"{system.name}: checking its output")
+    checked = check(
+        bench.topics.read(out),
+        bench.contracts["interactions-enriched"],
+        bench.shape.events,
+        bench.sample,
+        origins=system.writes_origins,
+    )
+    if checked.distinct < wanted:
         raise BenchmarkError(f"{system.name}: {checked.distinct} of {wanted} events came out")
     return Outcome(
         system=system.name,
         pair=system.pair,
         what=system.what,
-        rates=rates(appended, started_ms, ready_ms),
+        rates=rates(checked.appended, started_ms, ready_ms),
         events=wanted,
         checked=checked,
         warm_seconds=(ready_ms - started_ms) / 1000,
@@ -184,10 +188,7 @@ def _until_written(system: System, task: Task, bench: Bench, started: Started, w
     begun = grown = time.monotonic()
     before = 0
     while True:
-        if system.discards:
-            written = counted(task.log.read_text(errors="replace")).total
-        else:
-            written = bench.topics.count(task.out)
+        written = bench.topics.count(task.out)
         now = time.monotonic()
         share = min(1.0, written / wanted)
         _progress(f"{system.name}: {written:,} of {wanted:,} ({share:.0%}), {now - begun:.0f} s")
@@ -204,18 +205,8 @@ def _until_written(system: System, task: Task, bench: Bench, started: Started, w
         time.sleep(0.5)
 
 
-def _read_output(system: System, task: Task, bench: Bench) -> tuple[Any, Checked | None]:
-    if system.discards:
-        return counted(task.log.read_text(errors="replace")), None
-    _progress(f"{system.name}: checking its output")
-    checked = check(
-        bench.topics.read(task.out),
-        bench.contracts["interactions-enriched"],
-        bench.shape.events,
-        bench.sample,
-        origins=system.writes_origins,
-    )
-    return checked.appended, checked
+def _output_topic(system: System) -> str:
+    return system.output or f"bench-out-{system.name}"
 
 
 def _schemas_folder(bench: Bench) -> Path:
@@ -309,8 +300,7 @@ def table(outcomes: Sequence[Outcome], report: Mapping[str, Any]) -> str:
 
 def _verdict(outcome: Outcome) -> str:
     checked = outcome.checked
-    if checked is None:
-        return "discarded"
+    assert checked is not None, outcome.system
     if checked.complete:
         return f"{checked.distinct:,} events, {checked.compared:,} compared: equal"
     return (
@@ -345,7 +335,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     home = Path(os.environ.get("TUNEMESH_HOME") or ".tunemesh").absolute()
     work = home / "bench"
     contracts = load_contracts()
-    names = options.systems.split(",") if options.systems else list(FULL_RUN) * options.repeat
+    default = QUICK_RUN if options.quick else FULL_RUN
+    names = options.systems.split(",") if options.systems else list(default) * options.repeat
     order = chosen(names, catalog(work))
     outcomes: list[Outcome] = []
     with _parts(options.bootstrap, work, contracts) as parts:
@@ -367,9 +358,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outcome = Outcome(system.name, system.pair, system.what, problem=str(error))
             outcomes.append(outcome)
             _say(_one_line(outcome))
-            if not system.discards:
-                with suppress(BenchmarkError):
-                    topics.delete(f"bench-out-{system.name}")
+            with suppress(BenchmarkError):
+                topics.delete(_output_topic(system))
         topics.close()
     report = summary(outcomes) | _circumstances(shape)
     path = home / "reports" / "bench-enrichment.json"
@@ -437,6 +427,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--items", type=int, default=110_000, help="songs and podcasts, 10 to 1")
     parser.add_argument(
         "--systems", help=f"comma-separated, in order; default: {','.join(FULL_RUN)}"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"by default only {','.join(QUICK_RUN)}"
     )
     parser.add_argument("--repeat", type=int, default=1, help="how often the default order is run")
     parser.add_argument("--keep", action="store_true", help="keep the topics for the next run")

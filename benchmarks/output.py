@@ -113,16 +113,3 @@ def _number(value: bytes) -> int | None:
 def sampled(events: int, size: int) -> range:
     """Numbers of the events that are compared field by field, evenly over all of them."""
     return range(0, events, max(1, events // size))
-
-
-def counted(log: str) -> Appended:
-    """From the lines ``COUNT milliseconds total`` of a system that discards its output."""
-    pairs = []
-    before = 0
-    for line in log.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[0] == "COUNT":
-            total = int(words[2])
-            pairs.append((int(words[1]), total - before))
-            before = total
-    return Appended.from_counts(pairs)

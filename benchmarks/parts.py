@@ -23,7 +23,7 @@ from deploy.local.settings import (
 )
 from schemas.contracts import Contracts
 
-KAFKA, CONTROLLER, GLUE = 39092, 39093, 39500
+KAFKA, CONTROLLER, GLUE, FLINK = 39092, 39093, 39500, 39081
 """Beside those of `tunemesh up`, so that a platform that runs is left alone."""
 
 
@@ -40,7 +40,8 @@ class Parts:
 def bench_settings(home: Path) -> LocalSettings:
     """The platform's settings with the benchmark's folder and ports.
 
-    The ports' variables are TUNEMESH_BENCH_KAFKA_PORT, .._KAFKA_CONTROLLER_PORT and .._GLUE_PORT.
+    The ports' variables are TUNEMESH_BENCH_KAFKA_PORT, .._KAFKA_CONTROLLER_PORT, .._GLUE_PORT and
+    .._FLINK_PORT.
     """
 
     def port(name: str, default: int) -> Port:
@@ -56,6 +57,7 @@ def bench_settings(home: Path) -> LocalSettings:
         kafka=port("KAFKA", KAFKA),
         kafka_controller=port("KAFKA_CONTROLLER", CONTROLLER),
         glue=port("GLUE", GLUE),
+        flink=port("FLINK", FLINK),
     )
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,11 +86,17 @@ def _process(pid: int) -> psutil.Process | None:
 
 @dataclass(slots=True)
 class Started:
-    """The processes of one system, with the file that they write to."""
+    """The processes of one system, with the file that they write to.
+
+    ``extra_pids``: processes that somebody else has started for it, such as a cluster's;
+    ``check_more`` raises when these have failed, ``stop_more`` ends them.
+    """
 
     processes: list[subprocess.Popen[bytes]]
     log: Path
     extra_pids: list[int] = field(default_factory=list)
+    check_more: Callable[[], None] = lambda: None
+    stop_more: Callable[[], None] = lambda: None
 
     @property
     def pids(self) -> list[int]:
@@ -105,6 +111,7 @@ class Started:
                     f"process {process.pid} ended with {process.returncode} before its output was"
                     f" complete. The end of {self.log}:\n{last_lines(self.log)}"
                 )
+        self.check_more()
 
     def stop(self, patience_seconds: float = 10.0) -> None:
         """End all of them and their children; returns when they are gone."""
@@ -118,6 +125,7 @@ class Started:
                 process.kill()
         for started in self.processes:
             started.wait()
+        self.stop_more()
 
 
 def _whole_tree(pid: int) -> list[psutil.Process]:

@@ -25,8 +25,25 @@ def compile_plan(tables: StreamTableEnvironment, inserts: tuple[str, ...]) -> st
     statements = tables.create_statement_set()
     for insert in inserts:
         statements.add_insert_sql(insert)
-    plan = json.loads(statements.compile_plan().as_json_string())
+    plan = numbered_from_one(json.loads(statements.compile_plan().as_json_string()))
     return json.dumps(plan, indent=1, ensure_ascii=True) + "\n"
+
+
+def numbered_from_one(plan: dict[str, Any]) -> dict[str, Any]:
+    """The plan with its nodes numbered 1, 2, ... in their order.
+
+    Flink counts through all plans that a process compiles, and a node's number is part of its
+    operator's id: a plan must not depend on which ones were compiled before it.
+    """
+    numbers = {node["id"]: number for number, node in enumerate(plan["nodes"], start=1)}
+    return {
+        **plan,
+        "nodes": [{**node, "id": numbers[node["id"]]} for node in plan["nodes"]],
+        "edges": [
+            {**edge, "source": numbers[edge["source"]], "target": numbers[edge["target"]]}
+            for edge in plan["edges"]
+        ],
+    }
 
 
 def execute(tables: StreamTableEnvironment, plan: Path) -> Any:

@@ -5,11 +5,9 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.atomic.LongAdder;
 import org.apache.avro.Schema;
 import org.apache.avro.generic.GenericData;
 import org.apache.avro.generic.GenericDatumReader;
@@ -24,10 +22,6 @@ import org.apache.flink.api.common.functions.OpenContext;
 import org.apache.flink.api.common.state.ValueState;
 import org.apache.flink.api.common.state.ValueStateDescriptor;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
-import org.apache.flink.api.connector.sink2.Sink;
-import org.apache.flink.api.connector.sink2.SinkWriter;
-import org.apache.flink.api.connector.sink2.WriterInitContext;
-import org.apache.flink.configuration.Configuration;
 import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
 import org.apache.flink.connector.kafka.sink.KafkaSink;
@@ -50,7 +44,7 @@ import org.apache.flink.util.Collector;
  * no registry look-up, no older schema versions, no compressed bodies, no tombstones, no dead
  * letters.
  *
- * <p>Options are "--name value"; everything after "--" is Flink configuration, "key=value".
+ * <p>Options are "--name value". Flink's configuration is the cluster's and the client's.
  */
 public final class Reference {
   private static final int HEADER_SIZE = 18;
@@ -398,51 +392,6 @@ public final class Reference {
     }
   }
 
-  /** Discards, counts, and prints "COUNT milliseconds total" ten times a second. */
-  private static final class CountingSink implements Sink<Event> {
-    private static final long serialVersionUID = 1L;
-    private static final LongAdder TOTAL = new LongAdder();
-
-    @Override
-    public SinkWriter<Event> createWriter(WriterInitContext context) {
-      return new SinkWriter<>() {
-        @Override
-        public void write(Event event, Context context) {
-          TOTAL.increment();
-        }
-
-        @Override
-        public void flush(boolean endOfInput) {}
-
-        @Override
-        public void close() {}
-      };
-    }
-
-    static void report() {
-      Thread thread =
-          new Thread(
-              () -> {
-                long printed = 0;
-                while (true) {
-                  long total = TOTAL.sum();
-                  if (total != printed) {
-                    System.out.println("COUNT " + System.currentTimeMillis() + " " + total);
-                    printed = total;
-                  }
-                  try {
-                    Thread.sleep(100);
-                  } catch (InterruptedException stop) {
-                    return;
-                  }
-                }
-              },
-              "count-report");
-      thread.setDaemon(true);
-      thread.start();
-    }
-  }
-
   private static <T> DataStream<T> read(
       StreamExecutionEnvironment environment,
       Map<String, String> options,
@@ -474,21 +423,11 @@ public final class Reference {
 
   public static void main(String[] arguments) throws Exception {
     Map<String, String> options = new HashMap<>();
-    Configuration configuration = new Configuration();
-    List<String> rest = new ArrayList<>(List.of(arguments));
-    while (!rest.isEmpty()) {
-      String name = rest.remove(0);
-      if (name.equals("--")) {
-        for (String setting : rest) {
-          String[] pair = setting.split("=", 2);
-          configuration.setString(pair[0], pair[1]);
-        }
-        break;
-      }
-      options.put(name.substring(2), rest.remove(0));
+    for (int i = 0; i < arguments.length; i += 2) {
+      options.put(arguments[i].substring(2), arguments[i + 1]);
     }
     StreamExecutionEnvironment environment =
-        StreamExecutionEnvironment.getExecutionEnvironment(configuration);
+        StreamExecutionEnvironment.getExecutionEnvironment();
     OffsetsInitializer gated = new GatedOffsets(options.get("gate"));
     OffsetsInitializer earliest = OffsetsInitializer.earliest();
     DataStream<Event> events =
@@ -523,25 +462,21 @@ public final class Reference {
             .keyBy(event -> event.key, user -> user.userId)
             .process(new WithUser())
             .uid("with-user");
-    if (options.get("out").equals("discard")) {
-      CountingSink.report();
-      enriched.sinkTo(new CountingSink()).uid("write");
-    } else {
-      String definition = definitions(options, "interactions-enriched").values().iterator().next();
-      byte[] header = new byte[HEADER_SIZE];
-      for (int i = 0; i < HEADER_SIZE; i++) {
-        header[i] = (byte) Integer.parseInt(options.get("header").substring(2 * i, 2 * i + 2), 16);
-      }
-      KafkaSink<Event> sink =
-          KafkaSink.<Event>builder()
-              .setBootstrapServers(options.get("bootstrap"))
-              .setRecordSerializer(new Encode(options.get("out"), definition, header))
-              .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
-              .setProperty("linger.ms", options.get("linger-ms"))
-              .setProperty("compression.type", options.get("compression"))
-              .build();
-      enriched.sinkTo(sink).uid("write");
+    String definition = definitions(options, "interactions-enriched").values().iterator().next();
+    byte[] header = new byte[HEADER_SIZE];
+    for (int i = 0; i < HEADER_SIZE; i++) {
+      header[i] = (byte) Integer.parseInt(options.get("header").substring(2 * i, 2 * i + 2), 16);
     }
+    KafkaSink<Event> sink =
+        KafkaSink.<Event>builder()
+            .setBootstrapServers(options.get("bootstrap"))
+            .setRecordSerializer(new Encode(options.get("out"), definition, header))
+            .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
+            .setProperty("linger.ms", options.get("linger-ms"))
+            .setProperty("batch.size", options.get("batch-bytes"))
+            .setProperty("compression.type", options.get("compression"))
+            .build();
+    enriched.sinkTo(sink).uid("write");
     environment.execute("benchmark-reference");
   }
 }

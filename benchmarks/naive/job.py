@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
-from pyflink.common import Configuration, Row, Types, WatermarkStrategy
+from pyflink.common import Row, Types, WatermarkStrategy
 from pyflink.common.serialization import ByteArraySchema
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.datastream.connectors.base import DeliveryGuarantee
@@ -189,15 +189,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in (
         *("bootstrap", "group", "gate", "schemas", "header", "out"),
-        *("linger-ms", "compression", "jars"),
+        *("linger-ms", "batch-bytes", "compression", "jars"),
     ):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("configuration", nargs="*")
     arguments = parser.parse_args()
-    configuration = Configuration()
-    for setting in arguments.configuration:
-        configuration.set_string(*setting.split("=", 1))
-    environment = StreamExecutionEnvironment.get_execution_environment(configuration)
+    environment = StreamExecutionEnvironment.get_execution_environment()
     environment.add_jars(*(Path(jar).as_uri() for jar in arguments.jars.split(os.pathsep)))
 
     def definition(name: str) -> dict[str, Any]:
@@ -256,6 +252,7 @@ def main() -> None:
         )
         .set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
         .set_property("linger.ms", arguments.linger_ms)
+        .set_property("batch.size", arguments.batch_bytes)
         .set_property("compression.type", arguments.compression)
         .build()
     )

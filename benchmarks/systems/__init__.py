@@ -10,24 +10,25 @@ from typing import Protocol
 from benchmarks.processes import Started
 from benchmarks.topics import Topics
 
-DISCARD = "discard"
 CHECKPOINT_SECONDS = 10
 PARALLELISM = 2
-LINGER_MS = 20
+LINGER_MS = 5
+BATCH_BYTES = 262_144
 COMPRESSION = "lz4"
+"""Of the product's own sink (connectors/kafka.py); the others write with the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """What one run of one system is given.
 
-    ``out``: its own output topic, or :data:`DISCARD`. ``gate``: a file that the harness makes once
+    ``out``: its own output topic. ``gate``: a file that the harness makes once
     the system is warm; a gated system does not read interactions before. ``folder``: an empty
     folder for its state. ``log``: what its processes print. ``schemas``: a folder with
     ``<contract>.avsc`` of each newest version. ``header``: the registry header of the records that
     it writes, 18 bytes. ``group``: its consumer group. ``dimensions``: how many records the
-    dimension topics hold. ``endpoints``:
-    environment variables with the addresses of local services.
+    dimension topics hold. ``endpoints``: environment variables with the addresses of local
+    services; empty when there is no registry.
     """
 
     bootstrap: str
@@ -51,7 +52,7 @@ class System(Protocol):
 
     @property
     def pair(self) -> str:
-        """Runs of the same pair are comparable: state backend and output."""
+        """Runs of the same pair are comparable: the state backend."""
 
     @property
     def what(self) -> str:
@@ -70,8 +71,8 @@ class System(Protocol):
         """Whether it waits for the gate before it reads interactions."""
 
     @property
-    def discards(self) -> bool:
-        """Whether it throws its output away and only counts."""
+    def output(self) -> str | None:
+        """The topic that it writes to when it cannot be told one; made anew before each run."""
 
     def prepare(self) -> None:
         """Make what it needs, once; raises SystemUnavailable when this machine cannot run it."""
@@ -81,19 +82,3 @@ class System(Protocol):
 
     def is_warm(self, task: Task, topics: Topics) -> bool:
         """Whether all dimensions are in the joins' state; asked of gated systems only."""
-
-
-def flink_settings(backend: str, task: Task) -> dict[str, str]:
-    """Flink configuration that all Flink systems share; ``backend``: hashmap or rocksdb."""
-    return {
-        "parallelism.default": str(PARALLELISM),
-        "taskmanager.numberOfTaskSlots": str(PARALLELISM),
-        "taskmanager.memory.managed.size": "512m",
-        "pipeline.object-reuse": "true",
-        "restart-strategy.type": "none",
-        "state.backend.type": backend,
-        "execution.checkpointing.interval": f"{CHECKPOINT_SECONDS} s",
-        "execution.checkpointing.incremental": "true",
-        "execution.checkpointing.dir": (task.folder / "checkpoints").as_uri(),
-        "io.tmp.dirs": str(task.folder),
-    }

@@ -34,7 +34,7 @@ class Bytewax:
     events_share = 1.0
     writes_origins = True
     gated = True
-    discards = False
+    output = None
 
     @property
     def _python(self) -> Path:

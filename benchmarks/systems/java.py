@@ -1,4 +1,4 @@
-"""The yardstick: a hand-written Java DataStream job in a minicluster, compiled here."""
+"""The yardstick: a hand-written Java DataStream job, compiled here, on the same cluster as ours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 import pyflink
 
 from benchmarks.errors import SystemUnavailable
-from benchmarks.processes import Started, start
+from benchmarks.processes import Started
 from benchmarks.publish import DIMENSION_TOPICS
-from benchmarks.systems import COMPRESSION, DISCARD, LINGER_MS, Task, flink_settings
+from benchmarks.systems import BATCH_BYTES, COMPRESSION, LINGER_MS, Task
+from benchmarks.systems.cluster import Cluster, job_configuration
 from benchmarks.topics import Topics
 from deploy.local import jars, java, settings
 
@@ -38,10 +39,9 @@ class JavaTools:
         return self.work / "java" / f"reference-{digest.hexdigest()[:12]}.jar"
 
     def library(self) -> list[Path]:
-        """Flink's own jars, the Kafka connector and Avro."""
+        """What a job brings to the cluster: the Kafka connector and Avro."""
         cache = settings.jar_cache(os.environ)
-        flink = sorted((Path(pyflink.__path__[0]) / "lib").glob("*.jar"))
-        return [*flink, *jars.paths("flink", cache), *jars.paths("bench", cache, self._listed())]
+        return [*jars.paths("flink", cache), *jars.paths("bench", cache, self._listed())]
 
     @staticmethod
     def java() -> str:
@@ -62,7 +62,8 @@ class JavaTools:
     def _compile(self, compiler: Path) -> None:
         classes = self.jar.with_suffix("")
         classes.mkdir(parents=True, exist_ok=True)
-        class_path = os.pathsep.join(str(path) for path in self.library())
+        flink = sorted((Path(pyflink.__path__[0]) / "lib").glob("*.jar"))
+        class_path = os.pathsep.join(str(path) for path in [*flink, *self.library()])
         sources = [str(source) for source in sorted(SOURCES.glob("*.java"))]
         done = subprocess.run(
             [
@@ -89,51 +90,55 @@ class JavaTools:
 
 @dataclass(frozen=True, slots=True)
 class JavaReference:
-    """The Java job on one state backend, writing to Kafka or discarding."""
+    """The Java job on one state backend."""
 
     tools: JavaTools
+    cluster: Cluster
     backend: str
-    discards: bool
 
+    output = None
     writes_origins = True
     gated = True
     events_share = 1.0
 
     @property
     def name(self) -> str:
-        """``java-<backend>``, with ``-discard`` when nothing is written."""
-        return f"java-{self.backend}" + ("-discard" if self.discards else "")
+        """``java-<backend>``."""
+        return f"java-{self.backend}"
 
     @property
     def pair(self) -> str:
-        """State backend, and whether anything is written."""
-        return self.backend + ("-discard" if self.discards else "")
+        """The state backend."""
+        return self.backend
 
     @property
     def what(self) -> str:
         """One line for the report."""
-        out = "discarded unencoded" if self.discards else "Avro to Kafka"
-        return f"Java DataStream, two KeyedCoProcessFunctions, {self.backend}, {out}"
+        return f"Java DataStream, two KeyedCoProcessFunctions, {self.backend}, Avro to Kafka"
 
     def prepare(self) -> None:
         """Fetch the jars, compile."""
         self.tools.make()
 
     def start(self, task: Task) -> Started:
-        """One JVM: the job in a minicluster."""
-        class_path = os.pathsep.join(map(str, [self.tools.jar, *self.tools.library()]))
-        configuration = flink_settings(self.backend, task)
-        command = [
-            *(self.tools.java(), "-Xmx4g", "-cp", class_path),
-            "tunemesh.benchmarks.Reference",
-            *("--bootstrap", task.bootstrap, "--group", task.group, "--gate", str(task.gate)),
-            *("--schemas", str(task.schemas), "--header", task.header.hex()),
-            *("--out", DISCARD if self.discards else task.out),
-            *("--linger-ms", str(LINGER_MS), "--compression", COMPRESSION),
-            "--",
-            *(f"{name}={value}" for name, value in configuration.items()),
-        ]
-        return start([command], task.log)
+        """A cluster with the job in it."""
+
+        def submit() -> str:
+            return self.cluster.submit_java(
+                self.tools.jar,
+                "tunemesh.benchmarks.Reference",
+                self.tools.library(),
+                [
+                    *("--bootstrap", task.bootstrap, "--group", task.group),
+                    *("--gate", str(task.gate), "--schemas", str(task.schemas)),
+                    *("--header", task.header.hex(), "--out", task.out),
+                    *("--linger-ms", str(LINGER_MS), "--batch-bytes", str(BATCH_BYTES)),
+                    *("--compression", COMPRESSION),
+                ],
+                job_configuration(self.backend, task),
+            )
+
+        return self.cluster.run(submit)
 
     def is_warm(self, task: Task, topics: Topics) -> bool:
         """Offsets are committed by a checkpoint, which had passed the joins by then."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import Started, start
+from benchmarks.processes import Started
 from benchmarks.publish import DIMENSION_TOPICS
-from benchmarks.systems import COMPRESSION, LINGER_MS, Task, flink_settings
+from benchmarks.systems import BATCH_BYTES, COMPRESSION, LINGER_MS, Task
+from benchmarks.systems.cluster import Cluster, job_configuration
 from benchmarks.systems.java import JavaTools
 from benchmarks.topics import Topics
-from deploy.local import jars, java, settings
+from deploy.local import jars, settings
+
+JOB = Path(__file__).parents[1] / "naive" / "job.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,12 @@ class NaivePyFlink:
     """The job in one execution mode of Python, ``thread`` or ``process``, on RocksDB."""
 
     tools: JavaTools
+    cluster: Cluster
     mode: str
     events_share: float
 
     gated = True
-    discards = False
+    output = None
     writes_origins = False
 
     @property
@@ -50,30 +53,25 @@ class NaivePyFlink:
         self.tools.make()
 
     def start(self, task: Task) -> Started:
-        """One Python process, with its gateway's JVM and, in process mode, its workers."""
+        """A cluster with the job in it."""
         cache = settings.jar_cache(os.environ)
         library = [self.tools.jar, *jars.paths("flink", cache)]
-        configuration = flink_settings("rocksdb", task) | {
-            "python.execution-mode": self.mode,
-            "python.executable": sys.executable,
-            "python.client.executable": sys.executable,
-        }
-        command = [
-            *(sys.executable, "-m", "benchmarks.naive.job"),
-            *("--bootstrap", task.bootstrap, "--group", task.group, "--gate", str(task.gate)),
-            *("--schemas", str(task.schemas), "--header", task.header.hex(), "--out", task.out),
-            *("--linger-ms", str(LINGER_MS), "--compression", COMPRESSION),
-            *("--jars", os.pathsep.join(str(path) for path in library), "--"),
-            *(f"{name}={value}" for name, value in configuration.items()),
-        ]
-        # Python's own folder first: Flink starts its workers as `python`.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        environment = {
-            "PATH": path,
-            "JAVA_HOME": str(java.find(os.environ).home),
-            "_JAVA_OPTIONS": "-Xmx4g",
-        }
-        return start([command], task.log, environment=environment)
+
+        def submit() -> str:
+            return self.cluster.submit_python(
+                JOB,
+                [
+                    *("--bootstrap", task.bootstrap, "--group", task.group),
+                    *("--gate", str(task.gate), "--schemas", str(task.schemas)),
+                    *("--header", task.header.hex(), "--out", task.out),
+                    *("--linger-ms", str(LINGER_MS), "--batch-bytes", str(BATCH_BYTES)),
+                    *("--compression", COMPRESSION),
+                    *("--jars", os.pathsep.join(str(path) for path in library)),
+                ],
+                job_configuration("rocksdb", task) | {"python.execution-mode": self.mode},
+            )
+
+        return self.cluster.run(submit)
 
     def is_warm(self, task: Task, topics: Topics) -> bool:
         """Offsets are committed by a checkpoint, which had passed the joins by then."""

@@ -1,31 +1,32 @@
-"""The product's own enrichment job, as one of the systems.
-
-THE PLACE TO FILL: :meth:`OurEnrichment.start`. Until then it raises SystemUnavailable, and the
-report says that ours did not run.
-"""
+"""The product's own enrichment job in its real form, as one of the systems."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from benchmarks.errors import SystemUnavailable
 from benchmarks.processes import Started
 from benchmarks.systems import Task
+from benchmarks.systems.cluster import Cluster, job_configuration
 from benchmarks.topics import Topics
+from deploy.local import application
+from deploy.local.settings import PROJECT
+from schemas.contracts import Role, load_contracts
 
 
 @dataclass(frozen=True, slots=True)
 class OurEnrichment:
-    """``jobs.main`` with the enrichment pipeline, in its real form."""
+    """``jobs/main.py`` with the enrichment pipeline and its compiled plan, by property groups."""
 
+    cluster: Cluster
     backend: str
     mode: str
 
     writes_origins = True
     events_share = 1.0
-    discards = False
-    # The product closes the cold start itself (watermark alignment): it needs no gate, and its
-    # run counts as ready when its first record is out.
+    # The product closes the cold start itself (jobs/cold_start.py): it needs no gate, and its run
+    # counts as ready when its first record is out.
     gated = False
 
     @property
@@ -43,19 +44,40 @@ class OurEnrichment:
         """One line for the report."""
         return f"tunemesh enrichment, {self.backend}, Python in {self.mode} mode, Avro to Kafka"
 
+    @property
+    def output(self) -> str:
+        """The topic of its contract: nothing in the product renames it."""
+        return load_contracts().only(Role.ENRICHED).topic
+
     def prepare(self) -> None:
         """Nothing to make: the job is in this repository."""
 
     def start(self, task: Task) -> Started:
-        """Start the job on ``task.bootstrap`` with ``task.out`` as its output topic.
-
-        Use :func:`benchmarks.systems.flink_settings` for the Flink configuration, so that both
-        sides have the same, and ``task.endpoints`` for the registry. Return
-        :class:`benchmarks.processes.Started` with every process of it (``extra_pids`` for those of
-        a cluster that was there before).
-        """
-        raise SystemUnavailable(
-            "the enrichment job is not attached to the benchmark yet (benchmarks/systems/ours.py)"
+        """A cluster with the job in it, submitted as an application on the platform is."""
+        if not task.endpoints:
+            raise SystemUnavailable("the product needs a schema registry; leave out --bootstrap")
+        topics = Topics(task.bootstrap)
+        topics.remake(load_contracts().only(Role.DEAD_LETTER).topic, append_time=True)
+        topics.close()
+        properties = task.folder / "application.json"
+        groups = application.property_groups(
+            self.cluster.settings,
+            ("enrichment",),
+            {
+                "tunemesh.application": {
+                    "python.execution-mode": self.mode,
+                    "group.id": task.group,
+                },
+                "tunemesh.kafka": {"bootstrap.servers": task.bootstrap},
+            },
+        )
+        properties.write_text(json.dumps(groups, indent=2))
+        return self.cluster.run(
+            lambda: self.cluster.submit_python(
+                PROJECT / "jobs" / "main.py",
+                ["--properties", str(properties)],
+                job_configuration(self.backend, task),
+            )
         )
 
     def is_warm(self, task: Task, topics: Topics) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,8 +99,12 @@ def replay(
     *,
     registry: VersionIds | None = None,
     contracts: Contracts | None = None,
+    before_interactions: Callable[[], object] = lambda: None,
 ) -> ReplaySummary:
     """Send everything that a source has; returns when the broker has acknowledged all of it.
+
+    ``before_interactions`` is called when users and items are published and settled: it may wait
+    for somebody.
 
     Raises UnusableEntry before anything is sent when a line of a replay set does not fit its
     contract, ReplayError when the broker or a topic is not there or a record is refused.
@@ -128,7 +132,7 @@ def replay(
     ) as ledger:
         sending = _Sending(endpoints, ledger, publisher, settings, contracts, progress)
         try:
-            return sending.run(source, run, started_ms)
+            return sending.run(source, run, started_ms, before_interactions)
         except KeyboardInterrupt:
             sending.flush(_INTERRUPTED_FLUSH_SECONDS)
             raise
@@ -206,7 +210,9 @@ class _Sending:
             }
         )
 
-    def run(self, source: Source, run: str, started_ms: int) -> ReplaySummary:
+    def run(
+        self, source: Source, run: str, started_ms: int, before_interactions: Callable[[], object]
+    ) -> ReplaySummary:
         """Dimensions, settling time, interactions."""
         for chunk in _chunks(source.dimensions(), _CHUNK):
             self._send(chunk)
@@ -215,6 +221,7 @@ class _Sending:
         self._acknowledged_all()
         self._progress(Step("users and items", dimensions, dimensions))
         self._wait(self._settings.settle, "settling")
+        before_interactions()
         first_ms = _now_ms()
         began = time.monotonic()
         interactions, updates = self._stream(source)

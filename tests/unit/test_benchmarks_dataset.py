@@ -20,7 +20,7 @@ from benchmarks.dataset import (
 from benchmarks.errors import BenchmarkError
 from benchmarks.expected import Newest, differing_fields, without_origins
 from benchmarks.output import check, sampled
-from benchmarks.systems.catalog import FULL_RUN, catalog, chosen
+from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, chosen
 from schemas.codec import Encoder, encode_body, parse_plain
 from schemas.contracts import load_contracts
 
@@ -207,17 +207,19 @@ def test_a_sample_is_spread_over_all_events() -> None:
 def test_the_full_run_names_systems_that_exist(tmp_path: Any) -> None:
     """And an unknown name is answered with those that there are."""
     systems = catalog(tmp_path)
-    assert [system.name for system in chosen(FULL_RUN, systems)] == list(FULL_RUN)
+    for run in (FULL_RUN, QUICK_RUN):
+        assert [system.name for system in chosen(run, systems)] == list(run)
     with pytest.raises(BenchmarkError, match="java-rocksdb"):
         chosen(["spark"], systems)
 
 
 def test_ours_runs_between_two_runs_of_its_yardstick() -> None:
     """The speed of the machine drifts: a ratio needs the yardstick on both sides."""
-    for at, name in enumerate(FULL_RUN):
-        if name.startswith("ours-"):
-            yardstick = f"java-{name.split('-')[1]}"
-            assert (FULL_RUN[at - 1], FULL_RUN[at + 1]) == (yardstick, yardstick)
+    for run in (FULL_RUN, QUICK_RUN):
+        assert OURS in run
+        for at, name in enumerate(run):
+            if name == OURS:
+                assert (run[at - 1], run[at + 1]) == ("java-rocksdb", "java-rocksdb")
 
 
 def test_avro_writes_the_event_id_where_the_check_looks_for_it() -> None:

@@ -13,7 +13,6 @@ from benchmarks.measure import (
     ratio_to_best,
     ratios_to_neighbours,
 )
-from benchmarks.output import counted
 
 
 def steady(start_ms: int, seconds: int, per_ms: int) -> list[tuple[int, int]]:
@@ -94,12 +93,6 @@ def test_percentiles_are_values_that_occurred() -> None:
     assert percentile([7.0], 0.99) == 7.0
     with pytest.raises(ValueError, match="no values"):
         percentile([], 0.5)
-
-
-def test_a_count_log_becomes_an_output() -> None:
-    """Totals become increments; other lines of the log are no counts."""
-    log = "Picked up options\nCOUNT 1000 10\nCOUNT 1100 25\nCOUNTER 3\nCOUNT 1200 25\n"
-    assert counted(log) == Appended(((1000, 10), (1100, 15), (1200, 0)))
 
 
 def test_latency_counts_what_never_arrived() -> None:

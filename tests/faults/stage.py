@@ -1,0 +1,247 @@
+"""A platform of its own for a fault test: the application on it, events, and the accounts."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import psutil
+
+from deploy.accounting.endpoints import Endpoints
+from deploy.accounting.generator import GeneratedHour, Hour
+from deploy.accounting.positions import TopicReader, topic_ends
+from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
+from deploy.accounting.verify import VerifyReport, VerifySettings, summary_lines, verify
+from deploy.local import application, flink_cluster, platform, process
+from deploy.local.flink import FlinkRest
+from deploy.local.parts import PERSONALIZE
+from deploy.local.settings import LocalSettings
+from schemas.codec import Decoder
+from schemas.contracts import Role, load_contracts
+
+POLL_SECONDS = 0.2
+
+HOUR_START_MS = 1_760_000_000_000
+"""Start of every generated hour, so that a seed gives the same events whenever it is replayed."""
+
+Plan = Mapping[str, Any]
+"""A fault plan of the local Personalize."""
+
+
+def until(reached: Callable[[], bool], seconds: float, what: str) -> float:
+    """Wait for a condition; returns how long it took, fails with ``what`` when it never comes."""
+    began = time.monotonic()
+    while not reached():
+        assert time.monotonic() - began < seconds, f"waited {seconds:.0f} s in vain: {what}"
+        time.sleep(POLL_SECONDS)
+    return time.monotonic() - began
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a fault did to the flow; seconds from the fault."""
+
+    flowing_s: float
+    """Until the first enriched event after the longest silence."""
+
+    silence_s: float
+    """The longest time between two enriched events."""
+
+    caught_up_s: float
+    """Until the last event that was enriched more than a second after its publication."""
+
+
+class Stage:
+    """The platform, the job on it and what is sent through it."""
+
+    def __init__(self, name: str, settings: LocalSettings, environ: Mapping[str, str]) -> None:
+        self.name = name
+        self.settings = settings
+        self.environ = environ
+        self.endpoints = Endpoints.of(settings)
+        self.rest = FlinkRest.of(settings)
+        self.contracts = load_contracts()
+        self.enriched = self.contracts.only(Role.ENRICHED).topic
+        self.job = ""
+
+    # Platform
+
+    def start(self, overrides: Mapping[str, Mapping[str, str]] | None = None) -> str:
+        """Start all parts and submit the application; returns the job's id once it runs."""
+        platform.up(self.settings, environ=self.environ)
+        application.prepare(self.settings, self.contracts)
+        self.job = application.submit(self.settings, overrides=overrides, environ=self.environ)
+        return self.job
+
+    def start_missing(self, part: str) -> None:
+        """Start what is gone of a part."""
+        platform.up(self.settings, [part], environ=self.environ)
+
+    def kill_taskmanager(self) -> float:
+        """Kill a TaskManager as a crash would; returns the moment, seconds since the epoch."""
+        moment = time.time()
+        process.kill(self.settings, f"{flink_cluster.TASKMANAGER}1")
+        return moment
+
+    def python_workers(self) -> list[psutil.Process]:
+        """The Python processes below the TaskManagers, in which functions run in process mode."""
+        found = []
+        for number in range(1, self.settings.taskmanagers + 1):
+            name = f"{flink_cluster.TASKMANAGER}{number}"
+            manager = process.running(process.recorded(self.settings, name))
+            assert manager is not None, f"{name} does not run"
+            found += [
+                child
+                for child in manager.children(recursive=True)
+                if "python" in child.name() and "pyflink" in " ".join(child.cmdline())
+            ]
+        return found
+
+    def put_faults(self, plan: Plan) -> None:
+        """Tell the local Personalize how to fail from now on."""
+        self._faults("PUT", json.dumps(plan).encode())
+
+    def no_faults(self) -> None:
+        """Tell the local Personalize to work again."""
+        self._faults("DELETE", None)
+
+    def fault_report(self) -> list[dict[str, Any]]:
+        """The rules of the present plan, each with how often it ``fired``."""
+        rules: list[dict[str, Any]] = self._page("faults")["rules"]
+        return rules
+
+    def personalize_stats(self) -> dict[str, Any]:
+        """What the local Personalize has counted."""
+        stats: dict[str, Any] = self._page("stats")
+        return stats
+
+    def _page(self, name: str) -> Any:
+        url = f"{self.settings.personalize.url}/_local/{name}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)
+
+    def _faults(self, method: str, body: bytes | None) -> None:
+        request = urllib.request.Request(
+            f"{self.settings.personalize.url}/_local/faults", data=body, method=method
+        )
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+    @contextmanager
+    def without_personalize(self) -> Iterator[None]:
+        """Personalize is killed, and started again at the end."""
+        process.kill(self.settings, PERSONALIZE)
+        try:
+            yield
+        finally:
+            self.start_missing(PERSONALIZE)
+
+    # Events
+
+    @contextmanager
+    def replaying(
+        self, *, seconds: int, rate: int, seed: int, dirt: bool = True
+    ) -> Iterator[Future[ReplaySummary]]:
+        """Replay a generated hour beside the block, which starts as the first events are enriched.
+
+        When the block is over, waits for the replay to end.
+        """
+        hour = Hour(interactions=seconds * rate, start_ms=HOUR_START_MS, seed=seed, dirt=dirt)
+        before = self.enriched_records()
+        with ThreadPoolExecutor(1, thread_name_prefix="replay") as pool:
+            running = pool.submit(
+                replay, GeneratedHour(hour), self.endpoints, ReplaySettings(rate=float(rate))
+            )
+
+            def flows() -> bool:
+                if running.done():
+                    running.result()
+                return self.enriched_records() > before
+
+            until(flows, 60, "no event is enriched")
+            yield running
+            running.result(timeout=seconds * 4 + 60)
+
+    def enriched_records(self) -> int:
+        """How many records interactions-enriched has."""
+        ends = topic_ends(self.settings.kafka.address, [self.enriched])
+        return sum(ends[self.enriched].values())
+
+    # Accounts
+
+    def verify(self, *, wait: float = 120) -> VerifyReport:
+        """Account for the newest run."""
+        report = verify(self.endpoints, settings=VerifySettings(wait=wait, quiet=30))
+        print("\n".join(summary_lines(report)))
+        return report
+
+    def recovery(self, since: float) -> Recovery:
+        """How the flow went after a fault at ``since`` (seconds since the epoch)."""
+        emissions = sorted(self._emissions())
+        after = [(moment, behind) for moment, behind in emissions if moment >= since]
+        assert len(after) > 1, "nothing has been enriched since the fault"
+        moments = [since, *(moment for moment, _ in after)]
+        silence, flowing = max((later - earlier, later) for earlier, later in pairwise(moments))
+        late = [moment for moment, behind in after if behind > 1]
+        caught_up = max(late, default=flowing)
+        return Recovery(round(flowing - since, 2), round(silence, 2), round(caught_up - since, 2))
+
+    def _emissions(self) -> Iterator[tuple[float, float]]:
+        """When each enriched record was emitted, and how long after its event's publication."""
+        decoder = Decoder(self.contracts.only(Role.ENRICHED), application.registry(self.settings))
+        partitions = topic_ends(self.settings.kafka.address, [self.enriched])[self.enriched]
+        with TopicReader(
+            self.settings.kafka.address, self.enriched, dict.fromkeys(partitions, 0)
+        ) as reader:
+            for message in reader.read():
+                emitted = message.timestamp()[1]
+                published = decoder.decode(message.value())["published_at"]
+                yield emitted / 1000, (emitted - published) / 1000
+
+
+def write_figures(scenario: str, figures: Mapping[str, Any]) -> None:
+    """Print a scenario's figures and keep them in the project's ``reports/faults.json``."""
+    file = LocalSettings.from_environment(os.environ).reports / "faults.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**known, scenario: dict(figures)}, indent=1) + "\n")
+    print(f"{scenario}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
+
+
+def figures(report: VerifyReport, **more: Any) -> dict[str, Any]:
+    """What a report says in figures."""
+    names = (
+        "produced",
+        "valid",
+        "enriched",
+        "enriched_records",
+        "accepted",
+        "lost",
+        "invented",
+        "misenriched",
+        "emission_p50_ms",
+        "emission_p99_ms",
+    )
+    return {
+        **{name: getattr(report, name) for name in names},
+        "dead_letters": sum(report.dead_letters.values()),
+        "findings": len(report.findings),
+        **more,
+    }
+
+
+def check_clean(report: VerifyReport) -> None:
+    """Everything is accounted for; otherwise the first findings are the message."""
+    assert report.ok, "\n".join(
+        f"{f.fault.value}: {f.id}  {f.detail}" for f in report.findings[:10]
+    )
+    assert (report.lost, report.invented, report.misenriched) == (0, 0, 0)
+    assert report.valid > 0

@@ -1,0 +1,59 @@
+"""Workers die in the middle of a replay: nothing is lost, invented or wrongly enriched."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from deploy.accounting.verify import VerifyReport
+from tests.faults.stage import Stage, check_clean, figures, until, write_figures
+
+RATE = 2_000
+SECONDS = 40
+
+
+def check_restarted(stage: Stage, scenario: str, killed: float, report: VerifyReport) -> None:
+    """The job was restarted; writes how long that took."""
+    recovery = stage.recovery(killed)
+    restarts = stage.rest.restarts(stage.job)
+    write_figures(
+        scenario,
+        figures(
+            report,
+            restarts=restarts,
+            flowing_again_s=recovery.flowing_s,
+            silence_s=recovery.silence_s,
+            caught_up_s=recovery.caught_up_s,
+        ),
+    )
+    assert restarts >= 1
+
+
+@pytest.mark.timeout(420)
+def test_a_killed_taskmanager_costs_no_event(stage: Stage) -> None:
+    """kill -9 of a TaskManager during a replay with dirt: after its restart verify is clean."""
+    stage.start()
+    with stage.replaying(seconds=SECONDS, rate=RATE, seed=11):
+        stage.rest.wait_checkpoint(stage.job, 60)
+        killed = stage.kill_taskmanager()
+        stage.start_missing("flink")
+    report = stage.verify()
+    check_restarted(stage, "taskmanager killed, thread mode", killed, report)
+    check_clean(report)
+
+
+@pytest.mark.timeout(420)
+def test_a_killed_python_worker_costs_no_event(stage: Stage) -> None:
+    """kill -9 of a Python worker in process mode during a replay with dirt: verify is clean."""
+    stage.start({"tunemesh.application": {"python.execution-mode": "process"}})
+    with stage.replaying(seconds=SECONDS, rate=RATE, seed=12):
+        stage.rest.wait_checkpoint(stage.job, 60)
+        workers = stage.python_workers()
+        assert workers, "no Python process below a TaskManager"
+        killed = time.time()
+        workers[0].kill()
+        until(lambda: stage.rest.restarts(stage.job) >= 1, 60, "the job is not restarted")
+    report = stage.verify()
+    check_restarted(stage, "python worker killed, process mode", killed, report)
+    check_clean(report)

@@ -1,0 +1,72 @@
+"""Personalize in trouble: it throttles, fails, is silent or gone, and gets everything once."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.stage import Plan, Stage, check_clean, figures, until, write_figures
+
+RATE = 300
+
+TROUBLE: Plan = {
+    "seed": 21,
+    "rules": [
+        {"operation": "PutEvents", "kind": "throttle", "rate": 0.3},
+        {"operation": "PutEvents", "kind": "error500", "rate": 0.1},
+        {"operation": "PutEvents", "kind": "error500", "rate": 0.05, "after_write": True},
+        {"operation": "PutEvents", "kind": "disconnect", "rate": 0.05, "after_write": True},
+        {"operation": "PutEvents", "kind": "timeout", "rate": 0.005, "seconds": 30},
+        {
+            "operation": "PutEvents",
+            "kind": "timeout",
+            "rate": 0.005,
+            "seconds": 30,
+            "after_write": True,
+        },
+    ],
+}
+
+
+@pytest.mark.timeout(420)
+def test_throttling_errors_and_silence_cost_no_event(stage: Stage) -> None:
+    """Calls that fail before or after they took effect are sent again; nothing is lost."""
+    stage.start()
+    with stage.replaying(seconds=40, rate=RATE, seed=21) as replay:
+        stage.put_faults(TROUBLE)
+        replay.result(timeout=120)
+        fired = {
+            (rule["kind"], rule["after_write"]): rule["fired"] for rule in stage.fault_report()
+        }
+        stage.no_faults()
+    report = stage.verify()
+    restarts = stage.rest.restarts(stage.job)
+    faults = {f"{kind}{' after write' * after}": count for (kind, after), count in fired.items()}
+    write_figures(
+        "Personalize throttles, fails, is silent",
+        figures(report, restarts=restarts, calls_failed=faults),
+    )
+    check_clean(report)
+    assert restarts == 0
+    assert min(fired.values()) > 0, f"a kind of failure never happened: {faults}"
+    assert report.duplicates_ignored > 0, "nothing was sent again after it had taken effect"
+
+
+@pytest.mark.timeout(420)
+def test_twenty_seconds_without_personalize_cost_no_event(stage: Stage) -> None:
+    """Personalize is killed and started again 20 s later: what waited is delivered."""
+    stage.start()
+    with stage.replaying(seconds=40, rate=RATE, seed=22):
+        until(lambda: stage.personalize_stats()["accepted_events"] > 0, 30, "none is accepted")
+        with stage.without_personalize():
+            before = stage.enriched_records()
+            # As long as that many events take to be published.
+            until(
+                lambda: stage.enriched_records() >= before + 20 * RATE,
+                60,
+                "the enrichment goes on without Personalize",
+            )
+    report = stage.verify()
+    restarts = stage.rest.restarts(stage.job)
+    write_figures("Personalize gone for 20 s", figures(report, restarts=restarts))
+    check_clean(report)
+    assert restarts == 0
