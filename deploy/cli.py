@@ -29,6 +29,7 @@ class Entry:
 COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("deploy.demo:demo", "The whole stream on this machine, with a summary."),
     "up": Entry("deploy.local.commands:up", "Start the platform's parts, side by side."),
+    "submit": Entry("deploy.submit:submit", "Topics, schemas, and the job on the cluster."),
     "down": Entry("deploy.local.commands:down", "Stop the parts; leaves no process."),
     "status": Entry("deploy.local.commands:status", "What runs, where, since when."),
     "logs": Entry("deploy.local.commands:logs", "The log of a part; -f follows it."),

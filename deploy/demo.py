@@ -1,4 +1,4 @@
-"""`tunemesh demo`: the whole stream on this machine, from nothing to a recommendation that moves."""
+"""`tunemesh demo`: the whole stream here, from nothing to a recommendation that moves."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ from typing import Any
 import boto3
 import click
 
-from schemas.contracts import Contracts, Role, load_contracts
-from schemas.errors import TunemeshError
-from schemas.projection import project_item, record_id
-
 from deploy.accounting.directory import ReplayDirectory
 from deploy.accounting.endpoints import Endpoints
 from deploy.accounting.entries import Entry, Kind, Source
@@ -37,6 +33,9 @@ from deploy.local.settings import (
     SECRET_KEY,
     LocalSettings,
 )
+from schemas.contracts import Contracts, Role, load_contracts
+from schemas.errors import TunemeshError
+from schemas.projection import project_item, record_id
 
 CAMPAIGN = f"arn:aws:personalize:{REGION}:{ACCOUNT}:campaign/tunemesh"
 PLAYS = 8
@@ -78,7 +77,7 @@ class Plays:
         return iter(())
 
     def stream(self) -> Iterator[Entry]:
-        """A complete listening of each item, a second apart."""
+        """A like of each item, a second apart."""
         for number, item_id in enumerate(self.listener.plays):
             record = {
                 "event_id": f"demo-{self.stamp_ms}-{number}",
@@ -320,6 +319,5 @@ class _Background:
     def _run(self, work: Callable[[], Any]) -> None:
         try:
             self._outcome = work()
-        except BaseException as error:
-            # Not swallowed: result() raises it where somebody waits.
+        except BaseException as error:  # noqa: BLE001 - result() raises it where somebody waits
             self._error = error

@@ -18,7 +18,14 @@ QUIET_SECONDS = 1.5
 """Users and items are read when none that waited has come for this long: longer than a fetch."""
 
 EMPTY_SECONDS = 5.0
-"""A function that has seen no record at all gets this long: its consumer may still be connecting."""
+"""A function that has seen no record gets this long: its consumer may still be connecting."""
+
+RESTART_SECONDS = 20.0
+"""A worker that has run before waits at least this long: another may be new, and take its time.
+
+The alignment of the sources does not know of a source that has not yet read, so events of a worker
+that goes on at once would pass the users and items of one that is still loading Python.
+"""
 
 LIVE_MS = 1_000
 """A record this fresh was not waiting on its topic: it has just been published."""
@@ -36,17 +43,20 @@ class Progress:
 
     role: Role
     opened: float
+    patience: float = 0.0
     last_backlog: float | None = None
     seen: bool = False
 
     def record(self, timestamp_ms: int, now: float, wall_ms: int) -> None:
-        """Note a record published at ``timestamp_ms``, seen at ``wall_ms`` (both since the epoch)."""
+        """Note a record published at ``timestamp_ms`` and seen at ``wall_ms``."""
         self.seen = True
         if timestamp_ms < wall_ms - LIVE_MS:
             self.last_backlog = now
 
     def is_read(self, now: float) -> bool:
         """Whether what waited for this function has passed, as far as it can tell."""
+        if now - self.opened < self.patience:
+            return False
         if not self.seen:
             return now - self.opened >= EMPTY_SECONDS
         return self.last_backlog is None or now - self.last_backlog >= QUIET_SECONDS
@@ -57,12 +67,13 @@ class DimensionsProgress:
     """The users' and items' decode functions of one worker process."""
 
     _functions: set[Progress] = field(default_factory=set)
+    _ran_before: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def opened(self, role: Role, now: float) -> Progress:
         """Register a function that opens; returns what it reports to."""
-        progress = Progress(role, now)
         with self._lock:
+            progress = Progress(role, now, RESTART_SECONDS if self._ran_before else 0.0)
             self._functions.add(progress)
         return progress
 
@@ -70,6 +81,7 @@ class DimensionsProgress:
         """Forget a function that closes."""
         with self._lock:
             self._functions.discard(progress)
+            self._ran_before = True
 
     def are_read(self, now: float) -> bool:
         """Whether users and items have opened and none that waited has come for a while."""

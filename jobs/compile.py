@@ -111,4 +111,9 @@ def _run(jars: Sequence[Path], *, check: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: under Python 3.12 PyFlink's callback servers cannot stop at the interpreter's
+    # end and each prints a traceback. Java ends with its standard input.
+    os._exit(code)

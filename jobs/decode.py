@@ -148,8 +148,8 @@ class InteractionDecoder:
             (self._header, body, avro_long(len(origin)), origin, avro_long(timestamp_ms))
         )
         user_id = record["user_id"]
-        key = ANONYMOUS + record["session_id"] if user_id is None else user_id
-        return Decoded(True, key, record["item_id"], head.decode("latin-1"))
+        listener = ANONYMOUS + record["session_id"] if user_id is None else user_id
+        return Decoded(True, listener, record["item_id"], head.decode("latin-1"))
 
 
 class DimensionDecoder:
@@ -197,7 +197,9 @@ class DimensionDecoder:
                     Reason.FUTURE_TIMESTAMP if version > 0 else Reason.INVALID_VALUE,
                     f"updated_at is {version}, the record was published at {source.timestamp_ms}",
                 )
-            return self._row(identity, version, source, self._body(decoder.contract, record, source))
+            return self._row(
+                identity, version, source, self._body(decoder.contract, record, source)
+            )
         except InvalidRecord as error:
             return self._dead_letters.decoded(source, error)
 
@@ -233,8 +235,8 @@ def check_interaction(record: Record, timestamp_ms: int) -> None:
 
 def check_enriched_layout(interaction: Contract, enriched: Contract) -> None:
     """Make sure that an enriched record starts with the interaction's own bytes."""
-    own = parse_plain(interaction.newest.definition)["fields"]  # type: ignore[index, call-overload]
-    head = parse_plain(enriched.newest.definition)["fields"][: len(own)]  # type: ignore[index, call-overload]
+    own = parse_plain(interaction.newest.definition)["fields"]
+    head = parse_plain(enriched.newest.definition)["fields"][: len(own)]
     if [(f["name"], f["type"]) for f in own] != [(f["name"], f["type"]) for f in head]:
         raise ValueError(
             f"{enriched.name} v{enriched.newest.number} must start with the fields of"
@@ -264,7 +266,9 @@ def avro_long(value: int) -> bytes:
 
 def _tombstone_id(source: SourceRecord) -> str:
     if source.key is None:
-        raise InvalidRecord(Reason.EMPTY_VALUE, "neither key nor value: nothing says what is deleted")
+        raise InvalidRecord(
+            Reason.EMPTY_VALUE, "neither key nor value: nothing says what is deleted"
+        )
     try:
         return checked_id("the key", source.key.decode())
     except UnicodeDecodeError as error:

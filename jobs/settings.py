@@ -30,7 +30,9 @@ class SettingError(TunemeshError):
 
     def __init__(self, group: str, name: str, value: str | None, expected: str) -> None:
         given = "is missing" if value is None else f"is {value!r}"
-        super().__init__(f"the property {name!r} of the group {group!r} {given}; expected {expected}")
+        super().__init__(
+            f"the property {name!r} of the group {group!r} {given}; expected {expected}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class EnrichmentSettings:
 
     ``start``: where interactions start without restored state (earliest, latest, committed, epoch
     milliseconds); users and items always start at the earliest. ``hold_ms``: see
-    :class:`jobs.functions.DecodeInteraction`. ``bounded``: read to the present end and finish (benchmarks).
+    :class:`jobs.functions.DecodeInteraction`. ``bounded``: read to the present end and finish.
     """
 
     start: str = "earliest"
@@ -94,8 +96,8 @@ def read_groups(path: Path) -> Groups:
         return {entry["PropertyGroupId"]: dict(entry["PropertyMap"]) for entry in entries}
     except FileNotFoundError:
         raise TunemeshError(
-            f"there is no property file {path}; on Managed Flink it is there by itself, locally name"
-            " one with --properties or put application_properties.json into this directory"
+            f"there is no property file {path}; on Managed Flink it is there by itself, locally"
+            " name one with --properties or put application_properties.json into this directory"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise TunemeshError(
@@ -107,7 +109,9 @@ def application_settings(groups: Groups) -> ApplicationSettings:
     """Settings from property groups; raises SettingError for the first that cannot be used."""
     _refuse_unknown(groups)
     application = _Group(groups, "tunemesh.application")
-    pipelines = tuple(p.strip() for p in application.text("pipelines", ",".join(PIPELINES)).split(","))
+    pipelines = tuple(
+        p.strip() for p in application.text("pipelines", ",".join(PIPELINES)).split(",")
+    )
     unknown = [p for p in pipelines if p not in PIPELINES]
     if unknown or len(set(pipelines)) != len(pipelines):
         raise SettingError(

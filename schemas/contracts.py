@@ -108,7 +108,6 @@ class Contract:
     compatibility: str
     max_bytes: int
     retention: str
-    append_time: bool
     location: str
     catalog_table: str
     pii_default: str
@@ -243,7 +242,6 @@ def _read(folder: Path) -> Contract:
             retention=next(
                 e["value"] for e in text["slaProperties"] if e["property"] == "retention"
             ),
-            append_time=bool(custom.get("appendTime", False)),
             location=next(e["location"] for e in text["servers"] if e["type"] == "s3"),
             catalog_table=custom["catalogTable"],
             pii_default=custom["pii"]["default"],

@@ -33,7 +33,7 @@ FULL_RUN = (
     "naive-thread",
     "naive-process",
 )
-"""The yardstick before and after what the report is about, for :func:`measure.ratios_to_neighbours`."""
+"""The yardstick before and after ours: see :func:`measure.ratios_to_neighbours`."""
 
 QUICK_RUN = (
     "java-rocksdb",

@@ -7,14 +7,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from schemas.contracts import Contract, Contracts, load_contracts
-from schemas.errors import TunemeshError
-from schemas.registry import GlueRegistry
-
 from deploy.local import flink, jars
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.settings import PROJECT, REGION, REGISTRY, TRACKING_ID, LocalSettings
 from jobs.settings import PIPELINES
+from schemas.contracts import Contract, Contracts, load_contracts
+from schemas.errors import TunemeshError
+from schemas.registry import GlueRegistry
 
 PARTITIONS = 2
 """Of each topic, as many as the platform has task slots by default."""
@@ -31,9 +30,7 @@ def topic_spec(contract: Contract) -> TopicSpec:
     """The topic of a contract; the broker's clock is the publication time on all of them."""
     config = {
         "message.timestamp.type": "LogAppendTime",
-        "max.message.bytes": str(
-            max(MIN_TOPIC_BYTES, contract.max_bytes + _RECORD_OVERHEAD_BYTES)
-        ),
+        "max.message.bytes": str(max(MIN_TOPIC_BYTES, contract.max_bytes + _RECORD_OVERHEAD_BYTES)),
     }
     days = _DAYS.fullmatch(contract.retention)
     if contract.retention == "compact":
@@ -96,8 +93,9 @@ def write_properties(
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
     """Write the property file of an application below the platform's home; returns it."""
-    settings.run.mkdir(parents=True, exist_ok=True)
-    file = settings.run / ("application-" + "+".join(pipelines) + ".json")
+    folder = settings.home / "applications"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / ("_".join(pipelines) + ".json")
     file.write_text(json.dumps(property_groups(settings, pipelines, overrides), indent=2))
     return file
 

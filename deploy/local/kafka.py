@@ -138,8 +138,7 @@ def _format(java: Java, class_path: str, configuration: Path, log_properties: Pa
             class_path,
             "kafka.tools.StorageTool",
             "format",
-            "--cluster-id",
-            cluster,
+            f"--cluster-id={cluster}",  # in one: an id may start with "-"
             "--config",
             configuration,
         ],

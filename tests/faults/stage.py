@@ -29,6 +29,12 @@ from schemas.contracts import Role, load_contracts
 
 POLL_SECONDS = 0.2
 
+START_SECONDS = 240
+"""Longest start of the application; seconds on a machine with nothing else to do."""
+
+ACCOUNT_SECONDS = 300
+"""The longest that the pipelines get to finish with what was sent."""
+
 HOUR_START_MS = 1_760_000_000_000
 """Start of every generated hour, so that a seed gives the same events whenever it is replayed."""
 
@@ -62,8 +68,8 @@ class Recovery:
 class Stage:
     """The platform, the job on it and what is sent through it."""
 
-    def __init__(self, name: str, settings: LocalSettings, environ: Mapping[str, str]) -> None:
-        self.name = name
+    def __init__(self, settings: LocalSettings, environ: Mapping[str, str]) -> None:
+        self.failed = False
         self.settings = settings
         self.environ = environ
         self.endpoints = Endpoints.of(settings)
@@ -74,12 +80,30 @@ class Stage:
 
     # Platform
 
-    def start(self, overrides: Mapping[str, Mapping[str, str]] | None = None) -> str:
-        """Start all parts and submit the application; returns the job's id once it runs."""
+    def start(self, overrides: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        """Start all parts and submit the application."""
+        self.start_platform()
+        self.submit(overrides)
+
+    def start_platform(self) -> None:
+        """Start all parts; create topics and register schemas."""
         platform.up(self.settings, environ=self.environ)
         application.prepare(self.settings, self.contracts)
-        self.job = application.submit(self.settings, overrides=overrides, environ=self.environ)
-        return self.job
+
+    def submit(self, overrides: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        """Submit the application; returns when all of it runs."""
+        self.job = application.submit(
+            self.settings, overrides=overrides, environ=self.environ, wait=False
+        )
+        self.rest.wait_running(self.job, START_SECONDS)
+
+    def failures(self) -> list[str]:
+        """Why the job failed, each time that it did, the newest first; it is restarted each time.
+
+        From the job's own history: its metric of restarts lags behind and is absent at first.
+        """
+        answer = self.rest.call("GET", f"/jobs/{self.job}/exceptions")
+        return [entry["stacktrace"] for entry in answer["exceptionHistory"]["entries"]]
 
     def start_missing(self, part: str) -> None:
         """Start what is gone of a part."""
@@ -166,9 +190,9 @@ class Stage:
                     running.result()
                 return self.enriched_records() > before
 
-            until(flows, 60, "no event is enriched")
+            until(flows, 120, "no event is enriched")
             yield running
-            running.result(timeout=seconds * 4 + 60)
+            running.result(timeout=seconds * 4 + 120)
 
     def enriched_records(self) -> int:
         """How many records interactions-enriched has."""
@@ -177,9 +201,10 @@ class Stage:
 
     # Accounts
 
-    def verify(self, *, wait: float = 120) -> VerifyReport:
+    def verify(self) -> VerifyReport:
         """Account for the newest run."""
-        report = verify(self.endpoints, settings=VerifySettings(wait=wait, quiet=30))
+        settings = VerifySettings(wait=ACCOUNT_SECONDS, quiet=90)
+        report = verify(self.endpoints, settings=settings)
         print("\n".join(summary_lines(report)))
         return report
 

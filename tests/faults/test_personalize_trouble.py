@@ -27,7 +27,7 @@ TROUBLE: Plan = {
 }
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_throttling_errors_and_silence_cost_no_event(stage: Stage) -> None:
     """Calls that fail before or after they took effect are sent again; nothing is lost."""
     stage.start()
@@ -39,19 +39,19 @@ def test_throttling_errors_and_silence_cost_no_event(stage: Stage) -> None:
         }
         stage.no_faults()
     report = stage.verify()
-    restarts = stage.rest.restarts(stage.job)
+    restarts = len(stage.failures())
     faults = {f"{kind}{' after write' * after}": count for (kind, after), count in fired.items()}
     write_figures(
         "Personalize throttles, fails, is silent",
         figures(report, restarts=restarts, calls_failed=faults),
     )
     check_clean(report)
-    assert restarts == 0
+    assert restarts == 0, stage.failures()[0]
     assert min(fired.values()) > 0, f"a kind of failure never happened: {faults}"
     assert report.duplicates_ignored > 0, "nothing was sent again after it had taken effect"
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_twenty_seconds_without_personalize_cost_no_event(stage: Stage) -> None:
     """Personalize is killed and started again 20 s later: what waited is delivered."""
     stage.start()
@@ -66,7 +66,7 @@ def test_twenty_seconds_without_personalize_cost_no_event(stage: Stage) -> None:
                 "the enrichment goes on without Personalize",
             )
     report = stage.verify()
-    restarts = stage.rest.restarts(stage.job)
+    restarts = len(stage.failures())
     write_figures("Personalize gone for 20 s", figures(report, restarts=restarts))
     check_clean(report)
-    assert restarts == 0
+    assert restarts == 0, stage.failures()[0]

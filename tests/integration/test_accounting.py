@@ -89,7 +89,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings
                 TopicSpec(
                     contract.topic,
                     config={"message.timestamp.type": "LogAppendTime"}
-                    if contract.append_time
+                    if contract.name in ("interactions-enriched", "dead-letters")
                     else {},
                 )
                 for contract in CONTRACTS

@@ -1,0 +1,59 @@
+"""`tunemesh submit`: the application on the laptop's cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from deploy.local import application
+from deploy.local.settings import LocalSettings
+from jobs.settings import PIPELINES
+
+
+@click.command()
+@click.option(
+    "--pipelines",
+    default=",".join(PIPELINES),
+    show_default=True,
+    help="Which pipelines the application runs.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="GROUP:NAME=VALUE",
+    help="A property, such as tunemesh.application:python.execution-mode=process.",
+)
+@click.option("--savepoint", help="Start from this savepoint.")
+@click.option("--dry-run", is_flag=True, help="Only write the property file and name it.")
+def submit(
+    pipelines: str, assignments: tuple[str, ...], savepoint: str | None, dry_run: bool
+) -> None:
+    """Create topics, register schemas and start the application on the local cluster.
+
+    The property file that it gets is the one that `python -m jobs.main` takes, too.
+    """
+    settings = LocalSettings.from_environment(os.environ)
+    chosen = tuple(name.strip() for name in pipelines.split(","))
+    overrides = property_overrides(assignments)
+    if dry_run:
+        click.echo(str(application.write_properties(settings, chosen, overrides)))
+        return
+    application.prepare(settings)
+    click.echo("topics and schemas are there; submitting the job")
+    job = application.submit(settings, chosen, overrides, savepoint=savepoint)
+    click.echo(f"job {job} runs; web UI {settings.flink.url}")
+
+
+def property_overrides(assignments: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Property groups of `GROUP:NAME=VALUE` texts; raises click.UsageError for any other text."""
+    groups: dict[str, dict[str, str]] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        group, colon, prop = name.partition(":")
+        if not (equals and colon and group and prop):
+            raise click.UsageError(f"--set {text}: expected GROUP:NAME=VALUE")
+        groups.setdefault(group, {})[prop] = value
+    return groups

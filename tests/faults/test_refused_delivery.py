@@ -1,0 +1,60 @@
+"""Delivery that a person has to put right: the job says what is wrong and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.stage import START_SECONDS, Stage, until, write_figures
+
+
+@pytest.fixture
+def stage(shared_stage: Stage) -> Iterator[Stage]:
+    """The platform with Personalize at work again, and without a job, after each test."""
+    yield shared_stage
+    shared_stage.no_faults()
+    if shared_stage.job:
+        shared_stage.rest.cancel(shared_stage.job, 200)
+        shared_stage.job = ""
+
+
+def reason_of_failure(stage: Stage, scenario: str) -> str:
+    """Send a few events; returns the exception that Flink shows for the job."""
+    with stage.replaying(seconds=3, rate=100, seed=41, dirt=False):
+        seconds = until(lambda: bool(stage.failures()), START_SECONDS, "the job does not fail")
+    write_figures(
+        f"refused: {scenario}",
+        {"told_after_s": round(seconds, 1), "state": stage.rest.job_status(stage.job)},
+    )
+    return stage.failures()[-1]
+
+
+@pytest.mark.timeout(900)
+def test_an_unknown_tracking_id_is_named(stage: Stage) -> None:
+    """The job's exception has the service's answer and names what to check."""
+    stage.submit({"tunemesh.recommendations": {"tracking.id": "no-such-tracker"}})
+    reason = reason_of_failure(stage, "unknown tracking id")
+    assert "No event tracker has the tracking id 'no-such-tracker'" in reason, reason
+    assert "Check the tracking id and the region" in reason, reason
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("kind", "code", "advice"),
+    [
+        ("access_denied", "AccessDeniedException", "The role needs personalize:PutEvents"),
+        (
+            "unrecognized_client",
+            "UnrecognizedClientException",
+            "Check which credentials the process finds",
+        ),
+    ],
+)
+def test_refused_credentials_are_named(stage: Stage, kind: str, code: str, advice: str) -> None:
+    """The job's exception has the service's error code and says what the role or key lacks."""
+    stage.submit()
+    stage.put_faults({"rules": [{"operation": "PutEvents", "kind": kind}]})
+    reason = reason_of_failure(stage, kind)
+    assert code in reason, reason
+    assert advice in reason, reason

@@ -1,0 +1,387 @@
+"""What the tests of the jobs share: a mesh of real servers, and applications in the minicluster.
+
+The servers are the laptop platform's Kafka, registry and Personalize on ports of their own. An
+application is ``python -m jobs.main`` with IS_LOCAL in a folder with its property file, as somebody
+on Managed Flink would try it; its Flink writes its log into the same folder.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Message, Producer
+
+from deploy.accounting.positions import TopicReader
+from deploy.local import application, platform
+from deploy.local.settings import PROJECT, LocalSettings
+from schemas.codec import Decoder, Encoder
+from schemas.contracts import Contract, Contracts, Role, load_contracts
+from schemas.registry import GlueRegistry
+
+Record = dict[str, Any]
+
+LIMIT_SECONDS = 30.0
+"""For what takes a second on a quiet machine."""
+
+START_SECONDS = 200.0
+"""For an application to get its first record through; 20 s on a quiet machine."""
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+
+
+class TooLateError(AssertionError):
+    """A condition that did not come true within its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a record went; ``timestamp_ms`` is the broker's."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+    @property
+    def origin(self) -> str:
+        """As records say where they come from."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(slots=True)
+class Output:
+    """One of the topics that the jobs write, decoded as far as it has been read."""
+
+    reader: TopicReader
+    decoder: Decoder
+    records: list[tuple[Message, Record]] = field(default_factory=list)
+
+    def read(self) -> None:
+        """Read up to the end that the topic has now."""
+        for message in self.reader.read():
+            self.records.append((message, self.decoder.decode(message.value())))
+
+
+class Mesh:
+    """Topics, registry and Personalize; what is published there and what comes out."""
+
+    def __init__(self, settings: LocalSettings, contracts: Contracts) -> None:
+        self.settings = settings
+        self.contracts = contracts
+        self.registry: GlueRegistry = application.registry(settings)
+        self._producer = Producer(
+            {"bootstrap.servers": settings.kafka.address, "acks": "all", "linger.ms": 0}
+        )
+        self._encoders: dict[str, Encoder] = {}
+        start = dict.fromkeys(range(application.PARTITIONS), 0)
+        self._outputs = {
+            role: Output(
+                TopicReader(settings.kafka.address, contracts.only(role).topic, start),
+                Decoder(contracts.only(role), self.registry),
+            )
+            for role in (Role.ENRICHED, Role.DEAD_LETTER)
+        }
+        self._numbers = itertools.count(1)
+
+    # In.
+
+    def new_id(self, prefix: str) -> str:
+        """An id that no other test has: tests share the topics."""
+        return f"{prefix}-{next(self._numbers)}"
+
+    def encode(self, topic: str, record: Mapping[str, Any], *, compress: bool = False) -> bytes:
+        """The value of a record as its producer would write it."""
+        if topic not in self._encoders:
+            contract = self.contracts.for_topic(topic)
+            self._encoders[topic] = Encoder(contract, self.registry.version_id(contract))
+        return self._encoders[topic].encode(record, compress=compress)
+
+    def publish(
+        self,
+        topic: str,
+        value: Mapping[str, Any] | bytes | None,
+        key: str | bytes | None = None,
+        partition: int | None = None,
+    ) -> Published:
+        """Publish a record (encoded) or a value as it is; returns when the broker has it.
+
+        The key of a record is its domain's, unless given.
+        """
+        if isinstance(value, Mapping):
+            key = key if key is not None else self._key(self.contracts.for_topic(topic), value)
+            value = self.encode(topic, value)
+        done: list[tuple[Any, Message]] = []
+        where = {} if partition is None else {"partition": partition}
+        self._producer.produce(
+            topic, value, key, on_delivery=lambda error, m: done.append((error, m)), **where
+        )
+        self._producer.flush(20)
+        ((error, message),) = done
+        assert error is None, error
+        return Published(topic, message.partition(), message.offset(), message.timestamp()[1])
+
+    @staticmethod
+    def _key(contract: Contract, record: Mapping[str, Any]) -> str:
+        if contract.role is Role.INTERACTION and record["user_id"] is None:
+            return str(record["session_id"])
+        return str(record[contract.key])
+
+    def user(self, user_id: str, **changes: Any) -> Published:
+        """Publish a version of a user."""
+        return self.publish("users", {**USER, "user_id": user_id, **changes})
+
+    def song(self, song_id: str, **changes: Any) -> Published:
+        """Publish a version of a song."""
+        return self.publish("songs", {**SONG, "song_id": song_id, **changes})
+
+    def event(self, user_id: str | None, item_id: str, **changes: Any) -> Record:
+        """An interaction that just happened, not published; session and event are new."""
+        return {
+            "event_id": self.new_id("event"),
+            "user_id": user_id,
+            "session_id": self.new_id("session"),
+            "item_id": item_id,
+            "item_type": "song",
+            "event_type": "play",
+            "played_ms": 90_000,
+            "device": "ios",
+            "occurred_at": now_ms(),
+            "recommendation_id": None,
+            "impression": None,
+            **changes,
+        }
+
+    def play(self, user_id: str | None, item_id: str, **changes: Any) -> Record:
+        """Publish an interaction and return it as it came out enriched."""
+        event = self.event(user_id, item_id, **changes)
+        self.publish("interactions", event)
+        return self.enriched(event["event_id"])
+
+    def play_until(
+        self, user_id: str | None, item_id: str, wanted: Callable[[Record], bool]
+    ) -> Record:
+        """Publish interactions until one comes out as wanted, which an update takes to pass.
+
+        Nothing orders two topics: the update overtakes the events within a moment.
+        """
+        last: list[Record] = []
+
+        def is_wanted() -> bool:
+            last.append(self.play(user_id, item_id))
+            return wanted(last[-1])
+
+        wait_until(is_wanted, lambda: f"still {last[-1]}")
+        return last[-1]
+
+    # Out.
+
+    def enriched_all(self, event_id: str) -> list[Record]:
+        """What has come out of an event so far."""
+        output = self._outputs[Role.ENRICHED]
+        output.read()
+        return [record for _, record in output.records if record["event_id"] == event_id]
+
+    def enriched(self, event_id: str, seconds: float = LIMIT_SECONDS) -> Record:
+        """The enriched interaction; waits for it."""
+        wait_until(
+            lambda: self.enriched_all(event_id), lambda: f"{event_id} did not come out", seconds
+        )
+        (record, *_) = self.enriched_all(event_id)
+        return record
+
+    def enriched_message(self, event_id: str) -> Message:
+        """The enriched interaction as Kafka has it; it must have come out."""
+        output = self._outputs[Role.ENRICHED]
+        (message, *_) = [m for m, record in output.records if record["event_id"] == event_id]
+        return message
+
+    def dead_letters(self) -> list[Record]:
+        """All dead letters so far."""
+        output = self._outputs[Role.DEAD_LETTER]
+        output.read()
+        return [record for _, record in output.records]
+
+    def dead_letter(self, where: Published) -> Record:
+        """The dead letter of a published record; waits for it."""
+        return self.dead_letter_at(where.topic, where.partition, where.offset)
+
+    def dead_letter_at(self, topic: str, partition: int, offset: int) -> Record:
+        """The dead letter of the record at a position; waits for it."""
+
+        def found() -> list[Record]:
+            return [
+                letter
+                for letter in self.dead_letters()
+                if (letter["topic"], letter["partition"], letter["offset"])
+                == (topic, partition, offset)
+            ]
+
+        wait_until(found, lambda: f"no dead letter of {topic}/{partition}/{offset}")
+        (letter, *_) = found()
+        return letter
+
+    def personalize(self, table: str) -> list[Record]:
+        """What Personalize holds: ``events`` that it accepted, events that it ``ignored``."""
+        address = f"{self.settings.personalize.url}/_local/{table}?limit=10000"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return [json.loads(line) for line in answer.read().splitlines()]
+
+    def accepted(self, event_id: str, seconds: float = LIMIT_SECONDS) -> Record:
+        """An event as Personalize accepted it; waits for it."""
+
+        def found() -> list[Record]:
+            return [row for row in self.personalize("events") if row["event_id"] == event_id]
+
+        wait_until(found, lambda: f"Personalize has not accepted {event_id}", seconds)
+        (row,) = found()
+        return row
+
+
+class Application:
+    """An application in the minicluster of a process of its own."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self.folder = folder
+        self.process = process
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return (self.folder / "output.txt").read_text(errors="replace")
+
+    def failures(self) -> list[str]:
+        """The lines of Flink's log that say that a task or the job failed."""
+        return [
+            line
+            for log in self.folder.glob("flink-log/*.log")
+            for line in log.read_text(errors="replace").splitlines()
+            if "to FAILED" in line or "to state RESTARTING" in line or "to RESTARTING" in line
+        ]
+
+    def check(self) -> None:
+        """Make sure that it runs and that it never had to restart."""
+        code = self.process.poll()
+        assert code is None, f"the application ended with {code}:\n{self.output[-3000:]}"
+        assert not self.failures(), "\n".join(self.failures()[:5])
+
+
+@contextmanager
+def running(
+    mesh: Mesh,
+    folder: Path,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Mapping[str, str]] | None = None,
+) -> Iterator[Application]:
+    """An application with both pipelines, started as a person would; killed at the end."""
+    write_properties(folder, application.property_groups(mesh.settings, overrides=overrides))
+    with (folder / "output.txt").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.main"],
+            cwd=folder,
+            env=application_environment(folder, environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield Application(folder, process)
+    finally:
+        # The whole session: Java and, in process mode, the Python workers.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+
+
+def application_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of an application in a folder."""
+    (folder / "flink-log").mkdir(exist_ok=True)
+    return {
+        **environ,
+        "IS_LOCAL": "true",
+        "PYTHONPATH": str(PROJECT),
+        "FLINK_LOG_DIR": str(folder / "flink-log"),
+    }
+
+
+def write_properties(folder: Path, groups: object) -> None:
+    """The property file where an application in this folder looks for it."""
+    (folder / "application_properties.json").write_text(json.dumps(groups))
+
+
+def started(mesh: Mesh, app: Application) -> None:
+    """Wait until an application gets records through; tells its output when it does not."""
+    try:
+        event = mesh.event("nobody", "nothing")
+        mesh.publish("interactions", event)
+
+        def out() -> bool:
+            assert app.process.poll() is None, "the application ended"
+            return bool(mesh.enriched_all(event["event_id"]))
+
+        wait_until(out, lambda: "no record comes through", START_SECONDS)
+    except AssertionError as error:
+        failures = "\n".join(app.failures()[:3])
+        raise AssertionError(f"{error}\n{app.output[-3000:]}\n{failures}") from None
+
+
+def wait_until(
+    condition: Callable[[], object],
+    problem: Callable[[], str] = lambda: "it did not come true",
+    seconds: float = LIMIT_SECONDS,
+) -> None:
+    """Ask again and again; raises TooLateError when the limit has passed."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TooLateError(f"within {seconds:g} s: {problem()}")
+        time.sleep(0.05)
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+USER: Record = {
+    "country": "PT",
+    "age_band": "25-34",
+    "subscription": "premium",
+    "created_at": 1_500_000_000_000,
+    "updated_at": None,
+    "deleted": False,
+}
+
+SONG: Record = {
+    "title": "Grândola, Vila Morena",
+    "artist": "Zeca Afonso",
+    "genres": ["folk", "protest"],
+    "duration_seconds": 211,
+    "released_at": 90_000_000_000,
+    "updated_at": None,
+    "deleted": False,
+}
+
+
+def make_mesh(home: Path, ports: Mapping[str, str], extra_contracts: Path) -> Iterator[Mesh]:
+    """Servers, topics and schemas; everything is stopped at the end."""
+    environ = {**os.environ, **ports, "TUNEMESH_HOME": str(home)}
+    settings = LocalSettings.from_environment(environ)
+    contracts = load_contracts((PROJECT / "schemas" / "contracts", extra_contracts))
+    try:
+        platform.up(settings, ["kafka", "glue", "personalize"], environ=environ)
+        application.prepare(settings, contracts)
+        yield Mesh(settings, contracts)
+    finally:
+        platform.down(settings)
