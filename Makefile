@@ -47,10 +47,17 @@ check: $(READY) ## format, lint, strict types, layers, repository tests
 bench-enrichment: setup ## the enrichment beside Java, naive PyFlink and Bytewax [ARGS=...]
 	$(BIN)/python -m benchmarks.enrichment $(ARGS)
 
+.PHONY: bench-latency
+bench-latency: setup ## from publication to accepted, on a platform that runs [ARGS="--rate 100"]
+	$(BIN)/python -m benchmarks.latency $(ARGS)
+
 .PHONY: lock
-lock: $(READY) ## requirements.lock from requirements.in [ARGS=--upgrade]
+lock: $(READY) ## requirements.lock from requirements.in, Bytewax's too [ARGS=--upgrade]
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --quiet $(ARGS) -o requirements.lock requirements.in
+	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --quiet $(ARGS) \
+		-o benchmarks/bytewax/requirements.lock benchmarks/bytewax/requirements.in
 
 .PHONY: clean
 clean: ## stops the platform; removes .venv, .tunemesh and caches (the jar cache stays)

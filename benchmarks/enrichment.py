@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -72,6 +72,7 @@ class Outcome:
     broker_cpu_seconds_from_ready: float = 0.0
     peak_memory_bytes: int = 0
     load_before: float = 0.0
+    cpu_seconds_by_thread: Mapping[str, float] = field(default_factory=dict)
     problem: str | None = None
 
     @property
@@ -131,7 +132,9 @@ def run_system(system: System, bench: Bench) -> Outcome:
     try:
         ready_ms = _until_ready(system, task, bench, started)
         own_before, broker_before = own.sample(), broker.sample()
+        threads_before = own.threads()
         _until_written(system, task, bench, started, wanted)
+        threads = own.threads()
         broker_used, used = broker.stop(), own.stop()
     finally:
         own.stop()
@@ -160,7 +163,14 @@ def run_system(system: System, bench: Bench) -> Outcome:
         broker_cpu_seconds_from_ready=broker_used.seconds - broker_before.seconds,
         peak_memory_bytes=used.peak_bytes,
         load_before=load,
+        cpu_seconds_by_thread=_most_used(threads_before, threads),
     )
+
+
+def _most_used(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by thread name, the most first; names below a tenth of a second are left out."""
+    used = {name: round(seconds - before.get(name, 0.0), 2) for name, seconds in after.items()}
+    return {name: used[name] for name in sorted(used, key=lambda n: -used[n]) if used[name] >= 0.1}
 
 
 def _until_ready(system: System, task: Task, bench: Bench, started: Started) -> int:

@@ -126,7 +126,7 @@ def _start_options(start: str) -> dict[str, str]:
             "scan.startup.mode": "group-offsets",
             "properties.auto.offset.reset": "earliest",
         }
-    if start.isdigit():
+    if start.isascii() and start.isdigit():
         return {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": start}
     raise StartError(
         f"the start position is {start!r}; expected earliest, latest, committed or milliseconds"

@@ -34,7 +34,10 @@ LIMIT_SECONDS = 600.0
 """After this long interactions flow anyway; alignment still holds them behind users and items."""
 
 OPEN_SECONDS = 30.0
-"""How long to wait for the users' and items' functions of this worker to open at all."""
+"""How long to wait for the users' and items' functions of this worker to open at all.
+
+In process mode a function opens with its first record, so not where none comes.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,10 +89,13 @@ class DimensionsProgress:
     def are_read(self, now: float) -> bool:
         """Whether users and items have opened and none that waited has come for a while."""
         with self._lock:
+            roles = {function.role for function in self._functions}
+        return {Role.USER, Role.ITEM} <= roles and self._opened_are_read(now)
+
+    def _opened_are_read(self, now: float) -> bool:
+        with self._lock:
             functions = tuple(self._functions)
-        return {Role.USER, Role.ITEM} <= {f.role for f in functions} and all(
-            f.is_read(now) for f in functions
-        )
+        return all(function.is_read(now) for function in functions)
 
     def wait_until_read(
         self, monotonic: Callable[[], float], sleep: Callable[[float], None]
@@ -97,9 +103,8 @@ class DimensionsProgress:
         """Block until :meth:`are_read`; False when the limit ran out first."""
         start = monotonic()
         while not self.are_read(now := monotonic()):
-            with self._lock:
-                opened = bool(self._functions)
-            if now - start > (LIMIT_SECONDS if opened else OPEN_SECONDS):
+            waited = now - start
+            if waited > LIMIT_SECONDS or (waited > OPEN_SECONDS and self._opened_are_read(now)):
                 return False
             sleep(0.05)
         return True

@@ -92,13 +92,20 @@ class ApplicationSettings:
 def read_groups(path: Path) -> Groups:
     """The property groups of a file; raises TunemeshError when it is missing or malformed."""
     try:
-        entries = json.loads(path.read_text())
-        return {entry["PropertyGroupId"]: dict(entry["PropertyMap"]) for entry in entries}
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        groups = {entry["PropertyGroupId"]: dict(entry["PropertyMap"]) for entry in entries}
+        for group, values in groups.items():
+            for text in (group, *values, *values.values()):
+                if not isinstance(text, str):
+                    raise TypeError(f"{text!r} in the group {group!r} is not a text")
+        return groups
     except FileNotFoundError:
         raise TunemeshError(
             f"there is no property file {path}; on Managed Flink it is there by itself, locally"
             " name one with --properties or put application_properties.json into this directory"
         ) from None
+    except OSError as error:
+        raise TunemeshError(f"the property file {path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise TunemeshError(
             f"{path} is not a list of property groups: {type(error).__name__}: {error}"
@@ -214,7 +221,8 @@ class _Group:
 
     def start(self, name: str, default: str) -> str:
         value = self.text(name, default)
-        if value not in ("earliest", "latest", "committed") and not value.isdigit():
+        whole = value.isascii() and value.isdigit()
+        if value not in ("earliest", "latest", "committed") and not whole:
             raise SettingError(
                 self.name, name, value, "earliest, latest, committed or epoch milliseconds"
             )

@@ -25,7 +25,7 @@ Submit = Callable[[], str]
 """Submits the system's job to the cluster and returns its id."""
 
 _SUBMIT_SECONDS = 180
-_RUNNING_SECONDS = 120
+_RUNNING_SECONDS = 300
 _CLIENT_LOG = "flink-client"
 
 

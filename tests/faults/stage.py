@@ -6,16 +6,17 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import psutil
 
 from deploy.accounting.endpoints import Endpoints
+from deploy.accounting.entries import Entry, Kind
 from deploy.accounting.generator import GeneratedHour, Hour
 from deploy.accounting.positions import TopicReader, topic_ends
 from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
@@ -34,6 +35,12 @@ START_SECONDS = 240
 
 ACCOUNT_SECONDS = 300
 """The longest that the pipelines get to finish with what was sent."""
+
+CHANGE_EVERY, CHANGES = 250, 20
+"""A restless hour has that many changes for so many interactions."""
+
+RATE = int(os.environ.get("TUNEMESH_FAULTS_RATE", "2000"))
+"""Events a second where a test is about load; less for a machine that has much else to do."""
 
 HOUR_START_MS = 1_760_000_000_000
 """Start of every generated hour, so that a seed gives the same events whenever it is replayed."""
@@ -63,6 +70,64 @@ class Recovery:
 
     caught_up_s: float
     """Until the last event that was enriched more than a second after its publication."""
+
+
+class RestlessHour:
+    """A generated hour in which users and items also change right before they are played.
+
+    So that an event that overtakes the newest version of its user or item does not go unnoticed.
+    """
+
+    def __init__(self, hour: Hour) -> None:
+        self.hour = hour
+        self._generated = GeneratedHour(hour)
+
+    @property
+    def description(self) -> str:
+        """What it is, for the ledger."""
+        return f"restless {self._generated.description}"
+
+    @property
+    def dimension_count(self) -> int:
+        """Users and items, and the poison among them."""
+        return self._generated.dimension_count
+
+    @property
+    def stream_count(self) -> int:
+        """About as many as ``stream`` yields."""
+        count = self._generated.stream_count
+        return count + count // CHANGE_EVERY * CHANGES
+
+    def dimensions(self) -> Iterator[Entry]:
+        """Users and items as they are before the first interaction."""
+        return self._generated.dimensions()
+
+    def stream(self) -> Iterator[Entry]:
+        """The interactions, before each few of them new versions of what they need."""
+        for version, entries in enumerate(batched(self._generated.stream(), CHANGE_EVERY), 3):
+            plays = [e.record for e in entries if e.kind is Kind.VALID and e.record]
+            plays = plays[:: max(1, 2 * len(plays) // CHANGES)]
+            for play in plays:
+                yield from self._changes(play, version)
+            yield from entries
+
+    def _changes(self, play: Mapping[str, Any], version: int) -> Iterator[Entry]:
+        hour, at_ms = self.hour, play["occurred_at"]
+        known = (
+            ("users", play["user_id"], hour.user_count, self._generated.user),
+            ("songs", play["item_id"], hour.song_count, self._generated.song),
+            ("podcasts", play["item_id"], hour.podcast_count, self._generated.podcast),
+        )
+        for domain, name, count, record in known:
+            if name and name[0] == domain[0] and int(name[1:]) <= count:
+                yield Entry(domain, record(int(name[1:]) - 1, version, at_ms), Kind.VERSION)
+
+
+def batched(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    """The entries in lists of ``size``, the last one shorter."""
+    rest = iter(entries)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 class Stage:
@@ -172,18 +237,17 @@ class Stage:
 
     @contextmanager
     def replaying(
-        self, *, seconds: int, rate: int, seed: int, dirt: bool = True
+        self, *, seconds: int, rate: int, seed: int, dirt: bool = True, restless: bool = False
     ) -> Iterator[Future[ReplaySummary]]:
         """Replay a generated hour beside the block, which starts as the first events are enriched.
 
         When the block is over, waits for the replay to end.
         """
         hour = Hour(interactions=seconds * rate, start_ms=HOUR_START_MS, seed=seed, dirt=dirt)
+        source = RestlessHour(hour) if restless else GeneratedHour(hour)
         before = self.enriched_records()
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as pool:
-            running = pool.submit(
-                replay, GeneratedHour(hour), self.endpoints, ReplaySettings(rate=float(rate))
-            )
+            running = pool.submit(replay, source, self.endpoints, ReplaySettings(rate=float(rate)))
 
             def flows() -> bool:
                 if running.done():

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from deploy.accounting.poison import INTERACTION_REASONS
-from tests.faults.stage import Stage, check_clean, figures, write_figures
+from tests.faults.stage import RATE, Stage, check_clean, figures, write_figures
 
 
 @pytest.mark.timeout(900)
 def test_one_percent_of_poison_restarts_nothing(stage: Stage) -> None:
     """1% poison of every kind at 2,000 events/s: no restart, a dead letter with its reason each."""
     stage.start()
-    with stage.replaying(seconds=20, rate=2_000, seed=31) as replay:
+    with stage.replaying(seconds=20, rate=RATE, seed=31) as replay:
         summary = replay.result(timeout=120)
     report = stage.verify()
     restarts = len(stage.failures())

@@ -25,17 +25,17 @@ from confluent_kafka import Message, Producer
 
 from deploy.accounting.positions import TopicReader
 from deploy.local import application, platform
-from deploy.local.settings import PROJECT, LocalSettings
+from deploy.local.settings import PROJECT, LocalSettings, aws_environment
 from schemas.codec import Decoder, Encoder
 from schemas.contracts import Contract, Contracts, Role, load_contracts
 from schemas.registry import GlueRegistry
 
 Record = dict[str, Any]
 
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = 60.0
 """For what takes a second on a quiet machine."""
 
-START_SECONDS = 200.0
+START_SECONDS = 420.0
 """For an application to get its first record through; 20 s on a quiet machine."""
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -94,6 +94,13 @@ class Mesh:
             for role in (Role.ENRICHED, Role.DEAD_LETTER)
         }
         self._numbers = itertools.count(1)
+
+    def close(self) -> None:
+        """Let go of the topics."""
+        self._producer.flush(5)
+        del self._producer
+        for output in self._outputs.values():
+            output.reader.__exit__(None, None, None)
 
     # In.
 
@@ -290,7 +297,7 @@ def running(
         process = subprocess.Popen(
             [sys.executable, "-m", "jobs.main"],
             cwd=folder,
-            env=application_environment(folder, environ),
+            env={**application_environment(folder, environ), **aws_environment(mesh.settings)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -382,6 +389,8 @@ def make_mesh(home: Path, ports: Mapping[str, str], extra_contracts: Path) -> It
     try:
         platform.up(settings, ["kafka", "glue", "personalize"], environ=environ)
         application.prepare(settings, contracts)
-        yield Mesh(settings, contracts)
+        mesh = Mesh(settings, contracts)
+        yield mesh
+        mesh.close()
     finally:
         platform.down(settings)

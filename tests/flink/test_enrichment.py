@@ -1,30 +1,416 @@
-"""What the enrichment and the recommendations promise, on an application that runs in thread mode.
+"""What enrichment and recommendations promise, on one application in thread mode.
 
-One application for all tests of this file, with ids of their own for each.
+All tests of this file share the application, each with ids of its own.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.flink.mesh import Application, Mesh, running, started, wait_until, now_ms
+from deploy.accounting.poison import (
+    DIMENSION_REASONS,
+    INTERACTION_REASONS,
+    spoil_record,
+    spoil_value,
+)
+from schemas.invalid import Reason
+from tests.flink.mesh import (
+    DAY_MS,
+    HOUR_MS,
+    SONG,
+    USER,
+    Application,
+    Mesh,
+    Published,
+    now_ms,
+    running,
+    started,
+    wait_until,
+)
+
+pytestmark = pytest.mark.timeout(900)
+
+QUIET_SECONDS = 3.0
+"""How long the topics are silent before the single play: longer than any buffer or window."""
+
+AT_ONCE_SECONDS = 10.0
+"""For a single play to come out; below a second on a quiet machine."""
 
 
 @pytest.fixture(scope="module")
 def app(
     mesh: Mesh, environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Application]:
+    """The application; it must run to the end without a single restart."""
     with running(mesh, tmp_path_factory.mktemp("thread"), environ) as application:
         started(mesh, application)
         yield application
         application.check()
 
 
-def test_a(mesh: Mesh, app: Application) -> None:
-    mesh.user("u")
-    mesh.song("s")
-    r = mesh.play_until("u", "s", lambda r: r["user"] and r["item"])
-    print(r, app.folder, app.output)
-    print(mesh.accepted(r["event_id"]))
+@pytest.fixture(autouse=True)
+def still_running(app: Application) -> Iterator[None]:
+    """No test may make the job fail: it would restart and go on as if nothing had been."""
+    yield
+    app.check()
+
+
+def known_user(mesh: Mesh, **changes: Any) -> str:
+    """A new user that has arrived."""
+    user_id = mesh.new_id("user")
+    where = mesh.user(user_id, **changes)
+    mesh.play_until(user_id, "nothing", lambda r: origin(r["user"]) == where.origin)
+    return user_id
+
+
+def known_song(mesh: Mesh, **changes: Any) -> str:
+    """A new song that has arrived."""
+    song_id = mesh.new_id("song")
+    where = mesh.song(song_id, **changes)
+    mesh.play_until(None, song_id, lambda r: origin(r["item"]) == where.origin)
+    return song_id
+
+
+def origin(part: dict[str, Any] | None) -> str | None:
+    return None if part is None else part["origin"]
+
+
+def passed(mesh: Mesh, topic: str, role_field: str, published: Published) -> None:
+    """Wait until a version has passed the join, whether it won or not.
+
+    A partition is read in order, so a marker that comes after it on the same partition tells.
+    """
+    marker = mesh.new_id("marker")
+    record = {**USER, "user_id": marker} if role_field == "user" else {**SONG, "song_id": marker}
+    where = mesh.publish(topic, record, partition=published.partition)
+    user_id, item_id = (marker, "nothing") if role_field == "user" else (None, marker)
+    mesh.play_until(user_id, item_id, lambda r: origin(r[role_field]) == where.origin)
+
+
+# What comes out.
+
+
+def test_an_enriched_event_has_everything(mesh: Mesh) -> None:
+    """The event as it was, the user and the item as they are, and where each came from."""
+    user_id, song_id = mesh.new_id("ユーザー"), mesh.new_id("canção")
+    user, song = mesh.user(user_id), mesh.song(song_id)
+    mesh.play_until(user_id, song_id, lambda r: r["user"] is not None and r["item"] is not None)
+    event = mesh.event(user_id, song_id, recommendation_id="rid-1", impression=["a", song_id])
+    where = mesh.publish("interactions", event)
+    assert mesh.enriched(event["event_id"]) == {
+        **event,
+        "origin": where.origin,
+        "published_at": where.timestamp_ms,
+        "user": {
+            "country": "PT",
+            "age_band": "25-34",
+            "subscription": "premium",
+            "created_at": 1_500_000_000_000,
+            "origin": user.origin,
+        },
+        "item": {
+            "item_type": "song",
+            "title": "Grândola, Vila Morena",
+            "creator": "Zeca Afonso",
+            "genres": ["folk", "protest"],
+            "duration_ms": 211_000,
+            "language": None,
+            "created_at": 90_000_000_000,
+            "origin": song.origin,
+        },
+    }
+    message = mesh.enriched_message(event["event_id"])
+    assert message.key() == user_id.encode()
+    assert len(mesh.enriched_all(event["event_id"])) == 1
+
+
+def test_a_podcast_is_an_item_like_a_song(mesh: Mesh) -> None:
+    """By its own mapping: the first creator that is known, categories as genres."""
+    podcast_id = mesh.new_id("podcast")
+    podcast = {
+        "podcast_id": podcast_id,
+        "title": "Ciência",
+        "publisher": "Rede",
+        "host": None,
+        "categories": ["science"],
+        "language": "pt",
+        "updated_at": None,
+        "deleted": False,
+    }
+    where = mesh.publish("podcasts", podcast)
+    record = mesh.play_until(None, podcast_id, lambda r: r["item"] is not None)
+    assert record["item"] == {
+        "item_type": "podcast",
+        "title": "Ciência",
+        "creator": "Rede",
+        "genres": ["science"],
+        "duration_ms": None,
+        "language": "pt",
+        "created_at": None,
+        "origin": where.origin,
+    }
+
+
+def test_a_new_item_domain_needs_a_contract_and_no_code(mesh: Mesh) -> None:
+    """Audiobooks: a folder in TUNEMESH_CONTRACTS, registered, its topic made."""
+    isbn = mesh.new_id("isbn")
+    book = {
+        "isbn": isbn,
+        "shelves": ["crime"],
+        "narrator": None,
+        "author": "A. Christie",
+        "minutes_in_ms": 3_600_000,
+        "name": "Death on the Nile",
+    }
+    where = mesh.publish("audiobooks", book)
+    record = mesh.play_until(None, isbn, lambda r: r["item"] is not None)
+    assert record["item"] == {
+        "item_type": "audiobook",
+        "title": "Death on the Nile",
+        "creator": "A. Christie",
+        "genres": ["crime"],
+        "duration_ms": 3_600_000,
+        "language": None,
+        "created_at": None,
+        "origin": where.origin,
+    }
+    mesh.publish("audiobooks", {**book, "withdrawn": True})
+    mesh.play_until(None, isbn, lambda r: r["item"] is None)
+
+
+def test_an_event_of_an_unknown_user_and_item_goes_out_at_once(mesh: Mesh) -> None:
+    """Without them; it does not wait for what may never come."""
+    begun = time.monotonic()
+    record = mesh.play(mesh.new_id("stranger"), mesh.new_id("unheard"))
+    assert (record["user"], record["item"]) == (None, None)
+    assert time.monotonic() - begun < AT_ONCE_SECONDS
+
+
+def test_anonymous_listening_is_enriched_with_the_item(mesh: Mesh) -> None:
+    """Keyed by its session; a user whose id happens to be the session's is not attached."""
+    song_id, namesake = known_song(mesh), known_user(mesh)
+    event = mesh.event(None, song_id, session_id=namesake)
+    mesh.publish("interactions", event)
+    record = mesh.enriched(event["event_id"])
+    assert record["user"] is None
+    assert record["item"]["title"] == SONG["title"]
+    assert mesh.enriched_message(event["event_id"]).key() == namesake.encode()
+    accepted = mesh.accepted(event["event_id"])
+    assert (accepted["user_id"], accepted["session_id"]) == (None, namesake)
+
+
+def test_a_compressed_event_is_like_any_other(mesh: Mesh) -> None:
+    """zlib, as producers of the Glue registry may be configured."""
+    song_id = known_song(mesh)
+    event = mesh.event(mesh.new_id("user"), song_id)
+    value = mesh.encode("interactions", event, compress=True)
+    where = mesh.publish("interactions", value, event["user_id"])
+    record = mesh.enriched(event["event_id"])
+    assert {name: record[name] for name in event} == event
+    assert (record["origin"], origin(record["item"]) is None) == (where.origin, False)
+
+
+def test_late_events_and_events_out_of_order_are_enriched(mesh: Mesh) -> None:
+    """A phone that was offline for a month, one whose clock is ahead, and their order."""
+    user_id, song_id = known_user(mesh), known_song(mesh)
+    moments = [now_ms() - 30 * DAY_MS, now_ms() + HOUR_MS, now_ms() - HOUR_MS, 0]
+    events = [mesh.event(user_id, song_id, occurred_at=moment) for moment in moments]
+    for event in events:
+        mesh.publish("interactions", event)
+    for event in events:
+        record = mesh.enriched(event["event_id"])
+        assert record["occurred_at"] == event["occurred_at"]
+        assert record["user"] is not None
+        assert record["item"] is not None
+    places = [mesh.enriched_message(event["event_id"]).offset() for event in events]
+    assert places == sorted(places)
+
+
+# Versions.
+
+
+def test_updates_of_user_and_item_are_seen(mesh: Mesh) -> None:
+    """From then on: the newest version, and its origin."""
+    user_id, song_id = known_user(mesh), known_song(mesh)
+    user, song = mesh.user(user_id, subscription="free"), mesh.song(song_id, title="Remastered")
+    record = mesh.play_until(
+        user_id,
+        song_id,
+        lambda r: (origin(r["user"]), origin(r["item"])) == (user.origin, song.origin),
+    )
+    assert record["user"]["subscription"] == "free"
+    assert record["item"]["title"] == "Remastered"
+
+
+def test_an_older_update_that_arrives_late_never_wins(mesh: Mesh) -> None:
+    """updated_at decides, not the order of arrival."""
+    now = now_ms()
+    user_id = known_user(mesh, updated_at=now, country="NEW")
+    song_id = known_song(mesh, updated_at=now, title="new")
+    late_user = mesh.user(user_id, updated_at=now - 1, country="OLD")
+    late_song = mesh.song(song_id, updated_at=now - 1, title="old")
+    passed(mesh, "users", "user", late_user)
+    passed(mesh, "songs", "item", late_song)
+    record = mesh.play(user_id, song_id)
+    assert (record["user"]["country"], record["item"]["title"]) == ("NEW", "new")
+
+
+def test_of_two_versions_of_the_same_moment_the_later_offset_wins(mesh: Mesh) -> None:
+    """Whatever their contents."""
+    now = now_ms()
+    user_id = known_user(mesh, updated_at=now, country="ZZ")
+    song_id = known_song(mesh, updated_at=now, title="zz")
+    user = mesh.user(user_id, updated_at=now, country="AA")
+    song = mesh.song(song_id, updated_at=now, title="aa")
+    mesh.play_until(
+        user_id,
+        song_id,
+        lambda r: (origin(r["user"]), origin(r["item"])) == (user.origin, song.origin),
+    )
+
+
+@pytest.mark.parametrize("kind", ["tombstone", "deleted"])
+def test_a_deleted_user_or_item_is_gone_until_it_is_made_again(mesh: Mesh, kind: str) -> None:
+    """By a record without a value, or by one that says so."""
+    user_id, song_id = known_user(mesh), known_song(mesh)
+    if kind == "tombstone":
+        mesh.publish("users", None, user_id)
+        mesh.publish("songs", None, song_id)
+    else:
+        mesh.user(user_id, deleted=True)
+        mesh.song(song_id, deleted=True)
+    mesh.play_until(user_id, song_id, lambda r: r["user"] is None and r["item"] is None)
+    user, song = mesh.user(user_id), mesh.song(song_id)
+    mesh.play_until(
+        user_id,
+        song_id,
+        lambda r: (origin(r["user"]), origin(r["item"])) == (user.origin, song.origin),
+    )
+
+
+# Personalize.
+
+
+def test_personalize_accepts_an_event_with_all_that_it_may_say(mesh: Mesh) -> None:
+    """recommendationId and impression of the answer that it came from, completion, properties."""
+    user_id, song_id = known_user(mesh), known_song(mesh)
+    event = mesh.event(
+        user_id,
+        song_id,
+        recommendation_id="RID-7f",
+        impression=["other", song_id],
+        played_ms=105_500,
+    )
+    mesh.publish("interactions", event)
+    row = mesh.accepted(event["event_id"])
+    assert row["recommendation_id"] == "RID-7f"
+    assert row["impression"] == ["other", song_id]
+    assert (row["user_id"], row["session_id"]) == (user_id, event["session_id"])
+    assert (row["item_id"], row["event_type"]) == (song_id, "play")
+    assert row["event_value"] == pytest.approx(0.5)
+    assert json.loads(row["properties"]) == {
+        "itemType": "song",
+        "device": "ios",
+        "country": "PT",
+        "subscription": "premium",
+        "genre": "folk|protest",
+    }
+
+
+def test_a_single_play_on_silent_topics_comes_out_at_once(mesh: Mesh) -> None:
+    """Nothing may wait for a next record: no buffer, no window, no watermark."""
+    user_id, song_id = known_user(mesh), known_song(mesh)
+    time.sleep(QUIET_SECONDS)  # the silence is the case under test
+    event = mesh.event(user_id, song_id)
+    mesh.publish("interactions", event)
+    record = mesh.enriched(event["event_id"], AT_ONCE_SECONDS)
+    assert record["user"] is not None
+    assert record["item"] is not None
+    mesh.accepted(event["event_id"], AT_ONCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"session_id": "null"}, {"event_type": "x" * 257}],
+    ids=["null session", "event type"],
+)
+def test_what_personalize_would_refuse_is_a_dead_letter_of_the_delivery(
+    mesh: Mesh, change: dict[str, str]
+) -> None:
+    """It is enriched all the same: other consumers may use it."""
+    event = mesh.event(mesh.new_id("user"), "nothing", **change)
+    mesh.publish("interactions", event)
+    mesh.enriched(event["event_id"])
+    message = mesh.enriched_message(event["event_id"])
+    letter = mesh.dead_letter_at(message.topic(), message.partition(), message.offset())
+    assert (letter["step"], letter["event_id"]) == ("deliver", event["event_id"])
+    assert letter["error_code"] == "personalize.InvalidEvent"
+    assert next(iter(change)) in letter["message"]
+    assert (letter["key"], letter["payload"]) == (message.key(), message.value())
+    assert letter["timestamp"] == message.timestamp()[1]
+    assert not [row for row in mesh.personalize("events") if row["event_id"] == event["event_id"]]
+
+
+# What cannot be used.
+
+
+def test_every_kind_of_poison_is_a_dead_letter_and_nothing_else_happens(mesh: Mesh) -> None:
+    """On interactions, users and songs at once, between good events that all come out.
+
+    That the job is never restarted is checked after each test of this file.
+    """
+    user_id, song_id = known_user(mesh), known_song(mesh)
+    foreign = mesh.encode("songs", {**SONG, "song_id": "foreign"})
+    foreign_to_songs = mesh.encode("users", {**USER, "user_id": "foreign"})
+    poisoned: list[tuple[Reason, Published, bytes | None]] = []
+    good: list[str] = []
+
+    def publish_good() -> None:
+        event = mesh.event(user_id, song_id)
+        mesh.publish("interactions", event, partition=len(good) % 2)
+        good.append(event["event_id"])
+
+    def publish_poison(reason: Reason, topic: str, record: dict[str, Any], other: bytes) -> None:
+        contract = mesh.contracts.for_topic(topic)
+        value = mesh.encode(topic, spoil_record(reason, contract, record, 0))
+        spoilt = spoil_value(reason, contract, value, other, 1)
+        poisoned.append((reason, mesh.publish(topic, spoilt, "poison"), spoilt))
+
+    for reason in INTERACTION_REASONS:
+        publish_good()
+        publish_poison(reason, "interactions", mesh.event(user_id, song_id), foreign)
+    for reason in DIMENSION_REASONS:
+        now = now_ms()
+        user = {**USER, "user_id": user_id, "country": "XX", "updated_at": now}
+        song = {**SONG, "song_id": song_id, "title": "XX", "updated_at": now}
+        publish_poison(reason, "users", user, foreign)
+        publish_poison(reason, "songs", song, foreign_to_songs)
+    publish_good()
+
+    assert {reason for reason, _, _ in poisoned} == set(Reason)
+    for reason, where, value in poisoned:
+        letter = mesh.dead_letter(where)
+        assert (letter["error_code"], letter["step"]) == (reason, "decode"), where
+        assert (letter["key"], letter["payload"]) == (b"poison", value)
+        assert letter["timestamp"] == where.timestamp_ms
+    for event_id in good:
+        record = mesh.enriched(event_id)
+        assert (record["user"]["country"], record["item"]["title"]) == ("PT", SONG["title"])
+        mesh.accepted(event_id)
+    # One letter each: a record is decoded once, whichever way it goes.
+    places = [(one["topic"], one["partition"], one["offset"]) for one in mesh.dead_letters()]
+    assert len(places) == len(set(places))
+
+
+def test_an_event_that_came_twice_is_sent_twice_and_counted_once(mesh: Mesh) -> None:
+    """event_id is the key of every effect; Personalize ignores the second one."""
+    event = mesh.event(mesh.new_id("user"), "nothing")
+    for _ in range(2):
+        mesh.publish("interactions", event)
+    wait_until(lambda: len(mesh.enriched_all(event["event_id"])) == 2)
+    wait_until(lambda: mesh.accepted(event["event_id"])["duplicates"] == 1)

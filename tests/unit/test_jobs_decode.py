@@ -222,7 +222,7 @@ def test_the_bytes_are_frozen() -> None:
         + version_of(ENRICHED).hex
         + value[wire.HEADER_SIZE :].hex()
         + "22" + b"interactions/1/42".hex()
-        + "f6e4fb80ce67"
+        + "f6a1a484ce67"
     )  # fmt: skip
 
 

@@ -1,0 +1,223 @@
+"""Settings: every property ends up where it belongs, and a wrong one is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka import KafkaSettings
+from jobs.settings import (
+    ApplicationSettings,
+    EnrichmentSettings,
+    RecommendationsSettings,
+    RegistrySettings,
+    SettingError,
+    application_settings,
+    read_groups,
+)
+from schemas.errors import TunemeshError
+
+Groups = dict[str, dict[str, str]]
+
+
+def least() -> Groups:
+    """What must be set."""
+    return {
+        "tunemesh.kafka": {"bootstrap.servers": "b-1:9098"},
+        "tunemesh.registry": {"region": "eu-west-1"},
+        "tunemesh.recommendations": {"tracking.id": "t-1", "region": "eu-west-1"},
+    }
+
+
+def with_property(group: str, name: str, value: str) -> Groups:
+    groups = least()
+    groups.setdefault(group, {})[name] = value
+    return groups
+
+
+def test_what_need_not_be_set_has_a_default() -> None:
+    """Both pipelines, in thread mode, from the beginning."""
+    assert application_settings(least()) == ApplicationSettings(
+        pipelines=("enrichment", "recommendations"),
+        execution_mode="thread",
+        group_id="tunemesh",
+        kafka=KafkaSettings("b-1:9098", {}),
+        registry=RegistrySettings("eu-west-1", "tunemesh", None),
+        enrichment=EnrichmentSettings(start="earliest", hold_ms=150, bounded=False),
+        recommendations=RecommendationsSettings(
+            tracking_id="t-1",
+            region="eu-west-1",
+            endpoint_url=None,
+            start="earliest",
+            calls_per_second=1000.0,
+            max_in_flight=80,
+        ),
+        jars=(),
+    )
+
+
+def test_every_property_is_read() -> None:
+    """Each to its own place; properties of Kafka's client go to the client as they are."""
+    groups = {
+        "kinesis.analytics.flink.run.options": {"jarfile": "a.jar;b.jar", "python": "main.py"},
+        "tunemesh.application": {
+            "pipelines": "recommendations, enrichment",
+            "python.execution-mode": "process",
+            "group.id": "g",
+        },
+        "tunemesh.kafka": {"bootstrap.servers": " b:9098 ", "security.protocol": "SASL_SSL"},
+        "tunemesh.registry": {"region": "r-1", "name": "n", "endpoint.url": "http://g"},
+        "tunemesh.enrichment": {"start": "1780000000000", "hold.ms": "0", "bounded": "true"},
+        "tunemesh.recommendations": {
+            "tracking.id": "t",
+            "region": "r-2",
+            "endpoint.url": "http://p",
+            "start": "latest",
+            "calls.per.second": "20",
+            "max.in.flight": "3",
+        },
+    }
+    assert application_settings(groups) == ApplicationSettings(
+        pipelines=("enrichment", "recommendations"),
+        execution_mode="process",
+        group_id="g",
+        kafka=KafkaSettings("b:9098", {"security.protocol": "SASL_SSL"}),
+        registry=RegistrySettings("r-1", "n", "http://g"),
+        enrichment=EnrichmentSettings(start="1780000000000", hold_ms=0, bounded=True),
+        recommendations=RecommendationsSettings("t", "r-2", "http://p", "latest", 20.0, 3),
+        jars=("a.jar", "b.jar"),
+    )
+
+
+def test_an_application_may_run_one_pipeline() -> None:
+    """Then the other's settings are not asked for; the name says what runs."""
+    groups = with_property("tunemesh.application", "pipelines", "enrichment")
+    del groups["tunemesh.recommendations"]
+    settings = application_settings(groups)
+    assert settings.pipelines == ("enrichment",)
+    assert settings.recommendations is None
+    assert settings.name == "tunemesh enrichment"
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("tunemesh.kafka", "bootstrap.servers"),
+        ("tunemesh.registry", "region"),
+        ("tunemesh.recommendations", "tracking.id"),
+        ("tunemesh.recommendations", "region"),
+    ],
+)
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_a_missing_property_is_named(group: str, name: str, value: str | None) -> None:
+    """With its group; empty is missing, too."""
+    groups = least()
+    if value is None:
+        del groups[group][name]
+    else:
+        groups[group][name] = value
+    with pytest.raises(SettingError) as caught:
+        application_settings(groups)
+    assert f"{name!r} of the group {group!r}" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "expected"),
+    [
+        ("tunemesh.application", "pipelines", "enrichmnt", "some of enrichment, recommendations"),
+        ("tunemesh.application", "pipelines", "enrichment,enrichment", "each once"),
+        ("tunemesh.application", "pipelines", "enrichment,", "some of enrichment"),
+        ("tunemesh.application", "python.execution-mode", "threads", "thread or process"),
+        ("tunemesh.enrichment", "start", "yesterday", "earliest, latest, committed"),
+        ("tunemesh.enrichment", "start", "-1", "epoch milliseconds"),
+        ("tunemesh.enrichment", "hold.ms", "10001", "a whole number from 0 to 10000"),
+        ("tunemesh.enrichment", "hold.ms", "1.5", "a whole number from 0 to 10000"),
+        ("tunemesh.enrichment", "bounded", "yes", "true or false"),
+        ("tunemesh.recommendations", "start", "now", "earliest, latest, committed"),
+        ("tunemesh.recommendations", "calls.per.second", "0", "a whole number from 1 to 100000"),
+        ("tunemesh.recommendations", "max.in.flight", "1001", "a whole number from 1 to 1000"),
+        ("tunemesh.recommendations", "max.in.flight", "\u0663", "a whole number from 1 to 1000"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_with_what_was_expected(
+    group: str, name: str, value: str, expected: str
+) -> None:
+    """Name, group, value, expectation: in one line."""
+    with pytest.raises(SettingError) as caught:
+        application_settings(with_property(group, name, value))
+    message = str(caught.value)
+    assert f"{name!r} of the group {group!r} is {value!r}" in message
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_a_misspelt_property_is_refused() -> None:
+    """It would be without effect, and nobody would know."""
+    with pytest.raises(
+        SettingError, match=r"'hold_ms' of the group 'tunemesh.enrichment'.*hold.ms"
+    ):
+        application_settings(with_property("tunemesh.enrichment", "hold_ms", "10"))
+
+
+def test_a_misspelt_group_is_refused() -> None:
+    """The same; groups of others are left alone."""
+    with pytest.raises(TunemeshError, match=r"'tunemesh.enrich'.*tunemesh.enrichment"):
+        application_settings(with_property("tunemesh.enrich", "start", "latest"))
+    assert application_settings(with_property("somebody.else", "start", "never"))
+
+
+def test_a_start_of_digits_that_are_no_ascii_is_refused() -> None:
+    """Kafka could not read it."""
+    with pytest.raises(SettingError, match="epoch milliseconds"):
+        application_settings(with_property("tunemesh.enrichment", "start", "\u0663\u0664"))
+
+
+# The property file.
+
+
+def test_a_property_file_is_read_as_managed_flink_writes_it(tmp_path: Path) -> None:
+    """A list of groups with an id and a map each."""
+    path = tmp_path / "application_properties.json"
+    path.write_text(json.dumps([{"PropertyGroupId": "g", "PropertyMap": {"a": "b"}}]))
+    assert read_groups(path) == {"g": {"a": "b"}}
+
+
+def test_a_missing_property_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """Which path, and how to name another one."""
+    with pytest.raises(TunemeshError, match=r"no property file .*nope\.json.*--properties"):
+        read_groups(tmp_path / "nope.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "7",
+        "[7]",
+        '{"PropertyGroupId": "g"}',
+        '[{"PropertyGroupId": "g"}]',
+        '[{"PropertyGroupId": "g", "PropertyMap": 7}]',
+        '[{"PropertyGroupId": "g", "PropertyMap": {"a": 7}}]',
+        '[{"PropertyGroupId": 7, "PropertyMap": {}}]',
+    ],
+)
+def test_a_malformed_property_file_is_named(tmp_path: Path, text: str) -> None:
+    """Whatever is wrong with it, values that are no text included."""
+    path = tmp_path / "application_properties.json"
+    path.write_text(text)
+    with pytest.raises(TunemeshError, match=r"application_properties\.json is not a list"):
+        read_groups(path)
+
+
+def test_a_folder_or_other_bytes_in_its_place_are_named(tmp_path: Path) -> None:
+    """Not a traceback."""
+    with pytest.raises(TunemeshError, match="property"):
+        read_groups(tmp_path)
+    path = tmp_path / "application_properties.json"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(TunemeshError, match="not a list"):
+        read_groups(path)
