@@ -50,12 +50,10 @@ class DeliverEvents(ScalarFunction):
         settings: RecommendationsSettings,
         registry: RegistrySettings,
         extra_contracts: tuple[Path, ...],
-        share: float,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._extra_contracts = extra_contracts
-        self._share = share
 
     def is_deterministic(self) -> bool:
         """Not: it delivers."""
@@ -73,14 +71,14 @@ class DeliverEvents(ScalarFunction):
         version_id = registry.version_id(contracts.only(Role.DEAD_LETTER))
         self._decode_letters = DeadLetters(contracts, version_id, Step.DECODE, now_ms)
         self._deliver_letters = DeadLetters(contracts, version_id, Step.DELIVER, now_ms)
-        self._engine = ENGINES.get(self._settings, self._share)
+        self._engine = ENGINES.get(self._settings)
 
-    def eval(self, partition: int, batch: str) -> list[Row]:
+    def eval(self, batch: str) -> list[Row]:
         """Deliver a batch; blocks until every record is accepted or refused."""
         letters: list[Row] = []
         sources: list[SourceRecord] = []
         events: list[Record] = []
-        for source in unpack(self._topic, partition, batch):
+        for source in unpack(self._topic, batch):
             try:
                 events.append(self._decoder.decode(source.payload))
                 sources.append(source)
@@ -100,18 +98,16 @@ class DeliverEvents(ScalarFunction):
 class EngineThread:
     """The sink engine of a worker process on its own asyncio thread."""
 
-    def __init__(self, settings: RecommendationsSettings, share: float) -> None:
+    def __init__(self, settings: RecommendationsSettings) -> None:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="delivery", daemon=True).start()
-        self._engine: DeliveryEngine[Record, Any] = self._run(self._make(settings, share))
+        self._engine: DeliveryEngine[Record, Any] = self._run(self._make(settings))
 
     def deliver(self, events: Sequence[Record]) -> Sequence[Any]:
         """The outcome of each event; blocks. Raises FatalDeliveryError."""
         return self._run(self._engine.deliver(events)) if events else ()
 
-    async def _make(
-        self, settings: RecommendationsSettings, share: float
-    ) -> DeliveryEngine[Record, Any]:
+    async def _make(self, settings: RecommendationsSettings) -> DeliveryEngine[Record, Any]:
         destination = put_events_destination(
             PutEventsSettings(
                 tracking_id=settings.tracking_id,
@@ -122,7 +118,7 @@ class EngineThread:
             )
         )
         return DeliveryEngine(
-            destination, random=random.Random(), settings=DeliverySettings(quota_share=share)
+            destination, random=random.Random(), settings=DeliverySettings(quota_share=1 / settings.workers)
         )
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -136,10 +132,10 @@ class _Engines:
         self._lock = threading.Lock()
         self._engines: dict[RecommendationsSettings, EngineThread] = {}
 
-    def get(self, settings: RecommendationsSettings, share: float) -> EngineThread:
+    def get(self, settings: RecommendationsSettings) -> EngineThread:
         with self._lock:
             if settings not in self._engines:
-                self._engines[settings] = EngineThread(settings, share)
+                self._engines[settings] = EngineThread(settings)
             return self._engines[settings]
 
 

@@ -57,7 +57,8 @@ FROM (
 )
 WHERE is_event;
 
--- The same with users. An anonymous event has a key that no user has.
+-- The same with users. Anonymous events (their key starts with U+001F) have none and go around it, so
+-- that sessions, of which there is no end, are no state.
 CREATE TEMPORARY VIEW with_user_and_item AS
 SELECT `key`, payload, item, `user`
 FROM (
@@ -68,22 +69,23 @@ FROM (
   FROM (
     SELECT TRUE AS is_event, `key`, payload, item, CAST(NULL AS STRING) AS version,
       PROCTIME() AS arrived
-    FROM with_item
+    FROM with_item WHERE `key` >= U&'\0020'
     UNION ALL
     SELECT FALSE, `key`, CAST(NULL AS STRING), CAST(NULL AS STRING), payload, PROCTIME()
     FROM decoded_users WHERE ok
   )
 )
-WHERE is_event;
+WHERE is_event
+UNION ALL
+SELECT SUBSTRING(`key` FROM 2), payload, item, CAST(NULL AS STRING)
+FROM with_item WHERE `key` < U&'\0020';
 
 -- step: out
 -- An Avro record is its fields one after the other: the head that decode_interaction made, the user,
--- the item. The first 38 characters of a state are its version; the rest is the union branch. An
--- anonymous event is keyed by its session: the mark in front of it (U+001F) is ours.
+-- the item. The first 38 characters of a state are its version; the rest is the union branch.
 INSERT INTO interactions_enriched
 SELECT
-  ENCODE(CASE WHEN SUBSTRING(`key` FROM 1 FOR 1) = U&'\001F' THEN SUBSTRING(`key` FROM 2)
-    ELSE `key` END, 'UTF-8'),
+  ENCODE(`key`, 'UTF-8'),
   ENCODE(
     payload || COALESCE(SUBSTRING(`user` FROM 39), DECODE(x'00', 'ISO-8859-1'))
       || COALESCE(SUBSTRING(item FROM 39), DECODE(x'00', 'ISO-8859-1')),

@@ -34,7 +34,7 @@ def register(
             start=recommendations.start,
         )
     )
-    function = DeliverEvents(recommendations, settings.registry, extra_contracts, share=1.0)
+    function = DeliverEvents(recommendations, settings.registry, extra_contracts)
     tables.create_temporary_function("deliver_events", udf(function, result_type=LETTERS))
 
 

@@ -60,13 +60,17 @@ class EnrichmentSettings:
 
 @dataclass(frozen=True, slots=True)
 class RecommendationsSettings:
-    """PutEvents: tracker, endpoint, this application's share of the quota, and pace."""
+    """PutEvents: tracker, endpoint, the quota, and among how many workers it is divided.
+
+    Each worker process (a TaskManager) paces itself at ``calls_per_second / workers``.
+    """
 
     tracking_id: str
     region: str
     endpoint_url: str | None = None
     start: str = "earliest"
     calls_per_second: float = 1000.0
+    workers: int = 1
     max_in_flight: int = 80
 
 
@@ -162,6 +166,7 @@ def _recommendations(groups: Groups) -> RecommendationsSettings:
         endpoint_url=group.optional("endpoint.url"),
         start=group.start("start", "earliest"),
         calls_per_second=float(group.whole("calls.per.second", 1000, 1, 100_000)),
+        workers=group.whole("workers", 1, 1, 1000),
         max_in_flight=group.whole("max.in.flight", 80, 1, 1000),
     )
 
@@ -176,6 +181,7 @@ _KNOWN = {
         "endpoint.url",
         "start",
         "calls.per.second",
+        "workers",
         "max.in.flight",
     },
 }

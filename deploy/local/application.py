@@ -80,6 +80,7 @@ def property_groups(
             "tracking.id": TRACKING_ID,
             "region": REGION,
             "endpoint.url": settings.personalize.url,
+            "workers": str(settings.taskmanagers),
         },
     }
     for group, values in (overrides or {}).items():
