@@ -33,7 +33,7 @@ LIVE_MS = 1_000
 LIMIT_SECONDS = 600.0
 """After this long interactions flow anyway; alignment still holds them behind users and items."""
 
-OPEN_SECONDS = 30.0
+OPEN_SECONDS = 8.0
 """How long to wait for the users' and items' functions of this worker to open at all.
 
 In process mode a function opens with its first record, so not where none comes.

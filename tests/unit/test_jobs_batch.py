@@ -15,7 +15,7 @@ RECORDS = st.lists(
     st.builds(
         SourceRecord,
         topic=st.just("interactions-enriched"),
-        partition=st.just(3),
+        partition=st.integers(0, 2**31 - 1),
         offset=st.integers(0, 2**63 - 1),
         timestamp_ms=st.integers(-1, 2**53),
         key=st.none() | st.binary(max_size=20),
@@ -33,7 +33,8 @@ def packed(records: Sequence[SourceRecord]) -> str:
         value = (record.payload or b"").decode("latin-1")
         key_length = -1 if key is None else len(key)
         pieces.append(
-            f"{record.offset} {record.timestamp_ms} {key_length} {len(value)} {key or ''}{value}"
+            f"{record.partition} {record.offset} {record.timestamp_ms} {key_length} {len(value)} "
+            f"{key or ''}{value}"
         )
     return "".join(pieces)
 
@@ -43,13 +44,13 @@ def packed(records: Sequence[SourceRecord]) -> str:
 @example([SourceRecord("interactions-enriched", 3, 7, 8, b"1 2 3 ", b" 4 5 6 7 ")] * 2)
 def test_what_is_packed_is_unpacked(records: list[SourceRecord]) -> None:
     """Any bytes, digits and blanks among them; a missing key is told from an empty one."""
-    assert list(unpack("interactions-enriched", 3, packed(records))) == records
+    assert list(unpack("interactions-enriched", packed(records))) == records
 
 
 def test_the_text_form_is_frozen() -> None:
     """The SQL is compiled into plans; this is what it writes."""
-    batch = "12 1780000000123 2 3 ab\x03\x00\xff13 1780000000124 -1 0 "
-    assert list(unpack("t", 1, batch)) == [
+    batch = "1 12 1780000000123 2 3 ab\x03\x00\xff1 13 1780000000124 -1 0 "
+    assert list(unpack("t", batch)) == [
         SourceRecord("t", 1, 12, 1_780_000_000_123, b"ab", b"\x03\x00\xff"),
         SourceRecord("t", 1, 13, 1_780_000_000_124, None, b""),
     ]
@@ -62,17 +63,17 @@ def test_the_text_form_is_frozen() -> None:
         "1",
         "1 2",
         "1 2 3",
-        "1 2 0 9 abc",
-        "1 2 5 0 ab",
-        "1 2 a 4 b",
-        "1 2 0 1 x rest",
-        "1 2 -1 1 \u20ac",
+        "0 1 2 0 9 abc",
+        "0 1 2 5 0 ab",
+        "0 1 2 a 4 b",
+        "0 1 2 0 1 x rest",
+        "0 1 2 -1 1 \u20ac",
     ],
 )
 def test_a_text_that_is_no_batch_is_a_value_error(batch: str) -> None:
     """A fault of the job: it stops rather than deliver something else."""
     with pytest.raises(ValueError):  # noqa: PT011 - several messages, some are Python's own
-        list(unpack("t", 0, batch))
+        list(unpack("t", batch))
 
 
 @given(RECORDS.filter(bool), st.data())
@@ -82,7 +83,7 @@ def test_no_cut_batch_gives_other_records(records: list[SourceRecord], data: st.
     cut = data.draw(st.integers(0, len(whole) - 1))
     got = []
     try:
-        for record in unpack("interactions-enriched", 3, whole[:cut]):
+        for record in unpack("interactions-enriched", whole[:cut]):
             got.append(record)
     except ValueError:
         pass
