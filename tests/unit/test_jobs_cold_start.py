@@ -98,10 +98,10 @@ def test_users_alone_are_not_enough() -> None:
         clock, dimensions = Clock(), DimensionsProgress()
         dimensions.opened(role, 0.0)
         other = Role.ITEM if role is Role.USER else Role.USER
-        clock.at(10.0, lambda d=dimensions, o=other: d.opened(o, 10.0))
+        clock.at(7.0, lambda d=dimensions, o=other: d.opened(o, 7.0))
         opened, when = wait(dimensions, clock)
         assert opened
-        assert when == pytest.approx(10.0 + EMPTY_SECONDS, abs=0.2)
+        assert when == pytest.approx(7.0 + EMPTY_SECONDS, abs=0.2)
 
 
 def test_every_function_of_the_worker_is_waited_for() -> None:

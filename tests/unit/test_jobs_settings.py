@@ -76,6 +76,7 @@ def test_every_property_is_read() -> None:
             "endpoint.url": "http://p",
             "start": "latest",
             "calls.per.second": "20",
+            "workers": "4",
             "max.in.flight": "3",
         },
     }
@@ -86,7 +87,7 @@ def test_every_property_is_read() -> None:
         kafka=KafkaSettings("b:9098", {"security.protocol": "SASL_SSL"}),
         registry=RegistrySettings("r-1", "n", "http://g"),
         enrichment=EnrichmentSettings(start="1780000000000", hold_ms=0, bounded=True),
-        recommendations=RecommendationsSettings("t", "r-2", "http://p", "latest", 20.0, 3),
+        recommendations=RecommendationsSettings("t", "r-2", "http://p", "latest", 20.0, 4, 3),
         jars=("a.jar", "b.jar"),
     )
 
