@@ -11,12 +11,6 @@ from dataclasses import dataclass, field
 
 from schemas.errors import TunemeshError
 
-ALIGNMENT_DRIFT_DAYS = 90
-"""Drift of the watermark alignment; wide, so that users and items are hardly ever held back."""
-
-IDLE_SECONDS = 1
-"""After this long without records a topic partition no longer holds others back."""
-
 
 class StartError(TunemeshError):
     """A start position that cannot be used; the message names the setting."""
@@ -24,24 +18,15 @@ class StartError(TunemeshError):
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
-    """Where the topics are: bootstrap servers, and client properties such as security."""
+    """Where the topics are: bootstrap servers, and client properties such as security.
+
+    ``client`` are properties of Kafka's Java client (the sources and sinks), ``python_client``
+    those of librdkafka (:mod:`connectors.offsets`).
+    """
 
     bootstrap_servers: str
     client: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """How far this source's records may run ahead of the others in the group.
-
-    Flink pauses a source whose watermark is more than a drift ahead of the group's slowest, which
-    is a bound on both sides. Here it is to be on one side: the sources that lead
-    (``lead_s`` given) have their watermark moved back by the drift less ``lead_s``, so that the
-    others are held at ``lead_s`` seconds ahead of them, and they themselves are as good as free.
-    """
-
-    group: str
-    lead_s: int | None = None
+    python_client: Mapping[str, str] = field(default_factory=dict)
 
 
 def source_table(
@@ -51,15 +36,12 @@ def source_table(
     *,
     group_id: str,
     start: str,
-    alignment: Alignment | None = None,
-    bounded: bool = False,
 ) -> str:
     """DDL of a table of raw records of one or more topics.
 
     Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``topic``, ``partition``, ``offset``,
     ``timestamp``. ``start``: earliest, latest, committed (earliest where nothing is committed) or
-    epoch milliseconds; raises StartError for anything else. ``bounded`` ends at the offsets found
-    at the start.
+    epoch milliseconds; raises StartError for anything else.
     """
     options = {
         "connector": "kafka",
@@ -73,27 +55,13 @@ def source_table(
         **_start_options(start),
         **_client_options(kafka),
     }
-    watermark = ""
-    if bounded:
-        options["scan.bounded.mode"] = "latest-offset"
-    elif alignment is not None:
-        moved = (
-            ""
-            if alignment.lead_s is None
-            else f" - INTERVAL '{ALIGNMENT_DRIFT_DAYS}' DAY + INTERVAL '{alignment.lead_s}' SECOND"
-        )
-        watermark = f",\n  WATERMARK FOR `timestamp` AS `timestamp`{moved}"
-        options["scan.watermark.alignment.group"] = alignment.group
-        options["scan.watermark.alignment.max-drift"] = f"{ALIGNMENT_DRIFT_DAYS} d"
-        options["scan.watermark.alignment.update-interval"] = "100 ms"
-        options["scan.watermark.idle-timeout"] = f"{IDLE_SECONDS} s"
     return f"""CREATE TEMPORARY TABLE {name} (
   `key` BYTES,
   `value` BYTES,
   `topic` STRING NOT NULL METADATA VIRTUAL,
   `partition` INT NOT NULL METADATA VIRTUAL,
   `offset` BIGINT NOT NULL METADATA VIRTUAL,
-  `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL{watermark}
+  `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL
 ) WITH ({_with(options)})"""
 
 

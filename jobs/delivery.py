@@ -21,13 +21,12 @@ from connectors.delivery import DeliveryEngine, DeliverySettings, Rejected
 from connectors.personalize import PutEventsSettings, put_events_destination
 from jobs.batch import unpack
 from jobs.decode import DeadLetters
-from jobs.functions import now_ms
+from jobs.functions import connect_registry, now_ms
 from jobs.settings import RecommendationsSettings, RegistrySettings
 from schemas.codec import Decoder, Record
 from schemas.contracts import BUILT_IN_FOLDER, Role, load_contracts
 from schemas.dead_letter import SourceRecord, Step
 from schemas.invalid import InvalidRecord
-from schemas.registry import GlueRegistry
 
 T = TypeVar("T")
 
@@ -62,9 +61,7 @@ class DeliverEvents(ScalarFunction):
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry and take part in the worker's engine."""
         contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
-        registry = GlueRegistry.connect(
-            self._registry.region, self._registry.endpoint_url, self._registry.name
-        )
+        registry = connect_registry(self._registry)
         enriched = contracts.only(Role.ENRICHED)
         self._topic = enriched.topic
         self._decoder = Decoder(enriched, registry)

@@ -7,18 +7,11 @@ from pathlib import Path
 from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import udf
 
-from connectors.kafka import Alignment, sink_table, source_table
+from connectors.kafka import sink_table, source_table
 from jobs.functions import DECODED, DecodeDimension, DecodeInteraction
 from jobs.settings import ApplicationSettings
 from jobs.sql import read_steps
 from schemas.contracts import Contracts, Role
-
-LEAD_SECONDS = 2
-"""How far an event may be read ahead of the users and items that are still to be read.
-
-More than a source needs to be found idle, so that one late user does not stop the events; less
-than the 5 s after which a published user or item must be attached.
-"""
 
 NAME = "enrichment"
 
@@ -31,12 +24,10 @@ def register(
 ) -> None:
     """Create what the plan names: the source tables and the functions."""
     group = f"{settings.group_id}-{NAME}"
-    dimensions = Alignment(group, lead_s=LEAD_SECONDS)
-    interactions = Alignment(group)
-    for table, role, start, alignment in (
-        ("enrichment_users", Role.USER, "earliest", dimensions),
-        ("enrichment_items", Role.ITEM, "earliest", dimensions),
-        ("enrichment_interactions", Role.INTERACTION, settings.enrichment.start, interactions),
+    for table, role, start in (
+        ("enrichment_users", Role.USER, "earliest"),
+        ("enrichment_items", Role.ITEM, "earliest"),
+        ("enrichment_interactions", Role.INTERACTION, settings.enrichment.start),
     ):
         tables.execute_sql(
             source_table(
@@ -45,8 +36,6 @@ def register(
                 settings.kafka,
                 group_id=group,
                 start=start,
-                alignment=alignment,
-                bounded=settings.enrichment.bounded,
             )
         )
     enriched = contracts.only(Role.ENRICHED)
@@ -56,11 +45,9 @@ def register(
         )
     )
     functions = {
-        "decode_user": DecodeDimension(Role.USER, settings.registry, extra_contracts),
-        "decode_item": DecodeDimension(Role.ITEM, settings.registry, extra_contracts),
-        "decode_interaction": DecodeInteraction(
-            settings.registry, extra_contracts, settings.enrichment.hold_ms
-        ),
+        "decode_user": DecodeDimension(Role.USER, settings, extra_contracts),
+        "decode_item": DecodeDimension(Role.ITEM, settings, extra_contracts),
+        "decode_interaction": DecodeInteraction(settings, extra_contracts),
     }
     for name, function in functions.items():
         tables.create_temporary_function(name, udf(function, result_type=DECODED))

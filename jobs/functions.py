@@ -6,15 +6,17 @@ A function is pickled into the job, so it holds settings only; what it needs at 
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
 from pyflink.table import DataTypes, FunctionContext, Row
 from pyflink.table.udf import ScalarFunction
 
-from jobs.cold_start import DIMENSIONS
+from connectors.offsets import KafkaOffsets
 from jobs.decode import DimensionDecoder, InteractionDecoder, SchemaIds
-from jobs.settings import RegistrySettings
+from jobs.freshness import Freshness, Reading, Watch
+from jobs.settings import ApplicationSettings, RegistrySettings
 from schemas.contracts import BUILT_IN_FOLDER, Contracts, Role, load_contracts
 from schemas.registry import GlueRegistry
 
@@ -29,16 +31,21 @@ DECODED = DataTypes.ROW(
 """A :class:`jobs.decode.Decoded` as SQL sees it."""
 
 
+def connect_registry(settings: RegistrySettings) -> GlueRegistry:
+    """The registry of an application."""
+    return GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
+
+
 def now_ms() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 class _Decode(ScalarFunction):
-    """What the decode functions share: settings, and the registry once open."""
+    """What the decode functions share: settings, and the registry and freshness once open."""
 
-    def __init__(self, registry: RegistrySettings, extra_contracts: tuple[Path, ...]) -> None:
-        self._registry = registry
+    def __init__(self, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]) -> None:
+        self._settings = settings
         self._extra_contracts = extra_contracts
 
     def is_deterministic(self) -> bool:
@@ -47,34 +54,31 @@ class _Decode(ScalarFunction):
 
     def _connect(self) -> tuple[Contracts, GlueRegistry, SchemaIds]:
         contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
-        registry = GlueRegistry.connect(
-            self._registry.region, self._registry.endpoint_url, self._registry.name
-        )
+        registry = connect_registry(self._settings.registry)
         ids = SchemaIds(
             enriched=registry.version_id(contracts.only(Role.ENRICHED)),
             dead_letter=registry.version_id(contracts.only(Role.DEAD_LETTER)),
         )
+        self._watch = WATCHES.get(self._settings, contracts)
+        self._watch.opened(self)
         return contracts, registry, ids
 
 
 class DecodeInteraction(_Decode):
     """Decodes interactions; never raises for a record.
 
-    ``hold_ms``: how long after its publication an event is looked at, at the earliest. A user or
-    item published before the event gets that much time to arrive first; the wait is a delay line
-    and costs no throughput.
+    An event is held until every user and item published before it has been read
+    (:mod:`jobs.freshness`). The wait is a delay line: those behind it are read meanwhile.
     """
 
-    def __init__(
-        self, registry: RegistrySettings, extra_contracts: tuple[Path, ...], hold_ms: int
-    ) -> None:
-        super().__init__(registry, extra_contracts)
-        self._hold_ms = hold_ms
-
     def open(self, function_context: FunctionContext) -> None:
-        """Connect to the registry, then wait until users and items are read."""
+        """Connect to the registry and take part in asking how fresh users and items are."""
         self._decode = InteractionDecoder(*self._connect(), now_ms)
-        DIMENSIONS.wait_until_read(time.monotonic, time.sleep)
+        self._freshness = self._watch.freshness
+
+    def close(self) -> None:
+        """Stop asking when this is the worker's last function."""
+        WATCHES.closed(self)
 
     def eval(
         self,
@@ -85,11 +89,10 @@ class DecodeInteraction(_Decode):
         offset: int,
         timestamp_ms: int,
     ) -> Row:
-        """The decoded record, no earlier than ``hold_ms`` after it was published."""
-        early_s = (timestamp_ms + self._hold_ms) / 1000 - time.time()
-        if early_s > 0:
-            # Bounded by the hold itself, whatever the clocks of broker and worker say.
-            time.sleep(min(early_s, self._hold_ms / 1000))
+        """The decoded record, once users and items published before it have been read."""
+        if timestamp_ms > self._freshness.fresh_until_ms:
+            # It was published before it came here, whatever its timestamp says.
+            self._freshness.wait_for(min(timestamp_ms, now_ms()))
         return Row(*self._decode(key, value, topic, partition, offset, timestamp_ms))
 
 
@@ -97,20 +100,22 @@ class DecodeDimension(_Decode):
     """Decodes users or items; never raises for a record."""
 
     def __init__(
-        self, role: Role, registry: RegistrySettings, extra_contracts: tuple[Path, ...]
+        self, role: Role, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]
     ) -> None:
-        super().__init__(registry, extra_contracts)
+        super().__init__(settings, extra_contracts)
         self._role = role
+        self._reading = Reading()
 
     def open(self, function_context: FunctionContext) -> None:
-        """Connect to the registry, and tell the interactions' function that this one is there."""
+        """Connect to the registry, and tell what has been read from now on."""
         contracts, registry, ids = self._connect()
         self._decode = DimensionDecoder(contracts, self._role, registry, ids, now_ms)
-        self._progress = DIMENSIONS.opened(self._role, time.monotonic())
+        self._watch.freshness.follow(self._reading)
 
     def close(self) -> None:
-        """Forget the progress: a restarted job waits anew."""
-        DIMENSIONS.closed(self._progress)
+        """What this function has read counts no longer: a restarted job reads anew."""
+        WATCHES.forget(self._reading)
+        WATCHES.closed(self)
 
     def eval(
         self,
@@ -122,5 +127,39 @@ class DecodeDimension(_Decode):
         timestamp_ms: int,
     ) -> Row:
         """The decoded record."""
-        self._progress.record(timestamp_ms, time.monotonic(), now_ms())
-        return Row(*self._decode(key, value, topic, partition, offset, timestamp_ms))
+        row = Row(*self._decode(key, value, topic, partition, offset, timestamp_ms))
+        self._reading.decoded((topic, partition), offset, time.monotonic())
+        return row
+
+
+class _Watches:
+    """One watch for each application in a worker process; made when first asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watches: dict[str, Watch] = {}
+
+    def get(self, settings: ApplicationSettings, contracts: Contracts) -> Watch:
+        group = f"{settings.group_id}-enrichment"
+        topics = [c.topic for role in (Role.USER, Role.ITEM) for c in contracts.with_role(role)]
+        with self._lock:
+            key = f"{settings.kafka.bootstrap_servers} {group} {topics}"
+            if key not in self._watches:
+                store = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
+                self._watches[key] = Watch(
+                    Freshness(store, topics, group=f"{group}-freshness", source_group=group)
+                )
+            return self._watches[key]
+
+    def forget(self, reading: Reading) -> None:
+        with self._lock:
+            for watch in self._watches.values():
+                watch.freshness.forget(reading)
+
+    def closed(self, function: object) -> None:
+        with self._lock:
+            for watch in self._watches.values():
+                watch.closed(function)
+
+
+WATCHES = _Watches()

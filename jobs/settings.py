@@ -49,13 +49,10 @@ class EnrichmentSettings:
     """The enrichment.
 
     ``start``: where interactions start without restored state (earliest, latest, committed, epoch
-    milliseconds); users and items always start at the earliest. ``hold_ms``: see
-    :class:`jobs.functions.DecodeInteraction`. ``bounded``: read to the present end and finish.
+    milliseconds); users and items always start at the earliest.
     """
 
     start: str = "earliest"
-    hold_ms: int = 150
-    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +139,7 @@ def application_settings(groups: Groups) -> ApplicationSettings:
         kafka=KafkaSettings(
             bootstrap_servers=kafka.text("bootstrap.servers"),
             client={k: v for k, v in kafka.values.items() if k != "bootstrap.servers"},
+            python_client=groups.get("tunemesh.kafka.python", {}),
         ),
         registry=RegistrySettings(
             region=registry.text("region"),
@@ -150,8 +148,6 @@ def application_settings(groups: Groups) -> ApplicationSettings:
         ),
         enrichment=EnrichmentSettings(
             start=enrichment.start("start", "earliest"),
-            hold_ms=enrichment.whole("hold.ms", 150, 0, 10_000),
-            bounded=enrichment.one_of("bounded", ("true", "false"), "false") == "true",
         ),
         recommendations=_recommendations(groups) if "recommendations" in pipelines else None,
         jars=tuple(j for j in (run.optional("jarfile") or "").split(";") if j),
@@ -174,7 +170,7 @@ def _recommendations(groups: Groups) -> RecommendationsSettings:
 _KNOWN = {
     "tunemesh.application": {"pipelines", "python.execution-mode", "group.id"},
     "tunemesh.registry": {"region", "name", "endpoint.url"},
-    "tunemesh.enrichment": {"start", "hold.ms", "bounded"},
+    "tunemesh.enrichment": {"start"},
     "tunemesh.recommendations": {
         "tracking.id",
         "region",
@@ -187,10 +183,14 @@ _KNOWN = {
 }
 
 
+_FREE = ("tunemesh.kafka", "tunemesh.kafka.python")
+"""Groups that are passed on to the clients as they are."""
+
+
 def _refuse_unknown(groups: Groups) -> None:
     for group, values in groups.items():
-        if group.startswith("tunemesh.") and group not in (*_KNOWN, "tunemesh.kafka"):
-            known = ", ".join(sorted((*_KNOWN, "tunemesh.kafka")))
+        if group.startswith("tunemesh.") and group not in (*_KNOWN, *_FREE):
+            known = ", ".join(sorted((*_KNOWN, *_FREE)))
             raise TunemeshError(f"there is no property group {group!r}; groups: {known}")
         for name in sorted(set(values) - _KNOWN.get(group, set(values))):
             known = ", ".join(sorted(_KNOWN[group]))

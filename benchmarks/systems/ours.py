@@ -25,7 +25,7 @@ class OurEnrichment:
 
     writes_origins = True
     events_share = 1.0
-    # The product closes the cold start itself (jobs/cold_start.py): it needs no gate, and its run
+    # The product closes the cold start itself (jobs/freshness.py): it needs no gate, and its run
     # counts as ready when its first record is out.
     gated = False
 

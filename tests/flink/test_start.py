@@ -146,13 +146,13 @@ def test_a_value_that_cannot_be_used_is_one_line(
 ) -> None:
     """The same for any property; here in a file that is named."""
     groups = application.property_groups(
-        mesh.settings, overrides={"tunemesh.enrichment": {"hold.ms": "soon"}}
+        mesh.settings, overrides={"tunemesh.recommendations": {"max.in.flight": "many"}}
     )
     write_properties(tmp_path, groups)
     (tmp_path / "application_properties.json").rename(tmp_path / "other.json")
     code, output, errors = start(tmp_path, environ, "--properties", "other.json")
     assert (code, output) == (2, "")
-    assert_one_line(errors, "'hold.ms'", "'soon'", "a whole number from 0 to 10000")
+    assert_one_line(errors, "'max.in.flight'", "'many'", "a whole number from 1 to 1000")
 
 
 def test_schemas_that_are_not_registered_are_one_line(

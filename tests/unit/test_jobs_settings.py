@@ -45,7 +45,7 @@ def test_what_need_not_be_set_has_a_default() -> None:
         group_id="tunemesh",
         kafka=KafkaSettings("b-1:9098", {}),
         registry=RegistrySettings("eu-west-1", "tunemesh", None),
-        enrichment=EnrichmentSettings(start="earliest", hold_ms=150, bounded=False),
+        enrichment=EnrichmentSettings(start="earliest"),
         recommendations=RecommendationsSettings(
             tracking_id="t-1",
             region="eu-west-1",
@@ -68,8 +68,9 @@ def test_every_property_is_read() -> None:
             "group.id": "g",
         },
         "tunemesh.kafka": {"bootstrap.servers": " b:9098 ", "security.protocol": "SASL_SSL"},
+        "tunemesh.kafka.python": {"security.protocol": "ssl"},
         "tunemesh.registry": {"region": "r-1", "name": "n", "endpoint.url": "http://g"},
-        "tunemesh.enrichment": {"start": "1780000000000", "hold.ms": "0", "bounded": "true"},
+        "tunemesh.enrichment": {"start": "1780000000000"},
         "tunemesh.recommendations": {
             "tracking.id": "t",
             "region": "r-2",
@@ -84,9 +85,11 @@ def test_every_property_is_read() -> None:
         pipelines=("enrichment", "recommendations"),
         execution_mode="process",
         group_id="g",
-        kafka=KafkaSettings("b:9098", {"security.protocol": "SASL_SSL"}),
+        kafka=KafkaSettings(
+            "b:9098", {"security.protocol": "SASL_SSL"}, {"security.protocol": "ssl"}
+        ),
         registry=RegistrySettings("r-1", "n", "http://g"),
-        enrichment=EnrichmentSettings(start="1780000000000", hold_ms=0, bounded=True),
+        enrichment=EnrichmentSettings(start="1780000000000"),
         recommendations=RecommendationsSettings("t", "r-2", "http://p", "latest", 20.0, 4, 3),
         jars=("a.jar", "b.jar"),
     )
@@ -134,9 +137,6 @@ def test_a_missing_property_is_named(group: str, name: str, value: str | None) -
         ("tunemesh.application", "python.execution-mode", "threads", "thread or process"),
         ("tunemesh.enrichment", "start", "yesterday", "earliest, latest, committed"),
         ("tunemesh.enrichment", "start", "-1", "epoch milliseconds"),
-        ("tunemesh.enrichment", "hold.ms", "10001", "a whole number from 0 to 10000"),
-        ("tunemesh.enrichment", "hold.ms", "1.5", "a whole number from 0 to 10000"),
-        ("tunemesh.enrichment", "bounded", "yes", "true or false"),
         ("tunemesh.recommendations", "start", "now", "earliest, latest, committed"),
         ("tunemesh.recommendations", "calls.per.second", "0", "a whole number from 1 to 100000"),
         ("tunemesh.recommendations", "max.in.flight", "1001", "a whole number from 1 to 1000"),
@@ -158,9 +158,10 @@ def test_a_value_that_cannot_be_used_is_told_with_what_was_expected(
 def test_a_misspelt_property_is_refused() -> None:
     """It would be without effect, and nobody would know."""
     with pytest.raises(
-        SettingError, match=r"'hold_ms' of the group 'tunemesh.enrichment'.*hold.ms"
+        SettingError,
+        match=r"'max_in_flight' of the group 'tunemesh.recommendations'.*max.in.flight",
     ):
-        application_settings(with_property("tunemesh.enrichment", "hold_ms", "10"))
+        application_settings(with_property("tunemesh.recommendations", "max_in_flight", "10"))
 
 
 def test_a_misspelt_group_is_refused() -> None:

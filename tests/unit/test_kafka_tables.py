@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from connectors.kafka import Alignment, KafkaSettings, StartError, sink_table, source_table
+from connectors.kafka import KafkaSettings, StartError, sink_table, source_table
 
 KAFKA = KafkaSettings("b-1:9098,b-2:9098", {"security.protocol": "SASL_SSL"})
 
@@ -103,33 +103,6 @@ def test_settings_of_the_client_win_over_ours() -> None:
     ddl = sink_table("t", "a", kafka, max_bytes=1)
     assert options(ddl)["properties.compression.type"] == "zstd"
     assert ddl.count("'properties.linger.ms'") == 1
-
-
-# Alignment.
-
-
-def test_who_leads_has_its_watermark_moved_back() -> None:
-    """By the drift less the lead: the others are held the lead ahead of it, itself hardly ever."""
-    leads, follows = source(alignment=Alignment("a", lead_s=2)), source(alignment=Alignment("a"))
-    assert (
-        "WATERMARK FOR `timestamp` AS `timestamp` - INTERVAL '90' DAY + INTERVAL '2' SECOND\n"
-        in leads
-    )
-    assert "WATERMARK FOR `timestamp` AS `timestamp`\n" in follows
-    for ddl in (leads, follows):
-        found = options(ddl)
-        assert found["scan.watermark.alignment.group"] == "a"
-        assert found["scan.watermark.alignment.max-drift"] == "90 d"
-        assert found["scan.watermark.alignment.update-interval"] == "100 ms"
-        assert found["scan.watermark.idle-timeout"] == "1 s"
-
-
-def test_a_bounded_source_ends_and_is_not_aligned() -> None:
-    """A source that has ended would hold the others for ever."""
-    ddl = source(bounded=True, alignment=Alignment("a", lead_s=2))
-    assert options(ddl)["scan.bounded.mode"] == "latest-offset"
-    assert "WATERMARK" not in ddl
-    assert not [name for name in options(ddl) if "watermark" in name]
 
 
 # Sinks.

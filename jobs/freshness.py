@@ -1,0 +1,268 @@
+"""When an event may be joined: not before every user and item published earlier has been read.
+
+Flink reads all topics at once, on several workers, so an event could overtake the user or item that
+it needs: at a start, after a failure, or because a worker is slow for a moment. No clock can rule
+that out. So each worker keeps asking Kafka where the topics of users and items end, and the workers
+tell each other, by offsets committed for a group of their own, how far they have read. An event
+passes once the topics' ends, asked for after the event was published, have been read.
+
+In quiet times that costs an event one question's time; while users and items are read from the
+beginning it holds events back for exactly as long as that takes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from connectors.offsets import Offsets, OffsetsUnavailable, Partition
+
+INTERVAL_SECONDS = 0.05
+"""Between two questions; also about how long an event waits when users and items are quiet."""
+
+SETTLE_SECONDS = 0.15
+"""From decoding a user or item to its being sure to be in the join's state before a later event.
+
+Flink's network buffers are flushed every 100 ms.
+"""
+
+CLOCK_SKEW_MS = 20
+"""How far the clocks of broker and worker may be apart."""
+
+UNCLAIMED_SECONDS = 30.0
+"""A partition with an unread rest that no worker has begun to read is given up after this long.
+
+Rare: Flink's committed offset is behind the checkpoint that the job was restored from, so there is
+nothing to read where there seems to be.
+"""
+
+STUCK_SECONDS = 5.0
+"""A partition whose end is not reached while nothing moves: its last offsets are no records."""
+
+
+class OffsetStore(Protocol):
+    """What this module needs of :class:`connectors.offsets.KafkaOffsets`."""
+
+    def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
+        """Every partition of the topics."""
+
+    def ends(self, partitions: Iterable[Partition]) -> Offsets:
+        """The offset that the next record of each partition will have."""
+
+    def committed(self, group: str, partitions: Iterable[Partition]) -> Offsets:
+        """What the group has committed; 0 where it has nothing."""
+
+    def commit(self, group: str, offsets: Offsets) -> None:
+        """Commit for a group without members."""
+
+
+class WorkerClosing(Exception):
+    """The job is being stopped or restarted while an event waits; the event will be read again."""
+
+
+class _Read(NamedTuple):
+    """How far a partition has been read; times are of a monotonic clock.
+
+    ``pending`` was ``latest`` at ``pending_at``: what is older than the settling time has settled.
+    """
+
+    settled: int
+    pending: int
+    pending_at: float
+    latest: int
+    latest_at: float
+
+
+class Reading:
+    """How far one decode function has read; it alone writes, the asking thread reads."""
+
+    def __init__(self) -> None:
+        self._read: dict[Partition, _Read] = {}
+
+    def decoded(self, partition: Partition, offset: int, now: float) -> None:
+        """Note a record."""
+        former = self._read.get(partition)
+        latest = offset + 1
+        if former is None:
+            self._read[partition] = _Read(0, latest, now, latest, now)
+        elif now - former.pending_at >= SETTLE_SECONDS:
+            self._read[partition] = _Read(former.pending, latest, now, latest, now)
+        else:
+            self._read[partition] = former._replace(latest=latest, latest_at=now)
+
+    def claims(self, now: float) -> dict[Partition, int]:
+        """Up to which offset everything has settled, by partition; 0: begun, nothing settled."""
+        return {partition: _settled(read, now) for partition, read in tuple(self._read.items())}
+
+
+def _settled(read: _Read, now: float) -> int:
+    if now - read.latest_at >= SETTLE_SECONDS:
+        return read.latest
+    if now - read.pending_at >= SETTLE_SECONDS:
+        return read.pending
+    return read.settled
+
+
+class Freshness:
+    """What one worker knows of how far users and items have been read, by all workers.
+
+    ``group`` keeps the workers' claims, ``source_group`` is the one that Flink's sources commit to
+    with each checkpoint: where a restored job goes on.
+    """
+
+    def __init__(
+        self,
+        store: OffsetStore,
+        topics: Iterable[str],
+        *,
+        group: str,
+        source_group: str,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.fresh_until_ms = 0
+        self._store = store
+        self._topics = tuple(topics)
+        self._group = group
+        self._source_group = source_group
+        self._monotonic = monotonic
+        self._wall_ms = wall_ms
+        self._readings: weakref.WeakSet[Reading] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._partitions: tuple[Partition, ...] = ()
+        self._base: dict[Partition, int] = {}
+        self._moved: dict[Partition, tuple[int, int, float]] = {}
+        self._closings = 0
+        self._waiting = 0
+
+    def start(self) -> None:
+        """Forget the claims of a former attempt; every function calls it when it opens.
+
+        A worker that has read on already claims its own again with its next question.
+        """
+        with self._lock:
+            self.fresh_until_ms = 0
+            self._partitions = self._store.partitions(self._topics)
+            self._base = dict(self._store.committed(self._source_group, self._partitions))
+            self._moved = {}
+            self._store.commit(self._group, dict.fromkeys(self._partitions, 0))
+
+    def follow(self, reading: Reading) -> None:
+        """Take a decode function's reading into account for as long as the function lives."""
+        with self._lock:
+            self._readings.add(reading)
+
+    def forget(self, reading: Reading) -> None:
+        """Drop the claims of a function that closes, and wake who would wait for them in vain."""
+        with self._lock:
+            if reading not in self._readings:
+                return
+            self._readings.discard(reading)
+        with self._changed:
+            self._closings += 1
+            self._changed.notify_all()
+
+    def ask(self) -> None:
+        """One question to Kafka; moves ``fresh_until_ms`` on when everything has been read."""
+        with self._lock:
+            asked_ms, now = self._wall_ms(), self._monotonic()
+            ends = self._store.ends(self._partitions)
+            claims = dict(self._store.committed(self._group, self._partitions))
+            own = self._own_claims(now)
+            news = {p: offset for p, offset in own.items() if offset > claims.get(p, 0)}
+            if news:
+                self._store.commit(self._group, news)
+                claims.update(news)
+            if all(self._is_read(p, ends[p], claims.get(p, 0), own, now) for p in self._partitions):
+                self.fresh_until_ms = asked_ms - CLOCK_SKEW_MS
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_for(self, timestamp_ms: int) -> None:
+        """Block until an event published at that moment may pass.
+
+        Raises WorkerClosing when a function of users or items closes meanwhile: the whole job is
+        ending, and a thread that waits would keep it from that.
+        """
+        with self._changed:
+            closings = self._closings
+            self._waiting += 1
+            try:
+                while self.fresh_until_ms < timestamp_ms:
+                    if self._closings != closings:
+                        raise WorkerClosing("users and items are no longer read by this worker")
+                    self._changed.wait(1.0)
+            finally:
+                self._waiting -= 1
+
+    @property
+    def someone_waits(self) -> bool:
+        """Whether an event is being held at this moment."""
+        with self._changed:
+            return self._waiting > 0
+
+    def _own_claims(self, now: float) -> dict[Partition, int]:
+        result: dict[Partition, int] = {}
+        for reading in self._readings:
+            result.update(reading.claims(now))
+        return result
+
+    def _is_read(
+        self, partition: Partition, end: int, claim: int, own: Offsets, now: float
+    ) -> bool:
+        # A partition that nobody has begun to read stands where the restored job goes on.
+        begun = claim > 0 or partition in own
+        position = claim if begun else self._base.get(partition, 0)
+        if position >= end:
+            self._moved.pop(partition, None)
+            return True
+        former = self._moved.get(partition)
+        if former is None or former[:2] != (position, end):
+            self._moved[partition] = (position, end, now)
+            return False
+        if now - former[2] < (STUCK_SECONDS if begun else UNCLAIMED_SECONDS):
+            return False
+        if not begun:
+            self._base[partition] = end
+        return True
+
+
+class Watch:
+    """A thread that keeps asking, as long as a function of the worker is open."""
+
+    def __init__(self, freshness: Freshness) -> None:
+        self.freshness = freshness
+        self._users: weakref.WeakSet[object] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def opened(self, function: object) -> None:
+        """Begin to ask, if nobody has yet; the function's process is in a new attempt."""
+        self.freshness.start()
+        with self._lock:
+            self._users.add(function)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="freshness", daemon=True)
+                self._thread.start()
+
+    def closed(self, function: object) -> None:
+        """The thread ends when the last function has closed."""
+        with self._lock:
+            self._users.discard(function)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not len(self._users):
+                    self._thread = None
+                    return
+            try:
+                self.freshness.ask()
+            except OffsetsUnavailable:
+                # Events wait meanwhile, and Flink's own sources have the same trouble.
+                time.sleep(1.0)
+            time.sleep(INTERVAL_SECONDS)

@@ -1,0 +1,233 @@
+"""An event passes when every user and item published before it has been read, and not before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import pytest
+
+from connectors.offsets import Offsets, Partition
+from jobs.freshness import (
+    CLOCK_SKEW_MS,
+    SETTLE_SECONDS,
+    STUCK_SECONDS,
+    UNCLAIMED_SECONDS,
+    Freshness,
+    Reading,
+    WorkerClosing,
+)
+
+SETTLED = SETTLE_SECONDS * 1.01
+USERS, ITEMS = ("users", 0), ("songs", 0)
+
+
+class Store:
+    """Kafka's offsets in memory, shared by the workers of a test."""
+
+    def __init__(self) -> None:
+        self.end = {USERS: 0, ITEMS: 0}
+        self.groups: dict[str, dict[Partition, int]] = {}
+
+    def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
+        return tuple((topic, 0) for topic in topics)
+
+    def ends(self, partitions: Iterable[Partition]) -> Offsets:
+        return {partition: self.end[partition] for partition in partitions}
+
+    def committed(self, group: str, partitions: Iterable[Partition]) -> Offsets:
+        return {p: self.groups.get(group, {}).get(p, 0) for p in partitions}
+
+    def commit(self, group: str, offsets: Offsets) -> None:
+        self.groups.setdefault(group, {}).update(offsets)
+
+
+class Worker:
+    """A worker with one function of users and items, on clocks that the test moves."""
+
+    def __init__(self, store: Store, now: list[float]) -> None:
+        self.now = now
+        self.freshness = Freshness(
+            store,
+            ("users", "songs"),
+            group="g-freshness",
+            source_group="g",
+            monotonic=lambda: now[0],
+            wall_ms=lambda: int(now[0] * 1000),
+        )
+        self.reading = Reading()
+        self.freshness.follow(self.reading)
+
+    def read(self, partition: Partition, *offsets: int) -> None:
+        for offset in offsets:
+            self.reading.decoded(partition, offset, self.now[0])
+
+    def is_fresh(self) -> bool:
+        """Whether an event published at this moment passes after a question asked a bit later."""
+        published_ms = int(self.now[0] * 1000)
+        self.now[0] += (CLOCK_SKEW_MS + 1) / 1000
+        self.freshness.ask()
+        return self.freshness.fresh_until_ms >= published_ms
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [1000.0]
+
+
+def started(store: Store, now: list[float]) -> Worker:
+    worker = Worker(store, now)
+    worker.freshness.start()
+    return worker
+
+
+def test_with_empty_topics_events_pass_at_once(store: Store, now: list[float]) -> None:
+    """There is nothing to wait for."""
+    assert started(store, now).is_fresh()
+
+
+def test_an_event_waits_for_the_backlog(store: Store, now: list[float]) -> None:
+    """And passes when the last user of it has settled in the join's state."""
+    store.end[USERS] = 3
+    worker = started(store, now)
+    assert not worker.is_fresh()
+    worker.read(USERS, 0, 1)
+    now[0] += SETTLED
+    assert not worker.is_fresh()
+    worker.read(USERS, 2)
+    assert not worker.is_fresh()
+    now[0] += SETTLED
+    assert worker.is_fresh()
+
+
+def test_another_workers_backlog_is_waited_for(store: Store, now: list[float]) -> None:
+    """However late that worker starts: nobody has claimed to have read it."""
+    store.end[ITEMS] = 2
+    early = started(store, now)
+    now[0] += UNCLAIMED_SECONDS / 2
+    assert not early.is_fresh()
+    late = started(store, now)
+    assert not early.is_fresh()
+    late.read(ITEMS, 0, 1)
+    now[0] += SETTLED
+    late.freshness.ask()
+    assert early.is_fresh()
+
+
+def test_a_live_update_holds_the_event_behind_it(store: Store, now: list[float]) -> None:
+    """In the middle of the stream, too, and only until it is read."""
+    worker = started(store, now)
+    assert worker.is_fresh()
+    store.end[USERS] = 1
+    assert not worker.is_fresh()
+    worker.read(USERS, 0)
+    now[0] += SETTLED
+    assert worker.is_fresh()
+
+
+def test_claims_of_a_former_attempt_do_not_count(store: Store, now: list[float]) -> None:
+    """After a restart from a checkpoint the rest is read again, and waited for."""
+    store.end[USERS] = 10
+    before = started(store, now)
+    before.read(USERS, *range(10))
+    now[0] += SETTLED
+    assert before.is_fresh()
+    store.commit("g", {USERS: 6})
+    after = started(store, now)
+    assert not after.is_fresh()
+    after.read(USERS, 6, 7, 8, 9)
+    now[0] += SETTLED
+    assert after.is_fresh()
+
+
+def test_a_restored_job_with_nothing_to_read_does_not_wait(store: Store, now: list[float]) -> None:
+    """Where Flink goes on is what it has committed."""
+    store.end.update({USERS: 10, ITEMS: 5})
+    store.commit("g", {USERS: 10, ITEMS: 5})
+    assert started(store, now).is_fresh()
+
+
+def test_a_worker_claims_again_what_another_has_reset(store: Store, now: list[float]) -> None:
+    """A worker that opens late resets the claims of all; those who have read say so again."""
+    store.end[USERS] = 1
+    first = started(store, now)
+    first.read(USERS, 0)
+    now[0] += SETTLED
+    assert first.is_fresh()
+    second = started(store, now)
+    first.freshness.ask()
+    assert second.is_fresh()
+
+
+def test_an_earlier_savepoint_is_read_from_where_it_is(store: Store, now: list[float]) -> None:
+    """Flink's committed offsets are ahead of it; the first record read again tells."""
+    store.end[USERS] = 10
+    store.commit("g", {USERS: 10})
+    worker = started(store, now)
+    worker.read(USERS, 4)
+    assert not worker.is_fresh()
+    worker.read(USERS, *range(5, 10))
+    now[0] += SETTLED
+    assert worker.is_fresh()
+
+
+def test_what_nobody_reads_is_given_up(store: Store, now: list[float]) -> None:
+    """After a limit, and only the rest that was there: a new user is waited for again."""
+    store.end[USERS] = 5
+    worker = started(store, now)
+    assert not worker.is_fresh()
+    now[0] += UNCLAIMED_SECONDS
+    assert worker.is_fresh()
+    store.end[USERS] = 6
+    assert not worker.is_fresh()
+
+
+def test_last_offsets_that_are_no_records_stop_nothing(store: Store, now: list[float]) -> None:
+    """A transaction's marker takes an offset and is never read."""
+    store.end[USERS] = 3
+    worker = started(store, now)
+    worker.read(USERS, 0, 1)
+    now[0] += SETTLED
+    assert not worker.is_fresh()
+    now[0] += STUCK_SECONDS
+    assert worker.is_fresh()
+
+
+def test_a_steady_flow_of_updates_settles_bit_by_bit(now: list[float]) -> None:
+    """What is older than the settling time counts, although newer ones keep coming."""
+    reading = Reading()
+    for offset in range(100):
+        reading.decoded(USERS, offset, now[0])
+        now[0] += SETTLE_SECONDS / 10
+        assert reading.claims(now[0])[USERS] <= offset + 1
+        assert reading.claims(now[0])[USERS] >= offset - 22
+    settled = reading.claims(now[0])[USERS]
+    assert settled < 100
+    assert reading.claims(now[0] + SETTLE_SECONDS)[USERS] == 100
+
+
+def test_a_waiting_event_is_let_go_when_the_worker_closes(store: Store, now: list[float]) -> None:
+    """By an exception: it must not pass, it is read again after the restart."""
+    store.end[USERS] = 1
+    worker = started(store, now)
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            worker.freshness.wait_for(int(now[0] * 1000) + 1000)
+        except WorkerClosing as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    # Until it waits, forgetting would not be noticed; it is a matter of microseconds.
+    while not worker.freshness.someone_waits:
+        threading.Event().wait(0.001)
+    worker.freshness.forget(worker.reading)
+    thread.join(10)
+    assert raised
