@@ -42,7 +42,7 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
         "pipeline.name": settings.name,
         # Rows are made anew by each operator, so none sees another's change.
         "pipeline.object-reuse": "true",
-        "python.execution-mode": execution_mode(settings),
+        "python.execution-mode": settings.execution_mode,
         # Plans hold names, not addresses.
         "table.plan.compile.catalog-objects": "IDENTIFIER",
         "table.local-time-zone": "UTC",

@@ -29,6 +29,9 @@ SETTLE_SECONDS = 0.15
 Flink's network buffers are flushed every 100 ms.
 """
 
+BUNDLE_SETTLE_SECONDS = 1.5
+"""The same in process mode, where a record leaves Python with its bundle, up to a second later."""
+
 CLOCK_SKEW_MS = 20
 """How far the clocks of broker and worker may be apart."""
 
@@ -79,7 +82,8 @@ class _Read(NamedTuple):
 class Reading:
     """How far one decode function has read; it alone writes, the asking thread reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle_seconds: float = SETTLE_SECONDS) -> None:
+        self._settle = settle_seconds
         self._read: dict[Partition, _Read] = {}
 
     def decoded(self, partition: Partition, offset: int, now: float) -> None:
@@ -88,22 +92,23 @@ class Reading:
         latest = offset + 1
         if former is None:
             self._read[partition] = _Read(0, latest, now, latest, now)
-        elif now - former.pending_at >= SETTLE_SECONDS:
+        elif now - former.pending_at >= self._settle:
             self._read[partition] = _Read(former.pending, latest, now, latest, now)
         else:
             self._read[partition] = former._replace(latest=latest, latest_at=now)
 
     def claims(self, now: float) -> dict[Partition, int]:
         """Up to which offset everything has settled, by partition; 0: begun, nothing settled."""
-        return {partition: _settled(read, now) for partition, read in tuple(self._read.items())}
+        return {
+            partition: self._settled(read, now) for partition, read in tuple(self._read.items())
+        }
 
-
-def _settled(read: _Read, now: float) -> int:
-    if now - read.latest_at >= SETTLE_SECONDS:
-        return read.latest
-    if now - read.pending_at >= SETTLE_SECONDS:
-        return read.pending
-    return read.settled
+    def _settled(self, read: _Read, now: float) -> int:
+        if now - read.latest_at >= self._settle:
+            return read.latest
+        if now - read.pending_at >= self._settle:
+            return read.pending
+        return read.settled
 
 
 class Freshness:

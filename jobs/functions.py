@@ -15,7 +15,13 @@ from pyflink.table.udf import ScalarFunction
 
 from connectors.offsets import KafkaOffsets
 from jobs.decode import DimensionDecoder, InteractionDecoder, SchemaIds
-from jobs.freshness import Freshness, Reading, Watch
+from jobs.freshness import (
+    BUNDLE_SETTLE_SECONDS,
+    SETTLE_SECONDS,
+    Freshness,
+    Reading,
+    Watch,
+)
 from jobs.settings import ApplicationSettings, RegistrySettings
 from schemas.contracts import BUILT_IN_FOLDER, Contracts, Role, load_contracts
 from schemas.registry import GlueRegistry
@@ -104,7 +110,8 @@ class DecodeDimension(_Decode):
     ) -> None:
         super().__init__(settings, extra_contracts)
         self._role = role
-        self._reading = Reading()
+        thread_mode = settings.execution_mode == "thread"
+        self._reading = Reading(SETTLE_SECONDS if thread_mode else BUNDLE_SETTLE_SECONDS)
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry, and tell what has been read from now on."""

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
     """Submit the application; returns Flink's TableResult."""
     # Late, so that a bad setting is told at once and not after Flink has started a Java process.
     from jobs import enrichment, plan, recommendations
-    from jobs.environment import make_tables, register_sinks
+    from jobs.environment import execution_mode, make_tables, register_sinks
 
+    settings = replace(settings, execution_mode=execution_mode(settings))
     contracts, extra = load_contracts(), contract_folders()[1:]
     check_registered(contracts, settings.registry)
     tables = make_tables(settings, in_process=in_process)
