@@ -21,7 +21,7 @@ class KafkaSettings:
     """Where the topics are: bootstrap servers, and client properties such as security.
 
     ``client`` are properties of Kafka's Java client (the sources and sinks), ``python_client``
-    those of librdkafka (:mod:`connectors.offsets`).
+    those of librdkafka (:mod:`connectors.librdkafka_offsets`).
     """
 
     bootstrap_servers: str

@@ -47,7 +47,7 @@ STUCK_SECONDS = 5.0
 
 
 class OffsetStore(Protocol):
-    """What this module needs of :class:`connectors.offsets.KafkaOffsets`."""
+    """What this module needs of :class:`connectors.offsets_process.OffsetsProcess`."""
 
     def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
         """Every partition of the topics."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from pyflink.table import DataTypes, FunctionContext, Row
 from pyflink.table.udf import ScalarFunction
 
-from connectors.offsets import KafkaOffsets
+from connectors.offsets_process import OffsetsProcess
 from jobs.decode import DimensionDecoder, InteractionDecoder, SchemaIds
 from jobs.freshness import (
     BUNDLE_SETTLE_SECONDS,
@@ -152,7 +152,9 @@ class _Watches:
         with self._lock:
             key = f"{settings.kafka.bootstrap_servers} {group} {topics}"
             if key not in self._watches:
-                store = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
+                store = OffsetsProcess(
+                    settings.kafka.bootstrap_servers, settings.kafka.python_client
+                )
                 self._watches[key] = Watch(
                     Freshness(store, topics, group=f"{group}-freshness", source_group=group)
                 )
