@@ -27,9 +27,13 @@ from jobs.settings import PIPELINES
     help="A property, such as tunemesh.application:python.execution-mode=process.",
 )
 @click.option("--savepoint", help="Start from this savepoint.")
-@click.option("--dry-run", is_flag=True, help="Only write the property file and name it.")
+@click.option(
+    "--prepare-only",
+    is_flag=True,
+    help="Topics, schemas and the property file, which is named; start nothing.",
+)
 def submit(
-    pipelines: str, assignments: tuple[str, ...], savepoint: str | None, dry_run: bool
+    pipelines: str, assignments: tuple[str, ...], savepoint: str | None, prepare_only: bool
 ) -> None:
     """Create topics, register schemas and start the application on the local cluster.
 
@@ -38,10 +42,10 @@ def submit(
     settings = LocalSettings.from_environment(os.environ)
     chosen = tuple(name.strip() for name in pipelines.split(","))
     overrides = property_overrides(assignments)
-    if dry_run:
+    application.prepare(settings)
+    if prepare_only:
         click.echo(str(application.write_properties(settings, chosen, overrides)))
         return
-    application.prepare(settings)
     click.echo("topics and schemas are there; submitting the job")
     job = application.submit(settings, chosen, overrides, savepoint=savepoint)
     click.echo(f"job {job} runs; web UI {settings.flink.url}")
