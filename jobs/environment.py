@@ -125,6 +125,5 @@ def local_configuration() -> dict[str, str]:
         "execution.checkpointing.interval": "10 s",
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
-        # A bundle collects for up to a second by default; Managed Flink cannot change it.
         "rest.bind-port": "0",
     }

@@ -182,7 +182,14 @@ class Freshness:
             if news:
                 self._store.commit(self._group, news)
                 claims.update(news)
-            if all(self._is_read(p, ends[p], claims.get(p, 0), own, now) for p in self._partitions):
+            # Every one is asked: a partition's time without movement runs from now, not from when
+            # the one before it was given up.
+            unread = [
+                p
+                for p in self._partitions
+                if not self._is_read(p, ends[p], claims.get(p, 0), own, now)
+            ]
+            if not unread:
                 self.fresh_until_ms = asked_ms - CLOCK_SKEW_MS
         with self._changed:
             self._changed.notify_all()

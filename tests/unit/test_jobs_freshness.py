@@ -187,6 +187,15 @@ def test_what_nobody_reads_is_given_up(store: Store, now: list[float]) -> None:
     assert not worker.is_fresh()
 
 
+def test_rests_that_nobody_reads_are_given_up_together(store: Store, now: list[float]) -> None:
+    """Not one limit after the other: a restart would take as long as there are partitions."""
+    store.end.update({USERS: 5, ITEMS: 5})
+    worker = started(store, now)
+    assert not worker.is_fresh()
+    now[0] += UNCLAIMED_SECONDS
+    assert worker.is_fresh()
+
+
 def test_last_offsets_that_are_no_records_stop_nothing(store: Store, now: list[float]) -> None:
     """A transaction's marker takes an offset and is never read."""
     store.end[USERS] = 3
