@@ -357,10 +357,16 @@ def _overview(settings: LocalSettings) -> Any:
 
 
 def _registered(settings: LocalSettings, name: str) -> bool:
-    """Whether the TaskManager as it was last started has registered with the JobManager."""
+    """Whether the TaskManager as it was last started has registered and offered its slots.
+
+    The slots arrive with a report of their own, a moment after the registration.
+    """
     try:
         identity = _identity(settings, name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return False
     answer = _get(settings, "/taskmanagers")
-    return answer is not None and any(entry["id"] == identity for entry in answer["taskmanagers"])
+    return answer is not None and any(
+        entry["id"] == identity and entry["slotsNumber"] == settings.task_slots
+        for entry in answer["taskmanagers"]
+    )
