@@ -32,6 +32,13 @@ Flink's network buffers are flushed every 100 ms.
 BUNDLE_SETTLE_SECONDS = 1.5
 """The same in process mode, where a record leaves Python with its bundle, up to a second later."""
 
+JOIN_RECORDS_PER_SECOND = 5_000
+"""What the joins take in at the least, for each decode function; faster reading queues up before
+them, and what is queued needs that much longer to settle."""
+
+LONGEST_QUEUE_SECONDS = 5.0
+"""Flink's network buffers hold no more than the joins take in within this."""
+
 CLOCK_SKEW_MS = 20
 """How far the clocks of broker and worker may be apart."""
 
@@ -42,8 +49,9 @@ Rare: Flink's committed offset is behind the checkpoint that the job was restore
 nothing to read where there seems to be.
 """
 
-STUCK_SECONDS = 5.0
-"""A partition whose end is not reached while nothing moves: its last offsets are no records."""
+STUCK_SECONDS = 10.0
+"""A partition whose end is not reached while nothing moves, for longer than anything takes to
+settle: its last offsets are no records."""
 
 
 class OffsetStore(Protocol):
@@ -67,48 +75,53 @@ class WorkerClosing(Exception):
 
 
 class _Read(NamedTuple):
-    """How far a partition has been read; times are of a monotonic clock.
-
-    ``pending`` was ``latest`` at ``pending_at``: what is older than the settling time has settled.
-    """
+    """How far a partition has been read, and when (monotonic) that will have settled."""
 
     settled: int
     pending: int
-    pending_at: float
+    pending_due: float
     latest: int
-    latest_at: float
+    latest_due: float
 
 
 class Reading:
-    """How far one decode function has read; it alone writes, the asking thread reads."""
+    """How far one decode function has read; it alone writes, the asking thread reads.
+
+    A record has settled ``settle_seconds`` after it was decoded, and later by as much as the joins
+    need for what was decoded before it and may still be queued: after a backlog, seconds.
+    """
 
     def __init__(self, settle_seconds: float = SETTLE_SECONDS) -> None:
         self._settle = settle_seconds
         self._read: dict[Partition, _Read] = {}
+        # When the joins have taken in everything decoded so far.
+        self._joined_at = 0.0
 
     def decoded(self, partition: Partition, offset: int, now: float) -> None:
         """Note a record."""
+        self._joined_at = min(
+            max(self._joined_at, now) + 1 / JOIN_RECORDS_PER_SECOND, now + LONGEST_QUEUE_SECONDS
+        )
         former = self._read.get(partition)
-        latest = offset + 1
+        latest, due = offset + 1, self._joined_at + self._settle
         if former is None:
-            self._read[partition] = _Read(0, latest, now, latest, now)
-        elif now - former.pending_at >= self._settle:
-            self._read[partition] = _Read(former.pending, latest, now, latest, now)
+            self._read[partition] = _Read(0, latest, due, latest, due)
+        elif now >= former.pending_due:
+            self._read[partition] = _Read(former.pending, latest, due, latest, due)
         else:
-            self._read[partition] = former._replace(latest=latest, latest_at=now)
+            self._read[partition] = former._replace(latest=latest, latest_due=due)
 
     def claims(self, now: float) -> dict[Partition, int]:
         """Up to which offset everything has settled, by partition; 0: begun, nothing settled."""
-        return {
-            partition: self._settled(read, now) for partition, read in tuple(self._read.items())
-        }
+        return {partition: _settled(read, now) for partition, read in tuple(self._read.items())}
 
-    def _settled(self, read: _Read, now: float) -> int:
-        if now - read.latest_at >= self._settle:
-            return read.latest
-        if now - read.pending_at >= self._settle:
-            return read.pending
-        return read.settled
+
+def _settled(read: _Read, now: float) -> int:
+    if now >= read.latest_due:
+        return read.latest
+    if now >= read.pending_due:
+        return read.pending
+    return read.settled
 
 
 class Freshness:

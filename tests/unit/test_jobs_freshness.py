@@ -10,6 +10,8 @@ import pytest
 from connectors.offsets import Offsets, Partition
 from jobs.freshness import (
     CLOCK_SKEW_MS,
+    JOIN_RECORDS_PER_SECOND,
+    LONGEST_QUEUE_SECONDS,
     SETTLE_SECONDS,
     STUCK_SECONDS,
     UNCLAIMED_SECONDS,
@@ -218,6 +220,26 @@ def test_a_steady_flow_of_updates_settles_bit_by_bit(now: list[float]) -> None:
     settled = reading.claims(now[0])[USERS]
     assert settled < 100
     assert reading.claims(now[0] + SETTLE_SECONDS)[USERS] == 100
+
+
+def test_a_backlog_settles_as_fast_as_the_joins_take_it_in(now: list[float]) -> None:
+    """Read in a moment, it is queued before them; its time is in proportion, and has an end."""
+    for records, seconds in ((5_000, 1.0), (100_000, LONGEST_QUEUE_SECONDS)):
+        reading = Reading()
+        for offset in range(records):
+            reading.decoded(USERS, offset, now[0])
+        settled_at = now[0] + SETTLE_SECONDS + seconds
+        assert reading.claims(settled_at - 0.05)[USERS] < records
+        assert reading.claims(settled_at + 0.05)[USERS] == records
+
+
+def test_updates_slower_than_the_joins_are_never_queued(now: list[float]) -> None:
+    """However long they keep coming, the newest settles in the usual time."""
+    reading = Reading()
+    for offset in range(10_000):
+        reading.decoded(USERS, offset, now[0])
+        now[0] += 1.01 / JOIN_RECORDS_PER_SECOND
+    assert reading.claims(now[0] + SETTLED)[USERS] == 10_000
 
 
 def test_a_waiting_event_is_let_go_when_the_worker_closes(store: Store, now: list[float]) -> None:
