@@ -23,7 +23,7 @@ def register(
     settings: ApplicationSettings,
 ) -> None:
     """Create what the plan names: the source tables and the functions."""
-    group = f"{settings.group_id}-{NAME}"
+    group = settings.group(NAME)
     for table, role, start in (
         ("enrichment_users", Role.USER, "earliest"),
         ("enrichment_items", Role.ITEM, "earliest"),

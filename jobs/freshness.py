@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from connectors.offsets import Offsets, OffsetsUnavailable, Partition
+from schemas.contracts import Contracts, Role
 
 INTERVAL_SECONDS = 0.05
 """Between two questions; also about how long an event waits when users and items are quiet."""
@@ -68,6 +69,19 @@ class OffsetStore(Protocol):
 
     def commit(self, group: str, offsets: Offsets) -> None:
         """Commit for a group without members."""
+
+
+def dimension_topics(contracts: Contracts) -> list[str]:
+    """The topics of users and items."""
+    return [c.topic for role in (Role.USER, Role.ITEM) for c in contracts.with_role(role)]
+
+
+def begin_anew(store: OffsetStore, topics: Iterable[str], source_group: str) -> None:
+    """Forget what an application has committed in a former life: a new one has no state.
+
+    Called at a submission, before the first worker starts.
+    """
+    store.commit(source_group, dict.fromkeys(store.partitions(topics), 0))
 
 
 class WorkerClosing(Exception):
@@ -165,7 +179,7 @@ class Freshness:
         with self._lock:
             self.fresh_until_ms = 0
             self._partitions = self._store.partitions(self._topics)
-            self._base = dict(self._store.committed(self._source_group, self._partitions))
+            self._base = self._restored_positions()
             self._moved = {}
             self._store.commit(self._group, dict.fromkeys(self._partitions, 0))
 
@@ -204,6 +218,10 @@ class Freshness:
             ]
             if not unread:
                 self.fresh_until_ms = asked_ms - CLOCK_SKEW_MS
+            elif any(claims.get(p, 0) == 0 and p not in own for p in unread):
+                # A checkpoint since the start tells where a restored job has gone on.
+                for partition, offset in self._restored_positions().items():
+                    self._base[partition] = max(self._base.get(partition, 0), offset)
         with self._changed:
             self._changed.notify_all()
 
@@ -229,6 +247,9 @@ class Freshness:
         """Whether an event is being held at this moment."""
         with self._changed:
             return self._waiting > 0
+
+    def _restored_positions(self) -> dict[Partition, int]:
+        return dict(self._store.committed(self._source_group, self._partitions))
 
     def _own_claims(self, now: float) -> dict[Partition, int]:
         result: dict[Partition, int] = {}

@@ -21,6 +21,7 @@ from jobs.freshness import (
     Freshness,
     Reading,
     Watch,
+    dimension_topics,
 )
 from jobs.settings import ApplicationSettings, RegistrySettings
 from schemas.contracts import BUILT_IN_FOLDER, Contracts, Role, load_contracts
@@ -147,8 +148,8 @@ class _Watches:
         self._watches: dict[str, Watch] = {}
 
     def get(self, settings: ApplicationSettings, contracts: Contracts) -> Watch:
-        group = f"{settings.group_id}-enrichment"
-        topics = [c.topic for role in (Role.USER, Role.ITEM) for c in contracts.with_role(role)]
+        group = settings.group("enrichment")
+        topics = dimension_topics(contracts)
         with self._lock:
             key = f"{settings.kafka.bootstrap_servers} {group} {topics}"
             if key not in self._watches:

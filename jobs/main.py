@@ -31,12 +31,17 @@ from schemas.registry import GlueRegistry
 def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
     """Submit the application; returns Flink's TableResult."""
     # Late, so that a bad setting is told at once and not after Flink has started a Java process.
+    from connectors.librdkafka_offsets import KafkaOffsets
     from jobs import enrichment, plan, recommendations
     from jobs.environment import execution_mode, make_tables, register_sinks
+    from jobs.freshness import begin_anew, dimension_topics
 
     settings = replace(settings, execution_mode=execution_mode(settings))
     contracts, extra = load_contracts(), contract_folders()[1:]
     check_registered(contracts, settings.registry)
+    if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
+        offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
+        begin_anew(offsets, dimension_topics(contracts), settings.group(enrichment.NAME))
     tables = make_tables(settings, in_process=in_process)
     register_sinks(tables, contracts, settings)
     for pipeline in (enrichment, recommendations):

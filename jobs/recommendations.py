@@ -30,7 +30,7 @@ def register(
             "recommendations_enriched",
             [contracts.only(Role.ENRICHED).topic],
             settings.kafka,
-            group_id=f"{settings.group_id}-{NAME}",
+            group_id=settings.group(NAME),
             start=recommendations.start,
         )
     )

@@ -50,9 +50,13 @@ class EnrichmentSettings:
 
     ``start``: where interactions start without restored state (earliest, latest, committed, epoch
     milliseconds); users and items always start at the earliest.
+    ``restored``: the application goes on from a savepoint or snapshot, which holds the users and
+    items read so far. Said where it is not so, events come out without them; left out where it is
+    so, events wait until the first checkpoint.
     """
 
     start: str = "earliest"
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,10 @@ class ApplicationSettings:
     def name(self) -> str:
         """The job's name, also in Flink's web UI."""
         return "tunemesh " + "+".join(self.pipelines)
+
+    def group(self, pipeline: str) -> str:
+        """The consumer group of a pipeline's sources."""
+        return f"{self.group_id}-{pipeline}"
 
 
 def read_groups(path: Path) -> Groups:
@@ -148,6 +156,7 @@ def application_settings(groups: Groups) -> ApplicationSettings:
         ),
         enrichment=EnrichmentSettings(
             start=enrichment.start("start", "earliest"),
+            restored=enrichment.one_of("restored", ("true", "false"), "false") == "true",
         ),
         recommendations=_recommendations(groups) if "recommendations" in pipelines else None,
         jars=tuple(j for j in (run.optional("jarfile") or "").split(";") if j),
@@ -170,7 +179,7 @@ def _recommendations(groups: Groups) -> RecommendationsSettings:
 _KNOWN = {
     "tunemesh.application": {"pipelines", "python.execution-mode", "group.id"},
     "tunemesh.registry": {"region", "name", "endpoint.url"},
-    "tunemesh.enrichment": {"start"},
+    "tunemesh.enrichment": {"start", "restored"},
     "tunemesh.recommendations": {
         "tracking.id",
         "region",

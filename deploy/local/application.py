@@ -111,6 +111,14 @@ def submit(
     wait: bool = True,
 ) -> str:
     """Submit an application to the platform's cluster; returns the job's id once it runs."""
+    if savepoint is not None:
+        overrides = {
+            **(overrides or {}),
+            "tunemesh.enrichment": {
+                "restored": "true",
+                **(overrides or {}).get("tunemesh.enrichment", {}),
+            },
+        }
     properties = write_properties(settings, pipelines, overrides)
     job = flink.run_job(
         settings,

@@ -18,6 +18,7 @@ from jobs.freshness import (
     Freshness,
     Reading,
     WorkerClosing,
+    begin_anew,
 )
 
 SETTLED = SETTLE_SECONDS * 1.01
@@ -152,6 +153,26 @@ def test_a_restored_job_with_nothing_to_read_does_not_wait(store: Store, now: li
     store.end.update({USERS: 10, ITEMS: 5})
     store.commit("g", {USERS: 10, ITEMS: 5})
     assert started(store, now).is_fresh()
+
+
+def test_a_new_application_waits_whatever_its_group_has_committed(
+    store: Store, now: list[float]
+) -> None:
+    """Submitted again without a savepoint it has no state, though its group read all of it once."""
+    store.end.update({USERS: 10, ITEMS: 5})
+    store.commit("g", {USERS: 10, ITEMS: 5})
+    begin_anew(store, ("users", "songs"), "g")
+    assert not started(store, now).is_fresh()
+
+
+def test_a_checkpoint_tells_where_a_restored_job_goes_on(store: Store, now: list[float]) -> None:
+    """Also when the group's offsets were forgotten at the submission."""
+    store.end.update({USERS: 10, ITEMS: 5})
+    worker = started(store, now)
+    assert not worker.is_fresh()
+    store.commit("g", {USERS: 10, ITEMS: 5})
+    worker.is_fresh()
+    assert worker.is_fresh()
 
 
 def test_a_worker_claims_again_what_another_has_reset(store: Store, now: list[float]) -> None:
