@@ -6,8 +6,11 @@ that out. So each worker keeps asking Kafka where the topics of users and items 
 tell each other, by offsets committed for a group of their own, how far they have read. An event
 passes once the topics' ends, asked for after the event was published, have been read.
 
-In quiet times that costs an event one question's time; while users and items are read from the
-beginning it holds events back for exactly as long as that takes.
+In quiet times that costs an event one question's time. A backlog of users and items, at a start or
+after a failure, is waited for before the first event is taken (``wait_for`` in a function's
+``open``): a task that blocks between two records also holds up the checkpoint's barrier, the joins
+then stop taking in what is behind it, and what is waited for is never read. Flink begins no
+checkpoint while a task is opening.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple, Protocol
 
 from connectors.offsets import Offsets, OffsetsUnavailable, Partition
@@ -52,7 +56,11 @@ nothing to read where there seems to be.
 
 STUCK_SECONDS = 10.0
 """A partition whose end is not reached while nothing moves, for longer than anything takes to
-settle: its last offsets are no records."""
+settle. Either a barrier waits behind a waiting event (a backlog arrived in the middle of the
+stream): one event is let pass. Or, when that changes nothing, its last offsets are no records."""
+
+MOST_QUESTIONS = 500
+"""Questions whose answer is still awaited; beyond that the newest takes the place of the last."""
 
 
 class OffsetStore(Protocol):
@@ -167,7 +175,11 @@ class Freshness:
         self._changed = threading.Condition()
         self._partitions: tuple[Partition, ...] = ()
         self._base: dict[Partition, int] = {}
-        self._moved: dict[Partition, tuple[int, int, float]] = {}
+        self._asked: deque[tuple[int, Offsets]] = deque()
+        self._moved: dict[Partition, tuple[int, float]] = {}
+        self._given_up: dict[Partition, int] = {}
+        self._nudged: set[Partition] = set()
+        self._nudges = 0
         self._closings = 0
         self._waiting = 0
 
@@ -180,7 +192,10 @@ class Freshness:
             self.fresh_until_ms = 0
             self._partitions = self._store.partitions(self._topics)
             self._base = self._restored_positions()
-            self._moved = {}
+            self._asked.clear()
+            self._moved.clear()
+            self._given_up.clear()
+            self._nudged.clear()
             self._store.commit(self._group, dict.fromkeys(self._partitions, 0))
 
     def follow(self, reading: Reading) -> None:
@@ -199,29 +214,17 @@ class Freshness:
             self._changed.notify_all()
 
     def ask(self) -> None:
-        """One question to Kafka; moves ``fresh_until_ms`` on when everything has been read."""
+        """One question to Kafka; moves ``fresh_until_ms`` on to the newest one whose answer, the
+        ends at that time, has been read."""
         with self._lock:
             asked_ms, now = self._wall_ms(), self._monotonic()
             ends = self._store.ends(self._partitions)
-            claims = dict(self._store.committed(self._group, self._partitions))
-            own = self._own_claims(now)
-            news = {p: offset for p, offset in own.items() if offset > claims.get(p, 0)}
-            if news:
-                self._store.commit(self._group, news)
-                claims.update(news)
-            # Every one is asked: a partition's time without movement runs from now, not from when
-            # the one before it was given up.
-            unread = [
-                p
-                for p in self._partitions
-                if not self._is_read(p, ends[p], claims.get(p, 0), own, now)
-            ]
-            if not unread:
-                self.fresh_until_ms = asked_ms - CLOCK_SKEW_MS
-            elif any(claims.get(p, 0) == 0 and p not in own for p in unread):
-                # A checkpoint since the start tells where a restored job has gone on.
-                for partition, offset in self._restored_positions().items():
-                    self._base[partition] = max(self._base.get(partition, 0), offset)
+            if len(self._asked) == MOST_QUESTIONS:
+                self._asked.pop()
+            self._asked.append((asked_ms, ends))
+            positions = self._positions(ends, now)
+            while self._asked and all(positions[p] >= end for p, end in self._asked[0][1].items()):
+                self.fresh_until_ms = self._asked.popleft()[0] - CLOCK_SKEW_MS
         with self._changed:
             self._changed.notify_all()
 
@@ -232,10 +235,10 @@ class Freshness:
         ending, and a thread that waits would keep it from that.
         """
         with self._changed:
-            closings = self._closings
+            closings, nudges = self._closings, self._nudges
             self._waiting += 1
             try:
-                while self.fresh_until_ms < timestamp_ms:
+                while self.fresh_until_ms < timestamp_ms and self._nudges == nudges:
                     if self._closings != closings:
                         raise WorkerClosing("users and items are no longer read by this worker")
                     self._changed.wait(1.0)
@@ -257,24 +260,51 @@ class Freshness:
             result.update(reading.claims(now))
         return result
 
-    def _is_read(
-        self, partition: Partition, end: int, claim: int, own: Offsets, now: float
-    ) -> bool:
-        # A partition that nobody has begun to read stands where the restored job goes on.
-        begun = claim > 0 or partition in own
-        position = claim if begun else self._base.get(partition, 0)
-        if position >= end:
-            self._moved.pop(partition, None)
-            return True
+    def _positions(self, ends: Offsets, now: float) -> dict[Partition, int]:
+        """Up to where each partition has been read, or is not waited for."""
+        claims = dict(self._store.committed(self._group, self._partitions))
+        own = self._own_claims(now)
+        news = {p: offset for p, offset in own.items() if offset > claims.get(p, 0)}
+        if news:
+            self._store.commit(self._group, news)
+            claims.update(news)
+        begun = {p for p in self._partitions if claims.get(p, 0) > 0 or p in own}
+        if any(p not in begun and self._base.get(p, 0) < ends[p] for p in self._partitions):
+            # A checkpoint since the start tells where a restored job has gone on.
+            for partition, offset in self._restored_positions().items():
+                self._base[partition] = max(self._base.get(partition, 0), offset)
+        positions = {}
+        for partition in self._partitions:
+            # A partition that nobody has begun to read stands where the restored job goes on.
+            source = claims if partition in begun else self._base
+            position = max(source.get(partition, 0), self._given_up.get(partition, 0))
+            if position < ends[partition]:
+                position = self._unread(partition, position, ends[partition], begun, now)
+            else:
+                self._moved.pop(partition, None)
+            positions[partition] = position
+        return positions
+
+    def _unread(
+        self, partition: Partition, position: int, end: int, begun: Set[Partition], now: float
+    ) -> int:
+        """The position of a partition that is not at its end, or the end when it is given up."""
         former = self._moved.get(partition)
-        if former is None or former[:2] != (position, end):
-            self._moved[partition] = (position, end, now)
-            return False
-        if now - former[2] < (STUCK_SECONDS if begun else UNCLAIMED_SECONDS):
-            return False
-        if not begun:
-            self._base[partition] = end
-        return True
+        if former is None or former[0] != position:
+            self._moved[partition] = (position, now)
+            self._nudged.discard(partition)
+            return position
+        if now - former[1] < (STUCK_SECONDS if partition in begun else UNCLAIMED_SECONDS):
+            return position
+        self._moved[partition] = (position, now)
+        if partition in begun and partition not in self._nudged:
+            self._nudged.add(partition)
+            with self._changed:
+                self._nudges += 1
+                self._changed.notify_all()
+            return position
+        self._given_up[partition] = end
+        return end
 
 
 class Watch:

@@ -79,9 +79,10 @@ class DecodeInteraction(_Decode):
     """
 
     def open(self, function_context: FunctionContext) -> None:
-        """Connect to the registry and take part in asking how fresh users and items are."""
+        """Connect to the registry; blocks until the users and items of so far have been read."""
         self._decode = InteractionDecoder(*self._connect(), now_ms)
         self._freshness = self._watch.freshness
+        self._freshness.wait_for(now_ms())
 
     def close(self) -> None:
         """Stop asking when this is the worker's last function."""

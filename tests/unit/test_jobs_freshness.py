@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -71,6 +71,14 @@ class Worker:
         self.now[0] += (CLOCK_SKEW_MS + 1) / 1000
         self.freshness.ask()
         return self.freshness.fresh_until_ms >= published_ms
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if reached():
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("waited ten seconds in vain")
 
 
 @pytest.fixture
@@ -227,7 +235,50 @@ def test_last_offsets_that_are_no_records_stop_nothing(store: Store, now: list[f
     now[0] += SETTLED
     assert not worker.is_fresh()
     now[0] += STUCK_SECONDS
+    assert not worker.is_fresh()
+    now[0] += STUCK_SECONDS
     assert worker.is_fresh()
+
+
+def test_updates_without_a_pause_hold_no_event_longer_than_they_settle(
+    store: Store, now: list[float]
+) -> None:
+    """There is always one that has not settled; an event waits for those before it only."""
+    worker = started(store, now)
+    for offset in range(100):
+        store.end[USERS] = offset + 1
+        worker.read(USERS, offset)
+        now[0] += SETTLE_SECONDS / 10
+        worker.freshness.ask()
+    assert worker.freshness.fresh_until_ms >= (now[0] - 2.5 * SETTLE_SECONDS) * 1000
+
+
+def test_when_nothing_moves_one_waiting_event_is_let_pass(store: Store, now: list[float]) -> None:
+    """It holds up a checkpoint's barrier; the events behind it go on waiting."""
+    store.end[USERS] = 3
+    worker = started(store, now)
+    worker.read(USERS, 0)
+    now[0] += SETTLED
+    worker.freshness.ask()
+    passed: list[int] = []
+    published_ms = int(now[0] * 1000)
+
+    def wait_twice() -> None:
+        for number in (1, 2):
+            worker.freshness.wait_for(published_ms)
+            passed.append(number)
+
+    thread = threading.Thread(target=wait_twice)
+    thread.start()
+    wait_until(lambda: worker.freshness.someone_waits)
+    now[0] += STUCK_SECONDS
+    worker.freshness.ask()
+    wait_until(lambda: passed == [1] and worker.freshness.someone_waits)
+    worker.read(USERS, 1, 2)
+    now[0] += SETTLED
+    worker.freshness.ask()
+    thread.join(10)
+    assert passed == [1, 2]
 
 
 def test_a_steady_flow_of_updates_settles_bit_by_bit(now: list[float]) -> None:
@@ -278,8 +329,7 @@ def test_a_waiting_event_is_let_go_when_the_worker_closes(store: Store, now: lis
     thread = threading.Thread(target=wait)
     thread.start()
     # Until it waits, forgetting would not be noticed; it is a matter of microseconds.
-    while not worker.freshness.someone_waits:
-        threading.Event().wait(0.001)
+    wait_until(lambda: worker.freshness.someone_waits)
     worker.freshness.forget(worker.reading)
     thread.join(10)
     assert raised
