@@ -58,7 +58,7 @@ class Signature:
             ("/.", "/..")
         ):
             raise ValueError(f"the path {path!r} has an empty or a dot segment")
-        self._fixed = {**headers, "Host": url.host_port_subcomponent or ""}
+        self._fixed = {**headers, "Host": (url.host_port_subcomponent or "").lower()}
         lines = {
             name.lower(): f"{name.lower()}:{' '.join(value.split())}\n"
             for name, value in self._fixed.items()
