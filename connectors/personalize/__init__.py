@@ -1,7 +1,7 @@
 """Amazon Personalize as a destination: PutEvents for interactions.
 
 requests         enriched event -> PutEvents event, with every limit checked before anything is sent
-client           signed JSON calls on a pooled connection
+client           the signed client of connectors.aws, for Personalize
 classification   the service's answer -> outcome, by error code
 destination      the three together, as the sink engine wants them
 """

@@ -1,0 +1,208 @@
+"""Error codes that all AWS services share, and how a code becomes a verdict. Data and a function.
+
+By the error *code*: some services throttle with HTTP status 400, so a status alone says nothing.
+Only for a code that is not in the table does the status decide, because something has to:
+
+    no code, 5xx or 408                a proxy or load balancer in trouble            retry
+    no code, 429                       the same, throttling                           retry,
+    throttled
+    no code, any other                 whatever answered is not the service           fatal
+    unknown code, 5xx                  the service's fault                            retry
+    unknown code that says throttling  ("Throttl", "TooManyRequests", "SlowDown")     retry,
+    throttled
+    unknown code, 4xx                  ours; bisected, and the bad ones can be replayed from the
+    dead
+                                       letters, whereas a stop would let one record halt the stream
+
+Codes are from the common errors of the services' API references and those that botocore's retry
+handlers know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from connectors.delivery import Delivered, Fatal, Rejected, Retry
+from connectors.delivery.outcomes import DELIVERED
+from connectors.http import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsRefused:
+    """The signature was not accepted; newer credentials may be. Refused again with those, it is
+    fatal."""
+
+    fatal: Fatal
+
+
+Verdict: TypeAlias = Delivered | Retry | Rejected | Fatal | CredentialsRefused
+
+
+class Kind(Enum):
+    """What to do about an error code."""
+
+    THROTTLED = "send again, slower"
+    RETRY = "send again"
+    REJECTED = "a record is bad: find it, reject it"
+    CREDENTIALS = "fetch credentials anew and send again; stop when that does not help"
+    FATAL = "stop: a person has to act"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """`advice` is what the person who reads a fatal message should do next."""
+
+    kind: Kind
+    advice: str = ""
+
+
+_THROTTLED: Final = (
+    "ThrottlingException",
+    "Throttling",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "BandwidthLimitExceeded",
+    "LimitExceededException",
+    "SlowDown",
+)
+
+# The service's trouble, or the network's.
+_RETRIED: Final = (
+    "InternalFailure",
+    "InternalServerError",
+    "InternalServerException",
+    "ServiceUnavailable",
+    "ServiceUnavailableException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+)
+
+# A bad record among those of the call. The service does not say which.
+_REJECTED: Final = (
+    "InvalidParameterValue",
+    "InvalidParameterCombination",
+    "MissingParameter",
+    "ValidationError",
+    "ValidationException",
+    "SerializationException",
+    "RequestEntityTooLarge",
+)
+
+# Temporary credentials end while the job runs. Static ones that have ended stay ended: then stop.
+# UnrecognizedClientException is also what a rotated key looks like until the new one is read.
+_CREDENTIALS: Final = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "UnrecognizedClientException",
+    "InvalidClientTokenId",
+    "IncompleteSignature",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+)
+
+_SIGNATURE: Final = ("InvalidSignatureException", "SignatureDoesNotMatch")
+
+# The signature is good for some minutes: a call that was held up by the machine may just be late, a
+# wrong clock stays wrong.
+_TIME: Final = ("RequestExpired", "RequestTimeTooSkewed")
+
+_FORBIDDEN: Final = ("AccessDeniedException", "AccessDenied", "NotAuthorized")
+
+_UNKNOWN_OPERATION: Final = ("UnknownOperationException", "InvalidAction")
+
+
+def common_error_codes(
+    *, service: str, operation: str, target: str, permission: str
+) -> dict[str, ErrorCode]:
+    """The codes that any service may answer, with advice for this one.
+
+    `service` and `operation` are their names; `target` is what the operation writes to, in words;
+    `permission` is what the role needs, such as `firehose:PutRecordBatch on the stream`.
+    """
+    credentials = (
+        "Check which credentials the process finds (environment, profile, role of the application) "
+        f"and that they belong to the account and region of the {target}."
+    )
+    advice: tuple[tuple[tuple[str, ...], ErrorCode], ...] = (
+        (_THROTTLED, ErrorCode(Kind.THROTTLED)),
+        (_RETRIED, ErrorCode(Kind.RETRY)),
+        (_REJECTED, ErrorCode(Kind.REJECTED)),
+        (_CREDENTIALS, ErrorCode(Kind.CREDENTIALS, credentials)),
+        (
+            _SIGNATURE,
+            ErrorCode(Kind.CREDENTIALS, credentials + " Check the machine's clock, too."),
+        ),
+        (_TIME, ErrorCode(Kind.CREDENTIALS, "Check the machine's clock.")),
+        (_FORBIDDEN, ErrorCode(Kind.FATAL, f"The role needs {permission}.")),
+        (
+            ("OptInRequired",),
+            ErrorCode(Kind.FATAL, f"Enable {service} for this account and region."),
+        ),
+        (
+            _UNKNOWN_OPERATION,
+            ErrorCode(
+                Kind.FATAL,
+                f"Check the endpoint URL: what answers there does not know {operation}.",
+            ),
+        ),
+    )
+    return {code: meaning for codes, meaning in advice for code in codes}
+
+
+_SOUNDS_LIKE_THROTTLING: Final = ("Throttl", "TooManyRequests", "SlowDown")
+
+
+def sounds_like_throttling(code: str) -> bool:
+    """For codes that nobody knows yet."""
+    return any(text in code for text in _SOUNDS_LIKE_THROTTLING)
+
+
+def verdict(answer: Answer, codes: Mapping[str, ErrorCode], service: str) -> Verdict:
+    """The meaning of an answer to a whole call, by the table; its exceptions are above.
+
+    `service` is the short name, for the message that something else answered in its place.
+    """
+    if answer.status < 300:
+        return DELIVERED
+    code, message = answer.code, answer.message
+    if code is None:
+        return _without_code(answer, service)
+    known = codes.get(code)
+    kind, advice = (known.kind, known.advice) if known else (_kind_of_unknown(answer, code), "")
+    if kind is Kind.REJECTED:
+        return Rejected(code, message, whole_call=True)
+    if kind is Kind.FATAL:
+        return Fatal(code, for_people(message, advice))
+    if kind is Kind.CREDENTIALS:
+        return CredentialsRefused(Fatal(code, for_people(message, advice)))
+    reason = f"{code}: {message}" if message else code
+    return Retry(answer.retry_after, throttled=kind is Kind.THROTTLED, reason=reason)
+
+
+def for_people(message: str, advice: str) -> str:
+    """What the service said, then what to do about it."""
+    said = message.strip().rstrip(".")
+    return f"{said}. {advice}" if said else advice
+
+
+def _kind_of_unknown(answer: Answer, code: str) -> Kind:
+    if sounds_like_throttling(code):
+        return Kind.THROTTLED
+    return Kind.RETRY if answer.status >= 500 else Kind.REJECTED
+
+
+def _without_code(answer: Answer, service: str) -> Verdict:
+    status = answer.status
+    if status >= 500 or status in (408, 429):
+        return Retry(answer.retry_after, throttled=status == 429, reason=f"HTTP status {status}")
+    return Fatal(
+        f"Not{service}",
+        f"HTTP status {status} without an error code, which is not how {service} answers. "
+        "Check the endpoint URL and any proxy on the way to it.",
+    )

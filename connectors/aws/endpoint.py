@@ -1,0 +1,24 @@
+"""Where an AWS service is in a region."""
+
+from __future__ import annotations
+
+import botocore.session
+from botocore.exceptions import BotoCoreError
+
+
+def service_endpoint(service: str, region: str) -> str:
+    """The service's own endpoint URL in a region, from botocore's endpoint data (all partitions).
+
+    `service` is botocore's name, such as `firehose`. As everywhere in the AWS SDKs,
+    AWS_ENDPOINT_URL and AWS_ENDPOINT_URL_<SERVICE> in the environment come first. Loads botocore's
+    service model, a few tenths of a second.
+    """
+    session = botocore.session.Session()
+    try:
+        session.get_partition_for_region(region)
+        client = session.create_client(service, region_name=region)
+    except (BotoCoreError, ValueError):
+        raise ValueError(
+            f"the region is {region!r}; expected the name of an AWS region, such as us-east-1"
+        ) from None
+    return str(client.meta.endpoint_url)

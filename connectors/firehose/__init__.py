@@ -1,0 +1,27 @@
+"""Amazon Data Firehose as a destination: PutRecordBatch, newline-delimited JSON.
+
+requests         document -> record of a call, with every limit checked before anything is sent
+classification   the service's answer, for the call and for each record of it -> outcome
+destination      both together, as the sink engine wants them
+"""
+
+from __future__ import annotations
+
+from connectors.firehose.classification import classify, record_outcomes
+from connectors.firehose.destination import (
+    FirehoseDestination,
+    FirehoseSettings,
+    firehose_destination,
+)
+from connectors.firehose.requests import FirehoseRecord, firehose_record, put_record_batch_body
+
+__all__ = [
+    "FirehoseDestination",
+    "FirehoseRecord",
+    "FirehoseSettings",
+    "classify",
+    "firehose_destination",
+    "firehose_record",
+    "put_record_batch_body",
+    "record_outcomes",
+]
