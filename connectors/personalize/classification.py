@@ -21,6 +21,7 @@ that botocore's retry handlers know.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
@@ -162,8 +163,10 @@ _SOUNDS_LIKE_THROTTLING: Final = ("Throttl", "TooManyRequests", "SlowDown")
 _TRACKING_ID: Final = ("tracking id", "trackingid", "event tracker")
 
 
-def classify(answer: Answer | NoAnswer) -> Verdict:
-    """The meaning of an answer to a whole PutEvents call; the table and its exceptions are above.
+def classify(answer: Answer | NoAnswer, advice: Mapping[str, str] | None = None) -> Verdict:
+    """The meaning of an answer to a whole call; the table and its exceptions are above.
+
+    `advice`, by error code, is given instead of the table's, which is about PutEvents.
 
     One look at the message, since the code cannot tell: PutEvents models a single error, so a wrong
     tracking id may come as InvalidInputException. It concerns every record, and would otherwise
@@ -177,7 +180,8 @@ def classify(answer: Answer | NoAnswer) -> Verdict:
     if code is None:
         return _without_code(answer)
     known = ERROR_CODES.get(code)
-    kind, advice = (known.kind, known.advice) if known else (_kind_of_unknown(answer, code), "")
+    kind = known.kind if known else _kind_of_unknown(answer, code)
+    next_step = (advice or {}).get(code, known.advice if known else "")
     if kind is Kind.REJECTED:
         if code == "InvalidInputException" and any(
             text in message.lower() for text in _TRACKING_ID
@@ -185,9 +189,9 @@ def classify(answer: Answer | NoAnswer) -> Verdict:
             return Fatal(code, _for_people(message, _CHECK_TRACKER))
         return Rejected(code, message, whole_call=True)
     if kind is Kind.FATAL:
-        return Fatal(code, _for_people(message, advice))
+        return Fatal(code, _for_people(message, next_step))
     if kind is Kind.CREDENTIALS:
-        return CredentialsRefused(Fatal(code, _for_people(message, advice)))
+        return CredentialsRefused(Fatal(code, _for_people(message, next_step)))
     reason = f"{code}: {message}" if message else code
     return Retry(answer.retry_after, throttled=kind is Kind.THROTTLED, reason=reason)
 

@@ -6,12 +6,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.delivery import Delivered, Fatal, Limits, Outcome, Rejected, Retry
-from connectors.personalize.classification import CredentialsRefused, classify
+from connectors.delivery import Limits, Outcome, Rejected
+from connectors.personalize.calls import Calls
 from connectors.personalize.client import (
     BotocoreCredentials,
     JsonClient,
-    NoCredentialsError,
     SignedJsonClient,
     personalize_events_endpoint,
 )
@@ -79,7 +78,7 @@ class PutEventsDestination:
         max_in_flight: int = 80,
         properties: Sequence[EventProperty] = DEFAULT_PROPERTIES,
     ) -> None:
-        self._client = client
+        self._calls = Calls(client, _PATH)
         self._tracking_id = tracking_id
         self.requests = EventRequests(properties)
         self._limits = Limits(
@@ -90,8 +89,6 @@ class PutEventsDestination:
             max_in_flight=max_in_flight,
             calls_per_second=calls_per_second,
         )
-        # The newest generation of credentials that the service has accepted.
-        self._accepted = -1
 
     @property
     def name(self) -> str:
@@ -116,32 +113,10 @@ class PutEventsDestination:
     async def send(self, batch: Sequence[PutEventsEvent]) -> Sequence[Outcome]:
         first = batch[0]
         body = put_events_body(self._tracking_id, first.user_id, first.session_id, batch)
-        try:
-            answer, generation = await self._client.post(_PATH, body)
-            verdict = classify(answer)
-            outcome = (
-                await self._renew_credentials(verdict, generation)
-                if isinstance(verdict, CredentialsRefused)
-                else verdict
-            )
-        except NoCredentialsError as error:
-            outcome = Fatal("NoCredentials", str(error))
-        else:
-            if isinstance(outcome, Delivered | Rejected):
-                self._accepted = max(self._accepted, generation)
-        return [outcome] * len(batch)
+        return [await self._calls.send(body)] * len(batch)
 
     async def close(self) -> None:
-        await self._client.close()
-
-    async def _renew_credentials(self, refused: CredentialsRefused, generation: int) -> Outcome:
-        # Fatal only with credentials that were fetched because the ones before were refused. They
-        # are fetched anew even then, so that the next attempt, after a restart, sees what has been
-        # changed.
-        await self._client.renew_credentials(generation)
-        if generation > 0 and generation > self._accepted:
-            return refused.fatal
-        return Retry(reason=f"credentials renewed after {refused.fatal.code}")
+        await self._calls.close()
 
 
 def put_events_destination(settings: PutEventsSettings) -> PutEventsDestination:
