@@ -1,13 +1,14 @@
 """What every destination has to do together with the engine, whatever it is.
 
-A destination's test module subclasses `DestinationContract` and says in `harness` how to make
-records and how to make its service fail. Everything runs in virtual time, without a network.
+A destination's test module subclasses `DestinationContract` (or `ReplacingDestinationContract`,
+where a record replaces the one before it) and says in `harness` how to make records and how to make
+its service fail. Everything runs in virtual time, without a network.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Hashable, Sequence
 from random import Random
 from typing import Any, Literal, Protocol
 
@@ -20,7 +21,10 @@ from connectors.delivery import (
     DeliverySettings,
     Destination,
     FatalDeliveryError,
+    Outcome,
     Rejected,
+    Settled,
+    Superseded,
 )
 from tests.delivery_fakes import VirtualClock, run
 
@@ -42,8 +46,8 @@ class Harness(Protocol):
 
     def record(self, key: int, number: int) -> Any:
         """A good record, the `number`-th of its key. Records of one key may share a call; whether
-        they keep their order, and whether records of several keys may share a call, is for the
-        destination to say."""
+        they keep their order or replace each other, and whether records of several keys may share
+        a call, is for the destination to say."""
 
     def refused_record(self, key: int, number: int) -> Any:
         """A record that only the service finds to be bad."""
@@ -58,7 +62,37 @@ class Harness(Protocol):
         """The next calls meet this trouble; then all is well again."""
 
 
-Test = Callable[[DeliveryEngine[Any, Any]], Any]
+class Watched:
+    """A destination that is looked at while it is used: no call may break its own limits."""
+
+    def __init__(self, destination: Destination[Any, Any]) -> None:
+        self._destination = destination
+        self._under_way: list[Hashable] = []
+        self._in_flight = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._destination, name)
+
+    async def send(self, batch: Sequence[Any]) -> Sequence[Outcome]:
+        destination, limits = self._destination, self._destination.limits
+        assert 1 <= len(batch) <= limits.max_records
+        assert sum(destination.size(entry) for entry in batch) <= limits.max_bytes
+        assert len({destination.batch_key(entry) for entry in batch}) == 1
+        keys = [key for entry in batch if (key := destination.order_key(entry)) is not None]
+        assert not set(keys) & set(self._under_way), "two calls of one order key at a time"
+        if limits.one_per_order_key or hasattr(destination, "version"):
+            assert len(set(keys)) == len(keys)
+        assert self._in_flight < limits.max_in_flight
+        self._under_way += keys
+        self._in_flight += 1
+        try:
+            outcomes = await destination.send(batch)
+        finally:
+            self._in_flight -= 1
+            for key in keys:
+                self._under_way.remove(key)
+        assert len(outcomes) == len(batch)
+        return outcomes
 
 
 def _in_order(accepted: list[tuple[int, int]]) -> bool:
@@ -85,8 +119,8 @@ def _fill_calls(harness: Harness, calls: int, number: int = 0) -> list[Any]:
     return [harness.record(key, number) for key in range(records)]
 
 
-def _deliver(harness: Harness, records: list[Any], **settings: Any) -> list[Delivered | Rejected]:
-    async def main() -> list[Delivered | Rejected]:
+def _deliver(harness: Harness, records: list[Any], **settings: Any) -> list[Settled]:
+    async def main() -> list[Settled]:
         async with _engine(harness, **settings) as engine:
             return await engine.deliver(records)
 
@@ -95,7 +129,7 @@ def _deliver(harness: Harness, records: list[Any], **settings: Any) -> list[Deli
 
 def _engine(harness: Harness, **settings: Any) -> DeliveryEngine[Any, Any]:
     return DeliveryEngine(
-        harness.destination,
+        Watched(harness.destination),
         random=Random(7),
         clock=VirtualClock(),
         settings=DeliverySettings(**settings),
@@ -109,6 +143,10 @@ class DestinationContract:
     def harness(self) -> Harness:
         raise NotImplementedError
 
+    def place(self, number: int) -> tuple[int, int]:
+        """Key and number of the `number`-th of several records that may share a call."""
+        return 0, number
+
     def test_everything_is_delivered_once_and_in_order(self, harness: Harness) -> None:
         """Without trouble each record arrives exactly once, in the order of its key."""
         records = [harness.record(key, number) for number in range(23) for key in range(7)]
@@ -117,9 +155,9 @@ class DestinationContract:
         assert _in_order(harness.accepted()) or not _is_ordered(harness)
 
     def test_records_share_calls(self, harness: Harness) -> None:
-        """Records of one key fill the calls up to the destination's limit."""
+        """Records that may share a call fill it up to the destination's limit."""
         most = harness.destination.limits.max_records
-        _deliver(harness, [harness.record(0, number) for number in range(2 * most)])
+        _deliver(harness, [harness.record(*self.place(number)) for number in range(2 * most)])
         assert harness.calls == 2
 
     def test_calls_in_flight_are_bounded(self, harness: Harness) -> None:
@@ -127,6 +165,37 @@ class DestinationContract:
         most = harness.destination.limits.max_in_flight
         _deliver(harness, _fill_calls(harness, 5 * most))
         assert harness.most_in_flight == most
+
+    def test_no_second_has_more_calls_than_the_share(self, harness: Harness) -> None:
+        """However many wait, a fifth of the quota stays a fifth of it."""
+        limits = harness.destination.limits
+        share = limits.calls_per_second / 5
+
+        async def main() -> None:
+            engine = _engine(harness, quota_share=0.2)
+            # Enough for more than a second.
+            records = _fill_calls(harness, int(2 * share))
+            delivery = asyncio.ensure_future(engine.deliver(records))
+            await asyncio.sleep(1.0)
+            assert 0.9 * share <= engine.metrics.calls <= share
+            delivery.cancel()
+            await engine.close()
+
+        run(main())
+
+    def test_a_full_buffer_holds_its_callers_up(self, harness: Harness) -> None:
+        """What there is no room for is not taken in, and everything arrives in the end."""
+
+        async def main() -> None:
+            engine = _engine(harness, max_buffered=3)
+            records = [harness.record(key, 0) for key in range(40)]
+            delivery = asyncio.ensure_future(engine.deliver(records))
+            while not delivery.done():
+                assert engine.snapshot()["waiting"] <= 3
+                await asyncio.sleep(0.005)
+            assert await delivery == [Delivered()] * 40
+
+        run(main())
 
     @pytest.mark.parametrize("trouble", ["throttled", "server error", "connection lost", "hanging"])
     def test_passing_trouble_loses_nothing(self, harness: Harness, trouble: Trouble) -> None:
@@ -141,23 +210,24 @@ class DestinationContract:
     def test_throttling_slows_down(self, harness: Harness) -> None:
         """A throttled call lowers the rate of all calls; other trouble does not."""
 
-        async def rate_after(trouble: Trouble) -> float:
+        async def share_left(trouble: Trouble) -> float:
             harness.fail_next(1, trouble)
             engine = _engine(harness, recovery=1e9)
+            before = engine.snapshot()["rate_limit"]
             await engine.deliver([harness.record(0, 0)])
-            return engine.snapshot()["rate_limit"]
+            return engine.snapshot()["rate_limit"] / before
 
-        quota = harness.destination.limits.calls_per_second
-        assert run(rate_after("server error")) == pytest.approx(quota)
-        assert run(rate_after("throttled")) == pytest.approx(quota / 2)
+        assert run(share_left("server error")) == pytest.approx(1.0)
+        assert run(share_left("throttled")) == pytest.approx(0.5)
 
     @pytest.mark.parametrize("bad", [{0}, {9}, {4}, {0, 9}, {2, 3, 7}, set(range(10))])
     def test_only_the_bad_records_are_rejected(self, harness: Harness, bad: set[int]) -> None:
         """Whichever records of a batch the service refuses, the others arrive, in order if there is
         one."""
+        places = [self.place(number) for number in range(10)]
         records = [
-            harness.refused_record(0, number) if number in bad else harness.record(0, number)
-            for number in range(10)
+            harness.refused_record(*place) if number in bad else harness.record(*place)
+            for number, place in enumerate(places)
         ]
         outcomes = _deliver(harness, records)
         assert {n for n, outcome in enumerate(outcomes) if isinstance(outcome, Rejected)} == bad
@@ -166,23 +236,24 @@ class DestinationContract:
             for outcome in outcomes
             if isinstance(outcome, Rejected)
         )
-        accepted = harness.accepted() if _is_ordered(harness) else sorted(harness.accepted())
-        assert accepted == [(0, number) for number in range(10) if number not in bad]
+        accepted = harness.accepted()
+        assert sorted(accepted) == [place for n, place in enumerate(places) if n not in bad]
+        assert _in_order(accepted) or not _is_ordered(harness)
 
     def test_an_oversize_record_is_rejected_unsent(self, harness: Harness) -> None:
         """What the destination could never take costs no call and holds up nobody."""
         outcomes = _deliver(
             harness,
             [
-                harness.oversize_record(0, 0),
-                harness.record(0, 1),
-                harness.oversize_record(1, 0),
-                harness.record(0, 2),
+                harness.oversize_record(*self.place(0)),
+                harness.record(*self.place(1)),
+                harness.oversize_record(9, 0),
+                harness.record(*self.place(2)),
             ],
         )
         assert [type(one) for one in outcomes] == [Rejected, Delivered, Rejected, Delivered]
         assert harness.calls == 1
-        assert harness.accepted() == [(0, 1), (0, 2)]
+        assert harness.accepted() == [self.place(1), self.place(2)]
 
     def test_a_fatal_answer_stops_with_a_message(self, harness: Harness) -> None:
         """Every waiting caller gets an error that names the destination and says what to do."""
@@ -217,11 +288,12 @@ class DestinationContract:
             lost = _fill_calls(harness, 4)
             doomed = asyncio.ensure_future(engine.deliver(lost))
             await asyncio.sleep(0.5)
-            assert engine.snapshot()["in_flight"] == 4
+            assert engine.snapshot()["in_flight"] == harness.calls > 0
             doomed.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await doomed
             await asyncio.sleep(0)
+            harness.fail_next(0, "hanging")
             state = engine.snapshot()
             assert (state["in_flight"], state["waiting"]) == (0, 0)
             assert state["abandoned"] == len(lost)
@@ -250,3 +322,98 @@ class DestinationContract:
                 await engine.deliver([harness.record(0, 1)])
 
         run(main())
+
+    def test_drain_at_the_end_of_input_waits_for_retries(self, harness: Harness) -> None:
+        """Whatever the last records meet, drain returns when they have arrived."""
+
+        async def main() -> None:
+            harness.fail_next(25, "server error")
+            engine = _engine(harness)
+            delivery = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
+            await asyncio.sleep(0.1)
+            await engine.drain()
+            assert harness.accepted() == [(0, 0)]
+            await delivery
+            await engine.close()
+
+        run(main())
+
+
+class ReplacingDestinationContract(DestinationContract):
+    """For destinations where a record replaces the one before it: the newest is what counts."""
+
+    def place(self, number: int) -> tuple[int, int]:
+        return number, 0
+
+    def test_everything_is_delivered_once_and_in_order(self, harness: Harness) -> None:
+        """Each key arrives in its newest version; of the others those that did not wait."""
+        records = [harness.record(key, number) for number in range(23) for key in range(7)]
+        outcomes = _deliver(harness, records)
+        assert set(outcomes) <= {Delivered(), Superseded()}
+        accepted = harness.accepted()
+        assert outcomes.count(Delivered()) == len(accepted) == len(set(accepted))
+        assert _in_order(accepted)
+        assert dict(accepted) == dict.fromkeys(range(7), 22)
+
+    @pytest.mark.parametrize("trouble", ["throttled", "server error", "connection lost", "hanging"])
+    def test_passing_trouble_loses_nothing(self, harness: Harness, trouble: Trouble) -> None:
+        """However many calls fail for a passing reason, the newest version of each key arrives."""
+        harness.fail_next(40, trouble)
+        outcomes = _deliver(harness, [harness.record(k, n) for n in range(12) for k in range(3)])
+        assert set(outcomes) <= {Delivered(), Superseded()}
+        assert _in_order(harness.accepted())
+        assert dict(harness.accepted()) == dict.fromkeys(range(3), 11)
+
+    def test_a_burst_of_one_key_costs_one_record(self, harness: Harness) -> None:
+        """Whatever waits is replaced by the newest, also between callers and during retries."""
+
+        async def main() -> None:
+            harness.fail_next(1, "server error")
+            engine = _engine(harness, backoff_base=50.0)
+            first = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
+            await asyncio.sleep(0.1)  # it has failed, and waits to be sent again
+            second = asyncio.ensure_future(
+                engine.deliver([harness.record(0, number) for number in range(1, 100)])
+            )
+            assert await first == [Superseded()]
+            assert await second == [Superseded()] * 98 + [Delivered()]
+            assert harness.accepted() == [(0, 99)]
+            assert engine.metrics.superseded == 99
+
+        run(main())
+
+    def test_an_older_version_never_overtakes(self, harness: Harness) -> None:
+        """Neither while the newer one waits or is under way, nor after it has arrived."""
+
+        async def main() -> None:
+            engine = _engine(harness)
+            outcomes = await asyncio.gather(
+                *(engine.deliver([harness.record(0, number)]) for number in (5, 3, 7, 6))
+            )
+            assert outcomes[2] == [Delivered()]
+            assert await engine.deliver([harness.record(0, 6)]) == [Superseded()]
+            assert _in_order(harness.accepted())
+            assert harness.accepted()[-1] == (0, 7)
+
+        run(main())
+
+    def test_a_rejected_version_gives_way_to_the_one_before(self, harness: Harness) -> None:
+        """A newest version that is bad does not take the good older ones with it."""
+        outcomes = _deliver(
+            harness,
+            [
+                harness.record(0, 0),
+                harness.record(0, 1),
+                harness.refused_record(0, 3),
+                harness.refused_record(0, 2),
+                harness.record(1, 0),
+            ],
+        )
+        assert [type(one) for one in outcomes] == [
+            Superseded,
+            Delivered,
+            Rejected,
+            Rejected,
+            Delivered,
+        ]
+        assert sorted(harness.accepted()) == [(0, 1), (1, 0)]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from connectors.delivery import Delivered, Fatal, Limits, Outcome, Rejected, Retry
+from connectors.delivery import Delivered, Fatal, Limits, Outcome, Rejected, Retry, Version
 from connectors.delivery.outcomes import DELIVERED
 
 T = TypeVar("T")
@@ -165,6 +165,13 @@ class ScriptedDestination:
 
     async def close(self) -> None:
         self.closed = True
+
+
+class ReplacingDestination(ScriptedDestination):
+    """A letter replaces those of its key that have a lower number."""
+
+    def version(self, entry: Letter) -> Version:
+        return (entry.number,)
 
 
 def letters(keys: int, each: int, **more: Any) -> list[Letter]:

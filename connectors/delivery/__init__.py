@@ -7,7 +7,7 @@ said in `destination`; what can become of a record in `outcomes`; the promises i
 from __future__ import annotations
 
 from connectors.delivery.clock import Clock, SystemClock
-from connectors.delivery.destination import Destination, Limits
+from connectors.delivery.destination import Destination, Limits, Replacing, Version
 from connectors.delivery.engine import DeliveryEngine
 from connectors.delivery.metrics import CATALOGUE, DeliveryMetrics, Metric
 from connectors.delivery.outcomes import (
@@ -18,6 +18,8 @@ from connectors.delivery.outcomes import (
     Outcome,
     Rejected,
     Retry,
+    Settled,
+    Superseded,
 )
 from connectors.delivery.settings import DeliverySettings
 
@@ -36,6 +38,10 @@ __all__ = [
     "Metric",
     "Outcome",
     "Rejected",
+    "Replacing",
     "Retry",
+    "Settled",
+    "Superseded",
     "SystemClock",
+    "Version",
 ]

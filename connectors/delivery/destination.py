@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from connectors.delivery.outcomes import Outcome, Rejected
 
 RecordT_contra = TypeVar("RecordT_contra", contravariant=True)
 EntryT = TypeVar("EntryT")
+EntryT_contra = TypeVar("EntryT_contra", contravariant=True)
+
+Version: TypeAlias = tuple[int, ...]
+"""Orders the versions of one key: a greater one is newer. A destination's are equally long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +89,15 @@ class Destination(Protocol[RecordT_contra, EntryT]):
 
     async def close(self) -> None:
         """Gives back connections. Called once, after the last call has ended."""
+
+
+class Replacing(Protocol[EntryT_contra]):
+    """What a destination has besides where an entry replaces the one before it, as a whole.
+
+    Optional: a destination without `version` gets every entry. With it, only the newest of the
+    waiting entries of an order key is sent; the engine's docstring says what becomes of the others.
+    An entry without an order key replaces nothing.
+    """
+
+    def version(self, entry: EntryT_contra) -> Version:
+        """Which of two entries of one order key is newer; of equal ones it is the later arrival."""

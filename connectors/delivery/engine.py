@@ -2,16 +2,25 @@
 
 What it promises, whatever the destination does:
 
-- Every record handed to `deliver()` is delivered or rejected when `deliver()` returns; if it
-  raises, the records without an outcome count as not delivered and have to be handed over again (at
-  least once).
+- Every record handed to `deliver()` is delivered, rejected or superseded when `deliver()` returns;
+  if it raises, the records without an outcome count as not delivered and have to be handed over
+  again (at least once).
 - Records with the same order key are sent in the order of their arrival; a later one is sent in
   another call only after the earlier one has its outcome.
-- No more calls under way than `Limits.max_in_flight`, and none faster than the share of the quota,
-  over all concurrent `deliver()` calls together. Keys take turns, so nobody starves.
+- No more calls under way than `Limits.max_in_flight`, and in any second no more started than the
+  share of the quota, over all concurrent `deliver()` calls together. Keys take turns, so nobody
+  starves.
 - Retries have no end: a record leaves as delivered or rejected, never because it was tried too
   often.
 - A call refused as a whole is bisected: only the bad records are rejected.
+- Where entries replace each other (`Replacing`), only the newest of the waiting entries of a key is
+  sent, whichever caller brought it, and an older one never after a newer one has been accepted,
+  also when it arrives later. When the newest is accepted, the older ones are superseded, not
+  before: if it is rejected, or its caller gives up, the next newest takes its place, so that the
+  destination ends up with the newest version that it accepts. What was accepted is remembered for
+  `remembered_versions` keys, in memory: beyond that, and across restarts, the order in which
+  records are handed over is the caller's business. A call that timed out may still take effect
+  later, as everywhere.
 
 Records go out as soon as they may; the engine never waits for a batch to fill. The age of a batch
 is the business of whoever forms the micro-batches that are handed to `deliver()`.
@@ -30,10 +39,11 @@ from typing import Generic, TypeVar, cast
 
 from connectors.delivery.backoff import full_jitter
 from connectors.delivery.clock import Clock, SystemClock
-from connectors.delivery.destination import Destination
+from connectors.delivery.destination import Destination, Version
 from connectors.delivery.metrics import DeliveryMetrics
 from connectors.delivery.outcomes import (
     DELIVERED,
+    SUPERSEDED,
     Delivered,
     DeliveryClosedError,
     Fatal,
@@ -41,10 +51,12 @@ from connectors.delivery.outcomes import (
     Outcome,
     Rejected,
     Retry,
+    Settled,
 )
 from connectors.delivery.rate import AdaptiveRate
-from connectors.delivery.schedule import Item, Lane, Schedule
+from connectors.delivery.schedule import Item, Lane, Schedule, rank
 from connectors.delivery.settings import DeliverySettings
+from connectors.delivery.versions import AcceptedVersions
 
 RecordT = TypeVar("RecordT")
 EntryT = TypeVar("EntryT")
@@ -63,7 +75,7 @@ class _Delivery:
     __slots__ = ("done", "missing", "outcomes", "started")
 
     def __init__(self, records: int, started: float, done: asyncio.Future[None]) -> None:
-        self.outcomes: list[Outcome | None] = [None] * records
+        self.outcomes: list[Settled | None] = [None] * records
         self.missing = records
         self.started = started
         self.done = done
@@ -137,6 +149,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
     ) -> None:
         self._destination = destination
         self._limits = destination.limits
+        self._version: Callable[[EntryT], Version] | None = getattr(destination, "version", None)
         self._settings = settings or DeliverySettings()
         self._clock = clock or SystemClock()
         self._random = random
@@ -145,7 +158,10 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self.last_trouble = ""
         """Why a record had to be sent again, most recently: what people see of an outage."""
 
-        ceiling = self._limits.calls_per_second * self._settings.quota_share
+        # A full bucket and what flows into it within a second are together no more than the share.
+        # (One more is allowed: it would start after the second. A bucket of one call is no burst.)
+        share = self._limits.calls_per_second * self._settings.quota_share
+        ceiling = min(share, (share + 1.0) / (1.0 + self._settings.burst))
         self._rate = AdaptiveRate(
             ceiling=ceiling,
             floor=ceiling * self._settings.rate_floor,
@@ -156,6 +172,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         # Not so long that the bucket would overflow meanwhile.
         self._shortest_wait = min(_PACE, self._settings.burst / 2)
         self._schedule: Schedule[EntryT, _Delivery] = Schedule(self._limits)
+        self._accepted = AcceptedVersions(self._settings.remembered_versions)
         self._calls: dict[_Call[EntryT], None] = {}
         self._deliveries: dict[_Delivery, None] = {}
         self._retries: list[tuple[float, int, list[Lane[EntryT, _Delivery]]]] = []
@@ -169,7 +186,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
 
     # --- for callers ------------------------------------------------------------------------------
 
-    async def deliver(self, records: Sequence[RecordT]) -> list[Delivered | Rejected]:
+    async def deliver(self, records: Sequence[RecordT]) -> list[Settled]:
         """The outcome of each record, in the order of the records, when all have one.
 
         Waits as long as the destination makes it wait. Raises FatalDeliveryError when the
@@ -185,7 +202,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
             await self._admit(records, delivery)
             if delivery.missing:
                 await done
-            return cast("list[Delivered | Rejected]", delivery.outcomes)
+            return cast("list[Settled]", delivery.outcomes)
         finally:
             del self._deliveries[delivery]
             if delivery.missing:
@@ -262,6 +279,9 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
                     size = destination.size(entry)
                     batch_key = destination.batch_key(entry)
                     order_key = destination.order_key(entry)
+                    version = None
+                    if self._version is not None and order_key is not None:
+                        version = self._version(entry)
             except Exception as error:  # noqa: BLE001 - one bad record must not stop the others
                 entry = Rejected("UnusableRecord", f"{type(error).__name__}: {error}")
             if isinstance(entry, Rejected):
@@ -270,8 +290,11 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
                 message = f"{size} bytes; {destination.name} takes at most {largest} bytes a record"
                 rejected = Rejected("RecordTooLarge", message)
                 self._resolve(delivery, index, rejected, self._clock.monotonic())
+            elif version is not None and self._accepted.newer_than(order_key, version):
+                self._resolve(delivery, index, SUPERSEDED, self._clock.monotonic())
             else:
-                schedule.add(Item(entry, size, batch_key, delivery, index), order_key)
+                place = None if version is None else rank(version, next(self._sequence))
+                schedule.add(Item(entry, size, batch_key, delivery, index, place), order_key)
         self._dispatch()
 
     async def _room(self) -> None:
@@ -363,6 +386,8 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, Delivered | Rejected):
                 self._resolve(item.owner, item.index, outcome, now)
+                if isinstance(outcome, Delivered) and item.rank is not None:
+                    self._supersede(item, now)
             elif isinstance(outcome, Retry):
                 throttled = throttled or outcome.throttled
                 after = max(after, outcome.after or 0.0)
@@ -448,18 +473,25 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
             lanes.pop(lane, None)
         self._schedule.release(lanes)
 
-    def _resolve(
-        self, delivery: _Delivery, index: int, outcome: Delivered | Rejected, now: float
-    ) -> None:
+    def _supersede(self, accepted: Item[EntryT, _Delivery], now: float) -> None:
+        """Settles the waiting entries that are older than one that was accepted just now."""
+        assert self._version is not None
+        self._accepted.add(accepted.lane.key, self._version(accepted.entry))
+        for item in self._schedule.superseded_by(accepted):
+            self._resolve(item.owner, item.index, SUPERSEDED, now)
+
+    def _resolve(self, delivery: _Delivery, index: int, outcome: Settled, now: float) -> None:
         if delivery.is_over():
             return
         if isinstance(outcome, Delivered):
             self.metrics.delivered += 1
             outcome = DELIVERED
-        else:
+        elif isinstance(outcome, Rejected):
             self.metrics.rejected += 1
             if outcome.whole_call:
                 outcome = Rejected(outcome.code, outcome.message)
+        else:
+            self.metrics.superseded += 1
         self.metrics.delivery_latency.add(now - delivery.started)
         delivery.outcomes[index] = outcome
         delivery.missing -= 1

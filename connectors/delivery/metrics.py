@@ -20,6 +20,7 @@ class Metric:
 CATALOGUE: tuple[Metric, ...] = (
     Metric("delivered", "counter", "records", "accepted by the destination"),
     Metric("rejected", "counter", "records", "refused for good, for the dead letters"),
+    Metric("superseded", "counter", "records", "not sent: a newer version of the key was accepted"),
     Metric("retried", "counter", "records", "sends that have to be repeated, one for each record"),
     Metric("abandoned", "counter", "records", "without an outcome: cancelled, closed or stopped"),
     Metric("calls", "counter", "calls", "calls started"),
@@ -96,6 +97,7 @@ class DeliveryMetrics:
         "rejected",
         "retried",
         "slowed_down",
+        "superseded",
         "throttled",
         "timed_out",
         "waiting",
@@ -104,6 +106,7 @@ class DeliveryMetrics:
     def __init__(self) -> None:
         self.delivered = 0
         self.rejected = 0
+        self.superseded = 0
         self.retried = 0
         self.abandoned = 0
         self.calls = 0

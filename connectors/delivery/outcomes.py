@@ -52,9 +52,26 @@ class Fatal:
 
 
 Outcome: TypeAlias = Delivered | Retry | Rejected | Fatal
+"""What a destination says of a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Not sent, or not sent again: the destination has accepted a newer version of the same key.
+
+    Done, neither delivered nor rejected. Only the engine says so, and only once the newer version
+    is in place: until then the older one is what is left if the newer is rejected.
+    """
+
+
+Settled: TypeAlias = Delivered | Rejected | Superseded
+"""What `deliver()` says of a record."""
 
 DELIVERED = Delivered()
 """The one that everybody can share: it holds nothing."""
+
+SUPERSEDED = Superseded()
+"""Likewise."""
 
 
 class FatalDeliveryError(Exception):

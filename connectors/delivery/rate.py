@@ -9,6 +9,18 @@ _ENOUGH_CALLS = 20
 """Answers from which a share can be told."""
 
 
+class _Trial:
+    """A time in which throttling is put up with, to see which share is accepted."""
+
+    __slots__ = ("accepted", "began", "offered", "throttled")
+
+    def __init__(self, began: float, offered: float) -> None:
+        self.began = began
+        self.offered = offered
+        self.accepted = 0
+        self.throttled = 0
+
+
 class AdaptiveRate:
     """A token bucket that refills at `rate(now)` calls a second.
 
@@ -18,11 +30,11 @@ class AdaptiveRate:
 
     Not all throttling depends on our pace: others share the quota, or a part of the service is in
     trouble and turns away a share of the calls, however few. Halving on and on would then end at
-    the floor and help nobody. The sign: calls are throttled at less than half of the pace that the
-    service is expected to take. Then the rate goes back to where it was, and throttling is put up
-    with for a while: two seconds, and twice as long each time that it was in vain. The share that
-    is accepted meanwhile tells what to expect from then on, so that a quota that is really smaller
-    than ours is known after those two seconds.
+    the floor and help nobody. The sign: calls are throttled at less than a quarter of the pace
+    that the service is expected to take. Then the rate goes back to where it was, and throttling is
+    put up with for a while: two seconds, and twice as long each time that it was in vain. The share
+    that is accepted meanwhile tells what to expect from then on, so that a quota that is really
+    smaller than ours is known after those two seconds.
 
     Without a clock: every method is told the time, in seconds of one monotonic clock.
     """
@@ -34,6 +46,7 @@ class AdaptiveRate:
         "_floor",
         "_halved_at",
         "_increase",
+        "_offered",
         "_patience",
         "_patient_until",
         "_peak",
@@ -65,8 +78,9 @@ class AdaptiveRate:
         self._expected = ceiling
         self._second = int(now)
         self._second_accepted = 0
-        # [accepted, throttled] while throttling is put up with.
-        self._trial: list[int] | None = None
+        # Calls that the rate would have allowed so far: its integral over time.
+        self._offered = 0.0
+        self._trial: _Trial | None = None
 
     def rate(self, now: float) -> float:
         """Calls a second at this moment."""
@@ -88,7 +102,7 @@ class AdaptiveRate:
     def accepted(self, now: float) -> None:
         """A call has ended without being throttled."""
         if self._trial is not None:
-            self._trial[0] += 1
+            self._trial.accepted += 1
         second = int(now)
         if second != self._second:
             self._second = second
@@ -101,14 +115,14 @@ class AdaptiveRate:
         self._advance(now)
         if now < self._patient_until:
             if self._trial is not None:
-                self._trial[1] += 1
+                self._trial.throttled += 1
             return False
         if started_at < self._halved_at:
             return False
-        self._conclude_trial()
+        self._conclude_trial(now)
         if now - self._halved_at > 1.0:
             self._peak = self._rate
-        if self._rate < self._expected / 2.0:
+        if self._rate < self._expected / 4.0:
             self._put_up_with_it(now)
             return False
         self._rate = max(self._floor, self._rate / 2.0)
@@ -124,14 +138,14 @@ class AdaptiveRate:
         self._halved_at = now
         self._patient_until = now + self._patience
         self._patience = min(_LONGEST_PATIENCE, self._patience * 2.0)
-        self._trial = [0, 0]
+        self._trial = _Trial(now, self._offered)
 
-    def _conclude_trial(self) -> None:
-        if self._trial is not None:
-            accepted, throttled = self._trial
-            self._trial = None
-            if accepted + throttled >= _ENOUGH_CALLS:
-                self._expected = self._peak * accepted / (accepted + throttled)
+    def _conclude_trial(self, now: float) -> None:
+        trial, self._trial = self._trial, None
+        if trial is None or trial.accepted + trial.throttled < _ENOUGH_CALLS:
+            return
+        pace = (self._offered - trial.offered) / (now - trial.began)
+        self._expected = pace * trial.accepted / (trial.accepted + trial.throttled)
 
     def _capacity(self) -> float:
         return max(1.0, self._rate * self._burst)
@@ -144,4 +158,6 @@ class AdaptiveRate:
         before = self._rate
         self._rate = min(self._ceiling, before + self._increase * elapsed)
         # The mean of both rates: exact while the rate grows in a straight line.
-        self._tokens = min(self._capacity(), self._tokens + elapsed * (before + self._rate) / 2.0)
+        flow = elapsed * (before + self._rate) / 2.0
+        self._offered += flow
+        self._tokens = min(self._capacity(), self._tokens + flow)

@@ -4,7 +4,9 @@ Not part of the public surface. Pure data: no clock, no asyncio.
 
     lane    the waiting entries of one order key, oldest first. While a call carries entries of a
             lane, or the lane waits to retry one, the lane is *held*: nothing of it can be sent, so
-            nothing can overtake.
+            nothing can overtake. Where entries replace each other: newest version first, and a call
+            carries one of them; those behind it wait to be superseded, or for their turn if it is
+            rejected.
     group   the lanes whose next entry has the same batch key: what may share a call.
 
 Groups take turns, and within a group its lanes: whoever was served goes to the end. Hence no lane
@@ -14,29 +16,51 @@ call.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from connectors.delivery.destination import Limits
+from connectors.delivery.destination import Limits, Version
 
 EntryT = TypeVar("EntryT")
 OwnerT = TypeVar("OwnerT")
+
+Rank: TypeAlias = tuple[Version, int]
+"""Made of version and number of arrival, both negated: the newest is the least, none are equal."""
 
 
 class Item(Generic[EntryT, OwnerT]):
     """An entry on its way; `owner` and `index` say whose it is."""
 
-    __slots__ = ("attempts", "batch_key", "entry", "index", "lane", "owner", "portion", "size")
+    __slots__ = (
+        "attempts",
+        "batch_key",
+        "entry",
+        "index",
+        "lane",
+        "owner",
+        "portion",
+        "rank",
+        "size",
+    )
 
     def __init__(
-        self, entry: EntryT, size: int, batch_key: Hashable, owner: OwnerT, index: int
+        self,
+        entry: EntryT,
+        size: int,
+        batch_key: Hashable,
+        owner: OwnerT,
+        index: int,
+        rank: Rank | None = None,
     ) -> None:
         self.entry = entry
         self.size = size
         self.batch_key = batch_key
         self.owner = owner
         self.index = index
+        self.rank = rank
+        """None where entries do not replace each other."""
         self.attempts = 0
         self.portion: object | None = None
         """Entries of a bisected batch share a call only with their own half."""
@@ -53,6 +77,23 @@ class Lane(Generic[EntryT, OwnerT]):
         self.key = key
         self.items: deque[Item[EntryT, OwnerT]] = deque()
         self.held = False
+
+    def insert(self, item: Item[EntryT, OwnerT]) -> None:
+        """A new item at its place: by rank, newest first, or else last."""
+        if item.rank is None:
+            self.items.append(item)
+        else:
+            insort(self.items, item, key=_rank)
+
+
+def rank(version: Version, arrival: int) -> Rank:
+    """The rank of the `arrival`-th entry."""
+    return tuple(-part for part in version), -arrival
+
+
+def _rank(item: Item[EntryT, OwnerT]) -> Rank:
+    assert item.rank is not None  # a lane's items all have one, or none has
+    return item.rank
 
 
 class _Group(Generic[EntryT, OwnerT]):
@@ -93,9 +134,15 @@ class Schedule(Generic[EntryT, OwnerT]):
         if lane is None:
             lane = lanes[key] = Lane(order_key)
         item.lane = lane
-        lane.items.append(item)
+        before = lane.items[0] if lane.items else None
+        lane.insert(item)
         self.waiting += 1
-        if not lane.held and len(lane.items) == 1:
+        if lane.held:
+            return
+        if before is None:
+            self._enqueue(lane)
+        elif lane.items[0].batch_key != before.batch_key:
+            self._dequeue(lane, before.batch_key)
             self._enqueue(lane)
 
     def take(self) -> list[Item[EntryT, OwnerT]]:
@@ -115,7 +162,7 @@ class Schedule(Generic[EntryT, OwnerT]):
     def put_back(
         self, items: Sequence[Item[EntryT, OwnerT]], *, held: bool
     ) -> list[Lane[EntryT, OwnerT]]:
-        """Returns items of a batch to the front of their lanes, in their order.
+        """Returns items of a batch to the front of their lanes, in their order (or by rank).
 
         The lanes stay as they are, held; the caller releases them. Items without an order go to a
         lane of their own, so that waiting for them holds up nobody: held if `held`, else ready at
@@ -130,7 +177,10 @@ class Schedule(Generic[EntryT, OwnerT]):
                     loose = Lane(None)
                     loose.held = True
                 item.lane = loose
-            item.lane.items.appendleft(item)
+            if item.rank is None:
+                item.lane.items.appendleft(item)
+            else:
+                item.lane.insert(item)
             lanes[item.lane] = None
         if loose is not None and not held:
             del lanes[loose]
@@ -145,6 +195,16 @@ class Schedule(Generic[EntryT, OwnerT]):
                 self._enqueue(lane)
             elif lane.key is not None:
                 del self._lanes[lane.key]
+
+    def superseded_by(self, item: Item[EntryT, OwnerT]) -> list[Item[EntryT, OwnerT]]:
+        """Takes out, and returns, the waiting items of an accepted item's lane that it outranks."""
+        items = item.lane.items
+        older: list[Item[EntryT, OwnerT]] = []
+        if item.rank is not None:
+            while items and _rank(items[-1]) > item.rank:
+                older.append(items.pop())
+            self.waiting -= len(older)
+        return older
 
     def drop(self, dead: Callable[[OwnerT], bool], apart: Iterable[Lane[EntryT, OwnerT]]) -> int:
         """Forgets the waiting items of dead owners and says how many there were; `apart`: held
@@ -174,6 +234,13 @@ class Schedule(Generic[EntryT, OwnerT]):
             self._turns.append(group)
         group.lanes.append(lane)
 
+    def _dequeue(self, lane: Lane[EntryT, OwnerT], batch_key: Hashable) -> None:
+        group = self._groups[batch_key]
+        group.lanes.remove(lane)
+        if not group.lanes:
+            del self._groups[batch_key]
+            self._turns.remove(group)
+
     def _fill(self, group: _Group[EntryT, OwnerT]) -> list[Item[EntryT, OwnerT]]:
         limits = self._limits
         batch: list[Item[EntryT, OwnerT]] = []
@@ -182,7 +249,8 @@ class Schedule(Generic[EntryT, OwnerT]):
         while group.lanes and len(batch) < limits.max_records:
             lane = group.lanes[0]
             items = lane.items
-            most = 1 if limits.one_per_order_key and lane.key is not None else limits.max_records
+            alone = lane.key is not None and (limits.one_per_order_key or items[0].rank is not None)
+            most = 1 if alone else limits.max_records
             taken = 0
             while items and taken < most and len(batch) < limits.max_records:
                 item = items[0]

@@ -12,8 +12,8 @@ class DeliverySettings:
     quota_share          part of the destination's quota that this process may use, above 0 up to 1:
                          with the job spread over four processes, a quarter each
     burst                what the token bucket holds, in seconds of the present rate (at least one
-                         call). It makes up for a late wake-up; in any window of t seconds no more
-                         than (t + burst) x rate calls are started
+                         call). It makes up for a late wake-up. The rate is that much below the
+                         share of the quota, so that no second has more calls than the share
     recovery             time in which the rate grows from nothing to its ceiling when nothing is
                          throttled: the additive increase is ceiling / recovery a second
     rate_floor           the lowest share of the ceiling that throttling can push the rate to
@@ -26,10 +26,13 @@ class DeliverySettings:
                          net: the destination's own time-out should be shorter
     max_buffered         entries that may wait at the same time; `deliver()` takes no more records
                          in until there is room
+    remembered_versions  keys whose newest accepted version is remembered, where entries replace
+                         each other; the least recently accepted are forgotten first. About 250
+                         bytes each
     """
 
     quota_share: float = 1.0
-    burst: float = 0.05
+    burst: float = 0.02
     recovery: float = 5.0
     rate_floor: float = 0.02
     backoff_base: float = 0.1
@@ -37,6 +40,7 @@ class DeliverySettings:
     throttled_cap: float = 0.5
     call_timeout: float = 30.0
     max_buffered: int = 20_000
+    remembered_versions: int = 100_000
 
     def __post_init__(self) -> None:
         for name in ("quota_share", "rate_floor"):
@@ -54,5 +58,7 @@ class DeliverySettings:
             value = getattr(self, name)
             if not value > 0:
                 raise ValueError(f"{name} is {value}; expected a number of seconds above 0")
-        if self.max_buffered < 1:
-            raise ValueError(f"max_buffered is {self.max_buffered}; expected at least 1")
+        for name in ("max_buffered", "remembered_versions"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")

@@ -1,9 +1,12 @@
-"""Amazon Personalize as a destination: PutEvents for interactions.
+"""Amazon Personalize as a destination: PutEvents for interactions, PutUsers and PutItems.
 
-requests         enriched event -> PutEvents event, with every limit checked before anything is sent
-client           the signed client of connectors.aws, for Personalize
-classification   the service's answer -> outcome, by error code
-destination      the three together, as the sink engine wants them
+requests              enriched event -> PutEvents event, with every limit checked before anything is
+                      sent
+datasets              user or item -> PutUsers or PutItems record, likewise
+client                the signed client of connectors.aws, for Personalize
+classification        the service's answer -> outcome, by error code
+destination           PutEvents, as the sink engine wants it
+dataset_destination   PutUsers and PutItems, likewise
 """
 
 from __future__ import annotations
@@ -13,6 +16,21 @@ from connectors.personalize.client import (
     BotocoreCredentials,
     SignedJsonClient,
     personalize_events_endpoint,
+)
+from connectors.personalize.dataset_destination import (
+    PutDatasetSettings,
+    PutRecordsDestination,
+    put_items_destination,
+    put_users_destination,
+)
+from connectors.personalize.datasets import (
+    ITEMS,
+    USERS,
+    Dataset,
+    DatasetField,
+    DatasetRecord,
+    FieldKind,
+    dataset_fields,
 )
 from connectors.personalize.destination import (
     PutEventsDestination,
@@ -29,17 +47,28 @@ from connectors.personalize.requests import (
 
 __all__ = [
     "DEFAULT_PROPERTIES",
+    "ITEMS",
+    "USERS",
     "Answer",
     "BotocoreCredentials",
+    "Dataset",
+    "DatasetField",
+    "DatasetRecord",
     "EventProperty",
     "EventRequests",
+    "FieldKind",
     "NoAnswer",
+    "PutDatasetSettings",
     "PutEventsDestination",
     "PutEventsEvent",
     "PutEventsSettings",
+    "PutRecordsDestination",
     "SignedJsonClient",
     "classify",
+    "dataset_fields",
     "personalize_events_endpoint",
     "put_events_body",
     "put_events_destination",
+    "put_items_destination",
+    "put_users_destination",
 ]

@@ -8,6 +8,7 @@ codes that all AWS services share, and what becomes of a code that is in no tabl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from connectors.aws.classification import (
@@ -31,6 +32,7 @@ __all__ = [
     "NoAnswer",
     "Verdict",
     "classify",
+    "error_codes",
 ]
 
 _CHECK_TRACKER: Final = (
@@ -38,26 +40,44 @@ _CHECK_TRACKER: Final = (
     "(aws personalize list-event-trackers)."
 )
 
-ERROR_CODES: Final[dict[str, ErrorCode]] = {
-    **common_error_codes(
-        service="Amazon Personalize",
-        operation="PutEvents",
-        target="event tracker",
-        permission="personalize:PutEvents on the event tracker's dataset group",
-    ),
-    # Another operation holds the dataset (PutUsers, PutItems); it will be free again.
-    "ResourceInUseException": ErrorCode(Kind.RETRY),
-    # A bad record among those of the call. The service does not say which.
-    "InvalidInputException": ErrorCode(Kind.REJECTED),
-    # Somebody has to change something.
-    "ResourceNotFoundException": ErrorCode(Kind.FATAL, _CHECK_TRACKER),
-}
+
+def error_codes(
+    operation: str, target: str, permission: str, not_found: str
+) -> dict[str, ErrorCode]:
+    """What an operation's error codes mean; `not_found` is the advice when its target is not there.
+
+    `target` is what the operation writes to, `permission` what the role needs, both for people.
+    """
+    return {
+        **common_error_codes(
+            service="Amazon Personalize",
+            operation=operation,
+            target=target,
+            permission=permission,
+        ),
+        # Another operation holds the dataset (PutUsers, PutItems); it will be free again.
+        "ResourceInUseException": ErrorCode(Kind.RETRY),
+        # A bad record among those of the call. The service does not say which.
+        "InvalidInputException": ErrorCode(Kind.REJECTED),
+        # Somebody has to change something.
+        "ResourceNotFoundException": ErrorCode(Kind.FATAL, not_found),
+    }
+
+
+ERROR_CODES: Final = error_codes(
+    "PutEvents",
+    "event tracker",
+    "personalize:PutEvents on the event tracker's dataset group",
+    _CHECK_TRACKER,
+)
 
 _TRACKING_ID: Final = ("tracking id", "trackingid", "event tracker")
 
 
-def classify(answer: Answer | NoAnswer) -> Verdict:
-    """The meaning of an answer to a whole PutEvents call.
+def classify(answer: Answer | NoAnswer, codes: Mapping[str, ErrorCode] = ERROR_CODES) -> Verdict:
+    """The meaning of an answer to a whole call; the table and its exceptions are above.
+
+    `codes`: the operation's, see `error_codes`.
 
     One look at the message, since the code cannot tell: PutEvents models a single error, so a wrong
     tracking id may come as InvalidInputException. It concerns every record, and would otherwise
@@ -69,4 +89,4 @@ def classify(answer: Answer | NoAnswer) -> Verdict:
         text in answer.message.lower() for text in _TRACKING_ID
     ):
         return Fatal(answer.code, for_people(answer.message, _CHECK_TRACKER))
-    return verdict(answer, ERROR_CODES, "Personalize")
+    return verdict(answer, codes, "Personalize")

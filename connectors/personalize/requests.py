@@ -40,7 +40,9 @@ IGNORED_SESSION_ID: Final = "null"
 _CAMEL_CASE: Final = re.compile(r"[a-z][a-zA-Z0-9]*")
 
 # One encoder for all: json.dumps with arguments builds a new one each time.
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+encode_json: Final = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False
+).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +127,13 @@ class EventRequests:
         impression = record.get("impression") or None
         occurred_at = record.get("occurred_at")
         problem = (
-            _id_problem("session_id", session_id)
-            or _id_problem("event_id", record.get("event_id"))
-            or _id_problem("event_type", record.get("event_type"))
-            or _id_problem("item_id", record.get("item_id"))
-            or (_id_problem("user_id", user_id) if user_id is not None else None)
+            id_problem("session_id", session_id)
+            or id_problem("event_id", record.get("event_id"))
+            or id_problem("event_type", record.get("event_type"))
+            or id_problem("item_id", record.get("item_id"))
+            or (id_problem("user_id", user_id) if user_id is not None else None)
             or (
-                _id_problem("recommendation_id", recommendation_id, MAX_RECOMMENDATION_ID_LENGTH)
+                id_problem("recommendation_id", recommendation_id, MAX_RECOMMENDATION_ID_LENGTH)
                 if recommendation_id is not None
                 else None
             )
@@ -165,7 +167,7 @@ class EventRequests:
         if properties is not None:
             event["properties"] = properties
         try:
-            text = _encode(event)
+            text = encode_json(event)
             size = len(text.encode())
         except UnicodeEncodeError:
             return Rejected("InvalidEvent", "a text is not valid Unicode: it has a lone surrogate")
@@ -187,11 +189,11 @@ class EventRequests:
                 value = "|".join(str(part) for part in value if part)
             if value is not None and value != "":
                 properties[one.key] = value if isinstance(value, str) else str(value)
-        text = _encode(properties)
+        text = encode_json(properties)
         while len(text) > MAX_PROPERTIES_LENGTH:
             properties.popitem()  # the last: a dict keeps the order of insertion
             self.properties_dropped += 1
-            text = _encode(properties)
+            text = encode_json(properties)
         return text if properties else None
 
 
@@ -217,15 +219,16 @@ def put_events_body(
     """
     if not 1 <= len(events) <= MAX_EVENTS_PER_CALL:
         raise ValueError(f"{len(events)} events; a PutEvents call takes 1 to {MAX_EVENTS_PER_CALL}")
-    user = "" if user_id is None else f'"userId":{_encode(user_id)},'
+    user = "" if user_id is None else f'"userId":{encode_json(user_id)},'
     texts = ",".join([event.text for event in events])
     return (
-        f'{{"trackingId":{_encode(tracking_id)},{user}"sessionId":{_encode(session_id)},'
+        f'{{"trackingId":{encode_json(tracking_id)},{user}"sessionId":{encode_json(session_id)},'
         f'"eventList":[{texts}]}}'
     ).encode()
 
 
-def _id_problem(name: str, value: object, most: int = MAX_ID_LENGTH) -> str | None:
+def id_problem(name: str, value: object, most: int = MAX_ID_LENGTH) -> str | None:
+    """What is wrong with an id, by the name of its field and without its value; None: nothing."""
     if type(value) is not str:
         return f"{name} is missing" if value is None else f"{name} is not a text"
     if 0 < len(value) <= most:
@@ -241,7 +244,7 @@ def _impression_problem(impression: object) -> str | None:
     if len(impression) > MAX_IMPRESSION_ITEMS:
         return f"impression has {len(impression)} items, at most {MAX_IMPRESSION_ITEMS}"
     for index, item in enumerate(impression):
-        problem = _id_problem(f"impression[{index}]", item)
+        problem = id_problem(f"impression[{index}]", item)
         if problem is not None:
             return problem
     return None

@@ -23,11 +23,19 @@ from connectors.delivery import (
     Outcome,
     Rejected,
     Retry,
+    Settled,
+    Superseded,
 )
 from connectors.delivery.outcomes import DELIVERED
-from tests.delivery_contract import DestinationContract, Harness, Trouble
+from tests.delivery_contract import (
+    DestinationContract,
+    Harness,
+    ReplacingDestinationContract,
+    Trouble,
+)
 from tests.delivery_fakes import (
     Letter,
+    ReplacingDestination,
     ScriptedDestination,
     VirtualClock,
     accept,
@@ -67,7 +75,7 @@ def with_engine(
 
 def deliver(
     destination: ScriptedDestination, records: Sequence[Letter], **settings: Any
-) -> list[Delivered | Rejected]:
+) -> list[Settled]:
     return with_engine(destination, lambda engine: engine.deliver(records), **settings)
 
 
@@ -89,10 +97,13 @@ class MaxRandom(Random):
 class ScriptedHarness:
     """The scripted destination as the contract suite wants it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, kind: type[ScriptedDestination] = ScriptedDestination, group: str | None = None
+    ) -> None:
         self.trouble: list[Trouble] = []
-        self.scripted = ScriptedDestination(script=self._answer)
+        self.scripted = kind(script=self._answer)
         self.destination = self.scripted
+        self._group = group
 
     @property
     def most_in_flight(self) -> int:
@@ -103,13 +114,13 @@ class ScriptedHarness:
         return len(self.scripted.sent)
 
     def record(self, key: int, number: int) -> Letter:
-        return Letter(str(key), number)
+        return Letter(str(key), number, group=self._group)
 
     def refused_record(self, key: int, number: int) -> Letter:
-        return Letter(str(key), number, size=11)
+        return Letter(str(key), number, size=11, group=self._group)
 
     def oversize_record(self, key: int, number: int) -> Letter:
-        return Letter(str(key), number, size=501)
+        return Letter(str(key), number, size=501, group=self._group)
 
     def accepted(self) -> list[tuple[int, int]]:
         return [(int(letter.key or 0), letter.number) for letter in self.scripted.accepted]
@@ -137,6 +148,12 @@ class TestContract(DestinationContract):
     @pytest.fixture
     def harness(self) -> Harness:
         return ScriptedHarness()
+
+
+class TestReplacingContract(ReplacingDestinationContract):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return ScriptedHarness(ReplacingDestination, group="all")
 
 
 class TestOutcomes:
@@ -459,7 +476,7 @@ class TestTurns:
 
 class TestPace:
     def test_no_faster_than_the_share_of_the_quota(self) -> None:
-        """In every window of t seconds at most (t + burst) x rate calls start, also from rest."""
+        """In no second start more calls than the share allows, also after a rest."""
         destination = ScriptedDestination(
             limits=limits(max_in_flight=1_000, calls_per_second=400.0), latency=0.001
         )
@@ -473,17 +490,19 @@ class TestPace:
         assert len(starts) == 1_000
         for window in (0.05, 0.5, 1.0, 3.0):
             most = max(sum(s <= t < s + window for t in starts) for s in starts)
-            assert most <= 200 * (window + 0.05) + 1
+            assert most <= (201 / 1.05) * (window + 0.05)
+            if window >= 1:
+                assert most <= 200 * window
 
     def test_the_quota_is_used(self) -> None:
-        """With enough calls in flight the whole of the quota is used."""
+        """With enough calls in flight all of the quota is used but the room for a burst."""
         destination = ScriptedDestination(limits=limits(max_in_flight=40))
 
         async def test(engine: Engine) -> float:
             await engine.deliver(letters(keys=5_000, each=1))
             return now()
 
-        assert with_engine(destination, test) == pytest.approx(5.0, rel=0.01)
+        assert with_engine(destination, test) == pytest.approx(5.0 * 1.02, rel=0.005)
 
     def test_a_slow_quota_is_kept_to_the_call(self) -> None:
         """PutItems: ten calls a second, a hundred records a second, not more and not less."""
@@ -509,7 +528,7 @@ class TestPace:
             return rates
 
         rates = with_engine(destination, test, recovery=1e9, backoff_base=0.001)
-        assert sorted(set(rates), reverse=True) == [1000, 500, 250]
+        assert sorted(set(rates), reverse=True) == [981, 491, 245]
 
     def test_the_rate_has_a_floor_and_recovers_in_a_straight_line(self) -> None:
         """Down to the floor, never below; then back to the ceiling in the set time, never above."""
@@ -529,12 +548,13 @@ class TestPace:
             watching = asyncio.ensure_future(watch())
             await engine.deliver(letters(keys=20, each=1))
             watching.cancel()
-            assert 50 <= lowest < 60
+            ceiling = 1001 / 1.02
+            assert 0.05 * ceiling <= lowest < 0.06 * ceiling
             low = engine.snapshot()["rate_limit"]
             await asyncio.sleep(1)
-            assert engine.snapshot()["rate_limit"] == pytest.approx(low + 10)
+            assert engine.snapshot()["rate_limit"] == pytest.approx(low + ceiling / 100)
             await asyncio.sleep(200)
-            assert engine.snapshot()["rate_limit"] == 1000
+            assert engine.snapshot()["rate_limit"] == pytest.approx(ceiling)
 
         with_engine(destination, test, rate_floor=0.05, recovery=100.0)
 
@@ -560,8 +580,10 @@ class TestPace:
             return now()
 
         seconds = with_engine(destination, test)
-        assert 4_500 / quota / seconds > 0.85
-        assert sum(time > 3 for time in throttled_at) < 0.05 * 4_500
+        assert 4_500 / quota / seconds > 0.95
+        # Once, for two seconds, it finds out what a pace that is too high brings.
+        assert len(throttled_at) < 0.2 * 4_500
+        assert sum(time > 5 for time in throttled_at) < 0.01 * 4_500
 
     def test_throttling_that_slowing_down_does_not_cure_is_put_up_with(self) -> None:
         """30% of all calls turned away at any pace: nine tenths of what can be had is had."""
@@ -736,6 +758,151 @@ class TestBisection:
             deliver(destination, letters(keys=1, each=10)) == [Rejected("Bad", "each of them")] * 10
         )
         assert len(destination.sent) == 1
+
+
+class TestSuperseding:
+    """What the contract suite does not ask of every destination that replaces."""
+
+    def test_older_versions_have_their_outcome_when_the_newest_has(self) -> None:
+        """Nothing is acknowledged on the word of a version that may yet be rejected."""
+        destination = ReplacingDestination(latency=1.0)
+
+        async def test(engine: Engine) -> None:
+            under_way = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            await asyncio.sleep(0.1)
+            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            newer = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            await asyncio.sleep(1.4)
+            assert under_way.done()
+            assert not older.done()
+            assert await older == [Superseded()]
+            assert now() == pytest.approx(2.0, abs=0.01)
+            assert await newer == [Delivered()]
+
+        with_engine(destination, test)
+        assert [one.number for one in destination.accepted] == [0, 2]
+
+    def test_a_newer_version_whose_caller_gives_up_takes_nothing_with_it(self) -> None:
+        """The older one, of another caller, is sent after all."""
+        destination = ReplacingDestination(latency=1.0)
+
+        async def test(engine: Engine) -> None:
+            under_way = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            await asyncio.sleep(0.1)
+            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            await asyncio.sleep(0.1)
+            doomed.cancel()
+            assert await older == await under_way == [Delivered()]
+
+        with_engine(destination, test)
+        assert [one.number for one in destination.accepted] == [0, 1]
+
+    def test_a_newer_version_that_is_cancelled_under_way_is_not_taken_for_accepted(self) -> None:
+        """Its call is cancelled, so what waited behind it goes."""
+        destination = ReplacingDestination(lambda _, call: hang() if call == 0 else DELIVERED)
+
+        async def test(engine: Engine) -> None:
+            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            await asyncio.sleep(0.1)
+            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            await asyncio.sleep(0.1)
+            doomed.cancel()
+            assert await older == [Delivered()]
+
+        with_engine(destination, test)
+
+    def test_of_equal_versions_the_later_arrival_is_the_newer(self) -> None:
+        """Sent while the first waits, or after it: the second is what the destination holds."""
+        destination = ReplacingDestination(latency=1.0)
+
+        async def test(engine: Engine) -> None:
+            one, two, three = (Letter("a", 5, size=size) for size in (1, 2, 3))
+            first = asyncio.ensure_future(engine.deliver([one]))
+            await asyncio.sleep(0.1)
+            others = await engine.deliver([two, three])
+            assert await first == [Delivered()]
+            assert others == [Superseded(), Delivered()]
+            assert await engine.deliver([two]) == [Delivered()]
+
+        with_engine(destination, test)
+        assert [one.size for one in destination.accepted] == [1, 3, 2]
+
+    def test_versions_that_arrive_in_any_order_leave_the_newest(self) -> None:
+        """Hundreds of versions of a few keys, shuffled, through a destination in trouble."""
+        random = Random(8)
+        destination = ReplacingDestination(
+            lambda *_: Retry() if random.random() < 0.4 else DELIVERED
+        )
+        records = [Letter(f"key-{n % 5}", n, group="all") for n in range(500)]
+        random.shuffle(records)
+        outcomes = deliver(destination, records)
+        assert set(outcomes) == {Delivered(), Superseded()}
+        for numbers in numbers_by_key(destination.accepted).values():
+            assert numbers == sorted(numbers)
+            assert numbers[-1] >= 495
+
+    def test_a_newer_version_may_have_another_batch_key(self) -> None:
+        """It waits in the other group then, and the call of the first group goes without it."""
+        destination = ReplacingDestination(latency=1.0, limits=limits(max_in_flight=1))
+
+        async def test(engine: Engine) -> None:
+            first = asyncio.ensure_future(engine.deliver([Letter("x", 0, group="one")]))
+            await asyncio.sleep(0.1)
+            records = [Letter("a", 1, group="one"), Letter("b", 1, group="one")]
+            others = asyncio.ensure_future(engine.deliver(records))
+            await asyncio.sleep(0.1)
+            assert await engine.deliver([Letter("a", 2, group="two")]) == [Delivered()]
+            assert await others == [Superseded(), Delivered()]
+            assert await first == [Delivered()]
+            assert engine._schedule.keys == 0
+            assert engine._schedule._groups == {}
+
+        with_engine(destination, test)
+        assert [(one.key, one.number) for one in destination.accepted] == [
+            ("x", 0),
+            ("b", 1),
+            ("a", 2),
+        ]
+
+    def test_records_without_an_order_key_replace_nothing(self) -> None:
+        """They are delivered, each of them."""
+        destination = ReplacingDestination()
+        records = [Letter(None, n, group="all") for n in range(30)]
+        assert deliver(destination, records) == [Delivered()] * 30
+
+    def test_what_a_destination_without_versions_gets_is_everything(self) -> None:
+        """Without `version` a burst of one key is as many records as before."""
+        destination = ScriptedDestination()
+        assert deliver(destination, letters(keys=1, each=50)) == [Delivered()] * 50
+        assert len(destination.accepted) == 50
+
+    def test_memory_of_accepted_versions_is_bounded(self) -> None:
+        """The least recently accepted keys are forgotten; the others are not."""
+        destination = ReplacingDestination()
+
+        async def test(engine: Engine) -> None:
+            await engine.deliver([Letter(f"key-{n}", 5, group="all") for n in range(10)])
+            await engine.deliver([Letter("key-0", 6, group="all")])
+            await engine.deliver([Letter("new", 5, group="all")])
+            assert len(engine._accepted) == 10
+            assert await engine.deliver([Letter("key-0", 5, group="all")]) == [Superseded()]
+            assert await engine.deliver([Letter("key-2", 4, group="all")]) == [Superseded()]
+            assert await engine.deliver([Letter("key-1", 4, group="all")]) == [Delivered()]
+
+        with_engine(destination, test, remembered_versions=10)
+
+    def test_superseded_records_leave_room_for_others(self) -> None:
+        """A burst of one key fills the buffer, not for longer than a call."""
+        destination = ReplacingDestination()
+
+        async def test(engine: Engine) -> None:
+            outcomes = await engine.deliver([Letter("a", n) for n in range(1_000)])
+            assert outcomes[-1] == Delivered()
+            assert engine.snapshot()["waiting"] == 0
+            assert len(destination.accepted) < 1_000 / 5
+
+        with_engine(destination, test, max_buffered=20)
 
 
 class TestCancellation:

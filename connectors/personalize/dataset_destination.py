@@ -1,0 +1,177 @@
+"""PutUsers and PutItems as destinations of the sink engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from connectors.aws import BotocoreCredentials, ClassifiedCalls, JsonClient
+from connectors.delivery import Limits, Outcome, Rejected, Version
+from connectors.personalize.classification import classify, error_codes
+from connectors.personalize.client import SignedJsonClient, personalize_events_endpoint
+from connectors.personalize.datasets import (
+    CALLS_PER_SECOND,
+    ITEMS,
+    MAX_RECORDS_PER_CALL,
+    USERS,
+    Dataset,
+    DatasetEntry,
+    DatasetField,
+    DatasetRecord,
+    DatasetRequests,
+    dataset_fields,
+    put_records_body,
+)
+from schemas.contracts import Contracts, load_contracts
+
+MAX_ARN_LENGTH: Final = 256  # Model: Arn
+_ARN: Final = re.compile(r"arn:([a-z\d-]+):personalize:.*:.*:.+", re.ASCII)  # Model: Arn
+
+_MAX_IN_FLIGHT: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PutDatasetSettings:
+    """Where PutUsers or PutItems goes, and how fast.
+
+    dataset_arn          of the Users or the Items dataset
+    region               also names the endpoint, unless endpoint_url does
+    endpoint_url         the local Personalize's, for example; None: the service's own
+    calls_per_second     the quota of the dataset group for this operation
+    max_in_flight        calls under way, and connections: enough for a second a call at the quota
+    request_timeout      seconds for one call
+    """
+
+    dataset_arn: str
+    region: str
+    endpoint_url: str | None = None
+    calls_per_second: float = CALLS_PER_SECOND
+    max_in_flight: int = _MAX_IN_FLIGHT
+    request_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not _ARN.fullmatch(self.dataset_arn) or len(self.dataset_arn) > MAX_ARN_LENGTH:
+            raise ValueError(
+                f"dataset_arn is {self.dataset_arn!r}; expected something like "
+                "arn:aws:personalize:us-east-1:111122223333:dataset/my-dataset-group/ITEMS"
+            )
+        if not self.request_timeout > 0:
+            raise ValueError(
+                f"request_timeout is {self.request_timeout}; expected a number of seconds above 0"
+            )
+
+
+class PutRecordsDestination:
+    """Up to ten users or items a call; of each only the newest version, whole.
+
+    The id is the order key: no two calls at a time carry versions of one record, and while versions
+    of it wait only the newest is sent (`Replacing`).
+    """
+
+    def __init__(
+        self,
+        client: JsonClient,
+        dataset: Dataset,
+        dataset_arn: str,
+        fields: Sequence[DatasetField],
+        *,
+        calls_per_second: float = CALLS_PER_SECOND,
+        max_in_flight: int = _MAX_IN_FLIGHT,
+    ) -> None:
+        codes = error_codes(
+            dataset.operation,
+            "dataset",
+            f"personalize:{dataset.operation} on the dataset",
+            "Check the dataset ARN and the region, and that the dataset exists and is ACTIVE "
+            "(aws personalize list-datasets).",
+        )
+        self._calls = ClassifiedCalls(client, partial(classify, codes=codes))
+        self._dataset = dataset
+        self._dataset_arn = dataset_arn
+        self._requests = DatasetRequests(dataset, fields)
+        largest = self._requests.max_record_bytes
+        self._limits = Limits(
+            max_records=MAX_RECORDS_PER_CALL,
+            max_bytes=MAX_RECORDS_PER_CALL * largest,
+            max_record_bytes=largest,
+            max_in_flight=max_in_flight,
+            calls_per_second=calls_per_second,
+        )
+
+    @property
+    def name(self) -> str:
+        return f"Amazon Personalize ({self._dataset.operation})"
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def prepare(self, record: DatasetRecord) -> DatasetEntry | Rejected:
+        return self._requests.convert(record)
+
+    def batch_key(self, entry: DatasetEntry) -> Hashable:
+        return self._dataset_arn
+
+    def order_key(self, entry: DatasetEntry) -> Hashable:
+        return entry.id
+
+    def version(self, entry: DatasetEntry) -> Version:
+        return entry.version
+
+    def size(self, entry: DatasetEntry) -> int:
+        return entry.size
+
+    async def send(self, batch: Sequence[DatasetEntry]) -> Sequence[Outcome]:
+        body = put_records_body(self._dataset, self._dataset_arn, batch)
+        outcome, _ = await self._calls.post(self._dataset.path, body)
+        return [outcome] * len(batch)
+
+    async def close(self) -> None:
+        await self._calls.close()
+
+
+def put_users_destination(
+    settings: PutDatasetSettings, contracts: Contracts | None = None
+) -> PutRecordsDestination:
+    """PutUsers for settings, with botocore's credential chain. Opens nothing yet.
+
+    `contracts`: where the fields come from, those of the mesh if None. Raises ValueError for the
+    ARN of another dataset.
+    """
+    return _destination(USERS, settings, contracts)
+
+
+def put_items_destination(
+    settings: PutDatasetSettings, contracts: Contracts | None = None
+) -> PutRecordsDestination:
+    """PutItems for settings, as `put_users_destination`."""
+    return _destination(ITEMS, settings, contracts)
+
+
+def _destination(
+    dataset: Dataset, settings: PutDatasetSettings, contracts: Contracts | None
+) -> PutRecordsDestination:
+    if not settings.dataset_arn.endswith(dataset.arn_ending):
+        # The service would refuse every record of the stream, as if each of them was bad.
+        raise ValueError(
+            f"dataset_arn is {settings.dataset_arn!r}; {dataset.operation} expected one that ends "
+            f"in {dataset.arn_ending}"
+        )
+    client = SignedJsonClient(
+        endpoint_url=settings.endpoint_url or personalize_events_endpoint(settings.region),
+        region=settings.region,
+        credentials=BotocoreCredentials(),
+        connections=settings.max_in_flight,
+        request_timeout=settings.request_timeout,
+    )
+    return PutRecordsDestination(
+        client,
+        dataset,
+        settings.dataset_arn,
+        dataset_fields(contracts or load_contracts(), dataset),
+        calls_per_second=settings.calls_per_second,
+        max_in_flight=settings.max_in_flight,
+    )
