@@ -36,11 +36,12 @@ def source_table(
     *,
     group_id: str,
     start: str,
+    computed: Mapping[str, str] | None = None,
 ) -> str:
     """DDL of a table of raw records of one or more topics.
 
     Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``topic``, ``partition``, ``offset``,
-    ``timestamp``. ``start``: earliest, latest, committed (earliest where nothing is committed) or
+    ``timestamp``, and the ``computed`` ones (name to SQL expression). ``start``: earliest, latest, committed (earliest where nothing is committed) or
     epoch milliseconds; raises StartError for anything else.
     """
     options = {
@@ -55,13 +56,14 @@ def source_table(
         **_start_options(start),
         **_client_options(kafka),
     }
+    added = "".join(f",\n  `{column}` AS {sql}" for column, sql in (computed or {}).items())
     return f"""CREATE TEMPORARY TABLE {name} (
   `key` BYTES,
   `value` BYTES,
   `topic` STRING NOT NULL METADATA VIRTUAL,
   `partition` INT NOT NULL METADATA VIRTUAL,
   `offset` BIGINT NOT NULL METADATA VIRTUAL,
-  `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL
+  `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL{added}
 ) WITH ({_with(options)})"""
 
 
@@ -76,14 +78,38 @@ def sink_table(name: str, topic: str, kafka: KafkaSettings, *, max_bytes: int) -
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
         "sink.delivery-guarantee": "at-least-once",
+        **_producer_options(max_bytes),
+        **_client_options(kafka),
+    }
+    return f"CREATE TEMPORARY TABLE {name} (`key` BYTES, `value` BYTES) WITH ({_with(options)})"
+
+
+def upsert_sink_table(name: str, topic: str, kafka: KafkaSettings, *, max_bytes: int) -> str:
+    """DDL of a table whose rows are states of a key: the newest record of a ``key`` counts."""
+    options = {
+        "connector": "upsert-kafka",
+        "topic": topic,
+        "properties.bootstrap.servers": kafka.bootstrap_servers,
+        "key.format": "raw",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        **_producer_options(max_bytes),
+        **_client_options(kafka),
+    }
+    return (
+        f"CREATE TEMPORARY TABLE {name} (`key` STRING, `value` BYTES,"
+        f" PRIMARY KEY (`key`) NOT ENFORCED) WITH ({_with(options)})"
+    )
+
+
+def _producer_options(max_bytes: int) -> dict[str, str]:
+    return {
         "properties.compression.type": "lz4",
         "properties.linger.ms": "5",
         "properties.batch.size": "262144",
         # The bound is on the record with its overhead, before compression.
         "properties.max.request.size": str(max_bytes + 65_536),
-        **_client_options(kafka),
     }
-    return f"CREATE TEMPORARY TABLE {name} (`key` BYTES, `value` BYTES) WITH ({_with(options)})"
 
 
 def _start_options(start: str) -> dict[str, str]:

@@ -9,13 +9,13 @@ import click
 
 from deploy.local import application
 from deploy.local.settings import LocalSettings
-from jobs.settings import PIPELINES
+from jobs.settings import DEFAULT_PIPELINES
 
 
 @click.command()
 @click.option(
     "--pipelines",
-    default=",".join(PIPELINES),
+    default=",".join(DEFAULT_PIPELINES),
     show_default=True,
     help="Which pipelines the application runs.",
 )

@@ -17,16 +17,14 @@ from pathlib import Path
 
 from connectors.kafka import KafkaSettings
 from jobs.settings import (
-    PIPELINES,
+    APPLICATIONS,
+    AnalyticsSettings,
     ApplicationSettings,
     RecommendationsSettings,
     RegistrySettings,
 )
 from schemas.contracts import BUILT_IN_FOLDER, load_contracts
 from schemas.errors import TunemeshError
-
-APPLICATIONS: tuple[tuple[str, ...], ...] = (*((name,) for name in PIPELINES), PIPELINES)
-"""What an application can be: each pipeline alone, or all together."""
 
 
 def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:
@@ -36,7 +34,7 @@ def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:
     accepted.
     """
     # Late, so that a wrong argument is told before Flink starts a Java process.
-    from jobs import enrichment, plan, recommendations
+    from jobs import analytics, enrichment, plan, recommendations
     from jobs.environment import make_tables, register_sinks
 
     settings = ApplicationSettings(
@@ -45,7 +43,8 @@ def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:
         group_id="tunemesh",
         kafka=KafkaSettings("plan.invalid:9092"),
         registry=RegistrySettings("us-east-1"),
-        recommendations=RecommendationsSettings("plan", "us-east-1"),
+        recommendations=RecommendationsSettings("plan", "plan", "plan", "us-east-1"),
+        analytics=AnalyticsSettings("plan", "us-east-1", "http://plan.invalid"),
         jars=tuple(str(jar) for jar in jars),
     )
     tables = make_tables(settings, in_process=True)
@@ -53,7 +52,7 @@ def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:
     contracts = load_contracts((BUILT_IN_FOLDER,))
     register_sinks(tables, contracts, settings)
     inserts: tuple[str, ...] = ()
-    for pipeline in (enrichment, recommendations):
+    for pipeline in (enrichment, recommendations, analytics):
         if pipeline.NAME in pipelines:
             pipeline.register(tables, contracts, (), settings)
             inserts += pipeline.inserts(tables)

@@ -12,8 +12,17 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
+from connectors.personalize import DatasetRecord
 from schemas import wire
-from schemas.codec import Decoder, Encoder, Record, SchemaLookup, encode_body, parse_plain
+from schemas.codec import (
+    Decoder,
+    Encoder,
+    Record,
+    SchemaLookup,
+    decode_body,
+    encode_body,
+    parse_plain,
+)
 from schemas.contracts import Contract, Contracts, Role
 from schemas.dead_letter import SourceRecord, Step, dead_letter
 from schemas.invalid import InvalidRecord, Reason
@@ -216,6 +225,45 @@ class DimensionDecoder:
         if self._role is Role.USER:
             return Decoded(True, identity, None, payload)
         return Decoded(True, None, identity, payload)
+
+
+class Deletion(NamedTuple):
+    """A user or item that its domain has deleted, as the contract ``deletions`` has it."""
+
+    dataset: str
+    id: str
+    deleted_at: int
+    origin: str
+
+
+class DatasetDecoder:
+    """Decodes users or items to what Personalize's dataset of them takes."""
+
+    def __init__(self, contracts: Contracts, role: Role, decode: DimensionDecoder) -> None:
+        self._dataset = "users" if role is Role.USER else "items"
+        self._decode = decode
+        self._schema = parse_plain(projection_schema(contracts, role))
+
+    def __call__(self, source: SourceRecord) -> DatasetRecord | Deletion | None:
+        """The record's version; None for one that cannot be decoded."""
+        decoded = self._decode(
+            source.key,
+            source.payload,
+            source.topic,
+            source.partition,
+            source.offset,
+            source.timestamp_ms,
+        )
+        if not decoded.ok:
+            return None
+        identity = decoded.key or decoded.item_id or ""
+        changed = int(decoded.payload[:VERSION_DIGITS])
+        body = decoded.payload[STATE_PREFIX:].encode("latin-1")
+        if body == NO_BRANCH:
+            origin = f"{source.topic}/{source.partition}/{source.offset}"
+            return Deletion(self._dataset, identity, changed, origin)
+        record = decode_body(self._schema, body[len(BRANCH) :])
+        return DatasetRecord(identity, (changed, source.offset), record)
 
 
 def check_interaction(record: Record, timestamp_ms: int) -> None:

@@ -1,8 +1,8 @@
-"""The sink engine inside Flink: delivers a micro-batch and returns what was refused.
+"""The sink engine inside Flink: delivers a micro-batch and returns what it leaves behind.
 
-Flink calls it on a task thread and waits; the engine runs on one asyncio loop thread a worker
-process, shared by all its task threads, so that the bounds (calls in flight, rate) hold for the
-worker as a whole.
+Flink calls it on a task thread and waits; the engine runs on an asyncio loop thread of its own, one
+engine a destination and worker process, shared by all its task threads, so that the bounds (calls
+in flight, rate) hold for the worker as a whole.
 """
 
 from __future__ import annotations
@@ -10,45 +10,64 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pyflink.table import DataTypes, FunctionContext, Row
 from pyflink.table.udf import ScalarFunction
 
-from connectors.delivery import DeliveryEngine, DeliverySettings, Rejected
-from connectors.personalize import PutEventsSettings, put_events_destination
+from connectors.delivery import DeliveryEngine, DeliverySettings, Destination, Rejected
+from connectors.firehose import FirehoseSettings, firehose_destination
+from connectors.opensearch import OpenSearchSettings, opensearch_destination
+from connectors.personalize import (
+    PutDatasetSettings,
+    PutEventsSettings,
+    put_events_destination,
+    put_items_destination,
+    put_users_destination,
+)
 from jobs.batch import unpack
-from jobs.decode import DeadLetters
-from jobs.functions import connect_registry, now_ms
-from jobs.settings import RecommendationsSettings, RegistrySettings
-from schemas.codec import Decoder, Record
-from schemas.contracts import BUILT_IN_FOLDER, Role, load_contracts
+from jobs.decode import DatasetDecoder, DeadLetters, Deletion, DimensionDecoder
+from jobs.functions import connect_registry, now_ms, schema_ids
+from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
+from schemas.codec import Decoder, Encoder
+from schemas.contracts import BUILT_IN_FOLDER, Contracts, Role, load_contracts
 from schemas.dead_letter import SourceRecord, Step
 from schemas.invalid import InvalidRecord
+from schemas.registry import GlueRegistry
 
 T = TypeVar("T")
 
-LETTERS = DataTypes.ARRAY(
+RESULTS = DataTypes.ARRAY(
     DataTypes.ROW(
         [
+            DataTypes.FIELD("sink", DataTypes.STRING()),
             DataTypes.FIELD("key", DataTypes.BYTES()),
             DataTypes.FIELD("value", DataTypes.BYTES()),
         ]
     )
 )
-"""Dead letters: a Kafka key and value each."""
+"""What a batch leaves behind: for which sink (dead_letters, deletions), a Kafka key and value."""
+
+CANCEL_POLL_SECONDS = 0.5
 
 
-class DeliverEvents(ScalarFunction):
-    """Delivers enriched interactions by PutEvents; returns the dead letters of the refused ones."""
+class JobCancelled(Exception):
+    """Flink ends the task while a batch is on its way; the batch will be read again."""
+
+
+class Deliver(ScalarFunction):
+    """Delivers the records of a batch to one destination; a subclass says which, and how.
+
+    Returns when each record is accepted, rejected or replaced by a newer one.
+    """
+
+    service = ""
+    """In front of the service's error code in a dead letter."""
 
     def __init__(
-        self,
-        settings: RecommendationsSettings,
-        registry: RegistrySettings,
-        extra_contracts: tuple[Path, ...],
+        self, settings: Any, registry: RegistrySettings, extra_contracts: tuple[Path, ...]
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -62,50 +81,80 @@ class DeliverEvents(ScalarFunction):
         """Connect to the registry and take part in the worker's engine."""
         contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
         registry = connect_registry(self._registry)
-        enriched = contracts.only(Role.ENRICHED)
-        self._topic = enriched.topic
-        self._decoder = Decoder(enriched, registry)
         version_id = registry.version_id(contracts.only(Role.DEAD_LETTER))
         self._decode_letters = DeadLetters(contracts, version_id, Step.DECODE, now_ms)
         self._deliver_letters = DeadLetters(contracts, version_id, Step.DELIVER, now_ms)
-        self._engine = ENGINES.get(self._settings)
+        self.prepare(contracts, registry)
+        self._engine = ENGINES.get(
+            self.engine_key(),
+            lambda: self.destination(contracts),
+            1 / self._settings.workers,
+        )
+
+    def engine_key(self) -> tuple[Hashable, ...]:
+        """Functions with equal keys share an engine."""
+        return (type(self).__name__, self._settings)
+
+    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
+        """Make what :meth:`decode` needs."""
+        raise NotImplementedError
+
+    def decode(self, source: SourceRecord) -> Any:
+        """The record for the engine, a Row to return instead, or None to pass over it.
+
+        Raises InvalidRecord.
+        """
+        raise NotImplementedError
+
+    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
+        """Where the records go."""
+        raise NotImplementedError
 
     def eval(self, batch: str) -> list[Row]:
-        """Deliver a batch; blocks until every record is accepted or refused."""
-        letters: list[Row] = []
+        """Deliver a batch; blocks until every record has its outcome."""
+        results: list[Row] = []
         sources: list[SourceRecord] = []
-        events: list[Record] = []
-        for source in unpack(self._topic, batch):
+        records: list[Any] = []
+        for source in unpack(batch):
             try:
-                events.append(self._decoder.decode(source.payload))
-                sources.append(source)
+                record = self.decode(source)
             except InvalidRecord as error:
                 letter = self._decode_letters.value(source, error.reason, error.message)
-                letters.append(Row(source.key, letter))
-        outcomes = self._engine.deliver(events)
-        for source, event, outcome in zip(sources, events, outcomes, strict=True):
+                results.append(Row("dead_letters", source.key, letter))
+                continue
+            if isinstance(record, Row):
+                results.append(record)
+            elif record is not None:
+                records.append(record)
+                sources.append(source)
+        outcomes = self._engine.deliver(records)
+        for source, record, outcome in zip(sources, records, outcomes, strict=True):
             if isinstance(outcome, Rejected):
-                letter = self._deliver_letters.value(
-                    source, f"personalize.{outcome.code}", outcome.message, event["event_id"]
-                )
-                letters.append(Row(source.key, letter))
-        return letters
+                event_id = record.get("event_id") if isinstance(record, dict) else None
+                code = f"{self.service}.{outcome.code}"
+                letter = self._deliver_letters.value(source, code, outcome.message, event_id)
+                results.append(Row("dead_letters", source.key, letter))
+        return results
 
 
-class EngineThread:
-    """The sink engine of a worker process on its own asyncio thread."""
+class DeliverEvents(Deliver):
+    """Delivers enriched interactions by PutEvents."""
 
-    def __init__(self, settings: RecommendationsSettings) -> None:
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="delivery", daemon=True).start()
-        self._engine: DeliveryEngine[Record, Any] = self._run(self._make(settings))
+    service = "personalize"
+    _settings: RecommendationsSettings
 
-    def deliver(self, events: Sequence[Record]) -> Sequence[Any]:
-        """The outcome of each event; blocks. Raises FatalDeliveryError."""
-        return self._run(self._engine.deliver(events)) if events else ()
+    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
+        """The decoder of enriched interactions."""
+        self._decoder = Decoder(contracts.only(Role.ENRICHED), registry)
 
-    async def _make(self, settings: RecommendationsSettings) -> DeliveryEngine[Record, Any]:
-        destination = put_events_destination(
+    def decode(self, source: SourceRecord) -> Any:
+        """The enriched interaction."""
+        return self._decoder.decode(source.payload)
+
+    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
+        """PutEvents."""
+        settings = self._settings
+        return put_events_destination(
             PutEventsSettings(
                 tracking_id=settings.tracking_id,
                 region=settings.region,
@@ -114,28 +163,191 @@ class EngineThread:
                 max_in_flight=settings.max_in_flight,
             )
         )
+
+
+class DeliverDataset(Deliver):
+    """Delivers users by PutUsers or items by PutItems; a deletion goes to the list of them."""
+
+    service = "personalize"
+    _settings: RecommendationsSettings
+
+    def __init__(
+        self,
+        role: Role,
+        settings: RecommendationsSettings,
+        registry: RegistrySettings,
+        extra_contracts: tuple[Path, ...],
+    ) -> None:
+        super().__init__(settings, registry, extra_contracts)
+        self._role = role
+
+    def engine_key(self) -> tuple[Hashable, ...]:
+        """One engine a role."""
+        return (*super().engine_key(), self._role)
+
+    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
+        """The decoder of the role's topics, and the encoder of deletions."""
+        decode = DimensionDecoder(
+            contracts, self._role, registry, schema_ids(registry, contracts), now_ms
+        )
+        self._decoder = DatasetDecoder(contracts, self._role, decode)
+        deletions = contracts.only(Role.DELETION)
+        self._encoder = Encoder(deletions, registry.version_id(deletions))
+
+    def decode(self, source: SourceRecord) -> Any:
+        """The version of a user or item, or the row of a deletion."""
+        record = self._decoder(source)
+        if isinstance(record, Deletion):
+            value = self._encoder.encode(record._asdict())
+            return Row("deletions", record.id.encode(), value)
+        return record
+
+    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
+        """PutUsers or PutItems."""
+        settings, user = self._settings, self._role is Role.USER
+        make = put_users_destination if user else put_items_destination
+        return make(
+            PutDatasetSettings(
+                dataset_arn=settings.users_dataset_arn if user else settings.items_dataset_arn,
+                region=settings.region,
+                endpoint_url=settings.endpoint_url,
+                calls_per_second=settings.dataset_calls_per_second,
+            ),
+            contracts,
+        )
+
+
+class ArchiveEvents(Deliver):
+    """Delivers enriched interactions to Firehose."""
+
+    service = "firehose"
+    _settings: AnalyticsSettings
+
+    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
+        """The decoder of enriched interactions."""
+        self._decoder = Decoder(contracts.only(Role.ENRICHED), registry)
+
+    def decode(self, source: SourceRecord) -> Any:
+        """The enriched interaction."""
+        return self._decoder.decode(source.payload)
+
+    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
+        """PutRecordBatch."""
+        settings = self._settings
+        return firehose_destination(
+            FirehoseSettings(
+                stream_name=settings.stream_name,
+                region=settings.region,
+                endpoint_url=settings.firehose_url,
+                calls_per_second=settings.firehose_calls_per_second,
+            )
+        )
+
+
+def opensearch_settings(settings: AnalyticsSettings, role: Role) -> OpenSearchSettings:
+    """OpenSearch for the documents of a role: enriched interactions, or trends."""
+    return OpenSearchSettings(
+        endpoint_url=settings.opensearch_url,
+        documents="events" if role is Role.ENRICHED else "trends",
+        authentication="aws" if settings.authentication == "aws" else "none",
+        region=settings.region,
+        calls_per_second=settings.opensearch_calls_per_second,
+    )
+
+
+class IndexDocuments(Deliver):
+    """Delivers enriched interactions or trends to OpenSearch."""
+
+    service = "opensearch"
+    _settings: AnalyticsSettings
+
+    def __init__(
+        self,
+        role: Role,
+        settings: AnalyticsSettings,
+        registry: RegistrySettings,
+        extra_contracts: tuple[Path, ...],
+    ) -> None:
+        super().__init__(settings, registry, extra_contracts)
+        self._role = role
+
+    def engine_key(self) -> tuple[Hashable, ...]:
+        """One engine a role."""
+        return (*super().engine_key(), self._role)
+
+    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
+        """The decoder of the documents' topic."""
+        self._decoder = Decoder(contracts.only(self._role), registry)
+
+    def decode(self, source: SourceRecord) -> Any:
+        """The document."""
+        return self._decoder.decode(source.payload)
+
+    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
+        """Bulk calls."""
+        return opensearch_destination(opensearch_settings(self._settings, self._role))
+
+
+class EngineThread:
+    """A sink engine on an asyncio thread of its own."""
+
+    def __init__(self, destination: Callable[[], Destination[Any, Any]], quota_share: float):
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="delivery", daemon=True).start()
+        self._engine: DeliveryEngine[Any, Any] = self._run(self._make(destination, quota_share))
+
+    def deliver(self, records: Sequence[Any]) -> Sequence[Any]:
+        """The outcome of each record; blocks. Raises FatalDeliveryError, JobCancelled."""
+        return self._run(self._engine.deliver(records)) if records else ()
+
+    async def _make(
+        self, destination: Callable[[], Destination[Any, Any]], quota_share: float
+    ) -> DeliveryEngine[Any, Any]:
         return DeliveryEngine(
-            destination,
+            destination(),
             random=random.Random(),
-            settings=DeliverySettings(quota_share=1 / settings.workers),
+            settings=DeliverySettings(quota_share=quota_share),
         )
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while True:
+            try:
+                return future.result(CANCEL_POLL_SECONDS)
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+                if task_is_cancelled():
+                    future.cancel()
+                    raise JobCancelled("the job is being stopped or restarted") from None
+
+
+def task_is_cancelled() -> bool:
+    """Whether Flink has interrupted this task's Java thread, which Python code does not notice.
+
+    Always False outside of a JVM: a process of functions is simply ended.
+    """
+    try:
+        from pemja import findClass
+    except ImportError:
+        return False
+    return bool(findClass("java.lang.Thread").currentThread().isInterrupted())
 
 
 class _Engines:
-    """One engine for each settings in a worker process; made when first asked for."""
+    """One engine for each destination in a worker process; made when first asked for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._engines: dict[RecommendationsSettings, EngineThread] = {}
+        self._engines: dict[Hashable, EngineThread] = {}
 
-    def get(self, settings: RecommendationsSettings) -> EngineThread:
+    def get(
+        self, key: Hashable, destination: Callable[[], Destination[Any, Any]], quota_share: float
+    ) -> EngineThread:
         with self._lock:
-            if settings not in self._engines:
-                self._engines[settings] = EngineThread(settings)
-            return self._engines[settings]
+            if key not in self._engines:
+                self._engines[key] = EngineThread(destination, quota_share)
+            return self._engines[key]
 
 
 ENGINES = _Engines()

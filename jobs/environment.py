@@ -46,6 +46,10 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
         # Plans hold names, not addresses.
         "table.plan.compile.catalog-objects": "IDENTIFIER",
         "table.local-time-zone": "UTC",
+        # Trends: a state that changes often in a second is written once.
+        "table.exec.mini-batch.enabled": "true",
+        "table.exec.mini-batch.allow-latency": "1 s",
+        "table.exec.mini-batch.size": "5000",
     }
     for key, value in options.items():
         tables.get_config().set(key, value)
@@ -123,6 +127,9 @@ def local_configuration() -> dict[str, str]:
         "taskmanager.memory.managed.size": "256m",
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",
+        # A barrier that is held up for a second stops waiting (jobs/freshness.py).
+        "execution.checkpointing.unaligned.enabled": "true",
+        "execution.checkpointing.aligned-checkpoint-timeout": "1 s",
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
         "rest.bind-port": "0",

@@ -14,7 +14,7 @@ from pyflink.table import DataTypes, FunctionContext, Row
 from pyflink.table.udf import ScalarFunction
 
 from connectors.offsets_process import OffsetsProcess
-from jobs.decode import DimensionDecoder, InteractionDecoder, SchemaIds
+from jobs.decode import STATE_PREFIX, DimensionDecoder, InteractionDecoder, SchemaIds
 from jobs.freshness import (
     BUNDLE_SETTLE_SECONDS,
     SETTLE_SECONDS,
@@ -26,6 +26,14 @@ from jobs.freshness import (
 from jobs.settings import ApplicationSettings, RegistrySettings
 from schemas.contracts import BUILT_IN_FOLDER, Contracts, Role, load_contracts
 from schemas.registry import GlueRegistry
+
+VERSION = DataTypes.ROW(
+    [
+        DataTypes.FIELD("id", DataTypes.STRING()),
+        DataTypes.FIELD("version", DataTypes.STRING()),
+    ]
+)
+"""Of which user or item a record is a version, and which; both null where it cannot be decoded."""
 
 DECODED = DataTypes.ROW(
     [
@@ -41,6 +49,14 @@ DECODED = DataTypes.ROW(
 def connect_registry(settings: RegistrySettings) -> GlueRegistry:
     """The registry of an application."""
     return GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
+
+
+def schema_ids(registry: GlueRegistry, contracts: Contracts) -> SchemaIds:
+    """The registry's ids of what the jobs write; raises RegistryError for one not registered."""
+    return SchemaIds(
+        enriched=registry.version_id(contracts.only(Role.ENRICHED)),
+        dead_letter=registry.version_id(contracts.only(Role.DEAD_LETTER)),
+    )
 
 
 def now_ms() -> int:
@@ -62,10 +78,7 @@ class _Decode(ScalarFunction):
     def _connect(self) -> tuple[Contracts, GlueRegistry, SchemaIds]:
         contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
         registry = connect_registry(self._settings.registry)
-        ids = SchemaIds(
-            enriched=registry.version_id(contracts.only(Role.ENRICHED)),
-            dead_letter=registry.version_id(contracts.only(Role.DEAD_LETTER)),
-        )
+        ids = schema_ids(registry, contracts)
         self._watch = WATCHES.get(self._settings, contracts)
         self._watch.opened(self)
         return contracts, registry, ids
@@ -139,6 +152,44 @@ class DecodeDimension(_Decode):
         row = Row(*self._decode(key, value, topic, partition, offset, timestamp_ms))
         self._reading.decoded((topic, partition), offset, time.monotonic())
         return row
+
+
+class VersionOf(ScalarFunction):
+    """Says which version of which user or item a record is, as sortable text."""
+
+    def __init__(
+        self, role: Role, registry: RegistrySettings, extra_contracts: tuple[Path, ...]
+    ) -> None:
+        self._role = role
+        self._registry = registry
+        self._extra_contracts = extra_contracts
+
+    def is_deterministic(self) -> bool:
+        """Not: a record is decoded by what the registry knows at the time."""
+        return False
+
+    def open(self, function_context: FunctionContext) -> None:
+        """Connect to the registry."""
+        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
+        registry = connect_registry(self._registry)
+        self._decode = DimensionDecoder(
+            contracts, self._role, registry, schema_ids(registry, contracts), now_ms
+        )
+
+    def eval(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp_ms: int,
+    ) -> Row:
+        """Id and version."""
+        decoded = self._decode(key, value, topic, partition, offset, timestamp_ms)
+        if not decoded.ok:
+            return Row(None, None)
+        return Row(decoded.key or decoded.item_id, decoded.payload[:STATE_PREFIX])
 
 
 class _Watches:

@@ -32,7 +32,9 @@ def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
     """Submit the application; returns Flink's TableResult."""
     # Late, so that a bad setting is told at once and not after Flink has started a Java process.
     from connectors.librdkafka_offsets import KafkaOffsets
-    from jobs import enrichment, plan, recommendations
+    from connectors.opensearch import set_up_opensearch
+    from jobs import analytics, enrichment, plan, recommendations
+    from jobs.delivery import opensearch_settings
     from jobs.environment import execution_mode, make_tables, register_sinks
     from jobs.freshness import begin_anew, dimension_topics
 
@@ -42,9 +44,11 @@ def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
     if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
         offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
         begin_anew(offsets, dimension_topics(contracts), settings.group(enrichment.NAME))
+    if settings.analytics is not None:
+        set_up_opensearch(opensearch_settings(settings.analytics, Role.TREND))
     tables = make_tables(settings, in_process=in_process)
     register_sinks(tables, contracts, settings)
-    for pipeline in (enrichment, recommendations):
+    for pipeline in (enrichment, recommendations, analytics):
         if pipeline.NAME in settings.pipelines:
             pipeline.register(tables, contracts, extra, settings)
     return plan.execute(tables, plan.plan_file(settings.pipelines))
@@ -57,7 +61,7 @@ def check_registered(contracts: Contracts, settings: RegistrySettings) -> None:
     restarts for ever.
     """
     registry = GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
-    for role in (Role.ENRICHED, Role.DEAD_LETTER):
+    for role in (Role.ENRICHED, Role.DEAD_LETTER, Role.DELETION, Role.TREND):
         registry.version_id(contracts.only(role))
 
 

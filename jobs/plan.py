@@ -12,6 +12,8 @@ from typing import Any
 
 from pyflink.table import StreamTableEnvironment
 
+from jobs.trends import KEEP_MS
+
 PLANS = Path(__file__).parent / "plans"
 
 
@@ -26,6 +28,7 @@ def compile_plan(tables: StreamTableEnvironment, inserts: tuple[str, ...]) -> st
     for insert in inserts:
         statements.add_insert_sql(insert)
     plan = numbered_from_one(json.loads(statements.compile_plan().as_json_string()))
+    keep_for_a_while(plan)
     return json.dumps(plan, indent=1, ensure_ascii=True) + "\n"
 
 
@@ -44,6 +47,18 @@ def numbered_from_one(plan: dict[str, Any]) -> dict[str, Any]:
             for edge in plan["edges"]
         ],
     }
+
+
+def keep_for_a_while(plan: dict[str, Any]) -> None:
+    """Let the states of counts and seen ids end some time after their last change.
+
+    Only those: users and items are kept for ever. Flink has an option for all states of a job, and
+    hints for some operators, but none for the seen ids.
+    """
+    for node in plan["nodes"]:
+        if node["type"].startswith(("stream-exec-deduplicate", "stream-exec-group-aggregate")):
+            for state in node["state"]:
+                state["ttl"] = f"{KEEP_MS} ms"
 
 
 def execute(tables: StreamTableEnvironment, plan: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The recommendations pipeline: interactions-enriched -> PutEvents (jobs/recommendations.sql)."""
+"""The recommendations pipeline: PutEvents, PutUsers, PutItems (jobs/recommendations.sql)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import udf
 
-from connectors.kafka import source_table
-from jobs.delivery import LETTERS, DeliverEvents
+from connectors.kafka import sink_table, source_table
+from jobs.batch import PIECE
+from jobs.delivery import RESULTS, DeliverDataset, DeliverEvents
+from jobs.functions import VERSION, VersionOf
 from jobs.settings import ApplicationSettings
 from jobs.sql import read_steps
 from schemas.contracts import Contracts, Role
@@ -22,25 +24,44 @@ def register(
     extra_contracts: tuple[Path, ...],
     settings: ApplicationSettings,
 ) -> None:
-    """Create what the plan names: the source table and the function."""
+    """Create what the plan names: tables and functions."""
     recommendations = settings.recommendations
     assert recommendations is not None
-    tables.execute_sql(
-        source_table(
-            "recommendations_enriched",
-            [contracts.only(Role.ENRICHED).topic],
-            settings.kafka,
-            group_id=settings.group(NAME),
-            start=recommendations.start,
+    for table, role, start in (
+        ("recommendations_enriched", Role.ENRICHED, recommendations.start),
+        ("recommendations_users", Role.USER, recommendations.datasets_start),
+        ("recommendations_items", Role.ITEM, recommendations.datasets_start),
+    ):
+        tables.execute_sql(
+            source_table(
+                table,
+                [contract.topic for contract in contracts.with_role(role)],
+                settings.kafka,
+                group_id=settings.group(NAME),
+                start=start,
+                computed={"piece": PIECE},
+            )
         )
+    deletions = contracts.only(Role.DELETION)
+    tables.execute_sql(
+        sink_table("deletions", deletions.topic, settings.kafka, max_bytes=deletions.max_bytes)
     )
-    function = DeliverEvents(recommendations, settings.registry, extra_contracts)
-    tables.create_temporary_function("deliver_events", udf(function, result_type=LETTERS))
+    registry = settings.registry
+    functions = {
+        "deliver_events": DeliverEvents(recommendations, registry, extra_contracts),
+        "deliver_users": DeliverDataset(Role.USER, recommendations, registry, extra_contracts),
+        "deliver_items": DeliverDataset(Role.ITEM, recommendations, registry, extra_contracts),
+    }
+    for name, function in functions.items():
+        tables.create_temporary_function(name, udf(function, result_type=RESULTS))
+    for name, role in (("version_of_user", Role.USER), ("version_of_item", Role.ITEM)):
+        versions = VersionOf(role, registry, extra_contracts)
+        tables.create_temporary_function(name, udf(versions, result_type=VERSION))
 
 
 def inserts(tables: StreamTableEnvironment) -> tuple[str, ...]:
     """Create the views of the SQL and return its INSERT statements; needs :func:`register`."""
     steps = read_steps("recommendations.sql")
-    for statement in steps["batch"]:
+    for statement in (*steps["events"], *steps["users and items"]):
         tables.execute_sql(statement)
     return steps["out"]

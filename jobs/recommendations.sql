@@ -1,41 +1,99 @@
--- Recommendations: interactions-enriched -> PutEvents, dead-letters.
+-- Recommendations: interactions-enriched -> PutEvents; users -> PutUsers; songs, podcasts -> PutItems.
+-- What is refused goes to dead-letters, what has been deleted to deletions.
 --
--- Tables (connectors/kafka.py): recommendations_enriched is raw records; dead_letters is the sink.
--- Functions (jobs/delivery.py): deliver_events, one call a micro-batch; it returns when each record
--- has been accepted or rejected, so that a checkpoint covers what it was given.
+-- Tables (connectors/kafka.py): recommendations_enriched, recommendations_users, recommendations_items
+-- are raw records with their text (`piece`, jobs/batch.py); dead_letters and deletions are the sinks.
+-- Functions: version_of_user, version_of_item (jobs/functions.py), one call a record; deliver_events,
+-- deliver_users, deliver_items (jobs/delivery.py), one call a micro-batch: they return when each
+-- record has been accepted, rejected or replaced by a newer one, so that a checkpoint covers it.
 
--- step: batch
+-- step: events
 -- Micro-batches, a tenth of a second each, in 16 buckets by a hash of the key: all of a user's events
 -- are in one, so their order stays, and the buckets spread over the subtasks. While a batch is on its
 -- way the next one grows.
---
--- A batch is one text, a piece a record: partition, offset, timestamp, length of the key (-1: none),
--- length of the value, a blank after each, then key and value as Latin-1. (ARRAY_AGG would be the
--- obvious way. In Flink 2.2.1 over a processing-time window it keeps rows that are used again: a batch
--- came out as its last record many times.)
 CREATE TEMPORARY VIEW event_batches AS
-SELECT deliver_events(LISTAGG(piece, '')) AS rejected
+SELECT deliver_events(LISTAGG(piece, '')) AS results
 FROM TABLE(TUMBLE(
   DATA => (
-    SELECT ASCII(MD5(COALESCE(key_text, ''))) AS bucket,
-      CAST(`partition` AS STRING) || ' ' || CAST(`offset` AS STRING) || ' '
-        || CAST(EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)
-          AS STRING) || ' '
-        || CAST(COALESCE(CHAR_LENGTH(key_text), -1) AS STRING) || ' '
-        || CAST(CHAR_LENGTH(value_text) AS STRING) || ' '
-        || COALESCE(key_text, '') || value_text AS piece,
+    SELECT ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), ''))) AS bucket, piece,
       PROCTIME() AS arrived
-    FROM (
-      SELECT `partition`, `offset`, `timestamp`, DECODE(`key`, 'ISO-8859-1') AS key_text,
-        COALESCE(DECODE(`value`, 'ISO-8859-1'), '') AS value_text
-      FROM recommendations_enriched
-    )
+    FROM recommendations_enriched
   ),
   TIMECOL => DESCRIPTOR(arrived),
   SIZE => INTERVAL '0.1' SECOND))
 GROUP BY window_start, window_end, bucket;
 
+-- step: users and items
+-- A version passes when none newer of its user or item has: versions are sortable text, the greatest
+-- so far is state, so an update that arrives late is dropped also after a restart. What cannot be
+-- decoded is the enrichment's dead letter, not ours again.
+CREATE TEMPORARY VIEW newest_users AS
+SELECT id, piece
+FROM (
+  SELECT id, version, piece,
+    MAX(version) OVER (
+      PARTITION BY id ORDER BY arrived ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS newest
+  FROM (
+    SELECT r.id AS id, r.version AS version, piece, PROCTIME() AS arrived
+    FROM (
+      SELECT version_of_user(`key`, `value`, `topic`, `partition`, `offset`,
+        EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)) AS r, piece
+      FROM recommendations_users
+    )
+    WHERE r.id IS NOT NULL
+  )
+)
+WHERE version = newest;
+
+CREATE TEMPORARY VIEW newest_items AS
+SELECT id, piece
+FROM (
+  SELECT id, version, piece,
+    MAX(version) OVER (
+      PARTITION BY id ORDER BY arrived ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS newest
+  FROM (
+    SELECT r.id AS id, r.version AS version, piece, PROCTIME() AS arrived
+    FROM (
+      SELECT version_of_item(`key`, `value`, `topic`, `partition`, `offset`,
+        EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)) AS r, piece
+      FROM recommendations_items
+    )
+    WHERE r.id IS NOT NULL
+  )
+)
+WHERE version = newest;
+
+-- A second each: ten calls a second is what the service takes, and a burst of updates of one song
+-- costs one record.
+CREATE TEMPORARY VIEW user_batches AS
+SELECT deliver_users(LISTAGG(piece, '')) AS results
+FROM TABLE(TUMBLE(
+  DATA => (SELECT ASCII(MD5(id)) AS bucket, piece, PROCTIME() AS arrived FROM newest_users),
+  TIMECOL => DESCRIPTOR(arrived),
+  SIZE => INTERVAL '1' SECOND))
+GROUP BY window_start, window_end, bucket;
+
+CREATE TEMPORARY VIEW item_batches AS
+SELECT deliver_items(LISTAGG(piece, '')) AS results
+FROM TABLE(TUMBLE(
+  DATA => (SELECT ASCII(MD5(id)) AS bucket, piece, PROCTIME() AS arrived FROM newest_items),
+  TIMECOL => DESCRIPTOR(arrived),
+  SIZE => INTERVAL '1' SECOND))
+GROUP BY window_start, window_end, bucket;
+
+CREATE TEMPORARY VIEW recommendations_results AS
+SELECT r.sink AS sink, r.`key` AS `key`, r.`value` AS `value`
+FROM event_batches CROSS JOIN UNNEST(event_batches.results) AS r (sink, `key`, `value`)
+UNION ALL
+SELECT r.sink, r.`key`, r.`value`
+FROM user_batches CROSS JOIN UNNEST(user_batches.results) AS r (sink, `key`, `value`)
+UNION ALL
+SELECT r.sink, r.`key`, r.`value`
+FROM item_batches CROSS JOIN UNNEST(item_batches.results) AS r (sink, `key`, `value`);
+
 -- step: out
-INSERT INTO dead_letters
-SELECT letter.`key`, letter.`value`
-FROM event_batches CROSS JOIN UNNEST(event_batches.rejected) AS letter (`key`, `value`);
+INSERT INTO dead_letters SELECT `key`, `value` FROM recommendations_results WHERE sink = 'dead_letters';
+
+INSERT INTO deletions SELECT `key`, `value` FROM recommendations_results WHERE sink = 'deletions';

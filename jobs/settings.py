@@ -17,8 +17,18 @@ from schemas.errors import TunemeshError
 MANAGED_PROPERTIES = Path("/etc/flink/application_properties.json")
 LOCAL_PROPERTIES = Path("application_properties.json")
 
-PIPELINES = ("enrichment", "recommendations")
+PIPELINES = ("enrichment", "recommendations", "analytics")
 """What an application can run, in the order in which records pass."""
+
+DEFAULT_PIPELINES = ("enrichment", "recommendations")
+"""What it runs unless told."""
+
+APPLICATIONS: tuple[tuple[str, ...], ...] = (
+    *((name,) for name in PIPELINES),
+    DEFAULT_PIPELINES,
+    PIPELINES,
+)
+"""What an application can be: each has a compiled plan in jobs/plans."""
 
 Groups = Mapping[str, Mapping[str, str]]
 
@@ -61,18 +71,45 @@ class EnrichmentSettings:
 
 @dataclass(frozen=True, slots=True)
 class RecommendationsSettings:
-    """PutEvents: tracker, endpoint, the quota, and among how many workers it is divided.
+    """Personalize: event tracker and datasets, endpoint, the quotas, among how many workers they
+    are divided.
 
     Each worker process (a TaskManager) paces itself at ``calls_per_second / workers``.
+    ``datasets_start``: where users and items start without restored state; with an import from the
+    data products, the moment of the import.
     """
 
     tracking_id: str
+    users_dataset_arn: str
+    items_dataset_arn: str
     region: str
     endpoint_url: str | None = None
     start: str = "earliest"
     calls_per_second: float = 1000.0
     workers: int = 1
     max_in_flight: int = 80
+    datasets_start: str = "earliest"
+    dataset_calls_per_second: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyticsSettings:
+    """Firehose and OpenSearch: stream, endpoints, the paces, among how many workers they are
+    divided.
+
+    ``authentication``: none, or aws (Amazon OpenSearch Service, signed with the application's
+    role).
+    """
+
+    stream_name: str
+    region: str
+    opensearch_url: str
+    firehose_url: str | None = None
+    authentication: str = "none"
+    start: str = "earliest"
+    firehose_calls_per_second: float = 100.0
+    opensearch_calls_per_second: float = 100.0
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +123,7 @@ class ApplicationSettings:
     registry: RegistrySettings
     enrichment: EnrichmentSettings = field(default_factory=EnrichmentSettings)
     recommendations: RecommendationsSettings | None = None
+    analytics: AnalyticsSettings | None = None
     jars: tuple[str, ...] = ()
 
     @property
@@ -126,15 +164,14 @@ def application_settings(groups: Groups) -> ApplicationSettings:
     _refuse_unknown(groups)
     application = _Group(groups, "tunemesh.application")
     pipelines = tuple(
-        p.strip() for p in application.text("pipelines", ",".join(PIPELINES)).split(",")
+        p.strip() for p in application.text("pipelines", ",".join(DEFAULT_PIPELINES)).split(",")
     )
-    unknown = [p for p in pipelines if p not in PIPELINES]
-    if unknown or len(set(pipelines)) != len(pipelines):
+    if tuple(sorted(pipelines)) not in {tuple(sorted(known)) for known in APPLICATIONS}:
         raise SettingError(
             application.name,
             "pipelines",
             ",".join(pipelines),
-            "some of " + ", ".join(PIPELINES) + ", each once",
+            " or ".join(",".join(known) for known in APPLICATIONS),
         )
     kafka = _Group(groups, "tunemesh.kafka")
     registry = _Group(groups, "tunemesh.registry")
@@ -159,6 +196,7 @@ def application_settings(groups: Groups) -> ApplicationSettings:
             restored=enrichment.one_of("restored", ("true", "false"), "false") == "true",
         ),
         recommendations=_recommendations(groups) if "recommendations" in pipelines else None,
+        analytics=_analytics(groups) if "analytics" in pipelines else None,
         jars=tuple(j for j in (run.optional("jarfile") or "").split(";") if j),
     )
 
@@ -167,16 +205,48 @@ def _recommendations(groups: Groups) -> RecommendationsSettings:
     group = _Group(groups, "tunemesh.recommendations")
     return RecommendationsSettings(
         tracking_id=group.text("tracking.id"),
+        users_dataset_arn=group.dataset_arn("users.dataset.arn", "/USERS"),
+        items_dataset_arn=group.dataset_arn("items.dataset.arn", "/ITEMS"),
         region=group.text("region"),
         endpoint_url=group.optional("endpoint.url"),
         start=group.start("start", "earliest"),
         calls_per_second=float(group.whole("calls.per.second", 1000, 1, 100_000)),
         workers=group.whole("workers", 1, 1, 1000),
         max_in_flight=group.whole("max.in.flight", 80, 1, 1000),
+        datasets_start=group.start("datasets.start", "earliest"),
+        dataset_calls_per_second=float(group.whole("dataset.calls.per.second", 10, 1, 10_000)),
+    )
+
+
+def _analytics(groups: Groups) -> AnalyticsSettings:
+    group = _Group(groups, "tunemesh.analytics")
+    return AnalyticsSettings(
+        stream_name=group.text("delivery.stream"),
+        region=group.text("region"),
+        opensearch_url=group.text("opensearch.endpoint.url"),
+        firehose_url=group.optional("firehose.endpoint.url"),
+        authentication=group.one_of("opensearch.authentication", ("none", "aws"), "none"),
+        start=group.start("start", "earliest"),
+        firehose_calls_per_second=float(group.whole("firehose.calls.per.second", 100, 1, 100_000)),
+        opensearch_calls_per_second=float(
+            group.whole("opensearch.calls.per.second", 100, 1, 100_000)
+        ),
+        workers=group.whole("workers", 1, 1, 1000),
     )
 
 
 _KNOWN = {
+    "tunemesh.analytics": {
+        "delivery.stream",
+        "region",
+        "opensearch.endpoint.url",
+        "opensearch.authentication",
+        "firehose.endpoint.url",
+        "start",
+        "firehose.calls.per.second",
+        "opensearch.calls.per.second",
+        "workers",
+    },
     "tunemesh.application": {"pipelines", "python.execution-mode", "group.id"},
     "tunemesh.registry": {"region", "name", "endpoint.url"},
     "tunemesh.enrichment": {"start", "restored"},
@@ -188,6 +258,10 @@ _KNOWN = {
         "calls.per.second",
         "workers",
         "max.in.flight",
+        "users.dataset.arn",
+        "items.dataset.arn",
+        "datasets.start",
+        "dataset.calls.per.second",
     },
 }
 
@@ -233,6 +307,12 @@ class _Group:
         if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
             raise SettingError(self.name, name, value, f"a whole number from {low} to {high}")
         return int(value)
+
+    def dataset_arn(self, name: str, ending: str) -> str:
+        value = self.text(name)
+        if not (value.startswith("arn:") and value.endswith(ending)):
+            raise SettingError(self.name, name, value, f"the ARN of a dataset, ending in {ending}")
+        return value
 
     def start(self, name: str, default: str) -> str:
         value = self.text(name, default)

@@ -213,7 +213,14 @@ def _with_defaults(contract: Contract, record: dict[str, Any]) -> dict[str, Any]
 
 
 def _check_together(contracts: Contracts) -> Iterator[Problem]:
-    for role in (Role.USER, Role.INTERACTION, Role.ENRICHED, Role.DEAD_LETTER):
+    for role in (
+        Role.USER,
+        Role.INTERACTION,
+        Role.ENRICHED,
+        Role.DEAD_LETTER,
+        Role.DELETION,
+        Role.TREND,
+    ):
         try:
             contracts.only(role)
         except ContractError as error:

@@ -80,6 +80,12 @@ def encode_body(schema: Schema, record: Mapping[str, Any]) -> bytes:
     return stream.getvalue()
 
 
+def decode_body(schema: Schema, body: bytes) -> Record:
+    """The record of an Avro body that was written by the same schema."""
+    record: Record = fastavro.schemaless_reader(io.BytesIO(body), schema, None)
+    return record
+
+
 @dataclass(slots=True)
 class _Writer:
     """A writer schema as the decoder uses it; ``newest``: the body is what the reader expects."""

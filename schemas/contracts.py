@@ -42,6 +42,8 @@ class Role(StrEnum):
     INTERACTION = "interaction"
     ENRICHED = "enriched"
     DEAD_LETTER = "dead-letter"
+    DELETION = "deletion"
+    TREND = "trend"
 
 
 @dataclass(frozen=True, slots=True)

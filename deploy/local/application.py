@@ -9,8 +9,15 @@ from pathlib import Path
 
 from deploy.local import flink, jars
 from deploy.local.kafka import TopicSpec, create_topics
-from deploy.local.settings import PROJECT, REGION, REGISTRY, TRACKING_ID, LocalSettings
-from jobs.settings import PIPELINES
+from deploy.local.settings import (
+    DATASETS,
+    PROJECT,
+    REGION,
+    REGISTRY,
+    TRACKING_ID,
+    LocalSettings,
+)
+from jobs.settings import DEFAULT_PIPELINES
 from schemas.contracts import Contract, Contracts, load_contracts
 from schemas.errors import TunemeshError
 from schemas.registry import GlueRegistry
@@ -61,7 +68,7 @@ def prepare(settings: LocalSettings, contracts: Contracts | None = None) -> None
 
 def property_groups(
     settings: LocalSettings,
-    pipelines: tuple[str, ...] = PIPELINES,
+    pipelines: tuple[str, ...] = DEFAULT_PIPELINES,
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> list[dict[str, object]]:
     """The property groups of an application on this platform, in the service's own shape."""
@@ -78,6 +85,8 @@ def property_groups(
         },
         "tunemesh.recommendations": {
             "tracking.id": TRACKING_ID,
+            "users.dataset.arn": f"{DATASETS}/USERS",
+            "items.dataset.arn": f"{DATASETS}/ITEMS",
             "region": REGION,
             "endpoint.url": settings.personalize.url,
             "workers": str(settings.taskmanagers),
@@ -90,7 +99,7 @@ def property_groups(
 
 def write_properties(
     settings: LocalSettings,
-    pipelines: tuple[str, ...] = PIPELINES,
+    pipelines: tuple[str, ...] = DEFAULT_PIPELINES,
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
     """Write the property file of an application below the platform's home; returns it."""
@@ -103,7 +112,7 @@ def write_properties(
 
 def submit(
     settings: LocalSettings,
-    pipelines: tuple[str, ...] = PIPELINES,
+    pipelines: tuple[str, ...] = DEFAULT_PIPELINES,
     overrides: Mapping[str, Mapping[str, str]] | None = None,
     *,
     savepoint: str | None = None,

@@ -22,6 +22,10 @@ SECRET_KEY = "local"
 
 REGISTRY = "tunemesh"
 TRACKING_ID = "tunemesh-local-tracker"
+"""The local Personalize's event tracker ..."""
+
+DATASETS = f"arn:aws:personalize:{REGION}:{ACCOUNT}:dataset/tunemesh"
+"""... and where its datasets are: /USERS, /ITEMS."""
 
 
 class SettingError(TunemeshError):

@@ -1,0 +1,87 @@
+-- Analytics: interactions-enriched -> Firehose; -> OpenSearch, the events and trends by the minute.
+--
+-- Tables (connectors/kafka.py): analytics_archive, analytics_search and analytics_trends are raw
+-- records with their text (`piece`, jobs/batch.py), each a source of its own, so that Firehose and
+-- OpenSearch do not hold each other up; trends and dead_letters are the sinks.
+-- Functions: archive_events, index_events, index_trends (jobs/delivery.py), one call a micro-batch;
+-- trend_facts, encode_trend (jobs/trends.py), one call a record.
+
+-- step: events
+CREATE TEMPORARY VIEW archive_batches AS
+SELECT archive_events(LISTAGG(piece, '')) AS results
+FROM TABLE(TUMBLE(
+  DATA => (
+    SELECT ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), ''))) AS bucket, piece,
+      PROCTIME() AS arrived
+    FROM analytics_archive
+  ),
+  TIMECOL => DESCRIPTOR(arrived),
+  SIZE => INTERVAL '1' SECOND))
+GROUP BY window_start, window_end, bucket;
+
+CREATE TEMPORARY VIEW search_batches AS
+SELECT index_events(LISTAGG(piece, '')) AS results
+FROM TABLE(TUMBLE(
+  DATA => (
+    SELECT ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), ''))) AS bucket, piece,
+      PROCTIME() AS arrived
+    FROM analytics_search
+  ),
+  TIMECOL => DESCRIPTOR(arrived),
+  SIZE => INTERVAL '1' SECOND))
+GROUP BY window_start, window_end, bucket;
+
+-- step: trends
+-- An event counts once (by its event_id), in the minute in which it occurred, for each of its
+-- dimensions: item, genres, item type, country. Counts are states that grow, so a late event just
+-- counts, and nothing waits for a watermark. What is too late is left out by trend_facts; the states
+-- live for an hour longer than that (jobs/plan.py).
+CREATE TEMPORARY VIEW trend_events AS
+SELECT `minute`, listener, played, skipped, completion, dimensions
+FROM (
+  SELECT `minute`, listener, played, skipped, completion, dimensions,
+    ROW_NUMBER() OVER (PARTITION BY event_id ORDER BY arrived) AS occurrence
+  FROM (
+    SELECT f.event_id AS event_id, f.`minute` AS `minute`, f.listener AS listener,
+      f.played AS played, f.skipped AS skipped, f.completion AS completion,
+      f.dimensions AS dimensions, PROCTIME() AS arrived
+    FROM (SELECT trend_facts(`value`) AS f FROM analytics_search)
+    WHERE f.event_id IS NOT NULL
+  )
+)
+WHERE occurrence = 1;
+
+CREATE TEMPORARY VIEW trend_states AS
+SELECT d.dimension AS dimension, d.`value` AS `value`, `minute`, MAX(d.label) AS label,
+  SUM(played) AS plays, SUM(skipped) AS skips, COUNT(DISTINCT listener) AS listeners,
+  AVG(completion) AS completion, COUNT(*) AS version
+FROM trend_events CROSS JOIN UNNEST(trend_events.dimensions) AS d (dimension, `value`, label)
+GROUP BY d.dimension, d.`value`, `minute`;
+
+CREATE TEMPORARY VIEW trend_batches AS
+SELECT index_trends(LISTAGG(piece, '')) AS results
+FROM TABLE(TUMBLE(
+  DATA => (
+    SELECT ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), ''))) AS bucket, piece,
+      PROCTIME() AS arrived
+    FROM analytics_trends
+  ),
+  TIMECOL => DESCRIPTOR(arrived),
+  SIZE => INTERVAL '1' SECOND))
+GROUP BY window_start, window_end, bucket;
+
+-- step: out
+INSERT INTO trends
+SELECT dimension || '/' || CAST(`minute` AS STRING) || '/' || `value`,
+  encode_trend(dimension, `value`, `minute`, label, plays, skips, listeners, completion, version)
+FROM trend_states;
+
+INSERT INTO dead_letters
+SELECT r.`key`, r.`value`
+FROM archive_batches CROSS JOIN UNNEST(archive_batches.results) AS r (sink, `key`, `value`)
+UNION ALL
+SELECT r.`key`, r.`value`
+FROM search_batches CROSS JOIN UNNEST(search_batches.results) AS r (sink, `key`, `value`)
+UNION ALL
+SELECT r.`key`, r.`value`
+FROM trend_batches CROSS JOIN UNNEST(trend_batches.results) AS r (sink, `key`, `value`);
