@@ -106,6 +106,9 @@ NOT_THE_DOCUMENT: Final = (
 """Texts in messages of the types that mean a bad document, where the fault is in the cluster. It
 concerns every document, and would otherwise send the whole stream to the dead letters."""
 
+_PREVIEW: Final = " Preview of field's value"
+"""What follows in a message is the value itself, which belongs in no log."""
+
 # What AWS has in front of a domain: who we are, and how many we are.
 _IN_FRONT: Final = common_error_codes(
     service="Amazon OpenSearch Service",
@@ -185,7 +188,8 @@ def _item_outcome(item: Mapping[str, Any], versioned: bool) -> Outcome:
     code = error.get("type")
     if versioned and code == VERSION_CONFLICT:
         return DELIVERED
-    return _outcome(status, code, str(error.get("reason") or "")[:LONGEST_MESSAGE], None)
+    reason, _, _ = str(error.get("reason") or "").partition(_PREVIEW)
+    return _outcome(status, code, reason[:LONGEST_MESSAGE], None)
 
 
 def _outcome(status: int, code: str | None, message: str, after: float | None) -> Outcome:

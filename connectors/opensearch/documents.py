@@ -19,7 +19,7 @@ from connectors.delivery import Rejected
 from connectors.documents import json_line
 
 MAX_ID_BYTES: Final = 512  # Bulk: "the document _id must be 512 bytes or less in size"
-MAX_VERSION: Final = 2**63 - 2  # a Java long; the largest is not accepted as external version
+MAX_VERSION: Final = 2**63 - 1  # a Java long
 DOCUMENTS_PER_CALL: Final = 1_000
 BYTES_PER_CALL: Final = 5 * 1024 * 1024
 """5 to 15 MiB is what the OpenSearch documentation advises to begin with; Amazon OpenSearch Service

@@ -113,6 +113,13 @@ class TestDocuments:
             Rejected("HTTP400", "status 400"),
         ]
 
+    def test_a_reason_holds_no_value(self) -> None:
+        """OpenSearch names the field, then shows what is in it; only the first is kept."""
+        said = "failed to parse field [plays] of type [long]. Preview of field's value: 'secret'"
+        assert outcomes(item(400, "mapper_parsing_exception", said)) == [
+            Rejected("mapper_parsing_exception", "failed to parse field [plays] of type [long].")
+        ]
+
     def test_a_long_reason_is_cut(self) -> None:
         """Dead letters keep the start of it."""
         (outcome,) = outcomes(item(400, "mapper_parsing_exception", "x" * 9_000))
