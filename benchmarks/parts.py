@@ -11,7 +11,7 @@ from uuid import UUID
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.topics import wait_until
-from deploy.local import glue, jars, java, kafka, process
+from deploy.local import aws, jars, java, kafka, process
 from deploy.local.settings import (
     PROJECT,
     REGION,
@@ -23,7 +23,7 @@ from deploy.local.settings import (
 )
 from schemas.contracts import Contracts
 
-KAFKA, CONTROLLER, GLUE, FLINK = 39092, 39093, 39500, 39081
+KAFKA, CONTROLLER, AWS, FLINK = 39092, 39093, 39500, 39081
 """Beside those of `tunemesh up`, so that a platform that runs is left alone."""
 
 
@@ -40,7 +40,7 @@ class Parts:
 def bench_settings(home: Path) -> LocalSettings:
     """The platform's settings with the benchmark's folder and ports.
 
-    The ports' variables are TUNEMESH_BENCH_KAFKA_PORT, .._KAFKA_CONTROLLER_PORT, .._GLUE_PORT and
+    The ports' variables are TUNEMESH_BENCH_KAFKA_PORT, .._KAFKA_CONTROLLER_PORT, .._AWS_PORT and
     .._FLINK_PORT.
     """
 
@@ -56,7 +56,7 @@ def bench_settings(home: Path) -> LocalSettings:
         home=home,
         kafka=port("KAFKA", KAFKA),
         kafka_controller=port("KAFKA_CONTROLLER", CONTROLLER),
-        glue=port("GLUE", GLUE),
+        aws=port("AWS", AWS),
         flink=port("FLINK", FLINK),
     )
 
@@ -72,7 +72,7 @@ def running(home: Path, contracts: Contracts) -> Iterator[Parts]:
         print("fetching Kafka's jars ...", flush=True)
         jars.fetch(listed, settings.jar_cache, jars.repository(os.environ))
     found = java.find(os.environ)
-    servers = (kafka.server(settings, found), glue.server(settings))
+    servers = (kafka.server(settings, found), aws.server(settings))
     started = []
     try:
         for server in servers:
@@ -114,7 +114,7 @@ def _registered(
     from schemas.registry import GlueRegistry  # loads boto3
 
     os.environ.update(endpoints)
-    registry = GlueRegistry.connect(REGION, settings.glue.url, REGISTRY)
+    registry = GlueRegistry.connect(REGION, settings.aws.url, REGISTRY)
     for contract in contracts:
         registry.register(contract)
     return {contract.name: registry.version_id(contract) for contract in contracts}

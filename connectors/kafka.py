@@ -41,8 +41,9 @@ def source_table(
     """DDL of a table of raw records of one or more topics.
 
     Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``topic``, ``partition``, ``offset``,
-    ``timestamp``, and the ``computed`` ones (name to SQL expression). ``start``: earliest, latest, committed (earliest where nothing is committed) or
-    epoch milliseconds; raises StartError for anything else.
+    ``timestamp``, and the ``computed`` ones (name to SQL expression). ``start``: earliest, latest,
+    committed (earliest where nothing is committed) or epoch milliseconds; raises StartError for
+    anything else.
     """
     options = {
         "connector": "kafka",

@@ -43,7 +43,7 @@ def _registry_options(command: _Command) -> _Command:
 def connect(endpoint_url: str | None, region: str | None, name: str = REGISTRY) -> GlueRegistry:
     """The registry that the options mean: neither of them, the laptop platform's; a region, AWS."""
     if endpoint_url is None and region is None:
-        endpoint_url = LocalSettings.from_environment(os.environ).glue.url
+        endpoint_url = LocalSettings.from_environment(os.environ).aws.url
     return GlueRegistry.connect(region or REGION, endpoint_url, name)
 
 

@@ -1,10 +1,10 @@
 """The text form of a micro-batch: what SQL writes and Python reads. Pure, no Flink.
 
-A record is one piece of text: topic, partition, offset, timestamp in milliseconds, length of the key
-(-1 for none), length of the value (-1 for none), a blank after each, then key and value as Latin-1,
-one character a byte. A batch is its pieces, one after the other (LISTAGG). ARRAY_AGG would be the
-obvious way: in Flink 2.2.1 over a processing-time window it keeps rows that are used again, and a
-batch came out as its last record many times.
+A record is one piece of text: topic, partition, offset, timestamp in milliseconds, length of the
+key (-1 for none), length of the value (-1 for none), a blank after each, then key and value as
+Latin-1, one character a byte. A batch is its pieces, one after the other (LISTAGG). ARRAY_AGG would
+be the obvious way: in Flink 2.2.1 over a processing-time window it keeps rows that are used again,
+and a batch came out as its last record many times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from schemas.dead_letter import SourceRecord
 
 PIECE = """
   `topic` || ' ' || CAST(`partition` AS STRING) || ' ' || CAST(`offset` AS STRING) || ' '
-    || CAST(EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`) AS STRING)
+    || CAST(
+      EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`) AS STRING)
     || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`key`, 'ISO-8859-1')), -1) AS STRING) || ' '
     || CAST(COALESCE(CHAR_LENGTH(DECODE(`value`, 'ISO-8859-1')), -1) AS STRING) || ' '
     || COALESCE(DECODE(`key`, 'ISO-8859-1'), '') || COALESCE(DECODE(`value`, 'ISO-8859-1'), '')

@@ -30,7 +30,7 @@ class Endpoints:
         return cls(
             bootstrap_servers=settings.kafka.address,
             home=settings.home,
-            registry_endpoint=settings.glue.url,
+            registry_endpoint=settings.aws.url,
             personalize=settings.personalize.url,
         )
 

@@ -10,10 +10,16 @@ from pathlib import Path
 from deploy.local import flink, jars
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.settings import (
+    ACCESS_KEY,
+    ACCOUNT,
+    BUCKET,
     DATASETS,
+    DELIVERY_PREFIX,
+    DELIVERY_STREAM,
     PROJECT,
     REGION,
     REGISTRY,
+    SECRET_KEY,
     TRACKING_ID,
     LocalSettings,
 )
@@ -31,6 +37,10 @@ where the job finds it; beyond this the broker refuses it to the producer's face
 
 _RECORD_OVERHEAD_BYTES = 65_536
 _DAYS = re.compile(r"P(\d+)D")
+
+
+class DeliveryError(TunemeshError):
+    """A bucket or delivery stream that could not be made."""
 
 
 def topic_spec(contract: Contract) -> TopicSpec:
@@ -54,16 +64,48 @@ def topic_spec(contract: Contract) -> TopicSpec:
 
 def registry(settings: LocalSettings) -> GlueRegistry:
     """The platform's schema registry."""
-    return GlueRegistry.connect(REGION, settings.glue.url, REGISTRY)
+    return GlueRegistry.connect(REGION, settings.aws.url, REGISTRY)
+
+
+def create_delivery(settings: LocalSettings) -> None:
+    """Create the bucket and the delivery stream of the enriched interactions; what is there stays.
+
+    Raises :class:`DeliveryError` when the platform's AWS does not answer or refuses.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+    try:
+        s3 = session.client("s3", endpoint_url=settings.aws.url)
+        if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+            s3.create_bucket(Bucket=BUCKET)
+        firehose = session.client("firehose", endpoint_url=settings.aws.url)
+        if DELIVERY_STREAM not in firehose.list_delivery_streams()["DeliveryStreamNames"]:
+            firehose.create_delivery_stream(
+                DeliveryStreamName=DELIVERY_STREAM,
+                DeliveryStreamType="DirectPut",
+                ExtendedS3DestinationConfiguration={
+                    "RoleARN": f"arn:aws:iam::{ACCOUNT}:role/tunemesh-delivery",
+                    "BucketARN": f"arn:aws:s3:::{BUCKET}",
+                    "Prefix": DELIVERY_PREFIX,
+                },
+            )
+    except (BotoCoreError, ClientError) as error:
+        raise DeliveryError(
+            f"the delivery stream {DELIVERY_STREAM} could not be made at {settings.aws.url}:"
+            f" {error}. Is the part aws up? See: tunemesh status"
+        ) from error
 
 
 def prepare(settings: LocalSettings, contracts: Contracts | None = None) -> None:
-    """Create the topics and register the schemas of all contracts; what is there stays."""
+    """Create topics, schemas and the delivery stream of all contracts; what is there stays."""
     contracts = contracts or load_contracts()
     create_topics(settings.kafka.address, [topic_spec(contract) for contract in contracts])
     schemas = registry(settings)
     for contract in contracts:
         schemas.register(contract)
+    create_delivery(settings)
 
 
 def property_groups(
@@ -81,7 +123,7 @@ def property_groups(
         "tunemesh.registry": {
             "region": REGION,
             "name": REGISTRY,
-            "endpoint.url": settings.glue.url,
+            "endpoint.url": settings.aws.url,
         },
         "tunemesh.recommendations": {
             "tracking.id": TRACKING_ID,
@@ -89,6 +131,13 @@ def property_groups(
             "items.dataset.arn": f"{DATASETS}/ITEMS",
             "region": REGION,
             "endpoint.url": settings.personalize.url,
+            "workers": str(settings.taskmanagers),
+        },
+        "tunemesh.analytics": {
+            "delivery.stream": DELIVERY_STREAM,
+            "region": REGION,
+            "firehose.endpoint.url": settings.aws.url,
+            "opensearch.endpoint.url": settings.opensearch.url,
             "workers": str(settings.taskmanagers),
         },
     }

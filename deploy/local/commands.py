@@ -30,10 +30,10 @@ class NoLogError(TunemeshError):
 @click.argument("parts", nargs=-1, metavar="[PART]...")
 @click.option("--fresh", is_flag=True, help="Stop the parts first and remove their data.")
 def up(parts: tuple[str, ...], fresh: bool) -> None:
-    """Start PARTs (kafka, glue, personalize, flink; all for none) and wait until they answer."""
+    """Start PARTs (kafka, aws, personalize, opensearch, flink; all for none), wait for them."""
     settings = LocalSettings.from_environment(os.environ)
     chosen = part_names.chosen(parts)
-    if jar_sets := [name for name in ("flink", "kafka") if name in chosen]:
+    if jar_sets := [name for name in ("flink", "kafka", "opensearch") if name in chosen]:
         fetch_jars(jar_sets)
     started = time.monotonic()
     click.echo(f"up: {', '.join(chosen)} in {settings.home}")
@@ -74,7 +74,7 @@ def status() -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
 @click.option("-n", "--lines", default=200, show_default=True, help="How many lines of its end.")
 def logs(name: str, follow: bool, lines: int) -> None:
-    """The log of PART: kafka, glue, personalize, flink-jobmanager, flink-taskmanager-1, ..."""
+    """The log of PART: kafka, aws, personalize, opensearch, flink-jobmanager, ..."""
     settings = LocalSettings.from_environment(os.environ)
     log = settings.log(name)
     if not log.is_file():
@@ -121,7 +121,7 @@ def jars_list() -> None:
     cache = jar_cache(os.environ)
     for jar in jar_list.load():
         state = "cached" if (cache / jar.path).is_file() else "absent"
-        click.echo(f"{jar.jar_set:<8} {state:<8} {jar.coordinates}")
+        click.echo(f"{jar.jar_set:<10} {state:<8} {jar.coordinates}")
 
 
 @jars.command("path")

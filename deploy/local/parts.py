@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from deploy.local import flink_cluster, glue, java, kafka
+from deploy.local import aws, flink_cluster, java, kafka, opensearch
 from deploy.local.process import Launch, Server, answers
 from deploy.local.settings import PROJECT, LocalSettings
 from schemas.errors import TunemeshError
 
 PERSONALIZE = "personalize"
-NAMES = (kafka.PART, glue.PART, PERSONALIZE, flink_cluster.PART)
+NAMES = (kafka.PART, aws.PART, PERSONALIZE, opensearch.PART, flink_cluster.PART)
 
 
 class UnknownPartError(TunemeshError):
@@ -43,10 +43,12 @@ def servers(
     for name in chosen(names):
         if name == kafka.PART:
             result.append(kafka.server(settings, java.find(environ)))
-        elif name == glue.PART:
-            result.append(glue.server(settings))
+        elif name == aws.PART:
+            result.append(aws.server(settings))
         elif name == PERSONALIZE:
             result.append(_personalize(settings))
+        elif name == opensearch.PART:
+            result.append(opensearch.server(settings, java.find(environ)))
         else:
             result.extend(flink_cluster.servers(settings, java.find(environ)))
     return tuple(result)

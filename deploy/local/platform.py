@@ -107,7 +107,7 @@ def up(
             process.stop(settings, server.name, settings.stop_seconds)
         for server in absent:
             for port in server.ports:
-                if not process.port_free(port):
+                if not process.port_released(port):
                     raise PortInUseError(server.name, port, process.listener(port))
         _start_all(settings, servers, absent, environ, report)
 

@@ -230,6 +230,19 @@ def port_free(port: Port) -> bool:
     return True
 
 
+def port_released(port: Port, seconds: float = 2.0) -> bool:
+    """Whether the port is free, or becomes so within `seconds` while no process is seen to have it.
+
+    A killed process counts as gone a moment before the last of its threads lets go of its ports.
+    """
+    deadline = time.monotonic() + seconds
+    while not port_free(port):
+        if listener(port) or time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS / 2)
+    return True
+
+
 def listening(port: Port) -> bool:
     """Whether something accepts connections on the port."""
     try:

@@ -27,6 +27,11 @@ TRACKING_ID = "tunemesh-local-tracker"
 DATASETS = f"arn:aws:personalize:{REGION}:{ACCOUNT}:dataset/tunemesh"
 """... and where its datasets are: /USERS, /ITEMS."""
 
+BUCKET = "tunemesh-data"
+DELIVERY_STREAM = "tunemesh-interactions-enriched"
+DELIVERY_PREFIX = "interactions-enriched/"
+"""Where Firehose puts the enriched interactions: the bucket, and how its objects' names begin."""
+
 
 class SettingError(TunemeshError):
     """A variable with a value that cannot be used: its name, the value, what was expected."""
@@ -63,9 +68,10 @@ class LocalSettings:
     jar_cache: Path
     kafka: Port
     kafka_controller: Port
-    glue: Port
+    aws: Port
     personalize: Port
     flink: Port
+    opensearch: Port
     taskmanagers: int
     task_slots: int
     start_seconds: float
@@ -95,9 +101,10 @@ class LocalSettings:
             jar_cache=jar_cache(environ),
             kafka=port("TUNEMESH_KAFKA_PORT", 29092),
             kafka_controller=port("TUNEMESH_KAFKA_CONTROLLER_PORT", 29093),
-            glue=port("TUNEMESH_GLUE_PORT", 25000),
+            aws=port("TUNEMESH_AWS_PORT", 25000),
             personalize=port("TUNEMESH_PERSONALIZE_PORT", 28500),
             flink=port("TUNEMESH_FLINK_PORT", 28081),
+            opensearch=port("TUNEMESH_OPENSEARCH_PORT", 29200),
             taskmanagers=number("TUNEMESH_TASKMANAGERS", 2, 1, 16),
             task_slots=number("TUNEMESH_TASK_SLOTS", 1, 1, 16),
             start_seconds=float(number("TUNEMESH_START_SECONDS", 120, 1, 3600)),
@@ -120,7 +127,14 @@ class LocalSettings:
 
     def ports(self) -> tuple[Port, ...]:
         """Every port that the platform listens on, beside Flink's internal ones."""
-        return (self.kafka, self.kafka_controller, self.glue, self.personalize, self.flink)
+        return (
+            self.kafka,
+            self.kafka_controller,
+            self.aws,
+            self.personalize,
+            self.opensearch,
+            self.flink,
+        )
 
     def data(self, part: str) -> Path:
         """The folder with a part's data; `--fresh` empties it."""
@@ -161,7 +175,9 @@ def aws_environment(settings: LocalSettings) -> dict[str, str]:
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ENDPOINT_URL_GLUE": settings.glue.url,
+        "AWS_ENDPOINT_URL_GLUE": settings.aws.url,
+        "AWS_ENDPOINT_URL_FIREHOSE": settings.aws.url,
+        "AWS_ENDPOINT_URL_S3": settings.aws.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_EVENTS": settings.personalize.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_RUNTIME": settings.personalize.url,
     }

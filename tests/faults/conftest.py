@@ -16,7 +16,7 @@ from deploy.local import platform
 from deploy.local.settings import LocalSettings
 from tests.faults.stage import Stage
 
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "GLUE", "PERSONALIZE", "FLINK")
+PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ import yaml
 from schemas.contracts import BUILT_IN_FOLDER
 from tests.flink.mesh import Mesh, make_mesh
 
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "GLUE", "PERSONALIZE", "FLINK")
+PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
 
 
 @pytest.fixture(scope="session")

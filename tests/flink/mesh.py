@@ -387,7 +387,7 @@ def make_mesh(home: Path, ports: Mapping[str, str], extra_contracts: Path) -> It
     settings = LocalSettings.from_environment(environ)
     contracts = load_contracts((PROJECT / "schemas" / "contracts", extra_contracts))
     try:
-        platform.up(settings, ["kafka", "glue", "personalize"], environ=environ)
+        platform.up(settings, ["kafka", "aws", "personalize"], environ=environ)
         application.prepare(settings, contracts)
         mesh = Mesh(settings, contracts)
         yield mesh

@@ -172,7 +172,7 @@ def test_a_registry_that_does_not_answer_is_one_line(
     mesh: Mesh, tmp_path: Path, environ: dict[str, str]
 ) -> None:
     """Its address, and how to see whether it is up."""
-    nowhere = replace(mesh.settings, glue=Port(1, "TUNEMESH_GLUE_PORT"))
+    nowhere = replace(mesh.settings, aws=Port(1, "TUNEMESH_AWS_PORT"))
     write_properties(tmp_path, application.property_groups(nowhere))
     code, output, errors = start(tmp_path, environ)
     assert (code, output) == (1, "")

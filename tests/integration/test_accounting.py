@@ -76,13 +76,15 @@ def free_ports(count: int) -> list[int]:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]:
     """A platform with Kafka, registry and Personalize on ports of its own, topics made."""
-    names = ("KAFKA", "KAFKA_CONTROLLER", "GLUE", "PERSONALIZE", "FLINK")
-    ports = {f"TUNEMESH_{n}_PORT": str(p) for n, p in zip(names, free_ports(5), strict=True)}
+    names = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
+    ports = {
+        f"TUNEMESH_{n}_PORT": str(p) for n, p in zip(names, free_ports(len(names)), strict=True)
+    }
     home = str(tmp_path_factory.mktemp("platform"))
     environment = {**os.environ, **ports, "TUNEMESH_HOME": home}
     found = LocalSettings.from_environment(environment)
     try:
-        platform.up(found, ["kafka", "glue", "personalize"], environ=environment)
+        platform.up(found, ["kafka", "aws", "personalize"], environ=environment)
         create_topics(
             found.kafka.address,
             [
@@ -555,7 +557,7 @@ def command(
     for name, value in (
         ("TUNEMESH_KAFKA_PORT", settings.kafka.number),
         ("TUNEMESH_KAFKA_CONTROLLER_PORT", settings.kafka_controller.number),
-        ("TUNEMESH_GLUE_PORT", settings.glue.number),
+        ("TUNEMESH_AWS_PORT", settings.aws.number),
         ("TUNEMESH_FLINK_PORT", settings.flink.number),
         ("TUNEMESH_PERSONALIZE_PORT", port),
         ("TUNEMESH_HOME", settings.home),

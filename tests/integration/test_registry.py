@@ -181,7 +181,7 @@ def test_a_lookup_outlasts_an_outage(tmp_path: Path) -> None:
         time.sleep(0.05)
 
     # The laptop's registry, which remembers; moto by itself forgets at its end.
-    durable = ["-m", "deploy.local.glue", "--data", str(tmp_path), "--port", str(port)]
+    durable = ["-m", "deploy.local.aws", "--data", str(tmp_path), "--port", str(port)]
     with server(durable, port) as url:
         before = GlueRegistry.connect("us-east-1", url)
         [done] = before.register(SONGS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploy.local.personalize.faults import Faults, InvalidPlan, parse_plan
+from deploy.local.personalize.faults import Faults, InvalidPlan, kept, parse_plan
 from deploy.local.personalize.quota import Quotas, TokenBucket, parse_quota
 
 OPERATIONS = ("PutEvents", "PutUsers")
@@ -133,3 +133,27 @@ def test_a_plan_that_makes_no_sense_says_where(document: object, message: str) -
     """A typo in a plan never turns into a test without faults."""
     with pytest.raises(InvalidPlan, match=message):
         parse_plan(document, OPERATIONS)
+
+
+def test_a_share_says_how_many_records_of_a_call_are_lost() -> None:
+    """Half of them without it, the odd one included; which ones repeats with the seed."""
+    half = parse_plan({"rules": [{"operation": "*", "kind": "partial"}]}, OPERATIONS).rules[0]
+    assert [kept(half, count) for count in (1, 2, 5)] == [0, 1, 2]
+
+    def lost(seed: int) -> list[frozenset[int]]:
+        subject = faults({"operation": "*", "kind": "partial", "share": 0.1}, seed=seed)
+        rule = subject.decide("PutEvents", 0.0)
+        assert rule is not None
+        return [subject.lost(rule, 50) for _ in range(5)]
+
+    assert lost(1) == lost(1) != lost(2)
+    assert {len(chosen) for chosen in lost(1)} == {5}
+    assert len(set(lost(1))) > 1
+
+
+def test_a_share_goes_with_partial_and_a_kind_with_its_service() -> None:
+    """Both are refused with what was expected."""
+    with pytest.raises(InvalidPlan, match="'share' goes with partial, not with slow"):
+        faults({"operation": "*", "kind": "slow", "share": 0.1})
+    with pytest.raises(InvalidPlan, match=r"'kind' is 'slow', expected one of throttle$"):
+        parse_plan({"rules": [{"operation": "*", "kind": "slow"}]}, OPERATIONS, ("throttle",))

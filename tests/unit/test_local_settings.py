@@ -15,8 +15,9 @@ def test_the_defaults_are_the_documented_ports_on_loopback() -> None:
 
     assert settings.kafka.address == "127.0.0.1:29092"
     assert settings.kafka_controller.number == 29093
-    assert settings.glue.url == "http://127.0.0.1:25000"
+    assert settings.aws.url == "http://127.0.0.1:25000"
     assert settings.personalize.url == "http://127.0.0.1:28500"
+    assert settings.opensearch.url == "http://127.0.0.1:29200"
     assert settings.flink.url == "http://127.0.0.1:28081"
     assert (settings.taskmanagers, settings.task_slots) == (2, 1)
     assert settings.home == Path.cwd() / ".tunemesh"
@@ -46,15 +47,15 @@ def test_a_relative_home_counts_from_the_current_directory(
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1", "29092.5", "\uff12\uff19"])
 def test_a_bad_port_is_refused_with_its_name_and_value(value: str) -> None:
     """The message names the variable, the value, and what was expected."""
-    with pytest.raises(SettingError, match=r"TUNEMESH_GLUE_PORT=.*from 1 to 65535") as caught:
-        LocalSettings.from_environment({"TUNEMESH_GLUE_PORT": value})
+    with pytest.raises(SettingError, match=r"TUNEMESH_AWS_PORT=.*from 1 to 65535") as caught:
+        LocalSettings.from_environment({"TUNEMESH_AWS_PORT": value})
     assert repr(value) in str(caught.value)
 
 
 def test_two_parts_on_one_port_are_refused() -> None:
     """Before anything starts, and with both names."""
     with pytest.raises(SettingError, match="TUNEMESH_KAFKA_PORT has the same"):
-        LocalSettings.from_environment({"TUNEMESH_GLUE_PORT": "29092"})
+        LocalSettings.from_environment({"TUNEMESH_AWS_PORT": "29092"})
 
 
 def test_the_jar_cache_is_the_users() -> None:
@@ -68,11 +69,12 @@ def test_the_jar_cache_is_the_users() -> None:
 
 def test_child_processes_talk_to_this_machine_only() -> None:
     """No client of a child process can reach the real AWS: endpoints and credentials are local."""
-    settings = LocalSettings.from_environment({"TUNEMESH_GLUE_PORT": "40001"})
+    settings = LocalSettings.from_environment({"TUNEMESH_AWS_PORT": "40001"})
     environment = aws_environment(settings)
 
-    assert environment["AWS_ENDPOINT_URL_GLUE"] == "http://127.0.0.1:40001"
+    for service in ("GLUE", "FIREHOSE", "S3"):
+        assert environment[f"AWS_ENDPOINT_URL_{service}"] == "http://127.0.0.1:40001"
     endpoints = [value for name, value in environment.items() if "ENDPOINT" in name]
-    assert len(endpoints) == 3
+    assert len(endpoints) == 5
     assert all(value.startswith("http://127.0.0.1:") for value in endpoints)
     assert environment["AWS_EC2_METADATA_DISABLED"] == "true"

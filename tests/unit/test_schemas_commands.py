@@ -115,7 +115,7 @@ def test_a_compatible_version_and_another_mode_are_told() -> None:
 
 def test_without_options_the_registry_is_the_laptops(monkeypatch: pytest.MonkeyPatch) -> None:
     """On its own port; a region alone means AWS."""
-    monkeypatch.setenv("TUNEMESH_GLUE_PORT", "25123")
+    monkeypatch.setenv("TUNEMESH_AWS_PORT", "25123")
     monkeypatch.delenv("AWS_ENDPOINT_URL_GLUE", raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")

