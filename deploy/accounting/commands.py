@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from deploy.accounting import dlq as letters
+from deploy.accounting.destinations import NAMES as DESTINATIONS
 from deploy.accounting.directory import ReplayDirectory
 from deploy.accounting.endpoints import Endpoints
 from deploy.accounting.entries import Source
@@ -136,8 +137,20 @@ def replay_lines(summary: ReplaySummary) -> list[str]:
     help="Milliseconds that an attached version may be behind.",
 )
 @click.option("--without-personalize", is_flag=True, help="Leave Personalize out of it.")
+@click.option(
+    "--destination",
+    "destinations",
+    multiple=True,
+    type=click.Choice(DESTINATIONS),
+    help="Reconcile this one, too: Personalize's users and items, Firehose, OpenSearch.",
+)
 def verify(
-    run: str | None, wait: float, quiet: float, stale_tolerance: int, without_personalize: bool
+    run: str | None,
+    wait: float,
+    quiet: float,
+    stale_tolerance: int,
+    without_personalize: bool,
+    destinations: tuple[str, ...],
 ) -> None:
     """Reconcile what was sent with what came out; exits with 1 when anything is off."""
     settings = VerifySettings(
@@ -145,6 +158,7 @@ def verify(
         quiet=quiet,
         stale_tolerance_ms=stale_tolerance,
         personalize=not without_personalize,
+        destinations=destinations,
     )
     progress = TerminalProgress(sys.stderr)
     try:

@@ -21,6 +21,7 @@ class Endpoints:
     home: Path
     registry_endpoint: str | None = None
     personalize: str | None = None
+    opensearch: str | None = None
     region: str = REGION
     registry_name: str = REGISTRY
 
@@ -32,6 +33,7 @@ class Endpoints:
             home=settings.home,
             registry_endpoint=settings.aws.url,
             personalize=settings.personalize.url,
+            opensearch=settings.opensearch.url,
         )
 
     @classmethod

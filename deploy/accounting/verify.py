@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.accounting.destinations import DestinationReport, verify_destinations
+from deploy.accounting.destinations import summary_lines as destination_lines
 from deploy.accounting.endpoints import Endpoints
 from deploy.accounting.entries import Kind
 from deploy.accounting.ledger import Ledger, LedgerError, LedgerRow, ledger_path, runs
@@ -39,13 +41,15 @@ class VerifySettings:
     """How to verify.
 
     ``wait`` is the longest time that the pipeline gets to finish, ``quiet`` how long nothing new
-    may come before it counts as finished with something missing. Seconds.
+    may come before it counts as finished with something missing. Seconds. ``destinations``: which
+    others to reconcile, see :mod:`deploy.accounting.destinations`.
     """
 
     wait: float = 60.0
     quiet: float = 15.0
     stale_tolerance_ms: int = 0
     personalize: bool = True
+    destinations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,12 @@ class VerifyReport:
     acceptance_p50_ms: int | None
     acceptance_p99_ms: int | None
     seconds: float
+    destinations: tuple[DestinationReport, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether nothing is off."""
-        return not self.findings
+        return not self.findings and all(one.ok for one in self.destinations)
 
     def by_fault(self) -> dict[Fault, list[Finding]]:
         """Findings by kind, in the order of the kinds."""
@@ -112,7 +117,7 @@ class VerifyReport:
         plain = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
-            if name not in ("findings", "dead_letters", "rejected")
+            if name not in ("findings", "dead_letters", "rejected", "destinations")
         }
         return {
             **plain,
@@ -122,6 +127,7 @@ class VerifyReport:
             "misenriched": self.misenriched,
             "dead_letters": dict(self.dead_letters),
             "rejected": dict(self.rejected),
+            "destinations": {one.name: one.document() for one in self.destinations},
             "findings": {
                 fault.value: [{"id": f.id, "detail": f.detail} for f in found]
                 for fault, found in self.by_fault().items()
@@ -175,7 +181,15 @@ def verify(
                 accounts.set_duplicates(event_id, duplicates)
         bounds = topic_ends(endpoints.bootstrap_servers, [c.topic for c in contracts])
     findings = accounts.findings(bounds, accepted=with_personalize)
-    report = _report(run, accounts, findings, time.monotonic() - began)
+    destinations = verify_destinations(
+        endpoints,
+        settings.destinations,
+        contracts,
+        registry,
+        settings.wait,
+        lambda note: progress(Step("accounting", 0, 0, note)),
+    )
+    report = _report(run, accounts, findings, destinations, time.monotonic() - began)
     path = endpoints.home / "reports" / "verify.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report.document(), indent=1) + "\n")
@@ -311,12 +325,21 @@ class _Looking:
             except InvalidRecord as error:
                 accounts.add_unreadable(position, str(error))
                 continue
-            accounts.add_dead_letter(record)
+            if _is_of_put_events(record):
+                accounts.add_dead_letter(record)
         return seen
 
     def outstanding(self, personalize: PersonalizeReader | None) -> tuple[int, int, int]:
         """See Accounts.outstanding."""
         return self._accounts.outstanding(accepted=personalize is not None)
+
+
+def _is_of_put_events(letter: Mapping[str, Any]) -> bool:
+    """Not what another destination has refused: that is reconciled with that destination."""
+    if letter["step"] == "decode":
+        return True
+    other = letter["event_id"] is None
+    return bool(letter["error_code"].startswith("personalize.")) and not other
 
 
 def _wait(
@@ -349,7 +372,13 @@ def _wait(
         time.sleep(_LOOK_SECONDS)
 
 
-def _report(run: str, accounts: Accounts, findings: list[Finding], seconds: float) -> VerifyReport:
+def _report(
+    run: str,
+    accounts: Accounts,
+    findings: list[Finding],
+    destinations: tuple[DestinationReport, ...],
+    seconds: float,
+) -> VerifyReport:
     tally, events = accounts.tally, accounts.event_counts()
     emission, acceptance = accounts.delays_ms()
     return VerifyReport(
@@ -375,6 +404,7 @@ def _report(run: str, accounts: Accounts, findings: list[Finding], seconds: floa
         acceptance_p50_ms=percentile(acceptance, 50),
         acceptance_p99_ms=percentile(acceptance, 99),
         seconds=seconds,
+        destinations=destinations,
     )
 
 
@@ -427,12 +457,14 @@ def summary_lines(report: VerifyReport) -> list[str]:
     rows += [(name, number(value)) for name, value in optional if value]
     lines = [f"run {report.run}, accounted for in {report.seconds:.1f} s"]
     lines += [f"  {name:<32}{value:>20}" for name, value in rows]
+    lines += destination_lines(report.destinations)
     for fault, found in report.by_fault().items():
         lines.append(f"{fault.value}: {len(found):,}")
         lines += [f"  {finding.id}  {finding.detail}" for finding in found[:SHOWN_IDS]]
         if len(found) > SHOWN_IDS:
             lines.append(f"  ... and {len(found) - SHOWN_IDS:,} more in reports/verify.json")
-    lines.append("all accounted for" if report.ok else f"{len(report.findings):,} findings")
+    off = len(report.findings) + sum(not one.ok for one in report.destinations)
+    lines.append("all accounted for" if report.ok else f"{off:,} findings")
     return lines
 
 
