@@ -9,6 +9,7 @@ import pytest
 
 from connectors.kafka import KafkaSettings
 from jobs.settings import (
+    AnalyticsSettings,
     ApplicationSettings,
     EnrichmentSettings,
     RecommendationsSettings,
@@ -21,13 +22,21 @@ from schemas.errors import TunemeshError
 
 Groups = dict[str, dict[str, str]]
 
+USERS = "arn:aws:personalize:eu-west-1:111122223333:dataset/mesh/USERS"
+ITEMS = "arn:aws:personalize:eu-west-1:111122223333:dataset/mesh/ITEMS"
+
 
 def least() -> Groups:
     """What must be set."""
     return {
         "tunemesh.kafka": {"bootstrap.servers": "b-1:9098"},
         "tunemesh.registry": {"region": "eu-west-1"},
-        "tunemesh.recommendations": {"tracking.id": "t-1", "region": "eu-west-1"},
+        "tunemesh.recommendations": {
+            "tracking.id": "t-1",
+            "users.dataset.arn": USERS,
+            "items.dataset.arn": ITEMS,
+            "region": "eu-west-1",
+        },
     }
 
 
@@ -48,11 +57,15 @@ def test_what_need_not_be_set_has_a_default() -> None:
         enrichment=EnrichmentSettings(start="earliest"),
         recommendations=RecommendationsSettings(
             tracking_id="t-1",
+            users_dataset_arn=USERS,
+            items_dataset_arn=ITEMS,
             region="eu-west-1",
             endpoint_url=None,
             start="earliest",
             calls_per_second=1000.0,
             max_in_flight=80,
+            datasets_start="earliest",
+            dataset_calls_per_second=10.0,
         ),
         jars=(),
     )
@@ -63,16 +76,20 @@ def test_every_property_is_read() -> None:
     groups = {
         "kinesis.analytics.flink.run.options": {"jarfile": "a.jar;b.jar", "python": "main.py"},
         "tunemesh.application": {
-            "pipelines": "recommendations, enrichment",
+            "pipelines": "analytics, recommendations, enrichment",
             "python.execution-mode": "process",
             "group.id": "g",
         },
         "tunemesh.kafka": {"bootstrap.servers": " b:9098 ", "security.protocol": "SASL_SSL"},
         "tunemesh.kafka.python": {"security.protocol": "ssl"},
         "tunemesh.registry": {"region": "r-1", "name": "n", "endpoint.url": "http://g"},
-        "tunemesh.enrichment": {"start": "1780000000000"},
+        "tunemesh.enrichment": {"start": "1780000000000", "restored": "true"},
         "tunemesh.recommendations": {
             "tracking.id": "t",
+            "users.dataset.arn": USERS,
+            "items.dataset.arn": ITEMS,
+            "datasets.start": "committed",
+            "dataset.calls.per.second": "5",
             "region": "r-2",
             "endpoint.url": "http://p",
             "start": "latest",
@@ -80,17 +97,33 @@ def test_every_property_is_read() -> None:
             "workers": "4",
             "max.in.flight": "3",
         },
+        "tunemesh.analytics": {
+            "delivery.stream": "s",
+            "region": "r-3",
+            "opensearch.endpoint.url": "https://o",
+            "opensearch.authentication": "aws",
+            "firehose.endpoint.url": "http://f",
+            "start": "latest",
+            "firehose.calls.per.second": "7",
+            "opensearch.calls.per.second": "8",
+            "workers": "2",
+        },
     }
     assert application_settings(groups) == ApplicationSettings(
-        pipelines=("enrichment", "recommendations"),
+        pipelines=("enrichment", "recommendations", "analytics"),
         execution_mode="process",
         group_id="g",
         kafka=KafkaSettings(
             "b:9098", {"security.protocol": "SASL_SSL"}, {"security.protocol": "ssl"}
         ),
         registry=RegistrySettings("r-1", "n", "http://g"),
-        enrichment=EnrichmentSettings(start="1780000000000"),
-        recommendations=RecommendationsSettings("t", "r-2", "http://p", "latest", 20.0, 4, 3),
+        enrichment=EnrichmentSettings(start="1780000000000", restored=True),
+        recommendations=RecommendationsSettings(
+            "t", USERS, ITEMS, "r-2", "http://p", "latest", 20.0, 4, 3, "committed", 5.0
+        ),
+        analytics=AnalyticsSettings(
+            "s", "r-3", "https://o", "http://f", "aws", "latest", 7.0, 8.0, 2
+        ),
         jars=("a.jar", "b.jar"),
     )
 
@@ -111,6 +144,7 @@ def test_an_application_may_run_one_pipeline() -> None:
         ("tunemesh.kafka", "bootstrap.servers"),
         ("tunemesh.registry", "region"),
         ("tunemesh.recommendations", "tracking.id"),
+        ("tunemesh.recommendations", "items.dataset.arn"),
         ("tunemesh.recommendations", "region"),
     ],
 )
@@ -131,9 +165,12 @@ def test_a_missing_property_is_named(group: str, name: str, value: str | None) -
 @pytest.mark.parametrize(
     ("group", "name", "value", "expected"),
     [
-        ("tunemesh.application", "pipelines", "enrichmnt", "some of enrichment, recommendations"),
-        ("tunemesh.application", "pipelines", "enrichment,enrichment", "each once"),
-        ("tunemesh.application", "pipelines", "enrichment,", "some of enrichment"),
+        ("tunemesh.application", "pipelines", "enrichmnt", "enrichment or recommendations or"),
+        ("tunemesh.application", "pipelines", "enrichment,enrichment", "enrichment or"),
+        ("tunemesh.application", "pipelines", "enrichment,", "enrichment or"),
+        ("tunemesh.application", "pipelines", "enrichment,analytics", "enrichment or"),
+        ("tunemesh.recommendations", "users.dataset.arn", ITEMS, "ending in /USERS"),
+        ("tunemesh.recommendations", "items.dataset.arn", "mesh/ITEMS", "the ARN of a dataset"),
         ("tunemesh.application", "python.execution-mode", "threads", "thread or process"),
         ("tunemesh.enrichment", "start", "yesterday", "earliest, latest, committed"),
         ("tunemesh.enrichment", "start", "-1", "epoch milliseconds"),

@@ -54,6 +54,16 @@ def test_the_pipelines_have_the_steps_that_a_reader_expects() -> None:
         "join": 2,
         "out": 2,
     }
-    assert {name: len(found) for name, found in recommendations.items()} == {"batch": 1, "out": 1}
-    for steps in (enrichment, recommendations):
+    assert {name: len(found) for name, found in recommendations.items()} == {
+        "events": 1,
+        "users and items": 5,
+        "out": 2,
+    }
+    analytics = read_steps("analytics.sql")
+    assert {name: len(found) for name, found in analytics.items()} == {
+        "events": 2,
+        "trends": 3,
+        "out": 2,
+    }
+    for steps in (enrichment, recommendations, analytics):
         assert all(statement.startswith("INSERT INTO") for statement in steps["out"])
