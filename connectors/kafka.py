@@ -11,6 +11,18 @@ from dataclasses import dataclass, field
 
 from schemas.errors import TunemeshError
 
+ORIGIN = "`topic` || '/' || CAST(`partition` AS STRING) || '/' || CAST(`offset` AS STRING)"
+
+PUBLISHED_AT = "EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)"
+
+PIECE = f"""{ORIGIN} || ' ' || CAST({PUBLISHED_AT} AS STRING)
+    || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`key`, 'ISO-8859-1')), -1) AS STRING)
+    || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`value`, 'ISO-8859-1')), -1) AS STRING)
+    || ' ' || COALESCE(DECODE(`key`, 'ISO-8859-1'), '')
+    || COALESCE(DECODE(`value`, 'ISO-8859-1'), '')"""
+"""A record as text: origin, published_at, length of the key (-1: none), length of the value (-1:
+none), a blank after each, then key and value as Latin-1, one character a byte."""
+
 
 class StartError(TunemeshError):
     """A start position that cannot be used; the message names the setting."""
@@ -36,14 +48,13 @@ def source_table(
     *,
     group_id: str,
     start: str,
-    computed: Mapping[str, str] | None = None,
 ) -> str:
     """DDL of a table of raw records of one or more topics.
 
-    Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``topic``, ``partition``, ``offset``,
-    ``timestamp``, and the ``computed`` ones (name to SQL expression). ``start``: earliest, latest,
-    committed (earliest where nothing is committed) or epoch milliseconds; raises StartError for
-    anything else.
+    Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``origin`` (topic/partition/offset),
+    ``published_at`` (the Kafka timestamp, epoch milliseconds), and ``piece``, all of it as one text
+    (:data:`PIECE`). ``start``: earliest, latest, committed (earliest where nothing is committed) or
+    epoch milliseconds; raises StartError for anything else.
     """
     options = {
         "connector": "kafka",
@@ -57,14 +68,16 @@ def source_table(
         **_start_options(start),
         **_client_options(kafka),
     }
-    added = "".join(f",\n  `{column}` AS {sql}" for column, sql in (computed or {}).items())
     return f"""CREATE TEMPORARY TABLE {name} (
   `key` BYTES,
   `value` BYTES,
   `topic` STRING NOT NULL METADATA VIRTUAL,
   `partition` INT NOT NULL METADATA VIRTUAL,
   `offset` BIGINT NOT NULL METADATA VIRTUAL,
-  `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL{added}
+  `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL,
+  `origin` AS {ORIGIN},
+  `published_at` AS {PUBLISHED_AT},
+  `piece` AS {PIECE}
 ) WITH ({_with(options)})"""
 
 

@@ -33,6 +33,7 @@ from deploy.local.settings import (
     SECRET_KEY,
     LocalSettings,
 )
+from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 from schemas.contracts import Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
 from schemas.projection import project_item, record_id
@@ -107,14 +108,20 @@ class Plays:
     help="Interactions a second.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the generated hour.")
+@click.option(
+    "--analytics", is_flag=True, help="With the analytics pipeline: OpenSearch, Firehose."
+)
 @click.option("--keep", is_flag=True, help="Leave everything running at the end.")
-def demo(directory: Path | None, events: int, rate: float, seed: int, keep: bool) -> None:
+def demo(
+    directory: Path | None, events: int, rate: float, seed: int, analytics: bool, keep: bool
+) -> None:
     """Start everything afresh, replay listening with dirt in it, and account for every event."""
     settings = LocalSettings.from_environment(os.environ)
     source = _source(directory, events, seed)
     progress = TerminalProgress(sys.stderr)
     try:
-        report = _run(settings, source, rate, progress)
+        pipelines = PIPELINES if analytics else DEFAULT_PIPELINES
+        report = _run(settings, source, pipelines, rate, progress)
     finally:
         progress.close()
         if not keep:
@@ -128,15 +135,20 @@ def demo(directory: Path | None, events: int, rate: float, seed: int, keep: bool
 
 
 def _run(
-    settings: LocalSettings, source: Source, rate: float, progress: TerminalProgress
+    settings: LocalSettings,
+    source: Source,
+    pipelines: tuple[str, ...],
+    rate: float,
+    progress: TerminalProgress,
 ) -> dict[str, Any]:
     began = time.monotonic()
     contracts = load_contracts()
     listener = choose_listener(source, contracts)
-    platform.up(settings, environ=os.environ, fresh=True, report=click.echo)
+    needed = application.parts_of(pipelines)
+    platform.up(settings, needed, environ=os.environ, fresh=True, report=click.echo)
     application.prepare(settings, contracts)
     click.echo("topics and schemas are there; submitting the job, publishing users and items")
-    submission = _Background(lambda: application.submit(settings))
+    submission = _Background(lambda: application.submit(settings, pipelines))
     endpoints = Endpoints.of(settings)
     first = _Background(lambda: first_acceptance(settings, began))
     summary = replay(
@@ -148,7 +160,13 @@ def _run(
         before_interactions=submission.result,
     )
     progress.close()
-    report = verify(endpoints, summary.run, VerifySettings(wait=900, quiet=30), progress)
+    destinations = application.destinations_of(pipelines)
+    report = verify(
+        endpoints,
+        summary.run,
+        VerifySettings(wait=900, quiet=30, destinations=destinations),
+        progress,
+    )
     progress.close()
     first_accepted_s = first.result()
     before = top_items(settings, listener.user_id)
@@ -213,6 +231,7 @@ def demo_document(
         "played": list(listener.plays),
         "recommended_before": list(before),
         "recommended_after": list(after),
+        "destinations": {one.name: one.document() for one in report.destinations},
         "ok": report.ok and moved.ok,
     }
 

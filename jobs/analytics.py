@@ -8,11 +8,10 @@ from pyflink.table import DataTypes, StreamTableEnvironment
 from pyflink.table.udf import udf
 
 from connectors.kafka import source_table, upsert_sink_table
-from jobs.batch import PIECE
 from jobs.delivery import RESULTS, ArchiveEvents, IndexDocuments
+from jobs.functions import FACTS, EncodeTrend, TrendFactsFunction
 from jobs.settings import ApplicationSettings
 from jobs.sql import read_steps
-from jobs.trends import FACTS, EncodeTrend, TrendFactsFunction
 from schemas.contracts import Contracts, Role
 
 NAME = "analytics"
@@ -39,7 +38,6 @@ def register(
                 settings.kafka,
                 group_id=f"{settings.group(NAME)}-{table.removeprefix('analytics_')}",
                 start=start,
-                computed={"piece": PIECE},
             )
         )
     trends = contracts.only(Role.TREND)
@@ -47,21 +45,18 @@ def register(
         upsert_sink_table("trends", trends.topic, settings.kafka, max_bytes=trends.max_bytes)
     )
     registry = settings.registry
+    archive = ArchiveEvents(analytics, registry, extra_contracts)
+    events = IndexDocuments(Role.ENRICHED, analytics, registry, extra_contracts)
+    documents = IndexDocuments(Role.TREND, analytics, registry, extra_contracts)
     functions = {
-        "archive_events": (ArchiveEvents(analytics, registry, extra_contracts), RESULTS),
-        "index_events": (
-            IndexDocuments(Role.ENRICHED, analytics, registry, extra_contracts),
-            RESULTS,
-        ),
-        "index_trends": (IndexDocuments(Role.TREND, analytics, registry, extra_contracts), RESULTS),
-        "trend_facts": (TrendFactsFunction(registry, extra_contracts), FACTS),
-        "encode_trend": (EncodeTrend(registry, extra_contracts), DataTypes.BYTES()),
+        "archive_events": udf(archive, result_type=RESULTS),
+        "index_events": udf(events, result_type=RESULTS),
+        "index_trends": udf(documents, result_type=RESULTS),
+        "trend_facts": udf(TrendFactsFunction(registry, extra_contracts), result_type=FACTS),
+        "encode_trend": udf(EncodeTrend(registry, extra_contracts), result_type=DataTypes.BYTES()),
     }
-    for name, (function, result) in functions.items():
-        deterministic = function.is_deterministic()
-        tables.create_temporary_function(
-            name, udf(function, result_type=result, deterministic=deterministic)
-        )
+    for name, function in functions.items():
+        tables.create_temporary_function(name, function)
 
 
 def inserts(tables: StreamTableEnvironment) -> tuple[str, ...]:

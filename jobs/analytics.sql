@@ -1,8 +1,8 @@
 -- Analytics: interactions-enriched -> Firehose; -> OpenSearch, the events and trends by the minute.
 --
 -- Tables (connectors/kafka.py): analytics_archive, analytics_search and analytics_trends are raw
--- records with their text (`piece`, jobs/batch.py), each a source of its own, so that Firehose and
--- OpenSearch do not hold each other up; trends and dead_letters are the sinks.
+-- records, `piece` is all of one as text; each is a source of its own, so that Firehose and OpenSearch
+-- do not hold each other up. trends and dead_letters are the sinks.
 -- Functions: archive_events, index_events, index_trends (jobs/delivery.py), one call a micro-batch;
 -- trend_facts, encode_trend (jobs/trends.py), one call a record.
 

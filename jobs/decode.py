@@ -24,7 +24,7 @@ from schemas.codec import (
     parse_plain,
 )
 from schemas.contracts import Contract, Contracts, Role
-from schemas.dead_letter import SourceRecord, Step, dead_letter
+from schemas.dead_letter import SourceRecord, Step, dead_letter, source_record
 from schemas.invalid import InvalidRecord, Reason
 from schemas.projection import (
     checked_id,
@@ -74,15 +74,9 @@ class DecodeRecord(Protocol):
     """A decoder of the records of one or more topics."""
 
     def __call__(
-        self,
-        key: bytes | None,
-        value: bytes | None,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp_ms: int,
+        self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int
     ) -> Decoded:
-        """Decode a record as Kafka has it."""
+        """Decode a record; ``origin`` is its topic/partition/offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,25 +131,17 @@ class InteractionDecoder:
         check_enriched_layout(contract, contracts.only(Role.ENRICHED))
 
     def __call__(
-        self,
-        key: bytes | None,
-        value: bytes | None,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp_ms: int,
+        self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int
     ) -> Decoded:
         """Decode a record of the interactions topic."""
         try:
             record, body = self._decoder.decode_with_body(value)
             check_interaction(record, timestamp_ms)
         except InvalidRecord as error:
-            source = SourceRecord(topic, partition, offset, timestamp_ms, key, value)
+            source = source_record(key, value, origin, timestamp_ms)
             return self._dead_letters.decoded(source, error)
-        origin = f"{topic}/{partition}/{offset}".encode()
-        head = b"".join(
-            (self._header, body, avro_long(len(origin)), origin, avro_long(timestamp_ms))
-        )
+        place = origin.encode()
+        head = b"".join((self._header, body, avro_long(len(place)), place, avro_long(timestamp_ms)))
         user_id = record["user_id"]
         listener = ANONYMOUS + record["session_id"] if user_id is None else user_id
         return Decoded(True, listener, record["item_id"], head.decode("latin-1"))
@@ -183,16 +169,10 @@ class DimensionDecoder:
         self._schema = parse_plain(projection_schema(contracts, role))
 
     def __call__(
-        self,
-        key: bytes | None,
-        value: bytes | None,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp_ms: int,
+        self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int
     ) -> Decoded:
         """Decode a record of one of the role's topics; a record without a value is a deletion."""
-        source = SourceRecord(topic, partition, offset, timestamp_ms, key, value)
+        source = source_record(key, value, origin, timestamp_ms)
         try:
             if source.payload is None:
                 return self._row(_tombstone_id(source), source.timestamp_ms, source, NO_BRANCH)
@@ -207,16 +187,15 @@ class DimensionDecoder:
                     f"updated_at is {version}, the record was published at {source.timestamp_ms}",
                 )
             return self._row(
-                identity, version, source, self._body(decoder.contract, record, source)
+                identity, version, source, self._body(decoder.contract, record, origin)
             )
         except InvalidRecord as error:
             return self._dead_letters.decoded(source, error)
 
-    def _body(self, contract: Contract, record: Record, source: SourceRecord) -> bytes:
+    def _body(self, contract: Contract, record: Record, origin: str) -> bytes:
         if is_deleted(contract, record):
             return NO_BRANCH
         project = project_user if self._role is Role.USER else project_item
-        origin = f"{source.topic}/{source.partition}/{source.offset}"
         return BRANCH + encode_body(self._schema, project(contract, record, origin))
 
     def _row(self, identity: str, version: int, source: SourceRecord, body: bytes) -> Decoded:
@@ -246,21 +225,14 @@ class DatasetDecoder:
 
     def __call__(self, source: SourceRecord) -> DatasetRecord | Deletion | None:
         """The record's version; None for one that cannot be decoded."""
-        decoded = self._decode(
-            source.key,
-            source.payload,
-            source.topic,
-            source.partition,
-            source.offset,
-            source.timestamp_ms,
-        )
+        origin = f"{source.topic}/{source.partition}/{source.offset}"
+        decoded = self._decode(source.key, source.payload, origin, source.timestamp_ms)
         if not decoded.ok:
             return None
         identity = decoded.key or decoded.item_id or ""
         changed = int(decoded.payload[:VERSION_DIGITS])
         body = decoded.payload[STATE_PREFIX:].encode("latin-1")
         if body == NO_BRANCH:
-            origin = f"{source.topic}/{source.partition}/{source.offset}"
             return Deletion(self._dataset, identity, changed, origin)
         record = decode_body(self._schema, body[len(BRANCH) :])
         return DatasetRecord(identity, (changed, source.offset), record)

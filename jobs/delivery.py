@@ -328,7 +328,7 @@ def task_is_cancelled() -> bool:
     Always False outside of a JVM: a process of functions is simply ended.
     """
     try:
-        from pemja import findClass
+        from pemja import findClass  # type: ignore[import-untyped]
     except ImportError:
         return False
     return bool(findClass("java.lang.Thread").currentThread().isInterrupted())

@@ -12,24 +12,21 @@
 CREATE TEMPORARY VIEW decoded_users AS
 SELECT r.ok AS ok, r.`key` AS `key`, r.payload AS payload
 FROM (
-  SELECT decode_user(`key`, `value`, `topic`, `partition`, `offset`,
-    EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)) AS r
+  SELECT decode_user(`key`, `value`, origin, published_at) AS r
   FROM enrichment_users
 );
 
 CREATE TEMPORARY VIEW decoded_items AS
 SELECT r.ok AS ok, r.`key` AS `key`, r.item_id AS item_id, r.payload AS payload
 FROM (
-  SELECT decode_item(`key`, `value`, `topic`, `partition`, `offset`,
-    EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)) AS r
+  SELECT decode_item(`key`, `value`, origin, published_at) AS r
   FROM enrichment_items
 );
 
 CREATE TEMPORARY VIEW decoded_interactions AS
 SELECT r.ok AS ok, r.`key` AS `key`, r.item_id AS item_id, r.payload AS payload
 FROM (
-  SELECT decode_interaction(`key`, `value`, `topic`, `partition`, `offset`,
-    EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)) AS r
+  SELECT decode_interaction(`key`, `value`, origin, published_at) AS r
   FROM enrichment_interactions
 );
 

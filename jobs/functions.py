@@ -24,7 +24,10 @@ from jobs.freshness import (
     dimension_topics,
 )
 from jobs.settings import ApplicationSettings, RegistrySettings
+from jobs.trends import trend_facts
+from schemas.codec import Decoder, Encoder
 from schemas.contracts import BUILT_IN_FOLDER, Contracts, Role, load_contracts
+from schemas.invalid import InvalidRecord
 from schemas.registry import GlueRegistry
 
 VERSION = DataTypes.ROW(
@@ -44,6 +47,33 @@ DECODED = DataTypes.ROW(
     ]
 )
 """A :class:`jobs.decode.Decoded` as SQL sees it."""
+
+
+FACTS = DataTypes.ROW(
+    [
+        DataTypes.FIELD("event_id", DataTypes.STRING()),
+        DataTypes.FIELD("minute", DataTypes.BIGINT()),
+        DataTypes.FIELD("listener", DataTypes.STRING()),
+        DataTypes.FIELD("played", DataTypes.INT()),
+        DataTypes.FIELD("skipped", DataTypes.INT()),
+        DataTypes.FIELD("completion", DataTypes.DOUBLE()),
+        DataTypes.FIELD(
+            "dimensions",
+            DataTypes.ARRAY(
+                DataTypes.ROW(
+                    [
+                        DataTypes.FIELD("dimension", DataTypes.STRING()),
+                        DataTypes.FIELD("value", DataTypes.STRING()),
+                        DataTypes.FIELD("label", DataTypes.STRING()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+"""A :class:`jobs.trends.TrendFacts` as SQL sees it; all null for an event that does not count."""
+
+NO_FACTS = Row(None, None, None, None, None, None, None)
 
 
 def connect_registry(settings: RegistrySettings) -> GlueRegistry:
@@ -101,20 +131,12 @@ class DecodeInteraction(_Decode):
         """Stop asking when this is the worker's last function."""
         WATCHES.closed(self)
 
-    def eval(
-        self,
-        key: bytes | None,
-        value: bytes | None,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp_ms: int,
-    ) -> Row:
+    def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """The decoded record, once users and items published before it have been read."""
         if timestamp_ms > self._freshness.fresh_until_ms:
             # It was published before it came here, whatever its timestamp says.
             self._freshness.wait_for(min(timestamp_ms, now_ms()))
-        return Row(*self._decode(key, value, topic, partition, offset, timestamp_ms))
+        return Row(*self._decode(key, value, origin, timestamp_ms))
 
 
 class DecodeDimension(_Decode):
@@ -139,30 +161,30 @@ class DecodeDimension(_Decode):
         WATCHES.forget(self._reading)
         WATCHES.closed(self)
 
-    def eval(
-        self,
-        key: bytes | None,
-        value: bytes | None,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp_ms: int,
-    ) -> Row:
+    def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """The decoded record."""
-        row = Row(*self._decode(key, value, topic, partition, offset, timestamp_ms))
-        self._reading.decoded((topic, partition), offset, time.monotonic())
+        row = Row(*self._decode(key, value, origin, timestamp_ms))
+        topic, partition, offset = origin.split("/")
+        self._reading.decoded((topic, int(partition)), int(offset), time.monotonic())
         return row
 
 
-class VersionOf(ScalarFunction):
+class _WithRegistry(ScalarFunction):
+    """What functions share that only need the registry."""
+
+    def __init__(self, registry: RegistrySettings, extra_contracts: tuple[Path, ...]) -> None:
+        self._registry = registry
+        self._extra_contracts = extra_contracts
+
+
+class VersionOf(_WithRegistry):
     """Says which version of which user or item a record is, as sortable text."""
 
     def __init__(
         self, role: Role, registry: RegistrySettings, extra_contracts: tuple[Path, ...]
     ) -> None:
+        super().__init__(registry, extra_contracts)
         self._role = role
-        self._registry = registry
-        self._extra_contracts = extra_contracts
 
     def is_deterministic(self) -> bool:
         """Not: a record is decoded by what the registry knows at the time."""
@@ -176,20 +198,77 @@ class VersionOf(ScalarFunction):
             contracts, self._role, registry, schema_ids(registry, contracts), now_ms
         )
 
-    def eval(
-        self,
-        key: bytes | None,
-        value: bytes | None,
-        topic: str,
-        partition: int,
-        offset: int,
-        timestamp_ms: int,
-    ) -> Row:
+    def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """Id and version."""
-        decoded = self._decode(key, value, topic, partition, offset, timestamp_ms)
+        decoded = self._decode(key, value, origin, timestamp_ms)
         if not decoded.ok:
             return Row(None, None)
         return Row(decoded.key or decoded.item_id, decoded.payload[:STATE_PREFIX])
+
+
+class TrendFactsFunction(_WithRegistry):
+    """``trend_facts`` of a record's value; what cannot be decoded is index_events' dead letter."""
+
+    def is_deterministic(self) -> bool:
+        """Not: a record is decoded by what the registry knows at the time."""
+        return False
+
+    def open(self, function_context: FunctionContext) -> None:
+        """Connect to the registry."""
+        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
+        self._decoder = Decoder(contracts.only(Role.ENRICHED), connect_registry(self._registry))
+
+    def eval(self, value: bytes | None) -> Row:
+        """The facts."""
+        try:
+            facts = trend_facts(self._decoder.decode(value))
+        except InvalidRecord:
+            return NO_FACTS
+        if facts is None:
+            return NO_FACTS
+        return Row(*facts[:-1], [Row(*entry) for entry in facts.dimensions])
+
+
+class EncodeTrend(_WithRegistry):
+    """A state of a trend as a value of the topic ``trends``."""
+
+    def is_deterministic(self) -> bool:
+        """It is, as far as Flink has to know: a state that is taken back needs no value."""
+        return True
+
+    def open(self, function_context: FunctionContext) -> None:
+        """Connect to the registry."""
+        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
+        contract = contracts.only(Role.TREND)
+        version_id = connect_registry(self._registry).version_id(contract)
+        self._encode = Encoder(contract, version_id).encode
+
+    def eval(
+        self,
+        dimension: str,
+        value: str,
+        minute: int,
+        label: str | None,
+        plays: int,
+        skips: int,
+        listeners: int,
+        completion: float | None,
+        version: int,
+    ) -> bytes:
+        """The value."""
+        return self._encode(
+            {
+                "dimension": dimension,
+                "key": value,
+                "label": label,
+                "window_start": minute,
+                "plays": plays,
+                "skips": skips,
+                "listeners": listeners,
+                "completion": completion,
+                "version": version,
+            }
+        )
 
 
 class _Watches:

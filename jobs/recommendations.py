@@ -8,7 +8,6 @@ from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import udf
 
 from connectors.kafka import sink_table, source_table
-from jobs.batch import PIECE
 from jobs.delivery import RESULTS, DeliverDataset, DeliverEvents
 from jobs.functions import VERSION, VersionOf
 from jobs.settings import ApplicationSettings
@@ -39,7 +38,6 @@ def register(
                 settings.kafka,
                 group_id=settings.group(NAME),
                 start=start,
-                computed={"piece": PIECE},
             )
         )
     deletions = contracts.only(Role.DELETION)

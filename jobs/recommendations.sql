@@ -2,7 +2,7 @@
 -- What is refused goes to dead-letters, what has been deleted to deletions.
 --
 -- Tables (connectors/kafka.py): recommendations_enriched, recommendations_users, recommendations_items
--- are raw records with their text (`piece`, jobs/batch.py); dead_letters and deletions are the sinks.
+-- are raw records, `piece` is all of one as text; dead_letters and deletions are the sinks.
 -- Functions: version_of_user, version_of_item (jobs/functions.py), one call a record; deliver_events,
 -- deliver_users, deliver_items (jobs/delivery.py), one call a micro-batch: they return when each
 -- record has been accepted, rejected or replaced by a newer one, so that a checkpoint covers it.
@@ -37,8 +37,7 @@ FROM (
   FROM (
     SELECT r.id AS id, r.version AS version, piece, PROCTIME() AS arrived
     FROM (
-      SELECT version_of_user(`key`, `value`, `topic`, `partition`, `offset`,
-        EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)) AS r, piece
+      SELECT version_of_user(`key`, `value`, origin, published_at) AS r, piece
       FROM recommendations_users
     )
     WHERE r.id IS NOT NULL
@@ -56,8 +55,7 @@ FROM (
   FROM (
     SELECT r.id AS id, r.version AS version, piece, PROCTIME() AS arrived
     FROM (
-      SELECT version_of_item(`key`, `value`, `topic`, `partition`, `offset`,
-        EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)) AS r, piece
+      SELECT version_of_item(`key`, `value`, origin, published_at) AS r, piece
       FROM recommendations_items
     )
     WHERE r.id IS NOT NULL

@@ -43,6 +43,14 @@ class SourceRecord:
     payload: bytes | None
 
 
+def source_record(
+    key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int
+) -> SourceRecord:
+    """The record that was read from ``origin``: topic/partition/offset; ValueError for another."""
+    topic, partition, offset = origin.split("/")
+    return SourceRecord(topic, int(partition), int(offset), timestamp_ms, key, value)
+
+
 def dead_letter(
     source: SourceRecord,
     step: Step | str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from deploy.local import flink, jars
@@ -60,6 +60,26 @@ def topic_spec(contract: Contract) -> TopicSpec:
             " expected compact or P<N>D"
         )
     return TopicSpec(contract.topic, PARTITIONS, config)
+
+
+def parts_of(pipelines: Iterable[str]) -> list[str]:
+    """The platform's parts that an application with these pipelines needs."""
+    needed = ["kafka", "aws", "flink"]
+    if "recommendations" in pipelines:
+        needed.append("personalize")
+    if "analytics" in pipelines:
+        needed.append("opensearch")
+    return needed
+
+
+def destinations_of(pipelines: Iterable[str]) -> tuple[str, ...]:
+    """What there is to reconcile beside PutEvents (:mod:`deploy.accounting.destinations`)."""
+    found: tuple[str, ...] = ()
+    if "recommendations" in pipelines:
+        found += ("datasets",)
+    if "analytics" in pipelines:
+        found += ("archive", "search", "trends")
+    return found
 
 
 def registry(settings: LocalSettings) -> GlueRegistry:

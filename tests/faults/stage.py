@@ -25,6 +25,7 @@ from deploy.local import application, flink_cluster, platform, process
 from deploy.local.flink import FlinkRest
 from deploy.local.parts import PERSONALIZE
 from deploy.local.settings import LocalSettings
+from jobs.settings import DEFAULT_PIPELINES
 from schemas.codec import Decoder
 from schemas.contracts import Role, load_contracts
 
@@ -142,6 +143,7 @@ class Stage:
         self.contracts = load_contracts()
         self.enriched = self.contracts.only(Role.ENRICHED).topic
         self.job = ""
+        self.pipelines: tuple[str, ...] = DEFAULT_PIPELINES
 
     # Platform
 
@@ -152,13 +154,14 @@ class Stage:
 
     def start_platform(self) -> None:
         """Start all parts; create topics and register schemas."""
-        platform.up(self.settings, environ=self.environ)
+        needed = application.parts_of(self.pipelines)
+        platform.up(self.settings, needed, environ=self.environ)
         application.prepare(self.settings, self.contracts)
 
     def submit(self, overrides: Mapping[str, Mapping[str, str]] | None = None) -> None:
         """Submit the application; returns when all of it runs."""
         self.job = application.submit(
-            self.settings, overrides=overrides, environ=self.environ, wait=False
+            self.settings, self.pipelines, overrides, environ=self.environ, wait=False
         )
         self.rest.wait_running(self.job, START_SECONDS)
 
@@ -267,7 +270,8 @@ class Stage:
 
     def verify(self) -> VerifyReport:
         """Account for the newest run."""
-        settings = VerifySettings(wait=ACCOUNT_SECONDS, quiet=90)
+        destinations = application.destinations_of(self.pipelines)
+        settings = VerifySettings(wait=ACCOUNT_SECONDS, quiet=90, destinations=destinations)
         report = verify(self.endpoints, settings=settings)
         print("\n".join(summary_lines(report)))
         return report

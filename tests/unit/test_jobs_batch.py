@@ -26,7 +26,7 @@ RECORDS = st.lists(
 
 
 def packed(records: Sequence[SourceRecord]) -> str:
-    """As ``PIECE`` and LISTAGG put a batch together."""
+    """As ``connectors.kafka.PIECE`` and LISTAGG put a batch together."""
 
     def text(value: bytes | None) -> str:
         return (value or b"").decode("latin-1")
@@ -35,7 +35,7 @@ def packed(records: Sequence[SourceRecord]) -> str:
         return -1 if value is None else len(value)
 
     return "".join(
-        f"{record.topic} {record.partition} {record.offset} {record.timestamp_ms}"
+        f"{record.topic}/{record.partition}/{record.offset} {record.timestamp_ms}"
         f" {length(record.key)} {length(record.payload)} {text(record.key)}{text(record.payload)}"
         for record in records
     )
@@ -51,7 +51,7 @@ def test_what_is_packed_is_unpacked(records: list[SourceRecord]) -> None:
 
 def test_the_text_form_is_frozen() -> None:
     """The SQL is compiled into plans; this is what it writes."""
-    batch = "t 1 12 1780000000123 2 3 ab\x03\x00\xffs 1 13 1780000000124 -1 0 s 1 14 5 0 -1 "
+    batch = "t/1/12 1780000000123 2 3 ab\x03\x00\xffs/1/13 1780000000124 -1 0 s/1/14 5 0 -1 "
     assert list(unpack(batch)) == [
         SourceRecord("t", 1, 12, 1_780_000_000_123, b"ab", b"\x03\x00\xff"),
         SourceRecord("s", 1, 13, 1_780_000_000_124, None, b""),
@@ -63,14 +63,16 @@ def test_the_text_form_is_frozen() -> None:
     "batch",
     [
         "x",
-        "t 1",
-        "t 1 2",
-        "t 1 2 3",
-        "t 0 1 2 0 9 abc",
-        "t 0 1 2 5 0 ab",
-        "t 0 1 2 a 4 b",
-        "t 0 1 2 0 1 x rest",
-        "t 0 1 2 -1 1 \u20ac",
+        "t/1/2 ",
+        "t/1/2 3",
+        "t/1/2 3 4",
+        "t/0/1 2 0 9 abc",
+        "t/0/1 2 5 0 ab",
+        "t/0/1 2 a 4 b",
+        "t/0/1 2 0 1 x rest",
+        "t/0 2 -1 1 b",
+        "t/0/1/2 2 -1 1 b",
+        "t/0/1 2 -1 1 \u20ac",
     ],
 )
 def test_a_text_that_is_no_batch_is_a_value_error(batch: str) -> None:

@@ -146,17 +146,17 @@ def branch_of(row: Decoded) -> bytes:
 
 def decode_user(record: Mapping[str, Any], offset: int = 3) -> Decoded:
     value = value_of(USERS, record)
-    return dimension(Role.USER)(b"key", value, "users", 1, offset, TIMESTAMP_MS)
+    return dimension(Role.USER)(b"key", value, f"users/1/{offset}", TIMESTAMP_MS)
 
 
 def decode_item(contract: Contract, record: Mapping[str, Any], offset: int = 7) -> Decoded:
     value = value_of(contract, record)
-    return dimension(Role.ITEM)(b"key", value, contract.topic, 0, offset, TIMESTAMP_MS)
+    return dimension(Role.ITEM)(b"key", value, f"{contract.topic}/0/{offset}", TIMESTAMP_MS)
 
 
 def decode_event(record: Mapping[str, Any], value: bytes | None = None) -> Decoded:
     value = value_of(INTERACTIONS, record) if value is None else value
-    return interactions()(b"a key", value, "interactions", 1, 42, TIMESTAMP_MS)
+    return interactions()(b"a key", value, "interactions/1/42", TIMESTAMP_MS)
 
 
 def read(schema_contract: Contract, value: bytes) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def test_every_valid_example_is_enriched() -> None:
     """The examples of the contracts are documentation: they must pass."""
     for record in INTERACTIONS.examples("valid").values():
         row = interactions()(
-            None, value_of(INTERACTIONS, record), "interactions", 0, 1, record["occurred_at"]
+            None, value_of(INTERACTIONS, record), "interactions/0/1", record["occurred_at"]
         )
         head = row.payload.encode("latin-1")
         enriched = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
@@ -322,7 +322,7 @@ def test_an_event_may_be_a_day_ahead_of_kafka_and_no_more() -> None:
 @pytest.mark.parametrize(("role", "topic"), [(Role.USER, "users"), (Role.ITEM, "podcasts")])
 def test_a_tombstone_deletes_by_its_key(role: Role, topic: str) -> None:
     """The null branch as the version of the Kafka timestamp."""
-    row = dimension(role)("é-1".encode(), None, topic, 0, 9, TIMESTAMP_MS)
+    row = dimension(role)("é-1".encode(), None, f"{topic}/0/9", TIMESTAMP_MS)
     assert row.ok
     assert (row.key, row.item_id) == (("é-1", None) if role is Role.USER else (None, "é-1"))
     assert row.payload == f"{TIMESTAMP_MS:019d}{9:019d}\x00"
@@ -351,7 +351,7 @@ def test_a_deleted_record_is_the_null_branch_of_its_version() -> None:
 )
 def test_a_tombstone_of_nobody_is_a_dead_letter(key: bytes | None, reason: Reason) -> None:
     """Nothing says what is deleted."""
-    row = dimension(Role.USER)(key, None, "users", 0, 9, TIMESTAMP_MS)
+    row = dimension(Role.USER)(key, None, "users/0/9", TIMESTAMP_MS)
     assert letter_of(row)["error_code"] == reason
     assert letter_of(row)["key"] == key
 
@@ -378,7 +378,7 @@ def spoilt(
 def test_an_unusable_event_is_a_dead_letter(reason: Reason, variant: int) -> None:
     """With the reason, the record as it was and where it is; nothing is raised."""
     value = spoilt(reason, INTERACTIONS, EVENT, variant)
-    row = interactions()(b"k\xff", value, "interactions", 1, 42, TIMESTAMP_MS)
+    row = interactions()(b"k\xff", value, "interactions/1/42", TIMESTAMP_MS)
     assert (row.ok, row.key, row.item_id) == (False, "k\xff", None)
     letter = letter_of(row)
     assert letter.pop("message")
@@ -408,7 +408,7 @@ def test_an_unusable_user_or_item_is_a_dead_letter(
 ) -> None:
     """The same."""
     value = spoilt(reason, contract, record, variant)
-    letter = letter_of(dimension(role)(None, value, contract.topic, 0, 5, TIMESTAMP_MS))
+    letter = letter_of(dimension(role)(None, value, f"{contract.topic}/0/5", TIMESTAMP_MS))
     assert (letter["error_code"], letter["step"]) == (reason, "decode")
     assert (letter["topic"], letter["offset"]) == (contract.topic, 5)
     assert (letter["key"], letter["payload"]) == (None, value)
@@ -428,7 +428,7 @@ def test_no_bytes_make_a_decoder_raise(value: bytes, key: bytes | None) -> None:
         (dimension(Role.ITEM), "songs"),
     ]
     for decode, topic in decoders:
-        row = decode(key, value, topic, 0, 0, TIMESTAMP_MS)
+        row = decode(key, value, f"{topic}/0/0", TIMESTAMP_MS)
         assert row.ok or letter_of(row)["payload"] == value
 
 
@@ -464,7 +464,7 @@ def test_an_event_of_an_older_version_comes_out_as_the_newest() -> None:
     decode = InteractionDecoder(contracts, Registry(both), IDS, lambda: NOW_MS)
     old = {name: value for name, value in EVENT.items() if name != "device"}
     value = Encoder(both, version_of(both, 1), version=1).encode(old)
-    head = decode(None, value, "interactions", 0, 1, TIMESTAMP_MS).payload.encode("latin-1")
+    head = decode(None, value, "interactions/0/1", TIMESTAMP_MS).payload.encode("latin-1")
     record = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
     assert record["device"] is None
     assert {name: record[name] for name in old} == old
@@ -479,7 +479,7 @@ def test_an_event_of_a_newer_version_loses_what_is_not_known_yet() -> None:
     )
     decode = InteractionDecoder(CONTRACTS, Registry(newer), IDS, lambda: NOW_MS)
     value = Encoder(newer, version_of(newer, 2)).encode({**EVENT, "mood": "blue"})
-    head = decode(None, value, "interactions", 0, 1, TIMESTAMP_MS).payload.encode("latin-1")
+    head = decode(None, value, "interactions/0/1", TIMESTAMP_MS).payload.encode("latin-1")
     record = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
     assert {name: record[name] for name in EVENT} == EVENT
 
