@@ -181,6 +181,7 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
         **addresses,
         **checkpoints,
         **failures,
+        **_reporters(settings),
         "taskmanager.numberOfTaskSlots": settings.task_slots,
         "parallelism.default": settings.taskmanagers * settings.task_slots,
         "jobmanager.memory.heap.size": f"{JOBMANAGER_HEAP}m",
@@ -192,6 +193,23 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
         "python.client.executable": sys.executable,
         "rest.flamegraph.enabled": True,
         "metrics.fetcher.update-interval": "3 s",
+    }
+
+
+def _reporters(settings: LocalSettings) -> dict[str, object]:
+    """Metrics for Prometheus, if there are ports for it.
+
+    Not by default: Flink 2.2's reporter takes a port and no address and listens on every interface
+    of the machine, where all else of the platform is on loopback only.
+    """
+    if settings.prometheus is None:
+        return {}
+    return {
+        "metrics.reporters": "prometheus",
+        "metrics.reporter.prometheus.factory.class": (
+            "org.apache.flink.metrics.prometheus.PrometheusReporterFactory"
+        ),
+        "metrics.reporter.prometheus.port": str(settings.prometheus),
     }
 
 

@@ -33,6 +33,9 @@ DELIVERY_PREFIX = "interactions-enriched/"
 """Where Firehose puts the enriched interactions: the bucket, and how its objects' names begin."""
 
 
+PROMETHEUS_PORTS = "TUNEMESH_PROMETHEUS_PORTS"
+
+
 class SettingError(TunemeshError):
     """A variable with a value that cannot be used: its name, the value, what was expected."""
 
@@ -61,6 +64,17 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from which servers that cannot be told one each take the first that is free."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
 class LocalSettings:
     """The platform's settings; see :meth:`from_environment` for the variables behind them."""
 
@@ -74,6 +88,8 @@ class LocalSettings:
     opensearch: Port
     taskmanagers: int
     task_slots: int
+    prometheus: PortRange | None
+    """Where Flink's processes offer metrics to Prometheus; None: nowhere."""
     start_seconds: float
     stop_seconds: float
 
@@ -96,6 +112,7 @@ class LocalSettings:
         def port(name: str, default: int) -> Port:
             return Port(number(name, default, 1, 65535), name)
 
+        taskmanagers = number("TUNEMESH_TASKMANAGERS", 2, 1, 16)
         settings = cls(
             home=Path(environ.get("TUNEMESH_HOME") or ".tunemesh").expanduser().absolute(),
             jar_cache=jar_cache(environ),
@@ -105,8 +122,9 @@ class LocalSettings:
             personalize=port("TUNEMESH_PERSONALIZE_PORT", 28500),
             flink=port("TUNEMESH_FLINK_PORT", 28081),
             opensearch=port("TUNEMESH_OPENSEARCH_PORT", 29200),
-            taskmanagers=number("TUNEMESH_TASKMANAGERS", 2, 1, 16),
+            taskmanagers=taskmanagers,
             task_slots=number("TUNEMESH_TASK_SLOTS", 1, 1, 16),
+            prometheus=_prometheus_ports(environ, taskmanagers + 1),
             start_seconds=float(number("TUNEMESH_START_SECONDS", 120, 1, 3600)),
             stop_seconds=float(number("TUNEMESH_STOP_SECONDS", 20, 1, 600)),
         )
@@ -124,6 +142,13 @@ class LocalSettings:
                     f"a port of its own, but {seen[port.number]} has the same",
                 )
             seen[port.number] = port.variable
+        taken = self.prometheus
+        if taken is None:
+            return
+        for number, variable in seen.items():
+            if taken.first <= number <= taken.last:
+                expected = f"ports without {number}, which is that of {variable}"
+                raise SettingError(PROMETHEUS_PORTS, str(taken), expected)
 
     def ports(self) -> tuple[Port, ...]:
         """Every port that the platform listens on, beside Flink's internal ones."""
@@ -154,6 +179,23 @@ class LocalSettings:
     def reports(self) -> Path:
         """The folder that demos and benchmarks write their reports to."""
         return self.home / "reports"
+
+
+def _prometheus_ports(environ: Mapping[str, str], processes: int) -> PortRange | None:
+    """The range in TUNEMESH_PROMETHEUS_PORTS; None when it is empty or not set."""
+    text = environ.get(PROMETHEUS_PORTS, "")
+    if not text:
+        return None
+    first, _, last = text.partition("-")
+    if all(part.isascii() and part.isdigit() for part in (first, last)):
+        found = PortRange(int(first), int(last))
+        if found.first > 0 and found.first + processes - 1 <= found.last <= 65535:
+            return found
+    raise SettingError(
+        PROMETHEUS_PORTS,
+        text,
+        f"FIRST-LAST with at least {processes} ports: the JobManager's and one a TaskManager",
+    )
 
 
 def jar_cache(environ: Mapping[str, str]) -> Path:

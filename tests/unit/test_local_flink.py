@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -25,6 +26,21 @@ def test_everything_listens_on_loopback() -> None:
     }
     assert set(addresses) >= {"jobmanager.bind-host", "taskmanager.bind-host", "rest.bind-address"}
     assert set(addresses.values()) == {"127.0.0.1"}
+
+
+def test_metrics_go_to_prometheus_only_when_asked_for() -> None:
+    """With the ports that were named, and a reporter that the package brings."""
+    default = flink_cluster.configuration(LocalSettings.from_environment({}), 12345)
+    assert not any(key.startswith("metrics.reporter") for key in default)
+
+    settings = LocalSettings.from_environment({"TUNEMESH_PROMETHEUS_PORTS": "29250-29259"})
+    configuration = flink_cluster.configuration(settings, 12345)
+    name = configuration["metrics.reporters"]
+    assert configuration[f"metrics.reporter.{name}.port"] == "29250-29259"
+    factory = str(configuration[f"metrics.reporter.{name}.factory.class"])
+    (jar,) = (flink_cluster.package() / "plugins" / "metrics-prometheus").glob("*.jar")
+    with zipfile.ZipFile(jar) as classes:
+        assert factory.replace(".", "/") + ".class" in classes.namelist()
 
 
 def test_checkpoints_are_as_on_the_service() -> None:

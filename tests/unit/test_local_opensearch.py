@@ -24,6 +24,12 @@ def test_every_jar_is_the_nodes_or_one_modules() -> None:
     of_modules = [by_artifact[artifact] for artifact in artifacts]
     assert Counter([*on_class_path, *of_modules]) == Counter(by_artifact.values())
     assert len(by_artifact) == len(LISTED)
+    only_modules = ("io.netty", "org.apache.httpcomponents", "org.opensearch.plugin", "org.ow2.asm")
+    assert not [
+        jar.coordinates
+        for jar in LISTED
+        if jar.group in only_modules and jar.artifact not in artifacts
+    ]
 
 
 def test_modules_are_of_the_nodes_version() -> None:

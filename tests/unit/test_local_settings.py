@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import LocalSettings, SettingError, aws_environment, jar_cache
+from deploy.local.settings import (
+    LocalSettings,
+    PortRange,
+    SettingError,
+    aws_environment,
+    jar_cache,
+)
 
 
 def test_the_defaults_are_the_documented_ports_on_loopback() -> None:
@@ -56,6 +62,22 @@ def test_two_parts_on_one_port_are_refused() -> None:
     """Before anything starts, and with both names."""
     with pytest.raises(SettingError, match="TUNEMESH_KAFKA_PORT has the same"):
         LocalSettings.from_environment({"TUNEMESH_AWS_PORT": "29092"})
+
+
+def test_prometheus_gets_no_ports_unless_they_are_named() -> None:
+    """Flink's reporter cannot be kept to loopback, so nobody gets it by accident."""
+    assert LocalSettings.from_environment({}).prometheus is None
+    named = LocalSettings.from_environment({"TUNEMESH_PROMETHEUS_PORTS": "29250-29252"})
+    assert named.prometheus == PortRange(29250, 29252)
+
+
+@pytest.mark.parametrize(
+    "value", ["29250", "29250-29251", "29252-29250", "x-y", "0-9", "65530-65540", "29090-29095"]
+)
+def test_ports_for_prometheus_are_enough_and_nobody_elses(value: str) -> None:
+    """One for each process of Flink, none of another part."""
+    with pytest.raises(SettingError, match="TUNEMESH_PROMETHEUS_PORTS="):
+        LocalSettings.from_environment({"TUNEMESH_PROMETHEUS_PORTS": value})
 
 
 def test_the_jar_cache_is_the_users() -> None:
