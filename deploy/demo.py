@@ -164,7 +164,7 @@ def _run(
     report = verify(
         endpoints,
         summary.run,
-        VerifySettings(wait=900, quiet=30, destinations=destinations),
+        VerifySettings(wait=300, quiet=30, destinations=destinations),
         progress,
     )
     progress.close()

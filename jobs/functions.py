@@ -71,9 +71,10 @@ FACTS = DataTypes.ROW(
         ),
     ]
 )
-"""A :class:`jobs.trends.TrendFacts` as SQL sees it; all null for an event that does not count."""
+"""A :class:`jobs.trends.TrendFacts` as SQL sees it; no event_id for one that does not count."""
 
-NO_FACTS = Row(None, None, None, None, None, None, None)
+NO_FACTS = Row(None, 0, None, 0, 0, None, [])
+"""The converters of thread mode (PyFlink 2.2.1) know no null in a field of type INT or ARRAY."""
 
 
 def connect_registry(settings: RegistrySettings) -> GlueRegistry:

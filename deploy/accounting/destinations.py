@@ -228,7 +228,7 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
                     )
                     expected[identity] = dataset_properties(content)
         found = {
-            row["id"]: json.loads(row["properties"] or "{}")
+            row[f"{dataset[:-1]}_id"]: json.loads(row["properties"] or "{}")
             for row in _personalize_rows(endpoints, dataset)
         }
         # A deleted one stays in the dataset until a data deletion job: it is on the list of them.

@@ -94,14 +94,17 @@ def test_there_is_a_contract_a_topic_of_the_mesh() -> None:
     assert {contract.topic for contract in contracts} == {
         "users",
         "songs",
+        "trends",
         "podcasts",
         "interactions",
         "interactions-enriched",
         "dead-letters",
+        "deletions",
     }
     assert {contract.name for contract in contracts.sources} == {
         "users",
         "songs",
+        "trends",
         "podcasts",
         "interactions",
     }
@@ -150,6 +153,7 @@ def test_a_new_item_domain_is_a_folder_and_no_code(mesh: Path) -> None:
         "audiobooks",
         "podcasts",
         "songs",
+        "trends",
     ]
 
 
@@ -279,7 +283,7 @@ def test_an_absent_folder_is_named(tmp_path: Path) -> None:
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     """For the command line."""
     contracts = load_contracts()
-    with pytest.raises(ContractError, match="there are: dead-letters, interactions"):
+    with pytest.raises(ContractError, match="there are: dead-letters, deletions"):
         contracts["song"]
     with pytest.raises(ContractError, match="topics: dead-letters"):
         contracts.for_topic("song")
