@@ -99,7 +99,10 @@ def sink_table(name: str, topic: str, kafka: KafkaSettings, *, max_bytes: int) -
 
 
 def upsert_sink_table(name: str, topic: str, kafka: KafkaSettings, *, max_bytes: int) -> str:
-    """DDL of a table whose rows are states of a key: the newest record of a ``key`` counts."""
+    """DDL of a table whose rows are states of a key: the newest record of a ``key`` counts.
+
+    A state that changes often within a second is written once.
+    """
     options = {
         "connector": "upsert-kafka",
         "topic": topic,
@@ -107,6 +110,8 @@ def upsert_sink_table(name: str, topic: str, kafka: KafkaSettings, *, max_bytes:
         "key.format": "raw",
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
+        "sink.buffer-flush.max-rows": "10000",
+        "sink.buffer-flush.interval": "1 s",
         **_producer_options(max_bytes),
         **_client_options(kafka),
     }

@@ -37,14 +37,14 @@ GROUP BY window_start, window_end, bucket;
 -- counts, and nothing waits for a watermark. What is too late is left out by trend_facts; the states
 -- live for an hour longer than that (jobs/plan.py).
 CREATE TEMPORARY VIEW trend_events AS
-SELECT `minute`, listener, played, skipped, completion, dimensions
+SELECT `minute`, listener, played, skipped, completion, facets
 FROM (
-  SELECT `minute`, listener, played, skipped, completion, dimensions,
+  SELECT `minute`, listener, played, skipped, completion, facets,
     ROW_NUMBER() OVER (PARTITION BY event_id ORDER BY arrived) AS occurrence
   FROM (
     SELECT f.event_id AS event_id, f.`minute` AS `minute`, f.listener AS listener,
       f.played AS played, f.skipped AS skipped, f.completion AS completion,
-      f.dimensions AS dimensions, PROCTIME() AS arrived
+      f.facets AS facets, PROCTIME() AS arrived
     FROM (SELECT trend_facts(`value`) AS f FROM analytics_search)
     WHERE f.event_id IS NOT NULL
   )
@@ -52,11 +52,15 @@ FROM (
 WHERE occurrence = 1;
 
 CREATE TEMPORARY VIEW trend_states AS
-SELECT d.dimension AS dimension, d.`value` AS `value`, `minute`, MAX(d.label) AS label,
-  SUM(played) AS plays, SUM(skipped) AS skips, COUNT(DISTINCT listener) AS listeners,
-  AVG(completion) AS completion, COUNT(*) AS version
-FROM trend_events CROSS JOIN UNNEST(trend_events.dimensions) AS d (dimension, `value`, label)
-GROUP BY d.dimension, d.`value`, `minute`;
+SELECT dimension, `value`, `minute`, MAX(label) AS label, SUM(played) AS plays,
+  SUM(skipped) AS skips, COUNT(DISTINCT listener) AS listeners, AVG(completion) AS completion, COUNT(*) AS version
+FROM (
+  SELECT SPLIT_INDEX(facet, U&'\001F', 0) AS dimension, SPLIT_INDEX(facet, U&'\001F', 1) AS `value`,
+    NULLIF(SPLIT_INDEX(facet, U&'\001F', 2), '') AS label, `minute`, listener, played, skipped,
+    completion
+  FROM trend_events CROSS JOIN UNNEST(trend_events.facets) AS f (facet)
+)
+GROUP BY dimension, `value`, `minute`;
 
 CREATE TEMPORARY VIEW trend_batches AS
 SELECT index_trends(LISTAGG(piece, '')) AS results
@@ -77,11 +81,16 @@ SELECT dimension || '/' || CAST(`minute` AS STRING) || '/' || `value`,
 FROM trend_states;
 
 INSERT INTO dead_letters
-SELECT r.`key`, r.`value`
-FROM archive_batches CROSS JOIN UNNEST(archive_batches.results) AS r (sink, `key`, `value`)
-UNION ALL
-SELECT r.`key`, r.`value`
-FROM search_batches CROSS JOIN UNNEST(search_batches.results) AS r (sink, `key`, `value`)
-UNION ALL
-SELECT r.`key`, r.`value`
-FROM trend_batches CROSS JOIN UNNEST(trend_batches.results) AS r (sink, `key`, `value`);
+SELECT
+  ENCODE(
+    SUBSTRING(left_over FROM 9 FOR TRY_CAST(SUBSTRING(left_over FROM 2 FOR 7) AS INT)), 'ISO-8859-1'),
+  ENCODE(
+    SUBSTRING(left_over FROM 9 + COALESCE(TRY_CAST(SUBSTRING(left_over FROM 2 FOR 7) AS INT), 0)),
+    'ISO-8859-1')
+FROM (
+  SELECT left_over FROM archive_batches CROSS JOIN UNNEST(archive_batches.results) AS r (left_over)
+  UNION ALL
+  SELECT left_over FROM search_batches CROSS JOIN UNNEST(search_batches.results) AS r (left_over)
+  UNION ALL
+  SELECT left_over FROM trend_batches CROSS JOIN UNNEST(trend_batches.results) AS r (left_over)
+);

@@ -1,8 +1,9 @@
-"""The text form of a micro-batch: the pieces of its records (connectors/kafka.py), one after the
-other, as LISTAGG joins them. Pure, no Flink.
+"""Micro-batches as text, and what a batch leaves behind as texts. Pure, no Flink.
 
-ARRAY_AGG would be the obvious way: in Flink 2.2.1 over a processing-time window it keeps rows that
-are used again, and a batch came out as its last record many times.
+A batch is the pieces of its records (connectors/kafka.py), one after the other, as LISTAGG joins
+them. Arrays of rows would be the obvious way, in and out. In Flink 2.2.1 ARRAY_AGG over a
+processing-time window and the converter of a Python function's result (thread mode) both use one
+row again for all elements: what went in came out as its last element many times.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schemas.dead_letter import SourceRecord, source_record
+
+SINKS = {"dead_letters": "L", "deletions": "D"}
+"""Where a batch's results go, and the letter that says so."""
 
 
 def unpack(batch: str) -> Iterator[SourceRecord]:
@@ -34,6 +38,16 @@ def unpack(batch: str) -> Iterator[SourceRecord]:
             origin,
             timestamp_ms,
         )
+
+
+def result(sink: str, key: bytes | None, value: bytes) -> str:
+    """A record that a batch leaves behind, for one of the ``SINKS``.
+
+    The sink's letter, seven digits with the key's length (seven hyphens: no key), then key and
+    value, a character a byte.
+    """
+    length = "-" * 7 if key is None else f"{len(key):07d}"
+    return SINKS[sink] + length + ((key or b"") + value).decode("latin-1")
 
 
 def _number(batch: str, start: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyflink.table import DataTypes, FunctionContext, Row
+from pyflink.table import DataTypes, FunctionContext
 from pyflink.table.udf import ScalarFunction
 
 from connectors.delivery import DeliveryEngine, DeliverySettings, Destination, Rejected
@@ -27,7 +27,7 @@ from connectors.personalize import (
     put_items_destination,
     put_users_destination,
 )
-from jobs.batch import unpack
+from jobs.batch import result, unpack
 from jobs.decode import DatasetDecoder, DeadLetters, Deletion, DimensionDecoder
 from jobs.functions import connect_registry, now_ms, schema_ids
 from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
@@ -39,16 +39,8 @@ from schemas.registry import GlueRegistry
 
 T = TypeVar("T")
 
-RESULTS = DataTypes.ARRAY(
-    DataTypes.ROW(
-        [
-            DataTypes.FIELD("sink", DataTypes.STRING()),
-            DataTypes.FIELD("key", DataTypes.BYTES()),
-            DataTypes.FIELD("value", DataTypes.BYTES()),
-        ]
-    )
-)
-"""What a batch leaves behind: for which sink (dead_letters, deletions), a Kafka key and value."""
+RESULTS = DataTypes.ARRAY(DataTypes.STRING())
+"""What a batch leaves behind, each a text of :func:`jobs.batch.result`."""
 
 CANCEL_POLL_SECONDS = 0.5
 
@@ -100,7 +92,7 @@ class Deliver(ScalarFunction):
         raise NotImplementedError
 
     def decode(self, source: SourceRecord) -> Any:
-        """The record for the engine, a Row to return instead, or None to pass over it.
+        """The record for the engine, a text to return instead, or None to pass over it.
 
         Raises InvalidRecord.
         """
@@ -110,9 +102,9 @@ class Deliver(ScalarFunction):
         """Where the records go."""
         raise NotImplementedError
 
-    def eval(self, batch: str) -> list[Row]:
+    def eval(self, batch: str) -> list[str]:
         """Deliver a batch; blocks until every record has its outcome."""
-        results: list[Row] = []
+        results: list[str] = []
         sources: list[SourceRecord] = []
         records: list[Any] = []
         for source in unpack(batch):
@@ -120,9 +112,9 @@ class Deliver(ScalarFunction):
                 record = self.decode(source)
             except InvalidRecord as error:
                 letter = self._decode_letters.value(source, error.reason, error.message)
-                results.append(Row("dead_letters", source.key, letter))
+                results.append(result("dead_letters", source.key, letter))
                 continue
-            if isinstance(record, Row):
+            if isinstance(record, str):
                 results.append(record)
             elif record is not None:
                 records.append(record)
@@ -133,7 +125,7 @@ class Deliver(ScalarFunction):
                 event_id = record.get("event_id") if isinstance(record, dict) else None
                 code = f"{self.service}.{outcome.code}"
                 letter = self._deliver_letters.value(source, code, outcome.message, event_id)
-                results.append(Row("dead_letters", source.key, letter))
+                results.append(result("dead_letters", source.key, letter))
         return results
 
 
@@ -195,11 +187,11 @@ class DeliverDataset(Deliver):
         self._encoder = Encoder(deletions, registry.version_id(deletions))
 
     def decode(self, source: SourceRecord) -> Any:
-        """The version of a user or item, or the row of a deletion."""
+        """The version of a user or item, or the text of a deletion."""
         record = self._decoder(source)
         if isinstance(record, Deletion):
             value = self._encoder.encode(record._asdict())
-            return Row("deletions", record.id.encode(), value)
+            return result("deletions", record.id.encode(), value)
         return record
 
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:

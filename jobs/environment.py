@@ -46,10 +46,8 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
         # Plans hold names, not addresses.
         "table.plan.compile.catalog-objects": "IDENTIFIER",
         "table.local-time-zone": "UTC",
-        # Trends: a state that changes often in a second is written once.
-        "table.exec.mini-batch.enabled": "true",
-        "table.exec.mini-batch.allow-latency": "1 s",
-        "table.exec.mini-batch.size": "5000",
+        # The states of a trend leave in their order, and the topic's key says all that theirs does.
+        "table.exec.sink.upsert-materialize": "NONE",
     }
     for key, value in options.items():
         tables.get_config().set(key, value)

@@ -57,18 +57,7 @@ FACTS = DataTypes.ROW(
         DataTypes.FIELD("played", DataTypes.INT()),
         DataTypes.FIELD("skipped", DataTypes.INT()),
         DataTypes.FIELD("completion", DataTypes.DOUBLE()),
-        DataTypes.FIELD(
-            "dimensions",
-            DataTypes.ARRAY(
-                DataTypes.ROW(
-                    [
-                        DataTypes.FIELD("dimension", DataTypes.STRING()),
-                        DataTypes.FIELD("value", DataTypes.STRING()),
-                        DataTypes.FIELD("label", DataTypes.STRING()),
-                    ]
-                )
-            ),
-        ),
+        DataTypes.FIELD("facets", DataTypes.ARRAY(DataTypes.STRING())),
     ]
 )
 """A :class:`jobs.trends.TrendFacts` as SQL sees it; no event_id for one that does not count."""
@@ -227,7 +216,7 @@ class TrendFactsFunction(_WithRegistry):
             return NO_FACTS
         if facts is None:
             return NO_FACTS
-        return Row(*facts[:-1], [Row(*entry) for entry in facts.dimensions])
+        return Row(*facts[:-1], list(facts.facets))
 
 
 class EncodeTrend(_WithRegistry):

@@ -81,17 +81,29 @@ FROM TABLE(TUMBLE(
   SIZE => INTERVAL '1' SECOND))
 GROUP BY window_start, window_end, bucket;
 
+-- What is left over is text (jobs/batch.py): the sink's letter, the length of the key, key, value.
 CREATE TEMPORARY VIEW recommendations_results AS
-SELECT r.sink AS sink, r.`key` AS `key`, r.`value` AS `value`
-FROM event_batches CROSS JOIN UNNEST(event_batches.results) AS r (sink, `key`, `value`)
+SELECT left_over FROM event_batches CROSS JOIN UNNEST(event_batches.results) AS r (left_over)
 UNION ALL
-SELECT r.sink, r.`key`, r.`value`
-FROM user_batches CROSS JOIN UNNEST(user_batches.results) AS r (sink, `key`, `value`)
+SELECT left_over FROM user_batches CROSS JOIN UNNEST(user_batches.results) AS r (left_over)
 UNION ALL
-SELECT r.sink, r.`key`, r.`value`
-FROM item_batches CROSS JOIN UNNEST(item_batches.results) AS r (sink, `key`, `value`);
+SELECT left_over FROM item_batches CROSS JOIN UNNEST(item_batches.results) AS r (left_over);
 
 -- step: out
-INSERT INTO dead_letters SELECT `key`, `value` FROM recommendations_results WHERE sink = 'dead_letters';
+INSERT INTO dead_letters
+SELECT
+  ENCODE(
+    SUBSTRING(left_over FROM 9 FOR TRY_CAST(SUBSTRING(left_over FROM 2 FOR 7) AS INT)), 'ISO-8859-1'),
+  ENCODE(
+    SUBSTRING(left_over FROM 9 + COALESCE(TRY_CAST(SUBSTRING(left_over FROM 2 FOR 7) AS INT), 0)),
+    'ISO-8859-1')
+FROM recommendations_results WHERE SUBSTRING(left_over FROM 1 FOR 1) = 'L';
 
-INSERT INTO deletions SELECT `key`, `value` FROM recommendations_results WHERE sink = 'deletions';
+INSERT INTO deletions
+SELECT
+  ENCODE(
+    SUBSTRING(left_over FROM 9 FOR TRY_CAST(SUBSTRING(left_over FROM 2 FOR 7) AS INT)), 'ISO-8859-1'),
+  ENCODE(
+    SUBSTRING(left_over FROM 9 + COALESCE(TRY_CAST(SUBSTRING(left_over FROM 2 FOR 7) AS INT), 0)),
+    'ISO-8859-1')
+FROM recommendations_results WHERE SUBSTRING(left_over FROM 1 FOR 1) = 'D';

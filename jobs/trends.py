@@ -16,12 +16,14 @@ KEEP_MS = LATEST_MS + 60 * MINUTE_MS
 """How long counts and seen event_ids are kept after their last change: an event published in time
 may be that much behind in the job, and a duplicate that much later."""
 
+SEPARATOR = "\x1f"
+
 PLAYED = frozenset({"play", "complete"})
 SKIPPED = frozenset({"skip"})
 
 
 class TrendFacts(NamedTuple):
-    """What one event adds; ``dimensions`` are (dimension, value, label)."""
+    """What one event adds; ``facets`` are texts: dimension, value, label, U+001F between them."""
 
     event_id: str
     minute: int
@@ -29,7 +31,7 @@ class TrendFacts(NamedTuple):
     played: int
     skipped: int
     completion: float | None
-    dimensions: tuple[tuple[str, str, str | None], ...]
+    facets: tuple[str, ...]
 
 
 def trend_facts(record: Record) -> TrendFacts | None:
@@ -38,12 +40,10 @@ def trend_facts(record: Record) -> TrendFacts | None:
     if record["published_at"] - occurred_at > LATEST_MS or occurred_at < 0:
         return None
     item, user = record["item"] or {}, record["user"] or {}
-    dimensions = [("item", record["item_id"], item.get("title"))]
-    dimensions += [("genre", genre, None) for genre in dict.fromkeys(item.get("genres") or ())]
-    if item_type := item.get("item_type") or record["item_type"]:
-        dimensions.append(("item_type", item_type, None))
-    if country := user.get("country"):
-        dimensions.append(("country", country, None))
+    facets = [("item", record["item_id"], item.get("title"))]
+    facets += [("genre", genre, None) for genre in dict.fromkeys(item.get("genres") or ())]
+    facets.append(("item_type", item.get("item_type") or record["item_type"], None))
+    facets.append(("country", user.get("country"), None))
     user_id = record["user_id"]
     return TrendFacts(
         event_id=record["event_id"],
@@ -53,5 +53,9 @@ def trend_facts(record: Record) -> TrendFacts | None:
         played=int(record["event_type"] in PLAYED),
         skipped=int(record["event_type"] in SKIPPED),
         completion=completion(record),
-        dimensions=tuple(entry for entry in dimensions if entry[1]),
+        facets=tuple(
+            SEPARATOR.join((dimension, value, label or ""))
+            for dimension, value, label in facets
+            if value and SEPARATOR not in value
+        ),
     )

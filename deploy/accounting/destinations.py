@@ -12,7 +12,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,14 @@ class Topics:
                 found.setdefault(record["event_id"], record)
         return found
 
+    def undecodable(self) -> set[str]:
+        """Positions of the records that are dead letters of the decode step."""
+        return {
+            f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+            for _, letter in self.records(self.contracts.only(Role.DEAD_LETTER))
+            if letter and letter["step"] == "decode"
+        }
+
     def rejected(self, service: str) -> set[str]:
         """Event ids, or positions, of what the delivery to a service has refused."""
         found = set()
@@ -166,7 +174,9 @@ class Topics:
 
 
 def newest_versions(
-    messages: Iterable[tuple[Any, Mapping[str, Any] | None]], contract: Contract
+    messages: Iterable[tuple[Any, Mapping[str, Any] | None]],
+    contract: Contract,
+    undecodable: Set[str],
 ) -> dict[str, tuple[tuple[int, int], str, Mapping[str, Any] | None]]:
     """The newest version of each user or item of a topic: (order, position, record or None)."""
     mapping = contract.item or contract.user
@@ -175,6 +185,8 @@ def newest_versions(
     newest: dict[str, tuple[tuple[int, int], str, Mapping[str, Any] | None]] = {}
     for message, record in messages:
         position = f"{message.topic()}/{message.partition()}/{message.offset()}"
+        if position in undecodable:
+            continue
         if record is None:
             identity, moment, deleted = (message.key() or b"").decode(), None, True
         else:
@@ -183,8 +195,6 @@ def newest_versions(
             deleted = bool(mapping.deleted and record[mapping.deleted])
         stamp = message.timestamp()[1]
         order = (stamp if moment is None else moment, message.offset())
-        if not identity or order[0] < 0 or order[0] > stamp + 86_400_000:
-            continue
         if identity not in newest or newest[identity][0] < order:
             newest[identity] = (order, position, None if deleted else record)
     return newest
@@ -211,12 +221,12 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
         for _, record in topics.records(topics.contracts.only(Role.DELETION))
         if record is not None
     }
-    rejected = topics.rejected("personalize")
+    rejected, undecodable = topics.rejected("personalize"), topics.undecodable()
     for dataset, role in (("users", Role.USER), ("items", Role.ITEM)):
         expected: Documents = {}
         gone: Documents = {}
         for contract in topics.contracts.with_role(role):
-            newest = newest_versions(topics.records(contract), contract)
+            newest = newest_versions(topics.records(contract), contract, undecodable)
             for identity, (_, position, record) in newest.items():
                 if record is None:
                     gone[identity] = position
