@@ -78,10 +78,14 @@ class HttpPool:
     async def request(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> Response | NoAnswer:
-        """The answer to one call, read to its end, or why there is none."""
+        """The answer to one call, read to its end, or why there is none.
+
+        A redirection is an answer: followed, a POST becomes a GET, and a page that says 200 would
+        count as a delivery.
+        """
         try:
             async with self._open().request(
-                method, self.url(path), data=body, headers=headers
+                method, self.url(path), data=body, headers=headers, allow_redirects=False
             ) as response:
                 return Response(response.status, response.headers, await response.read())
         except TimeoutError:

@@ -97,6 +97,17 @@ def test_an_error_has_no_body() -> None:
     assert answer_of(handler) == Answer(400, "InvalidArgumentException", "no")
 
 
+def test_redirections_are_not_followed() -> None:
+    """A login page that answers 200 has not taken the records."""
+
+    async def handler(request: web.Request) -> web.Response:
+        if request.path == "/login":
+            return web.Response(text="Welcome")
+        return web.Response(status=302, headers={"Location": "/login"})
+
+    assert answer_of(handler) == Answer(302)
+
+
 @pytest.mark.parametrize(
     ("service", "url"),
     [
