@@ -9,7 +9,7 @@ a good one may be superseded by a newer one that was accepted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
@@ -52,9 +52,14 @@ class Replacing(ScriptedDestination):
     """Letters of one key replace each other, by the version that the test has given them."""
 
     versions: dict[int, Version]
+    look: Callable[[Sequence[Letter]], None]
 
     def version(self, entry: Letter) -> Version:
         return self.versions[entry.number]
+
+    async def send(self, batch: Sequence[Letter]) -> Sequence[Outcome]:
+        self.look(batch)
+        return await super().send(batch)
 
 
 @dataclass
@@ -137,6 +142,7 @@ class Delivery(RuleBasedStateMachine):
         )
         if isinstance(self.destination, Replacing):
             self.destination.versions = self.world.versions
+            self.destination.look = self._look
         self.runner.run(self._open(seed))
 
     async def _open(self, seed: int) -> None:
@@ -260,6 +266,17 @@ class Delivery(RuleBasedStateMachine):
         version = self.world.versions[letter.number] if self.replaces else ()
         # With a full buffer callers are let in by turns, in an order that the model does not know.
         return (version, letter.number if self.max_buffered >= 10_000 else 0)
+
+    def _look(self, batch: Sequence[Letter]) -> None:
+        """Nothing is sent that a good newer letter of its key, waiting or accepted, replaces."""
+        if self.max_buffered < 10_000:
+            return  # the newer one may not have been let in yet
+        for caller in self.world.callers:
+            for letter in caller.letters if not caller.gave_up else ():
+                if self._is_good(letter):
+                    assert not any(
+                        self._replaces(letter, older) for older in batch if older != letter
+                    )
 
     def _replaces(self, newer: Letter, older: Letter) -> bool:
         return newer.key == older.key and self._rank(newer) >= self._rank(older)
