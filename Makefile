@@ -56,6 +56,10 @@ bench-enrichment: setup ## the enrichment beside Java, naive PyFlink and Bytewax
 bench-latency: setup ## from publication to accepted, on a platform that runs [ARGS="--rate 100"]
 	$(BIN)/python -m benchmarks.latency $(ARGS)
 
+.PHONY: bench-delivery
+bench-delivery: setup ## the sink engine against Personalize's quotas; 2 minutes [ARGS=--quick]
+	$(BIN)/python -m benchmarks.delivery $(ARGS)
+
 .PHONY: lock
 lock: $(READY) ## requirements.lock from requirements.in, Bytewax's too [ARGS=--upgrade]
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \

@@ -131,3 +131,13 @@ def percentile(values: Sequence[float], share: float) -> float:
         raise ValueError("there is no percentile of no values")
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def busiest_second(times: Sequence[float]) -> int:
+    """The most moments, in seconds and ascending, within any one second (its end not included)."""
+    most = first = 0
+    for number, moment in enumerate(times):
+        while moment - times[first] >= 1.0:
+            first += 1
+        most = max(most, number - first + 1)
+    return most

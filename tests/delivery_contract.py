@@ -382,6 +382,21 @@ class ReplacingDestinationContract(DestinationContract):
 
         run(main())
 
+    def test_a_failed_version_is_replaced_by_what_came_meanwhile(self, harness: Harness) -> None:
+        """Under way it cannot be replaced; once it has to be sent again, it is not sent again."""
+
+        async def main() -> None:
+            harness.fail_next(1, "server error")
+            engine = _engine(harness)
+            first = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
+            await asyncio.sleep(0.001)
+            assert engine.snapshot()["in_flight"] == 1
+            assert await engine.deliver([harness.record(0, 1)]) == [Delivered()]
+            assert await first == [Superseded()]
+            assert harness.accepted() == [(0, 1)]
+
+        run(main())
+
     def test_an_older_version_never_overtakes(self, harness: Harness) -> None:
         """Neither while the newer one waits or is under way, nor after it has arrived."""
 

@@ -159,9 +159,9 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         """Why a record had to be sent again, most recently: what people see of an outage."""
 
         # A full bucket and what flows into it within a second are together no more than the share.
-        # (One more is allowed: it would start after the second. A bucket of one call is no burst.)
-        share = self._limits.calls_per_second * self._settings.quota_share
-        ceiling = min(share, (share + 1.0) / (1.0 + self._settings.burst))
+        ceiling = (
+            self._limits.calls_per_second * self._settings.quota_share / (1 + self._settings.burst)
+        )
         self._rate = AdaptiveRate(
             ceiling=ceiling,
             floor=ceiling * self._settings.rate_floor,

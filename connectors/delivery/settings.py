@@ -37,7 +37,7 @@ class DeliverySettings:
     rate_floor: float = 0.02
     backoff_base: float = 0.1
     backoff_cap: float = 10.0
-    throttled_cap: float = 0.5
+    throttled_cap: float = 0.2
     call_timeout: float = 30.0
     max_buffered: int = 20_000
     remembered_versions: int = 100_000

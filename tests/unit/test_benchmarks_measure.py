@@ -8,6 +8,7 @@ from benchmarks.latency import stage
 from benchmarks.measure import (
     Appended,
     Run,
+    busiest_second,
     percentile,
     rates,
     ratio_to_best,
@@ -102,3 +103,18 @@ def test_latency_counts_what_never_arrived() -> None:
     assert (found.arrived, found.missing) == (2, 1)
     assert (found.p50_ms, found.p99_ms, found.max_ms) == (0.0, 10.0, 10.0)
     assert stage(published, {}).p99_ms is None
+
+
+@pytest.mark.parametrize(
+    ("times", "most"),
+    [
+        ([], 0),
+        ([5.0], 1),
+        ([0.0, 0.5, 1.0, 1.5], 2),
+        ([0.9, 0.95, 1.05, 1.1, 7.0], 4),
+        ([0.0, 0.0, 0.0, 1.0], 3),
+    ],
+)
+def test_the_busiest_second_may_begin_anywhere(times: list[float], most: int) -> None:
+    """Not only at whole seconds: a burst across one counts as a burst."""
+    assert busiest_second(times) == most

@@ -490,7 +490,7 @@ class TestPace:
         assert len(starts) == 1_000
         for window in (0.05, 0.5, 1.0, 3.0):
             most = max(sum(s <= t < s + window for t in starts) for s in starts)
-            assert most <= (201 / 1.05) * (window + 0.05)
+            assert most <= (200 / 1.05) * (window + 0.05) + 1
             if window >= 1:
                 assert most <= 200 * window
 
@@ -505,14 +505,14 @@ class TestPace:
         assert with_engine(destination, test) == pytest.approx(5.0 * 1.02, rel=0.005)
 
     def test_a_slow_quota_is_kept_to_the_call(self) -> None:
-        """PutItems: ten calls a second, a hundred records a second, not more and not less."""
+        """PutItems: ten calls a second, a hundred records a second, not more and hardly less."""
         destination = ScriptedDestination(limits=limits(calls_per_second=10.0))
 
         async def test(engine: Engine) -> float:
             await engine.deliver([Letter(f"key-{n}", n, group="all") for n in range(2_000)])
             return now()
 
-        assert with_engine(destination, test) == pytest.approx(19.9, rel=0.01)
+        assert with_engine(destination, test) == pytest.approx(19.9 * 1.02, rel=0.005)
         assert len(destination.sent) == 200
 
     def test_one_round_trip_halves_the_rate_once(self) -> None:
@@ -528,7 +528,7 @@ class TestPace:
             return rates
 
         rates = with_engine(destination, test, recovery=1e9, backoff_base=0.001)
-        assert sorted(set(rates), reverse=True) == [981, 491, 245]
+        assert sorted(set(rates), reverse=True) == [980, 490, 245]
 
     def test_the_rate_has_a_floor_and_recovers_in_a_straight_line(self) -> None:
         """Down to the floor, never below; then back to the ceiling in the set time, never above."""
@@ -548,7 +548,7 @@ class TestPace:
             watching = asyncio.ensure_future(watch())
             await engine.deliver(letters(keys=20, each=1))
             watching.cancel()
-            ceiling = 1001 / 1.02
+            ceiling = 1000 / 1.02
             assert 0.05 * ceiling <= lowest < 0.06 * ceiling
             low = engine.snapshot()["rate_limit"]
             await asyncio.sleep(1)

@@ -1,0 +1,326 @@
+"""``python -m benchmarks.delivery``: how well the sink engine uses what a destination allows.
+
+Against the local Personalize in a process of its own, which answers in 20 ms and enforces the
+service's quotas: PutEvents from a backlog of one-event sessions, the same with 30% of the calls
+throttled, the one-call-an-event loop of the AWS samples beside it, and PutItems from a backlog of
+updates. What the service holds afterwards is compared with what was handed over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.measure import busiest_second
+from benchmarks.personalize import ANSWER_SECONDS, QUOTAS, RESOURCES, LocalPersonalize
+from benchmarks.personalize import local_personalize as running
+from benchmarks.processes import now_ms
+from connectors.delivery import Delivered, DeliveryEngine, Destination, Settled, Superseded
+from connectors.personalize import (
+    ITEMS,
+    Answer,
+    BotocoreCredentials,
+    DatasetRecord,
+    NoAnswer,
+    PutEventsDestination,
+    PutRecordsDestination,
+    SignedJsonClient,
+    dataset_fields,
+)
+from schemas.codec import Record
+from schemas.contracts import load_contracts
+from schemas.errors import TunemeshError
+
+THROTTLED = 0.3
+EVENTS_QUOTA, ITEMS_QUOTA = QUOTAS["PutEvents"], QUOTAS["PutItems"]
+ITEMS_A_CALL = 10
+UPDATES_A_SONG = 5
+SIDE_BY_SIDE = 10
+CONNECTIONS = 80
+
+
+class TimedClient:
+    """The product's client; notes when each call was made."""
+
+    def __init__(self, client: SignedJsonClient) -> None:
+        self._client = client
+        self.started: list[float] = []
+
+    async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
+        self.started.append(time.monotonic())
+        return await self._client.post(path, body)
+
+    async def renew_credentials(self, refused: int) -> None:
+        await self._client.renew_credentials(refused)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def event(mark: str, number: int) -> Record:
+    """An enriched interaction in a session of its own."""
+    return {
+        "event_id": f"{mark}-{number}",
+        "user_id": f"{mark}-u{number}",
+        "session_id": f"{mark}-s{number}",
+        "item_id": f"song-{number % 1_000}",
+        "item_type": "song",
+        "event_type": "play",
+        "played_ms": 90_000,
+        "device": "ios",
+        "occurred_at": 1_764_000_000_000 + number,
+        "user": {"country": "IS", "subscription": "premium"},
+        "item": {"genres": ["art pop", "electronic"], "duration_ms": 180_000},
+    }
+
+
+def update(song: int, version: int) -> DatasetRecord:
+    """The `version`-th update of a song, which says so."""
+    record = {
+        "item_type": "song",
+        "title": f"Song {song}, version {version}",
+        "creator": "Artist",
+        "genres": ["art pop", "electronic"],
+        "duration_ms": version,
+        "language": "is",
+        "created_at": 875_000_000_000,
+        "origin": f"songs/0/{version}",
+    }
+    return DatasetRecord(f"song-{song}", (version, version), record)
+
+
+def updates(songs: int, seed: int = 6) -> list[DatasetRecord]:
+    """Five updates a song on average, each song at least one, in the order of their versions."""
+    random = Random(seed)
+    order = list(range(songs))
+    order += random.choices(range(songs), k=(UPDATES_A_SONG - 1) * songs)
+    random.shuffle(order)
+    return [update(song, version) for version, song in enumerate(order)]
+
+
+def put_events(
+    service: LocalPersonalize, mark: str, events: int, *, throttled: float = 0.0
+) -> dict[str, Any]:
+    """Deliver a backlog; `seconds` from the first hand-over to the last outcome."""
+    service.answer("PutEvents", throttled=throttled)
+    before = service.calls("PutEvents")
+    client = _client(service, CONNECTIONS)
+    destination = PutEventsDestination(client, RESOURCES.tracking_id, max_in_flight=CONNECTIONS)
+    backlog = [event(mark, number) for number in range(events)]
+    outcomes, seconds, metrics = _delivered(destination, [backlog])
+    _demand(outcomes == [Delivered()] * events, f"{mark}: not every event was delivered")
+    after = service.calls("PutEvents")
+    stored = Counter(
+        row["event_id"] for row in service.rows("events") if row["event_id"].startswith(f"{mark}-")
+    )
+    _demand(
+        stored == Counter(one["event_id"] for one in backlog),
+        f"{mark}: the service does not hold each event once, and nothing else",
+    )
+    # Connections are counted on both sides: no call went past the clock.
+    made = after["calls"] - before["calls"]
+    _demand(
+        made == len(client.started), f"{mark}: {made} calls arrived, {len(client.started)} made"
+    )
+    return {
+        "events": events,
+        "seconds": round(seconds, 3),
+        "calls": made,
+        "accepted_per_second": round(events / seconds, 1),
+        "busiest_second": busiest_second(client.started),
+        "throttled_by_the_quota": after["throttled"] - before["throttled"],
+        "throttled_by_the_fault": metrics["throttled"],
+        "call_ms_mean": round(metrics["call_latency_mean"] * 1_000, 1),
+        "cpu_seconds": metrics["cpu_seconds"],
+    }
+
+
+def sample_loop(service: LocalPersonalize, mark: str, seconds: float) -> dict[str, Any]:
+    """What the AWS samples do: boto3, a call an event, one after the other."""
+    service.answer("PutEvents")
+    client = boto3.client(
+        "personalize-events", endpoint_url=service.url, config=Config(retries={"mode": "standard"})
+    )
+    begun, number = time.monotonic(), 0
+    while (passed := time.monotonic() - begun) < seconds:
+        record = event(mark, number)
+        client.put_events(
+            trackingId=RESOURCES.tracking_id,
+            userId=record["user_id"],
+            sessionId=record["session_id"],
+            eventList=[
+                {
+                    "eventId": record["event_id"],
+                    "eventType": record["event_type"],
+                    "itemId": record["item_id"],
+                    "sentAt": record["occurred_at"] / 1_000,
+                }
+            ],
+        )
+        number += 1
+    return {
+        "events": number,
+        "seconds": round(passed, 3),
+        "accepted_per_second": round(number / passed, 1),
+    }
+
+
+def put_items(service: LocalPersonalize, songs: int) -> dict[str, Any]:
+    """Deliver a backlog of updates of songs, by callers side by side."""
+    service.answer("PutItems")
+    client = _client(service, CONNECTIONS)
+    destination = PutRecordsDestination(
+        client, ITEMS, RESOURCES.dataset("ITEMS"), dataset_fields(load_contracts(), ITEMS)
+    )
+    backlog = updates(songs)
+    share = -(-len(backlog) // SIDE_BY_SIDE)
+    batches = [backlog[at : at + share] for at in range(0, len(backlog), share)]
+    outcomes, seconds, metrics = _delivered(destination, batches)
+    counted = Counter(map(type, outcomes))
+    _demand(
+        counted.keys() <= {Delivered, Superseded} and counted.total() == len(backlog),
+        f"PutItems: unexpected outcomes: {counted}",
+    )
+    held = {row["item_id"]: json.loads(row["properties"]) for row in service.rows("items")}
+    newest = {record.id: record.version[0] for record in backlog}
+    _demand(
+        {id: properties["durationMs"] for id, properties in held.items()} == newest,
+        "PutItems: the service does not hold the newest version of each song, and nothing else",
+    )
+    counts = service.calls("PutItems")
+    return {
+        "updates": len(backlog),
+        "songs": songs,
+        "seconds": round(seconds, 3),
+        "records_sent": counted[Delivered],
+        "superseded": counted[Superseded],
+        "calls": counts["calls"],
+        "busiest_second": busiest_second(client.started),
+        "throttled_by_the_quota": counts["throttled"],
+        "cpu_seconds": metrics["cpu_seconds"],
+    }
+
+
+def measure(folder: Path, quick: bool) -> dict[str, Any]:
+    """All figures; raises BenchmarkError when the service does not hold what was handed over."""
+    seconds = 4.0 if quick else 21.0
+    songs = 200 if quick else 2_000
+    with running(folder) as service:
+        backlog = put_events(service, "quota", int(EVENTS_QUOTA * seconds))
+        _say("PutEvents", backlog)
+        loop = sample_loop(service, "loop", seconds / 4)
+        _say("boto3, a call an event", loop)
+        possible = EVENTS_QUOTA * (1 - THROTTLED)
+        trouble = put_events(service, "trouble", int(possible * seconds), throttled=THROTTLED)
+        _say(f"PutEvents, {THROTTLED:.0%} throttled", trouble)
+        items = put_items(service, songs)
+        _say("PutItems", items)
+    least = songs / (ITEMS_QUOTA * ITEMS_A_CALL)
+    return {
+        "putevents_quota_ratio": round(backlog["accepted_per_second"] / EVENTS_QUOTA, 4),
+        "throttled_goodput_ratio": round(trouble["accepted_per_second"] / possible, 4),
+        "putitems_drain_ratio": round(items["seconds"] / least, 4),
+        "sample_loop_ratio": round(backlog["accepted_per_second"] / loop["accepted_per_second"], 1),
+        "never_above_the_quota": all(
+            run["busiest_second"] <= quota and run["throttled_by_the_quota"] == 0
+            for run, quota in (
+                (backlog, EVENTS_QUOTA),
+                (trouble, EVENTS_QUOTA),
+                (items, ITEMS_QUOTA),
+            )
+        ),
+        "put_events": backlog,
+        "put_events_throttled": trouble,
+        "sample_loop": loop,
+        "put_items": items,
+        "answer_ms": ANSWER_SECONDS * 1_000,
+        "quick": quick,
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "finished_ms": now_ms(),
+    }
+
+
+def _client(service: LocalPersonalize, connections: int) -> TimedClient:
+    return TimedClient(
+        SignedJsonClient(
+            endpoint_url=service.url,
+            region=RESOURCES.region,
+            credentials=BotocoreCredentials(),
+            connections=connections,
+            request_timeout=10.0,
+        )
+    )
+
+
+def _delivered(
+    destination: Destination[Any, Any], batches: Sequence[Sequence[Any]]
+) -> tuple[list[Settled], float, dict[str, float]]:
+    """Outcomes in order, the seconds that it took, and the engine's metrics."""
+
+    async def main() -> tuple[list[Settled], float, dict[str, float]]:
+        async with DeliveryEngine(destination, random=Random(1)) as engine:
+            begun, cpu = time.monotonic(), time.process_time()
+            found = await asyncio.gather(*(engine.deliver(batch) for batch in batches))
+            seconds = time.monotonic() - begun
+            metrics = engine.snapshot()
+            metrics["cpu_seconds"] = round(time.process_time() - cpu, 2)
+            return [outcome for batch in found for outcome in batch], seconds, metrics
+
+    return asyncio.run(main())
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise BenchmarkError(otherwise)
+
+
+def _say(name: str, figures: Mapping[str, Any]) -> None:
+    shown = ", ".join(f"{key} {value:,}" for key, value in figures.items())
+    print(f"{name}: {shown}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write the report; 0 when no second had more calls than the quota."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.delivery", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="a fifth of the time; too short to judge by"
+    )
+    options = parser.parse_args(arguments)
+    home = Path(os.environ.get("TUNEMESH_HOME") or ".tunemesh").absolute()
+    report = measure(home / "bench-delivery", options.quick)
+    for key in ("putevents_quota_ratio", "throttled_goodput_ratio", "putitems_drain_ratio"):
+        print(f"{key:<24} {report[key]}")
+    print(f"{'sample_loop_ratio':<24} {report['sample_loop_ratio']}")
+    print(f"{'never_above_the_quota':<24} {report['never_above_the_quota']}")
+    path = home / "reports" / "bench-delivery.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    print(path)
+    return 0 if report["never_above_the_quota"] else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except TunemeshError as failure:
+        sys.exit(f"bench-delivery: {failure}")
+    except KeyboardInterrupt:
+        sys.exit("bench-delivery: stopped")

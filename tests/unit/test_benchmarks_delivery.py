@@ -1,0 +1,26 @@
+"""The input of the delivery benchmark is what its README says."""
+
+from __future__ import annotations
+
+from benchmarks.delivery import event, updates
+from connectors.personalize import ITEMS, EventRequests, PutEventsEvent, dataset_fields
+from connectors.personalize.datasets import DatasetEntry, DatasetRequests
+from schemas.contracts import load_contracts
+
+
+def test_updates_are_five_a_song_with_versions_that_grow() -> None:
+    """Each song is among them, and a later update is a newer version."""
+    made = updates(200)
+    assert len(made) == 1_000
+    assert len({record.id for record in made}) == 200
+    assert [record.version for record in made] == sorted(record.version for record in made)
+    requests = DatasetRequests(ITEMS, dataset_fields(load_contracts(), ITEMS))
+    assert all(isinstance(requests.convert(record), DatasetEntry) for record in made)
+
+
+def test_each_event_is_a_session_of_its_own() -> None:
+    """So that each of them is a call; all of them are good."""
+    made = [event("m", number) for number in range(100)]
+    assert len({record["session_id"] for record in made}) == 100
+    assert len({record["event_id"] for record in made}) == 100
+    assert all(isinstance(EventRequests().convert(record), PutEventsEvent) for record in made)
