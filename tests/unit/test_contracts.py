@@ -94,17 +94,16 @@ def test_there_is_a_contract_a_topic_of_the_mesh() -> None:
     assert {contract.topic for contract in contracts} == {
         "users",
         "songs",
-        "trends",
         "podcasts",
         "interactions",
         "interactions-enriched",
         "dead-letters",
         "deletions",
+        "trends",
     }
     assert {contract.name for contract in contracts.sources} == {
         "users",
         "songs",
-        "trends",
         "podcasts",
         "interactions",
     }
@@ -153,7 +152,6 @@ def test_a_new_item_domain_is_a_folder_and_no_code(mesh: Path) -> None:
         "audiobooks",
         "podcasts",
         "songs",
-        "trends",
     ]
 
 

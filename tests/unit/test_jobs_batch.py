@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.batch import unpack
+from jobs.batch import SINKS, result, unpack
 from schemas.dead_letter import SourceRecord
 
 RECORDS = st.lists(
@@ -94,3 +94,13 @@ def test_no_cut_batch_gives_other_records(records: list[SourceRecord], data: st.
         pass
     assert got == records[: len(got)]
     assert len(got) < len(records)
+
+
+@given(st.sampled_from(sorted(SINKS)), st.none() | st.binary(max_size=300), st.binary(max_size=300))
+def test_what_is_left_over_can_be_cut_apart(sink: str, key: bytes | None, value: bytes) -> None:
+    """By fixed places, as the SQL does; no key is told from an empty one."""
+    text = result(sink, key, value)
+    length = None if text[1:8] == "-" * 7 else int(text[1:8])
+    assert text[0] == SINKS[sink]
+    assert (None if length is None else text[8 : 8 + length].encode("latin-1")) == key
+    assert text[8 + (length or 0) :].encode("latin-1") == value

@@ -1,0 +1,82 @@
+"""What one enriched interaction adds to the trends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.trends import LATEST_MS, MINUTE_MS, SEPARATOR, trend_facts
+
+NOON = 1_780_000_020_000 // MINUTE_MS * MINUTE_MS
+
+EVENT: dict[str, Any] = {
+    "event_id": "e-1",
+    "user_id": "u-1",
+    "session_id": "s-1",
+    "item_id": "so-1",
+    "item_type": "song",
+    "event_type": "play",
+    "played_ms": 30_000,
+    "occurred_at": NOON + 59_999,
+    "published_at": NOON + 60_500,
+    "user": {"country": "PT"},
+    "item": {
+        "item_type": "song",
+        "title": "Yellow",
+        "genres": ["rock", "pop", "rock"],
+        "duration_ms": 120_000,
+    },
+}
+
+
+def facets(**changes: Any) -> list[list[str]]:
+    facts = trend_facts({**EVENT, **changes})
+    assert facts is not None
+    return [facet.split(SEPARATOR) for facet in facts.facets]
+
+
+def test_an_event_counts_in_its_minute_for_each_of_its_dimensions() -> None:
+    """By when it occurred; a genre that is named twice counts once."""
+    facts = trend_facts(EVENT)
+    assert facts is not None
+    assert (facts.event_id, facts.minute, facts.listener) == ("e-1", NOON, "user/u-1")
+    assert (facts.played, facts.skipped, facts.completion) == (1, 0, 0.25)
+    assert facets() == [
+        ["item", "so-1", "Yellow"],
+        ["genre", "rock", ""],
+        ["genre", "pop", ""],
+        ["item_type", "song", ""],
+        ["country", "PT", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("event_type", "played", "skipped"),
+    [("play", 1, 0), ("complete", 1, 0), ("skip", 0, 1), ("like", 0, 0)],
+)
+def test_plays_and_skips_are_told_apart(event_type: str, played: int, skipped: int) -> None:
+    """A like is neither; it counts for listeners only."""
+    facts = trend_facts({**EVENT, "event_type": event_type})
+    assert facts is not None
+    assert (facts.played, facts.skipped) == (played, skipped)
+
+
+def test_what_is_unknown_is_left_out() -> None:
+    """Without item and user there are the item's id and what the event says of its type."""
+    assert facets(user=None, item=None) == [["item", "so-1", ""], ["item_type", "song", ""]]
+    assert facets(user=None, item=None, item_type=None) == [["item", "so-1", ""]]
+
+
+def test_an_anonymous_listener_is_a_session() -> None:
+    """And never the same as a user whose id looks like it."""
+    facts = trend_facts({**EVENT, "user_id": None})
+    assert facts is not None
+    assert facts.listener == "session/s-1"
+
+
+def test_the_bound_of_lateness() -> None:
+    """Ten minutes from occurring to being published count, a millisecond more does not."""
+    late = {**EVENT, "published_at": EVENT["occurred_at"] + LATEST_MS}
+    assert trend_facts(late) is not None
+    assert trend_facts({**late, "published_at": late["published_at"] + 1}) is None
