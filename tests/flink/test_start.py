@@ -138,7 +138,7 @@ def test_an_unknown_pipeline_is_one_line(
     write_properties(tmp_path, groups)
     code, output, errors = start(tmp_path, environ)
     assert (code, output) == (2, "")
-    assert_one_line(errors, "'pipelines'", "'enrichmnt'", "enrichment, recommendations")
+    assert_one_line(errors, "'pipelines'", "'enrichmnt'", "enrichment,recommendations")
 
 
 def test_a_value_that_cannot_be_used_is_one_line(
