@@ -34,6 +34,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
+from math import ceil
 from random import Random
 from typing import Generic, TypeVar, cast
 
@@ -53,7 +54,7 @@ from connectors.delivery.outcomes import (
     Retry,
     Settled,
 )
-from connectors.delivery.rate import AdaptiveRate
+from connectors.delivery.rate import A_SECOND, AdaptiveRate
 from connectors.delivery.schedule import Item, Lane, Schedule, rank
 from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.versions import AcceptedVersions
@@ -158,14 +159,13 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self.last_trouble = ""
         """Why a record had to be sent again, most recently: what people see of an outage."""
 
-        # A full bucket and what flows into it within a second are together no more than the share.
-        ceiling = (
-            self._limits.calls_per_second * self._settings.quota_share / (1 + self._settings.burst)
-        )
+        share = self._limits.calls_per_second * self._settings.quota_share
+        ceiling = share / A_SECOND
         self._rate = AdaptiveRate(
             ceiling=ceiling,
             floor=ceiling * self._settings.rate_floor,
             increase=ceiling / self._settings.recovery,
+            most_a_second=ceil(share),
             burst=self._settings.burst,
             now=self._clock.monotonic(),
         )

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+
+A_SECOND = 1.03
+"""Seconds in which no more calls are started than a second's quota. A little longer than one, since
+a call is on the wire some milliseconds after its start, when the machine is busy."""
+
 _FIRST_PATIENCE = 2.0
 _LONGEST_PATIENCE = 60.0
 
@@ -21,6 +27,33 @@ class _Trial:
         self.throttled = 0
 
 
+class _Window:
+    """The calls of the last second: `most` of them may be started in any `A_SECOND`."""
+
+    __slots__ = ("_count", "_most", "_starts")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        # Moments and how many calls were started at each; calls start in groups.
+        self._starts: deque[list[float]] = deque()
+
+    def wait(self, now: float) -> float:
+        """Seconds until one more may be started."""
+        starts = self._starts
+        while starts and now - starts[0][0] >= A_SECOND - 1e-9:
+            self._count -= int(starts.popleft()[1])
+        return 0.0 if self._count < self._most else starts[0][0] + A_SECOND - now
+
+    def add(self, now: float) -> None:
+        """One is started."""
+        if self._starts and self._starts[-1][0] == now:
+            self._starts[-1][1] += 1
+        else:
+            self._starts.append([now, 1])
+        self._count += 1
+
+
 class AdaptiveRate:
     """A token bucket that refills at `rate(now)` calls a second.
 
@@ -35,6 +68,9 @@ class AdaptiveRate:
     put up with for a while: two seconds, and twice as long each time that it was in vain. The share
     that is accepted meanwhile tells what to expect from then on, so that a quota that is really
     smaller than ours is known after those two seconds.
+
+    What the bucket has saved up makes up for late wake-ups; beside it a window sees to it that no
+    second has more calls than the quota, also after a rest.
 
     Without a clock: every method is told the time, in seconds of one monotonic clock.
     """
@@ -56,13 +92,22 @@ class AdaptiveRate:
         "_then",
         "_tokens",
         "_trial",
+        "_window",
     )
 
     def __init__(
-        self, *, ceiling: float, floor: float, increase: float, burst: float, now: float
+        self,
+        *,
+        ceiling: float,
+        floor: float,
+        increase: float,
+        most_a_second: int,
+        burst: float,
+        now: float,
     ) -> None:
-        """`ceiling` and `floor` in calls a second, `increase` in calls a second a second, `burst`
-        in seconds."""
+        """`ceiling` and `floor` in calls a second, `increase` in calls a second a second,
+        `most_a_second` in calls, `burst` in seconds."""
+        self._window = _Window(most_a_second)
         self._ceiling = ceiling
         self._floor = min(floor, ceiling)
         self._increase = increase
@@ -92,12 +137,13 @@ class AdaptiveRate:
         self._advance(now)
         missing = 1.0 - self._tokens
         # The tolerance is for sums of floats that end a hair below one whole call.
-        return missing / self._rate if missing > 1e-9 else 0.0
+        return max(missing / self._rate if missing > 1e-9 else 0.0, self._window.wait(now))
 
     def take(self, now: float) -> None:
         """A call starts now; `wait` has just said that it may."""
         self._advance(now)
         self._tokens -= 1.0
+        self._window.add(now)
 
     def accepted(self, now: float) -> None:
         """A call has ended without being throttled."""
@@ -148,7 +194,7 @@ class AdaptiveRate:
         self._expected = pace * trial.accepted / (trial.accepted + trial.throttled)
 
     def _capacity(self) -> float:
-        return max(1.0, self._rate * self._burst)
+        return 1.0 + self._rate * self._burst
 
     def _advance(self, now: float) -> None:
         elapsed = now - self._then

@@ -11,9 +11,9 @@ class DeliverySettings:
 
     quota_share          part of the destination's quota that this process may use, above 0 up to 1:
                          with the job spread over four processes, a quarter each
-    burst                what the token bucket holds, in seconds of the present rate (at least one
-                         call). It makes up for a late wake-up. The rate is that much below the
-                         share of the quota, so that no second has more calls than the share
+    burst                what the token bucket holds beside one call, in seconds of the present
+                         rate. It makes up for late wake-ups; no second has more calls than the
+                         share of the quota even so
     recovery             time in which the rate grows from nothing to its ceiling when nothing is
                          throttled: the additive increase is ceiling / recovery a second
     rate_floor           the lowest share of the ceiling that throttling can push the rate to
@@ -32,7 +32,7 @@ class DeliverySettings:
     """
 
     quota_share: float = 1.0
-    burst: float = 0.02
+    burst: float = 0.1
     recovery: float = 5.0
     rate_floor: float = 0.02
     backoff_base: float = 0.1

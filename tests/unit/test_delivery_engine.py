@@ -490,19 +490,19 @@ class TestPace:
         assert len(starts) == 1_000
         for window in (0.05, 0.5, 1.0, 3.0):
             most = max(sum(s <= t < s + window for t in starts) for s in starts)
-            assert most <= (200 / 1.05) * (window + 0.05) + 1
+            assert most <= (200 / 1.03) * (window + 0.05) + 2
             if window >= 1:
                 assert most <= 200 * window
 
     def test_the_quota_is_used(self) -> None:
-        """With enough calls in flight all of the quota is used but the room for a burst."""
+        """With enough calls in flight all of the quota is used, but for 3% to be safe."""
         destination = ScriptedDestination(limits=limits(max_in_flight=40))
 
         async def test(engine: Engine) -> float:
             await engine.deliver(letters(keys=5_000, each=1))
             return now()
 
-        assert with_engine(destination, test) == pytest.approx(5.0 * 1.02, rel=0.005)
+        assert with_engine(destination, test) == pytest.approx(5.0 * 1.03, rel=0.005)
 
     def test_a_slow_quota_is_kept_to_the_call(self) -> None:
         """PutItems: ten calls a second, a hundred records a second, not more and hardly less."""
@@ -512,7 +512,7 @@ class TestPace:
             await engine.deliver([Letter(f"key-{n}", n, group="all") for n in range(2_000)])
             return now()
 
-        assert with_engine(destination, test) == pytest.approx(19.9 * 1.02, rel=0.005)
+        assert with_engine(destination, test) == pytest.approx(19.9 * 1.03, rel=0.005)
         assert len(destination.sent) == 200
 
     def test_one_round_trip_halves_the_rate_once(self) -> None:
@@ -528,7 +528,7 @@ class TestPace:
             return rates
 
         rates = with_engine(destination, test, recovery=1e9, backoff_base=0.001)
-        assert sorted(set(rates), reverse=True) == [980, 490, 245]
+        assert sorted(set(rates), reverse=True) == [971, 485, 243]
 
     def test_the_rate_has_a_floor_and_recovers_in_a_straight_line(self) -> None:
         """Down to the floor, never below; then back to the ceiling in the set time, never above."""
@@ -548,7 +548,7 @@ class TestPace:
             watching = asyncio.ensure_future(watch())
             await engine.deliver(letters(keys=20, each=1))
             watching.cancel()
-            ceiling = 1000 / 1.02
+            ceiling = 1000 / 1.03
             assert 0.05 * ceiling <= lowest < 0.06 * ceiling
             low = engine.snapshot()["rate_limit"]
             await asyncio.sleep(1)
