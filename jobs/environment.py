@@ -14,6 +14,7 @@ from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
 from connectors.kafka import sink_table
+from jobs.interpreter import shared_libpython
 from jobs.settings import ApplicationSettings
 from schemas.contracts import Contracts, Role
 from schemas.registry import is_loopback
@@ -66,7 +67,7 @@ def register_sinks(
 
 def execution_mode(settings: ApplicationSettings) -> str:
     """The execution mode asked for; process, with a notice, where thread mode cannot work here."""
-    if settings.execution_mode == THREAD and not has_shared_libpython():
+    if settings.execution_mode == THREAD and shared_libpython() is None:
         print(
             "tunemesh: this Python has no shared libpython, which thread mode needs; its functions"
             " run in processes of their own (slower; see README.md)",
@@ -74,16 +75,6 @@ def execution_mode(settings: ApplicationSettings) -> str:
         )
         return PROCESS
     return settings.execution_mode
-
-
-def has_shared_libpython() -> bool:
-    """Whether the JVM can load this Python: it needs libpython as a shared library."""
-    folder = Path(sysconfig.get_config_var("LIBDIR") or "")
-    names = (sysconfig.get_config_var(key) for key in ("INSTSONAME", "LDLIBRARY"))
-    return any(
-        name and (".so" in name or name.endswith(".dylib")) and (folder / name).exists()
-        for name in names
-    )
 
 
 def provide_java(environ: MutableMapping[str, str]) -> None:

@@ -30,6 +30,7 @@ from deploy.local import process
 from deploy.local.java import Java
 from deploy.local.process import Launch, Server
 from deploy.local.settings import HOST, PROJECT, LocalSettings, aws_environment
+from jobs.interpreter import shared_libpython
 
 PART = "flink"
 JOBMANAGER = "flink-jobmanager"
@@ -123,17 +124,6 @@ def class_path() -> str:
     others = [jar for jar in library if jar not in dist]
     python = sorted((home / "opt").glob("flink-python-*.jar"))
     return os.pathsep.join(str(jar) for jar in [*others, *python, *dist])
-
-
-def shared_libpython() -> Path | None:
-    """The folder of this Python's shared library, which thread mode needs; None where there is
-    none."""
-    folder = Path(sysconfig.get_config_var("LIBDIR") or "")
-    for key in ("INSTSONAME", "LDLIBRARY"):
-        name = str(sysconfig.get_config_var(key) or "")
-        if (".so" in name or name.endswith(".dylib")) and (folder / name).exists():
-            return folder
-    return None
 
 
 def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:

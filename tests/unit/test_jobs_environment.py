@@ -12,7 +12,8 @@ import pytest
 
 from connectors.kafka import KafkaSettings
 from jobs import environment
-from jobs.environment import execution_mode, has_shared_libpython, local_configuration
+from jobs.environment import execution_mode, local_configuration
+from jobs.interpreter import shared_libpython
 from jobs.settings import ApplicationSettings, RegistrySettings
 
 THREAD = ApplicationSettings(
@@ -29,7 +30,7 @@ def test_thread_mode_is_used_where_the_jvm_can_load_python(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a word."""
-    monkeypatch.setattr(environment, "has_shared_libpython", lambda: True)
+    monkeypatch.setattr(environment, "shared_libpython", lambda: Path("/lib"))
     assert execution_mode(THREAD) == "thread"
     assert execution_mode(PROCESS) == "process"
     assert capsys.readouterr() == ("", "")
@@ -39,7 +40,7 @@ def test_where_it_cannot_process_mode_is_used_with_a_notice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line: why, and what it costs."""
-    monkeypatch.setattr(environment, "has_shared_libpython", lambda: False)
+    monkeypatch.setattr(environment, "shared_libpython", lambda: None)
     assert execution_mode(THREAD) == "process"
     output, errors = capsys.readouterr()
     assert output == ""
@@ -52,7 +53,7 @@ def test_who_asked_for_process_mode_gets_no_notice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """There is nothing to tell."""
-    monkeypatch.setattr(environment, "has_shared_libpython", lambda: False)
+    monkeypatch.setattr(environment, "shared_libpython", lambda: None)
     assert execution_mode(PROCESS) == "process"
     assert capsys.readouterr() == ("", "")
 
@@ -79,7 +80,7 @@ def test_a_shared_libpython_is_one_that_is_there(
         (tmp_path / name).touch()
     variables = {"LIBDIR": str(tmp_path), **names}
     monkeypatch.setattr(sysconfig, "get_config_var", variables.get)
-    assert has_shared_libpython() is expected
+    assert (shared_libpython() is not None) is expected
 
 
 def test_the_minicluster_runs_this_python_with_its_packages() -> None:

@@ -1,0 +1,17 @@
+"""This Python as Flink's JVM needs it; no pyflink here."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+
+def shared_libpython() -> Path | None:
+    """The folder of this Python's shared library, which thread mode needs; None where there is
+    none."""
+    folder = Path(sysconfig.get_config_var("LIBDIR") or "")
+    for key in ("INSTSONAME", "LDLIBRARY"):
+        name = str(sysconfig.get_config_var(key) or "")
+        if (".so" in name or name.endswith(".dylib")) and (folder / name).exists():
+            return folder
+    return None
