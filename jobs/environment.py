@@ -116,9 +116,9 @@ def local_configuration() -> dict[str, str]:
         "taskmanager.memory.managed.size": "256m",
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",
-        # A barrier that is held up for a second stops waiting (jobs/freshness.py).
+        # A barrier that is held up for five seconds stops waiting (jobs/freshness.py).
         "execution.checkpointing.unaligned.enabled": "true",
-        "execution.checkpointing.aligned-checkpoint-timeout": "1 s",
+        "execution.checkpointing.aligned-checkpoint-timeout": "5 s",
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
         "rest.bind-port": "0",
