@@ -66,8 +66,9 @@ _PACE = 0.005
 """Seconds. At the limit of the rate, calls start in small groups this far apart: waking up for each
 call alone costs more than the call itself."""
 
-_ADMITTED_AT_A_TIME = 256
-"""Records taken in before other work on the event loop gets a turn: about a millisecond or two."""
+_ADMITTED_AT_A_TIME = 32
+"""Records taken in before other work on the event loop gets a turn: about a millisecond. With many
+callers it is that for each of them, and calls that were started wait so long to be on the wire."""
 
 
 class _Delivery:
@@ -88,11 +89,12 @@ class _Delivery:
 class _Call(Generic[EntryT]):
     """One call to the destination."""
 
-    __slots__ = ("items", "started", "task", "timed_out")
+    __slots__ = ("items", "made", "started", "task", "timed_out")
 
     def __init__(self, items: list[Item[EntryT, _Delivery]], started: float) -> None:
         self.items = items
         self.started = started
+        self.made = False
         self.timed_out = False
         self.task: asyncio.Task[None]
 
@@ -345,6 +347,8 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self._timeout.set(now + self._settings.call_timeout)
 
     async def _run(self, call: _Call[EntryT]) -> None:
+        call.made = True
+        self._rate.made(self._clock.monotonic())
         try:
             outcomes = await self._destination.send([item.entry for item in call.items])
             self._settle(call, outcomes)
@@ -355,6 +359,8 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
             self._dispatch()
 
     def _check_ended(self, call: _Call[EntryT], task: asyncio.Task[None]) -> None:
+        if not call.made:
+            self._rate.given_up()
         if call not in self._calls:
             return
         # Neither settled nor failed, hence cancelled: by us, or because the event loop is going

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
-A_SECOND = 1.03
-"""Seconds in which no more calls are started than a second's quota. A little longer than one, since
-a call is on the wire some milliseconds after its start, when the machine is busy."""
+A_SECOND = 1.02
+"""Seconds in which no more calls are made than a second's quota. A little longer than one, since
+some calls take longer than others to reach the service."""
+
+_A_MOMENT = 0.001
 
 _FIRST_PATIENCE = 2.0
 _LONGEST_PATIENCE = 60.0
@@ -28,30 +30,36 @@ class _Trial:
 
 
 class _Window:
-    """The calls of the last second: `most` of them may be started in any `A_SECOND`."""
+    """The calls of the last second: `most` of them may be made in any `A_SECOND`."""
 
-    __slots__ = ("_count", "_most", "_starts")
+    __slots__ = ("_made", "_most", "_promised")
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._count = 0
-        # Moments and how many calls were started at each; calls start in groups.
-        self._starts: deque[list[float]] = deque()
+        self._promised = 0
+        self._made: deque[float] = deque()
 
     def wait(self, now: float) -> float:
-        """Seconds until one more may be started."""
-        starts = self._starts
-        while starts and now - starts[0][0] >= A_SECOND - 1e-9:
-            self._count -= int(starts.popleft()[1])
-        return 0.0 if self._count < self._most else starts[0][0] + A_SECOND - now
+        """Seconds until one more may be promised."""
+        made = self._made
+        while made and now - made[0] >= A_SECOND - 1e-9:
+            made.popleft()
+        if len(made) + self._promised < self._most:
+            return 0.0
+        return made[0] + A_SECOND - now if made else _A_MOMENT
 
-    def add(self, now: float) -> None:
-        """One is started."""
-        if self._starts and self._starts[-1][0] == now:
-            self._starts[-1][1] += 1
-        else:
-            self._starts.append([now, 1])
-        self._count += 1
+    def promise(self) -> None:
+        """One may be made, soon."""
+        self._promised += 1
+
+    def keep(self, now: float) -> None:
+        """One that was promised is made."""
+        self._promised -= 1
+        self._made.append(now)
+
+    def withdraw(self) -> None:
+        """One that was promised will not be made."""
+        self._promised -= 1
 
 
 class AdaptiveRate:
@@ -140,10 +148,18 @@ class AdaptiveRate:
         return max(missing / self._rate if missing > 1e-9 else 0.0, self._window.wait(now))
 
     def take(self, now: float) -> None:
-        """A call starts now; `wait` has just said that it may."""
+        """A call starts now; `wait` has just said that it may. Then it is `made`, or `given_up`."""
         self._advance(now)
         self._tokens -= 1.0
-        self._window.add(now)
+        self._window.promise()
+
+    def made(self, now: float) -> None:
+        """A call that was started is on its way; on a busy machine that is not at once."""
+        self._window.keep(now)
+
+    def given_up(self) -> None:
+        """A call that was started will not be made after all."""
+        self._window.withdraw()
 
     def accepted(self, now: float) -> None:
         """A call has ended without being throttled."""

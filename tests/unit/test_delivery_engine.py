@@ -27,6 +27,7 @@ from connectors.delivery import (
     Superseded,
 )
 from connectors.delivery.outcomes import DELIVERED
+from connectors.delivery.rate import A_SECOND, AdaptiveRate
 from tests.delivery_contract import (
     DestinationContract,
     Harness,
@@ -391,11 +392,11 @@ class TestTurns:
         assert with_engine(destination, test) < 0.45
 
     def test_a_batch_key_with_a_long_backlog_leaves_turns_to_others(self) -> None:
-        """Twenty waiting calls of one batch key delay another batch key by one call."""
+        """Twenty waiting calls of one batch key delay another batch key by a call or two."""
         destination = ScriptedDestination(limits=limits(max_in_flight=1))
         crowd = [Letter(f"key-{n}", 0, group="crowd") for n in range(200)]
         deliver(destination, [*crowd, Letter("small", 0)])
-        assert [sent.letters[0].key for sent in destination.sent].index("small") == 1
+        assert [sent.letters[0].key for sent in destination.sent].index("small") <= 2
 
     def test_keys_that_fail_do_not_starve_the_others(self) -> None:
         """Keys that are retried for ever leave turns to those that work."""
@@ -490,19 +491,19 @@ class TestPace:
         assert len(starts) == 1_000
         for window in (0.05, 0.5, 1.0, 3.0):
             most = max(sum(s <= t < s + window for t in starts) for s in starts)
-            assert most <= (200 / 1.03) * (window + 0.05) + 2
+            assert most <= (200 / 1.02) * (window + 0.05) + 2
             if window >= 1:
                 assert most <= 200 * window
 
     def test_the_quota_is_used(self) -> None:
-        """With enough calls in flight all of the quota is used, but for 3% to be safe."""
+        """With enough calls in flight all of the quota is used, but for 2% to be safe."""
         destination = ScriptedDestination(limits=limits(max_in_flight=40))
 
         async def test(engine: Engine) -> float:
             await engine.deliver(letters(keys=5_000, each=1))
             return now()
 
-        assert with_engine(destination, test) == pytest.approx(5.0 * 1.03, rel=0.005)
+        assert with_engine(destination, test) == pytest.approx(5.0 * 1.02, rel=0.005)
 
     def test_a_slow_quota_is_kept_to_the_call(self) -> None:
         """PutItems: ten calls a second, a hundred records a second, not more and hardly less."""
@@ -512,8 +513,27 @@ class TestPace:
             await engine.deliver([Letter(f"key-{n}", n, group="all") for n in range(2_000)])
             return now()
 
-        assert with_engine(destination, test) == pytest.approx(19.9 * 1.03, rel=0.005)
+        assert with_engine(destination, test) == pytest.approx(19.9 * 1.02, rel=0.005)
         assert len(destination.sent) == 200
+
+    def test_calls_that_are_late_on_their_way_count_when_they_are_made(self) -> None:
+        """A held-up event loop bunches them; the seconds after it have no more than the quota."""
+        rate = AdaptiveRate(
+            ceiling=9.0, floor=1.0, increase=1.0, most_a_second=10, burst=1.0, now=0.0
+        )
+        rate.wait(5.0)  # after a rest the bucket is full
+        for _ in range(10):
+            assert rate.wait(5.0) == 0
+            rate.take(5.0)
+        assert rate.wait(5.0) > 0  # not yet made, they count already
+        for _ in range(9):
+            rate.made(5.5)
+        rate.given_up()
+        assert rate.wait(5.9) == 0  # in the place of the one that was given up
+        rate.take(5.9)
+        rate.made(5.9)
+        assert rate.wait(6.1) == pytest.approx(5.5 + A_SECOND - 6.1)
+        assert rate.wait(5.5 + A_SECOND) == 0
 
     def test_one_round_trip_halves_the_rate_once(self) -> None:
         """Calls throttled together count as one sign; the next round trip's are another."""
@@ -528,7 +548,7 @@ class TestPace:
             return rates
 
         rates = with_engine(destination, test, recovery=1e9, backoff_base=0.001)
-        assert sorted(set(rates), reverse=True) == [971, 485, 243]
+        assert sorted(set(rates), reverse=True) == [980, 490, 245]
 
     def test_the_rate_has_a_floor_and_recovers_in_a_straight_line(self) -> None:
         """Down to the floor, never below; then back to the ceiling in the set time, never above."""
@@ -548,7 +568,7 @@ class TestPace:
             watching = asyncio.ensure_future(watch())
             await engine.deliver(letters(keys=20, each=1))
             watching.cancel()
-            ceiling = 1000 / 1.03
+            ceiling = 1000 / 1.02
             assert 0.05 * ceiling <= lowest < 0.06 * ceiling
             low = engine.snapshot()["rate_limit"]
             await asyncio.sleep(1)
@@ -949,6 +969,7 @@ class TestCancellation:
             assert engine.snapshot()["in_flight"] == 1
             await engine.close()
             assert engine.snapshot()["in_flight"] == 0
+            assert engine._rate._window._promised == 0
             assert engine._schedule.keys == 0
             with pytest.raises(DeliveryClosedError):
                 await doomed

@@ -242,6 +242,7 @@ def test_the_rate_keeps_its_bounds(
             now += wait
             assert rate.wait(now) < 1e-6
             rate.take(now)
+            rate.made(now)
             taken.append(now)
         elif step == "throttled":
             before = rate.rate(now)
