@@ -60,23 +60,17 @@ class OurEnrichment:
         topics.remake(load_contracts().only(Role.DEAD_LETTER).topic, append_time=True)
         topics.close()
         properties = task.folder / "application.json"
-        groups = application.property_groups(
-            self.cluster.settings,
-            ("enrichment",),
-            {
-                "tunemesh.application": {
-                    "python.execution-mode": self.mode,
-                    "group.id": task.group,
-                },
-                "tunemesh.kafka": {"bootstrap.servers": task.bootstrap},
-            },
-        )
+        overrides = {
+            "tunemesh.application": {"python.execution-mode": self.mode, "group.id": task.group},
+            "tunemesh.kafka": {"bootstrap.servers": task.bootstrap},
+        }
+        groups = application.property_groups(self.cluster.settings, ("enrichment",), overrides)
         properties.write_text(json.dumps(groups, indent=2))
         return self.cluster.run(
             lambda: self.cluster.submit_python(
                 PROJECT / "jobs" / "main.py",
                 ["--properties", str(properties)],
-                job_configuration(self.backend, task),
+                job_configuration(self.backend, task) | application.job_configuration(overrides),
             )
         )
 

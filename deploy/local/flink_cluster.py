@@ -129,15 +129,11 @@ def class_path() -> str:
 def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
     """The cluster's configuration, flat keys as in Flink's documentation."""
     data = settings.data(PART)
-    # What Managed Flink sets too, with its default of 60 s between checkpoints made shorter. Only
-    # there all checkpoints are aligned; here a barrier that is held up for five seconds stops
-    # waiting, which process mode needs (jobs/freshness.py).
+    # What Managed Flink sets too, with its default of 60 s between checkpoints made shorter.
     checkpoints: dict[str, object] = {
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",
         "execution.checkpointing.incremental": True,
-        "execution.checkpointing.unaligned.enabled": True,
-        "execution.checkpointing.aligned-checkpoint-timeout": "5 s",
         "execution.checkpointing.num-retained": 2,
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "execution.checkpointing.dir": (data / "checkpoints").as_uri(),
