@@ -23,10 +23,12 @@ FROM (
   FROM enrichment_items
 );
 
+-- Three columns instead of the text `origin`: making it in SQL costs a seventh of the throughput.
 CREATE TEMPORARY VIEW decoded_interactions AS
 SELECT r.ok AS ok, r.`key` AS `key`, r.item_id AS item_id, r.payload AS payload
 FROM (
-  SELECT decode_interaction(`key`, `value`, origin, published_at) AS r
+  SELECT decode_interaction(
+    `key`, `value`, `topic`, `partition`, `offset`, published_at) AS r
   FROM enrichment_interactions
 );
 

@@ -121,12 +121,20 @@ class DecodeInteraction(_Decode):
         """Stop asking when this is the worker's last function."""
         WATCHES.closed(self)
 
-    def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
+    def eval(
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        topic: str,
+        partition: int,
+        offset: int,
+        timestamp_ms: int,
+    ) -> Row:
         """The decoded record, once users and items published before it have been read."""
         if timestamp_ms > self._freshness.fresh_until_ms:
             # It was published before it came here, whatever its timestamp says.
             self._freshness.wait_for(min(timestamp_ms, now_ms()))
-        return Row(*self._decode(key, value, origin, timestamp_ms))
+        return Row(*self._decode(key, value, f"{topic}/{partition}/{offset}", timestamp_ms))
 
 
 class DecodeDimension(_Decode):
