@@ -24,6 +24,10 @@ PIECE = f"""{ORIGIN} || ' ' || CAST({PUBLISHED_AT} AS STRING)
 none), a blank after each, then key and value as Latin-1, one character a byte."""
 
 
+BUCKET = "ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), '')))"
+"""One of 16 numbers, the same for all records of a key: micro-batches keep a key's order."""
+
+
 class StartError(TunemeshError):
     """A start position that cannot be used; the message names the setting."""
 
@@ -52,9 +56,9 @@ def source_table(
     """DDL of a table of raw records of one or more topics.
 
     Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``origin`` (topic/partition/offset),
-    ``published_at`` (the Kafka timestamp, epoch milliseconds), and ``piece``, all of it as one text
-    (:data:`PIECE`). ``start``: earliest, latest, committed (earliest where nothing is committed) or
-    epoch milliseconds; raises StartError for anything else.
+    ``published_at`` (the Kafka timestamp, epoch milliseconds), ``piece``, all of it as one text
+    (:data:`PIECE`), and ``bucket`` (:data:`BUCKET`). ``start``: earliest, latest, committed
+    (earliest where nothing is committed) or epoch milliseconds; raises StartError for any other.
     """
     options = {
         "connector": "kafka",
@@ -77,7 +81,8 @@ def source_table(
   `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL,
   `origin` AS {ORIGIN},
   `published_at` AS {PUBLISHED_AT},
-  `piece` AS {PIECE}
+  `piece` AS {PIECE},
+  `bucket` AS {BUCKET}
 ) WITH ({_with(options)})"""
 
 

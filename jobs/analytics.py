@@ -11,7 +11,6 @@ from connectors.kafka import source_table, upsert_sink_table
 from jobs.delivery import RESULTS, ArchiveEvents, IndexDocuments
 from jobs.functions import FACTS, EncodeTrend, TrendFactsFunction
 from jobs.settings import ApplicationSettings
-from jobs.sql import read_steps
 from schemas.contracts import Contracts, Role
 
 NAME = "analytics"
@@ -45,7 +44,7 @@ def register(
         upsert_sink_table("trends", trends.topic, settings.kafka, max_bytes=trends.max_bytes)
     )
     registry = settings.registry
-    archive = ArchiveEvents(analytics, registry, extra_contracts)
+    archive = ArchiveEvents(Role.ENRICHED, analytics, registry, extra_contracts)
     events = IndexDocuments(Role.ENRICHED, analytics, registry, extra_contracts)
     documents = IndexDocuments(Role.TREND, analytics, registry, extra_contracts)
     functions = {
@@ -57,11 +56,3 @@ def register(
     }
     for name, function in functions.items():
         tables.create_temporary_function(name, function)
-
-
-def inserts(tables: StreamTableEnvironment) -> tuple[str, ...]:
-    """Create the views of the SQL and return its INSERT statements; needs :func:`register`."""
-    steps = read_steps("analytics.sql")
-    for statement in (*steps["events"], *steps["trends"]):
-        tables.execute_sql(statement)
-    return steps["out"]

@@ -10,11 +10,7 @@
 CREATE TEMPORARY VIEW archive_batches AS
 SELECT archive_events(LISTAGG(piece, '')) AS results
 FROM TABLE(TUMBLE(
-  DATA => (
-    SELECT ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), ''))) AS bucket, piece,
-      PROCTIME() AS arrived
-    FROM analytics_archive
-  ),
+  DATA => (SELECT bucket, piece, PROCTIME() AS arrived FROM analytics_archive),
   TIMECOL => DESCRIPTOR(arrived),
   SIZE => INTERVAL '1' SECOND))
 GROUP BY window_start, window_end, bucket;
@@ -22,11 +18,7 @@ GROUP BY window_start, window_end, bucket;
 CREATE TEMPORARY VIEW search_batches AS
 SELECT index_events(LISTAGG(piece, '')) AS results
 FROM TABLE(TUMBLE(
-  DATA => (
-    SELECT ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), ''))) AS bucket, piece,
-      PROCTIME() AS arrived
-    FROM analytics_search
-  ),
+  DATA => (SELECT bucket, piece, PROCTIME() AS arrived FROM analytics_search),
   TIMECOL => DESCRIPTOR(arrived),
   SIZE => INTERVAL '1' SECOND))
 GROUP BY window_start, window_end, bucket;
@@ -65,11 +57,7 @@ GROUP BY dimension, `value`, `minute`;
 CREATE TEMPORARY VIEW trend_batches AS
 SELECT index_trends(LISTAGG(piece, '')) AS results
 FROM TABLE(TUMBLE(
-  DATA => (
-    SELECT ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), ''))) AS bucket, piece,
-      PROCTIME() AS arrived
-    FROM analytics_trends
-  ),
+  DATA => (SELECT bucket, piece, PROCTIME() AS arrived FROM analytics_trends),
   TIMECOL => DESCRIPTOR(arrived),
   SIZE => INTERVAL '1' SECOND))
 GROUP BY window_start, window_end, bucket;

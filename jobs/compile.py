@@ -55,7 +55,7 @@ def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:
     for pipeline in (enrichment, recommendations, analytics):
         if pipeline.NAME in pipelines:
             pipeline.register(tables, contracts, (), settings)
-            inserts += pipeline.inserts(tables)
+            inserts += plan.inserts(tables, pipeline.NAME)
     return plan.compile_plan(tables, inserts)
 
 

@@ -225,15 +225,14 @@ class DatasetDecoder:
 
     def __call__(self, source: SourceRecord) -> DatasetRecord | Deletion | None:
         """The record's version; None for one that cannot be decoded."""
-        origin = f"{source.topic}/{source.partition}/{source.offset}"
-        decoded = self._decode(source.key, source.payload, origin, source.timestamp_ms)
+        decoded = self._decode(source.key, source.payload, source.origin, source.timestamp_ms)
         if not decoded.ok:
             return None
         identity = decoded.key or decoded.item_id or ""
         changed = int(decoded.payload[:VERSION_DIGITS])
         body = decoded.payload[STATE_PREFIX:].encode("latin-1")
         if body == NO_BRANCH:
-            return Deletion(self._dataset, identity, changed, origin)
+            return Deletion(self._dataset, identity, changed, source.origin)
         record = decode_body(self._schema, body[len(BRANCH) :])
         return DatasetRecord(identity, (changed, source.offset), record)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pyflink.table import DataTypes, FunctionContext
-from pyflink.table.udf import ScalarFunction
 
 from connectors.delivery import DeliveryEngine, DeliverySettings, Destination, Rejected
 from connectors.firehose import FirehoseSettings, firehose_destination
@@ -29,10 +28,10 @@ from connectors.personalize import (
 )
 from jobs.batch import result, unpack
 from jobs.decode import DatasetDecoder, DeadLetters, Deletion, DimensionDecoder
-from jobs.functions import connect_registry, now_ms, schema_ids
+from jobs.functions import RegistryFunction, now_ms, schema_ids
 from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
 from schemas.codec import Decoder, Encoder
-from schemas.contracts import BUILT_IN_FOLDER, Contracts, Role, load_contracts
+from schemas.contracts import Contracts, Role
 from schemas.dead_letter import SourceRecord, Step
 from schemas.invalid import InvalidRecord
 from schemas.registry import GlueRegistry
@@ -49,8 +48,8 @@ class JobCancelled(Exception):
     """Flink ends the task while a batch is on its way; the batch will be read again."""
 
 
-class Deliver(ScalarFunction):
-    """Delivers the records of a batch to one destination; a subclass says which, and how.
+class Deliver(RegistryFunction):
+    """Delivers the records of a role's topics to one destination; a subclass says which.
 
     Returns when each record is accepted, rejected or replaced by a newer one.
     """
@@ -59,44 +58,39 @@ class Deliver(ScalarFunction):
     """In front of the service's error code in a dead letter."""
 
     def __init__(
-        self, settings: Any, registry: RegistrySettings, extra_contracts: tuple[Path, ...]
+        self,
+        role: Role,
+        settings: Any,
+        registry: RegistrySettings,
+        extra_contracts: tuple[Path, ...],
     ) -> None:
+        super().__init__(registry, extra_contracts)
+        self._role = role
         self._settings = settings
-        self._registry = registry
-        self._extra_contracts = extra_contracts
-
-    def is_deterministic(self) -> bool:
-        """Not: it delivers."""
-        return False
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry and take part in the worker's engine."""
-        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
-        registry = connect_registry(self._registry)
+        contracts, registry = self.connect()
         version_id = registry.version_id(contracts.only(Role.DEAD_LETTER))
         self._decode_letters = DeadLetters(contracts, version_id, Step.DECODE, now_ms)
         self._deliver_letters = DeadLetters(contracts, version_id, Step.DELIVER, now_ms)
         self.prepare(contracts, registry)
         self._engine = ENGINES.get(
-            self.engine_key(),
+            (type(self).__name__, self._role, self._settings),
             lambda: self.destination(contracts),
             1 / self._settings.workers,
         )
 
-    def engine_key(self) -> tuple[Hashable, ...]:
-        """Functions with equal keys share an engine."""
-        return (type(self).__name__, self._settings)
-
     def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
         """Make what :meth:`decode` needs."""
-        raise NotImplementedError
+        self._decoder: Any = Decoder(contracts.only(self._role), registry)
 
     def decode(self, source: SourceRecord) -> Any:
         """The record for the engine, a text to return instead, or None to pass over it.
 
         Raises InvalidRecord.
         """
-        raise NotImplementedError
+        return self._decoder.decode(source.payload)
 
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:
         """Where the records go."""
@@ -135,14 +129,6 @@ class DeliverEvents(Deliver):
     service = "personalize"
     _settings: RecommendationsSettings
 
-    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
-        """The decoder of enriched interactions."""
-        self._decoder = Decoder(contracts.only(Role.ENRICHED), registry)
-
-    def decode(self, source: SourceRecord) -> Any:
-        """The enriched interaction."""
-        return self._decoder.decode(source.payload)
-
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:
         """PutEvents."""
         settings = self._settings
@@ -162,20 +148,6 @@ class DeliverDataset(Deliver):
 
     service = "personalize"
     _settings: RecommendationsSettings
-
-    def __init__(
-        self,
-        role: Role,
-        settings: RecommendationsSettings,
-        registry: RegistrySettings,
-        extra_contracts: tuple[Path, ...],
-    ) -> None:
-        super().__init__(settings, registry, extra_contracts)
-        self._role = role
-
-    def engine_key(self) -> tuple[Hashable, ...]:
-        """One engine a role."""
-        return (*super().engine_key(), self._role)
 
     def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
         """The decoder of the role's topics, and the encoder of deletions."""
@@ -215,14 +187,6 @@ class ArchiveEvents(Deliver):
     service = "firehose"
     _settings: AnalyticsSettings
 
-    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
-        """The decoder of enriched interactions."""
-        self._decoder = Decoder(contracts.only(Role.ENRICHED), registry)
-
-    def decode(self, source: SourceRecord) -> Any:
-        """The enriched interaction."""
-        return self._decoder.decode(source.payload)
-
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:
         """PutRecordBatch."""
         settings = self._settings
@@ -252,28 +216,6 @@ class IndexDocuments(Deliver):
 
     service = "opensearch"
     _settings: AnalyticsSettings
-
-    def __init__(
-        self,
-        role: Role,
-        settings: AnalyticsSettings,
-        registry: RegistrySettings,
-        extra_contracts: tuple[Path, ...],
-    ) -> None:
-        super().__init__(settings, registry, extra_contracts)
-        self._role = role
-
-    def engine_key(self) -> tuple[Hashable, ...]:
-        """One engine a role."""
-        return (*super().engine_key(), self._role)
-
-    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
-        """The decoder of the documents' topic."""
-        self._decoder = Decoder(contracts.only(self._role), registry)
-
-    def decode(self, source: SourceRecord) -> Any:
-        """The document."""
-        return self._decoder.decode(source.payload)
 
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:
         """Bulk calls."""

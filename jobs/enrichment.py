@@ -10,7 +10,6 @@ from pyflink.table.udf import udf
 from connectors.kafka import sink_table, source_table
 from jobs.functions import DECODED, DecodeDimension, DecodeInteraction
 from jobs.settings import ApplicationSettings
-from jobs.sql import read_steps
 from schemas.contracts import Contracts, Role
 
 NAME = "enrichment"
@@ -51,11 +50,3 @@ def register(
     }
     for name, function in functions.items():
         tables.create_temporary_function(name, udf(function, result_type=DECODED))
-
-
-def inserts(tables: StreamTableEnvironment) -> tuple[str, ...]:
-    """Create the views of the SQL and return its INSERT statements; needs :func:`register`."""
-    steps = read_steps("enrichment.sql")
-    for statement in (*steps["decode"], *steps["join"]):
-        tables.execute_sql(statement)
-    return steps["out"]

@@ -14,6 +14,7 @@ from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
 from connectors.kafka import sink_table
+from jobs.freshness import OVERTAKING_BARRIERS
 from jobs.interpreter import shared_libpython
 from jobs.settings import ApplicationSettings
 from schemas.contracts import Contracts, Role
@@ -116,9 +117,7 @@ def local_configuration() -> dict[str, str]:
         "taskmanager.memory.managed.size": "256m",
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",
-        # A barrier that is held up for five seconds stops waiting (jobs/freshness.py).
-        "execution.checkpointing.unaligned.enabled": "true",
-        "execution.checkpointing.aligned-checkpoint-timeout": "5 s",
+        **OVERTAKING_BARRIERS,
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
         "rest.bind-port": "0",

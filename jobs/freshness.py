@@ -28,14 +28,24 @@ from schemas.contracts import Contracts, Role
 INTERVAL_SECONDS = 0.05
 """Between two questions; also about how long an event waits when users and items are quiet."""
 
-SETTLE_SECONDS = 0.15
-"""From decoding a user or item to its being sure to be in the join's state before a later event.
 
-Flink's network buffers are flushed every 100 ms.
-"""
+class Settling(NamedTuple):
+    """Seconds from decoding a user or item to its being in the join's state for sure."""
 
-BUNDLE_SETTLE_SECONDS = 1.5
-"""The same in process mode, where a record leaves Python with its bundle, up to a second later."""
+    cold: float
+    """In a function's first COLD_SECONDS: everything behind it is still starting."""
+
+    warm: float
+
+
+THREAD_SETTLING = Settling(cold=1.0, warm=0.15)
+"""Flink's network buffers are flushed every 100 ms."""
+
+BUNDLE_SETTLING = Settling(cold=5.0, warm=1.5)
+"""In process mode, where a record leaves Python with its bundle, up to a second later."""
+
+COLD_SECONDS = 20.0
+"""From the first record that a function decodes."""
 
 JOIN_RECORDS_PER_SECOND = 5_000
 """What the joins take in at the least, for each decode function; faster reading queues up before
@@ -54,13 +64,21 @@ Rare: Flink's committed offset is behind the checkpoint that the job was restore
 nothing to read where there seems to be.
 """
 
-STUCK_SECONDS = 10.0
+STUCK_SECONDS = 15.0
 """A partition whose end is not reached while nothing moves, for longer than anything takes to
 settle. Either a barrier waits behind a waiting event (a backlog arrived in the middle of the
 stream): one event is let pass. Or, when that changes nothing, its last offsets are no records."""
 
 MOST_QUESTIONS = 500
 """Questions whose answer is still awaited; beyond that the newest takes the place of the last."""
+
+OVERTAKING_BARRIERS = {
+    "execution.checkpointing.unaligned.enabled": "true",
+    "execution.checkpointing.aligned-checkpoint-timeout": "0 s",
+}
+"""Flink's configuration where a function cannot wait in ``open`` (process mode opens it with its
+first record): no join stops reading users and items because an event's barrier is held up. With any
+time-out above zero it would until then, and what was decoded meanwhile would not settle."""
 
 
 class OffsetStore(Protocol):
@@ -109,26 +127,32 @@ class _Read(NamedTuple):
 class Reading:
     """How far one decode function has read; it alone writes, the asking thread reads.
 
-    A record has settled ``settle_seconds`` after it was decoded, and later by as much as the joins
-    need for what was decoded before it and may still be queued: after a backlog, seconds.
+    A record has settled some time after it was decoded (``settling``), and later by as much as the
+    joins need for what was decoded before it and may still be queued: after a backlog, seconds.
     """
 
-    def __init__(self, settle_seconds: float = SETTLE_SECONDS) -> None:
-        self._settle = settle_seconds
+    def __init__(self, settling: Settling) -> None:
+        self._settling = settling
+        self._warm_at: float | None = None
         self._read: dict[Partition, _Read] = {}
         # When the joins have taken in everything decoded so far.
         self._joined_at = 0.0
 
     def decoded(self, partition: Partition, offset: int, now: float) -> None:
         """Note a record."""
+        if self._warm_at is None:
+            self._warm_at = now + COLD_SECONDS
+        settle = self._settling.cold if now < self._warm_at else self._settling.warm
         self._joined_at = min(
             max(self._joined_at, now) + 1 / JOIN_RECORDS_PER_SECOND, now + LONGEST_QUEUE_SECONDS
         )
         former = self._read.get(partition)
-        latest, due = offset + 1, self._joined_at + self._settle
+        latest, due = offset + 1, self._joined_at + settle
         if former is None:
             self._read[partition] = _Read(0, latest, due, latest, due)
-        elif now >= former.pending_due:
+            return
+        due = max(due, former.latest_due)
+        if now >= former.pending_due:
             self._read[partition] = _Read(former.pending, latest, due, latest, due)
         else:
             self._read[partition] = former._replace(latest=latest, latest_due=due)

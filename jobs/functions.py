@@ -16,8 +16,8 @@ from pyflink.table.udf import ScalarFunction
 from connectors.offsets_process import OffsetsProcess
 from jobs.decode import STATE_PREFIX, DimensionDecoder, InteractionDecoder, SchemaIds
 from jobs.freshness import (
-    BUNDLE_SETTLE_SECONDS,
-    SETTLE_SECONDS,
+    BUNDLE_SETTLING,
+    THREAD_SETTLING,
     Freshness,
     Reading,
     Watch,
@@ -48,7 +48,6 @@ DECODED = DataTypes.ROW(
 )
 """A :class:`jobs.decode.Decoded` as SQL sees it."""
 
-
 FACTS = DataTypes.ROW(
     [
         DataTypes.FIELD("event_id", DataTypes.STRING()),
@@ -66,11 +65,6 @@ NO_FACTS = Row(None, 0, None, 0, 0, None, [])
 """The converters of thread mode (PyFlink 2.2.1) know no null in a field of type INT or ARRAY."""
 
 
-def connect_registry(settings: RegistrySettings) -> GlueRegistry:
-    """The registry of an application."""
-    return GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
-
-
 def schema_ids(registry: GlueRegistry, contracts: Contracts) -> SchemaIds:
     """The registry's ids of what the jobs write; raises RegistryError for one not registered."""
     return SchemaIds(
@@ -84,20 +78,34 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class _Decode(ScalarFunction):
-    """What the decode functions share: settings, and the registry and freshness once open."""
+class RegistryFunction(ScalarFunction):
+    """What all functions share: contracts and the registry, once open."""
 
-    def __init__(self, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]) -> None:
-        self._settings = settings
+    def __init__(self, registry: RegistrySettings, extra_contracts: tuple[Path, ...]) -> None:
+        self._registry = registry
         self._extra_contracts = extra_contracts
 
     def is_deterministic(self) -> bool:
         """Not: a record is decoded by what the registry knows at the time."""
         return False
 
-    def _connect(self) -> tuple[Contracts, GlueRegistry, SchemaIds]:
+    def connect(self) -> tuple[Contracts, GlueRegistry]:
+        """The contracts, and a connection to the registry."""
         contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
-        registry = connect_registry(self._settings.registry)
+        settings = self._registry
+        registry = GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
+        return contracts, registry
+
+
+class _Decode(RegistryFunction):
+    """What the enrichment's decode functions share: freshness, once open."""
+
+    def __init__(self, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]) -> None:
+        super().__init__(settings.registry, extra_contracts)
+        self._settings = settings
+
+    def _connect(self) -> tuple[Contracts, GlueRegistry, SchemaIds]:
+        contracts, registry = self.connect()
         ids = schema_ids(registry, contracts)
         self._watch = WATCHES.get(self._settings, contracts)
         self._watch.opened(self)
@@ -146,7 +154,7 @@ class DecodeDimension(_Decode):
         super().__init__(settings, extra_contracts)
         self._role = role
         thread_mode = settings.execution_mode == "thread"
-        self._reading = Reading(SETTLE_SECONDS if thread_mode else BUNDLE_SETTLE_SECONDS)
+        self._reading = Reading(THREAD_SETTLING if thread_mode else BUNDLE_SETTLING)
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry, and tell what has been read from now on."""
@@ -167,15 +175,7 @@ class DecodeDimension(_Decode):
         return row
 
 
-class _WithRegistry(ScalarFunction):
-    """What functions share that only need the registry."""
-
-    def __init__(self, registry: RegistrySettings, extra_contracts: tuple[Path, ...]) -> None:
-        self._registry = registry
-        self._extra_contracts = extra_contracts
-
-
-class VersionOf(_WithRegistry):
+class VersionOf(RegistryFunction):
     """Says which version of which user or item a record is, as sortable text."""
 
     def __init__(
@@ -184,14 +184,9 @@ class VersionOf(_WithRegistry):
         super().__init__(registry, extra_contracts)
         self._role = role
 
-    def is_deterministic(self) -> bool:
-        """Not: a record is decoded by what the registry knows at the time."""
-        return False
-
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry."""
-        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
-        registry = connect_registry(self._registry)
+        contracts, registry = self.connect()
         self._decode = DimensionDecoder(
             contracts, self._role, registry, schema_ids(registry, contracts), now_ms
         )
@@ -204,17 +199,13 @@ class VersionOf(_WithRegistry):
         return Row(decoded.key or decoded.item_id, decoded.payload[:STATE_PREFIX])
 
 
-class TrendFactsFunction(_WithRegistry):
+class TrendFactsFunction(RegistryFunction):
     """``trend_facts`` of a record's value; what cannot be decoded is index_events' dead letter."""
-
-    def is_deterministic(self) -> bool:
-        """Not: a record is decoded by what the registry knows at the time."""
-        return False
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry."""
-        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
-        self._decoder = Decoder(contracts.only(Role.ENRICHED), connect_registry(self._registry))
+        contracts, registry = self.connect()
+        self._decoder = Decoder(contracts.only(Role.ENRICHED), registry)
 
     def eval(self, value: bytes | None) -> Row:
         """The facts."""
@@ -227,7 +218,7 @@ class TrendFactsFunction(_WithRegistry):
         return Row(*facts[:-1], list(facts.facets))
 
 
-class EncodeTrend(_WithRegistry):
+class EncodeTrend(RegistryFunction):
     """A state of a trend as a value of the topic ``trends``."""
 
     def is_deterministic(self) -> bool:
@@ -236,10 +227,9 @@ class EncodeTrend(_WithRegistry):
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry."""
-        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
+        contracts, registry = self.connect()
         contract = contracts.only(Role.TREND)
-        version_id = connect_registry(self._registry).version_id(contract)
-        self._encode = Encoder(contract, version_id).encode
+        self._encode = Encoder(contract, registry.version_id(contract)).encode
 
     def eval(
         self,

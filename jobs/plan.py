@@ -12,6 +12,7 @@ from typing import Any
 
 from pyflink.table import StreamTableEnvironment
 
+from jobs.sql import read_steps
 from jobs.trends import KEEP_MS
 
 PLANS = Path(__file__).parent / "plans"
@@ -20,6 +21,19 @@ PLANS = Path(__file__).parent / "plans"
 def plan_file(pipelines: tuple[str, ...]) -> Path:
     """Where the plan of an application with these pipelines is kept."""
     return PLANS / ("_".join(pipelines) + ".json")
+
+
+def inserts(tables: StreamTableEnvironment, pipeline: str) -> tuple[str, ...]:
+    """Create the views of a pipeline's SQL and return its INSERT statements, its step ``out``.
+
+    What the SQL names has to be registered.
+    """
+    steps = read_steps(f"{pipeline}.sql")
+    out = steps.pop("out")
+    for statements in steps.values():
+        for statement in statements:
+            tables.execute_sql(statement)
+    return out
 
 
 def compile_plan(tables: StreamTableEnvironment, inserts: tuple[str, ...]) -> str:

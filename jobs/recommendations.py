@@ -11,7 +11,6 @@ from connectors.kafka import sink_table, source_table
 from jobs.delivery import RESULTS, DeliverDataset, DeliverEvents
 from jobs.functions import VERSION, VersionOf
 from jobs.settings import ApplicationSettings
-from jobs.sql import read_steps
 from schemas.contracts import Contracts, Role
 
 NAME = "recommendations"
@@ -46,7 +45,7 @@ def register(
     )
     registry = settings.registry
     functions = {
-        "deliver_events": DeliverEvents(recommendations, registry, extra_contracts),
+        "deliver_events": DeliverEvents(Role.ENRICHED, recommendations, registry, extra_contracts),
         "deliver_users": DeliverDataset(Role.USER, recommendations, registry, extra_contracts),
         "deliver_items": DeliverDataset(Role.ITEM, recommendations, registry, extra_contracts),
     }
@@ -55,11 +54,3 @@ def register(
     for name, role in (("version_of_user", Role.USER), ("version_of_item", Role.ITEM)):
         versions = VersionOf(role, registry, extra_contracts)
         tables.create_temporary_function(name, udf(versions, result_type=VERSION))
-
-
-def inserts(tables: StreamTableEnvironment) -> tuple[str, ...]:
-    """Create the views of the SQL and return its INSERT statements; needs :func:`register`."""
-    steps = read_steps("recommendations.sql")
-    for statement in (*steps["events"], *steps["users and items"]):
-        tables.execute_sql(statement)
-    return steps["out"]

@@ -14,11 +14,7 @@
 CREATE TEMPORARY VIEW event_batches AS
 SELECT deliver_events(LISTAGG(piece, '')) AS results
 FROM TABLE(TUMBLE(
-  DATA => (
-    SELECT ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), ''))) AS bucket, piece,
-      PROCTIME() AS arrived
-    FROM recommendations_enriched
-  ),
+  DATA => (SELECT bucket, piece, PROCTIME() AS arrived FROM recommendations_enriched),
   TIMECOL => DESCRIPTOR(arrived),
   SIZE => INTERVAL '0.1' SECOND))
 GROUP BY window_start, window_end, bucket;

@@ -42,6 +42,11 @@ class SourceRecord:
     key: bytes | None
     payload: bytes | None
 
+    @property
+    def origin(self) -> str:
+        """Where it was read: topic/partition/offset, as :func:`source_record` takes it."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
 
 def source_record(
     key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int

@@ -70,7 +70,10 @@ class OurEnrichment:
             lambda: self.cluster.submit_python(
                 PROJECT / "jobs" / "main.py",
                 ["--properties", str(properties)],
-                job_configuration(self.backend, task) | application.job_configuration(overrides),
+                {
+                    **job_configuration(self.backend, task),
+                    **application.job_configuration(overrides),
+                },
             )
         )
 

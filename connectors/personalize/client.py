@@ -48,6 +48,19 @@ class SignedJsonClient(client.SignedJsonClient):
         )
 
 
+def events_client(
+    region: str, endpoint_url: str | None, connections: int, request_timeout: float
+) -> SignedJsonClient:
+    """The client of PutEvents, PutUsers and PutItems, with botocore's credential chain."""
+    return SignedJsonClient(
+        endpoint_url=endpoint_url or personalize_events_endpoint(region),
+        region=region,
+        credentials=BotocoreCredentials(),
+        connections=connections,
+        request_timeout=request_timeout,
+    )
+
+
 def personalize_events_endpoint(region: str) -> str:
     """The service's own endpoint URL in a region; see `connectors.aws.endpoint`."""
     return endpoint.service_endpoint("personalize-events", region)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from connectors.aws import BotocoreCredentials, ClassifiedCalls, JsonClient
+from connectors.aws import ClassifiedCalls, JsonClient
 from connectors.delivery import Limits, Outcome, Rejected, Version
 from connectors.personalize.classification import classify, error_codes
-from connectors.personalize.client import SignedJsonClient, personalize_events_endpoint
+from connectors.personalize.client import events_client
 from connectors.personalize.datasets import (
     CALLS_PER_SECOND,
     ITEMS,
@@ -160,12 +160,8 @@ def _destination(
             f"dataset_arn is {settings.dataset_arn!r}; {dataset.operation} expected one that ends "
             f"in {dataset.arn_ending}"
         )
-    client = SignedJsonClient(
-        endpoint_url=settings.endpoint_url or personalize_events_endpoint(settings.region),
-        region=settings.region,
-        credentials=BotocoreCredentials(),
-        connections=settings.max_in_flight,
-        request_timeout=settings.request_timeout,
+    client = events_client(
+        settings.region, settings.endpoint_url, settings.max_in_flight, settings.request_timeout
     )
     return PutRecordsDestination(
         client,

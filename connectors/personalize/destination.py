@@ -6,10 +6,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.aws import BotocoreCredentials, ClassifiedCalls, JsonClient
+from connectors.aws import ClassifiedCalls, JsonClient
 from connectors.delivery import Limits, Outcome, Rejected
 from connectors.personalize.classification import classify
-from connectors.personalize.client import SignedJsonClient, personalize_events_endpoint
+from connectors.personalize.client import events_client
 from connectors.personalize.requests import (
     DEFAULT_PROPERTIES,
     MAX_EVENT_BYTES,
@@ -118,12 +118,8 @@ class PutEventsDestination:
 
 def put_events_destination(settings: PutEventsSettings) -> PutEventsDestination:
     """The destination for settings, with botocore's credential chain. Opens nothing yet."""
-    client = SignedJsonClient(
-        endpoint_url=settings.endpoint_url or personalize_events_endpoint(settings.region),
-        region=settings.region,
-        credentials=BotocoreCredentials(),
-        connections=settings.max_in_flight,
-        request_timeout=settings.request_timeout,
+    client = events_client(
+        settings.region, settings.endpoint_url, settings.max_in_flight, settings.request_timeout
     )
     return PutEventsDestination(
         client,

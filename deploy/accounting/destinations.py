@@ -20,6 +20,7 @@ from typing import Any
 import boto3
 
 from deploy.accounting.endpoints import Endpoints
+from deploy.accounting.personalize_events import PersonalizeReader
 from deploy.accounting.positions import TopicReader, topic_beginnings
 from deploy.accounting.reference import item_content, user_content
 from deploy.local.settings import ACCESS_KEY, BUCKET, DELIVERY_PREFIX, REGION, SECRET_KEY
@@ -99,7 +100,7 @@ def verify_destinations(
 ) -> tuple[DestinationReport, ...]:
     """Reconcile each destination; gives each up to ``wait`` seconds to become right.
 
-    Raises DestinationUnavailable, KafkaUnavailable.
+    Raises DestinationUnavailable, KafkaUnavailable, PersonalizeUnavailable.
     """
     reader = Topics(endpoints, contracts, registry)
     looks: dict[str, Callable[[], Iterator[DestinationReport]]] = {
@@ -153,22 +154,28 @@ class Topics:
                 found.setdefault(record["event_id"], record)
         return found
 
-    def undecodable(self) -> set[str]:
-        """Positions of the records that are dead letters of the decode step."""
-        return {
-            f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
-            for _, letter in self.records(self.contracts.only(Role.DEAD_LETTER))
-            if letter and letter["step"] == "decode"
-        }
+    def letters(self) -> list[Mapping[str, Any]]:
+        """All dead letters."""
+        found = self.records(self.contracts.only(Role.DEAD_LETTER))
+        return [letter for _, letter in found if letter is not None]
 
-    def rejected(self, service: str) -> set[str]:
-        """Event ids, or positions, of what the delivery to a service has refused."""
-        found = set()
-        for _, letter in self.records(self.contracts.only(Role.DEAD_LETTER)):
-            if letter and letter["error_code"].startswith(f"{service}."):
-                position = f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
-                found.add(letter["event_id"] or position)
-        return found
+
+def undecodable(letters: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Positions of the records that are dead letters of the decode step."""
+    return {_position(letter) for letter in letters if letter["step"] == "decode"}
+
+
+def rejected_by(service: str, letters: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Event ids, or positions, of what the delivery to a service has refused."""
+    return {
+        letter["event_id"] or _position(letter)
+        for letter in letters
+        if letter["error_code"].startswith(f"{service}.")
+    }
+
+
+def _position(letter: Mapping[str, Any]) -> str:
+    return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
 
 
 # Personalize's datasets
@@ -177,7 +184,7 @@ class Topics:
 def newest_versions(
     messages: Iterable[tuple[Any, Mapping[str, Any] | None]],
     contract: Contract,
-    undecodable: Set[str],
+    unreadable: Set[str],
 ) -> dict[str, tuple[tuple[int, int], str, Mapping[str, Any] | None]]:
     """The newest version of each user or item of a topic: (order, position, record or None)."""
     mapping = contract.item or contract.user
@@ -186,7 +193,7 @@ def newest_versions(
     newest: dict[str, tuple[tuple[int, int], str, Mapping[str, Any] | None]] = {}
     for message, record in messages:
         position = f"{message.topic()}/{message.partition()}/{message.offset()}"
-        if position in undecodable:
+        if position in unreadable:
             continue
         if record is None:
             identity, moment, deleted = (message.key() or b"").decode(), None, True
@@ -222,12 +229,15 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
         for _, record in topics.records(topics.contracts.only(Role.DELETION))
         if record is not None
     }
-    rejected, undecodable = topics.rejected("personalize"), topics.undecodable()
+    letters = topics.letters()
+    rejected, unreadable = rejected_by("personalize", letters), undecodable(letters)
+    assert endpoints.personalize is not None
+    reader = PersonalizeReader(endpoints.personalize)
     for dataset, role in (("users", Role.USER), ("items", Role.ITEM)):
         expected: Documents = {}
         gone: Documents = {}
         for contract in topics.contracts.with_role(role):
-            newest = newest_versions(topics.records(contract), contract, undecodable)
+            newest = newest_versions(topics.records(contract), contract, unreadable)
             for identity, (_, position, record) in newest.items():
                 if record is None:
                     gone[identity] = position
@@ -238,10 +248,7 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
                         else user_content(contract.user, record)  # type: ignore[arg-type]
                     )
                     expected[identity] = dataset_properties(content)
-        found = {
-            row[f"{dataset[:-1]}_id"]: json.loads(row["properties"] or "{}")
-            for row in _personalize_rows(endpoints, dataset)
-        }
+        found = {key: json.loads(text or "{}") for key, text in reader.records(dataset)}
         # A deleted one stays in the dataset until a data deletion job: it is on the list of them.
         held = {key: value for key, value in found.items() if key not in gone}
         yield reconcile(f"Personalize {dataset}", expected, held, len(rejected))
@@ -249,24 +256,11 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
         yield reconcile(f"deletions of {dataset}", gone, listed, 0)
 
 
-def _personalize_rows(endpoints: Endpoints, table: str) -> Iterator[dict[str, Any]]:
-    after = 0
-    while True:
-        page = _get(f"{endpoints.personalize}/_local/{table}?after={after}&limit=10000")
-        lines = page.splitlines()
-        for line in lines:
-            row: dict[str, Any] = json.loads(line)
-            after = row["rowid"]
-            yield row
-        if len(lines) < 10_000:
-            return
-
-
 # Firehose -> S3
 
 
 def _archive(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
-    rejected = topics.rejected("firehose")
+    rejected = rejected_by("firehose", topics.letters())
     expected = {key: dict(r) for key, r in topics.enriched().items() if key not in rejected}
     found: Documents = {}
     client = boto3.client(
@@ -294,7 +288,7 @@ def _archive(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport
 
 
 def _search(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
-    rejected = topics.rejected("opensearch")
+    rejected = rejected_by("opensearch", topics.letters())
     expected = {
         key: _without_nulls(r) for key, r in topics.enriched().items() if key not in rejected
     }

@@ -42,6 +42,11 @@ class PersonalizeReader:
             if row["duplicates"]:
                 yield row["event_id"], row["duplicates"]
 
+    def records(self, dataset: str) -> Iterator[tuple[str, str | None]]:
+        """Id and properties of the ``users`` or ``items`` as they stand now."""
+        for row in self._rows(dataset, 0):
+            yield row[f"{dataset.removesuffix('s')}_id"], row["properties"]
+
     def _new(self, table: str) -> Iterator[dict[str, Any]]:
         for row in self._rows(table, self._after[table]):
             self._after[table] = row["rowid"]

@@ -23,6 +23,7 @@ from deploy.local.settings import (
     TRACKING_ID,
     LocalSettings,
 )
+from jobs.freshness import OVERTAKING_BARRIERS
 from jobs.interpreter import shared_libpython
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.contracts import Contract, Contracts, load_contracts
@@ -63,18 +64,14 @@ def topic_spec(contract: Contract) -> TopicSpec:
     return TopicSpec(contract.topic, PARTITIONS, config)
 
 
-def job_configuration(overrides: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, str]:
-    """What the job is told beside the cluster's configuration.
-
-    In process mode a barrier that is held up for five seconds stops waiting (jobs/freshness.py).
-    """
+def job_configuration(
+    overrides: Mapping[str, Mapping[str, str]] | None = None,
+) -> Mapping[str, str]:
+    """What the job is told beside the cluster's configuration, by its execution mode."""
     mode = (overrides or {}).get("tunemesh.application", {}).get("python.execution-mode")
     if mode != "process" and shared_libpython() is not None:
         return {}
-    return {
-        "execution.checkpointing.unaligned.enabled": "true",
-        "execution.checkpointing.aligned-checkpoint-timeout": "5 s",
-    }
+    return OVERTAKING_BARRIERS
 
 
 def parts_of(pipelines: Iterable[str]) -> list[str]:

@@ -194,11 +194,18 @@ class Mesh:
 
     # Out.
 
-    def enriched_all(self, event_id: str) -> list[Record]:
-        """What has come out of an event so far."""
+    def enriched_by_id(self) -> dict[str, list[Record]]:
+        """What has come out of all events so far."""
         output = self._outputs[Role.ENRICHED]
         output.read()
-        return [record for _, record in output.records if record["event_id"] == event_id]
+        result: dict[str, list[Record]] = {}
+        for _, record in output.records:
+            result.setdefault(record["event_id"], []).append(record)
+        return result
+
+    def enriched_all(self, event_id: str) -> list[Record]:
+        """What has come out of an event so far."""
+        return self.enriched_by_id().get(event_id, [])
 
     def enriched(self, event_id: str, seconds: float = LIMIT_SECONDS) -> Record:
         """The enriched interaction; waits for it."""

@@ -67,7 +67,7 @@ def test_every_event_of_a_backlog_is_enriched(
     with running(mesh, tmp_path, environ, overrides) as app:
         started(mesh, app)
         wait_until(
-            lambda: all(mesh.enriched_all(event["event_id"]) for event in events),
+            lambda: {event["event_id"] for event in events} <= mesh.enriched_by_id().keys(),
             lambda: "not all events came out",
             START_SECONDS,
         )
@@ -86,8 +86,9 @@ def check_enriched(
 ) -> None:
     """Each event once, with its user and its song."""
     bare = []
+    enriched = mesh.enriched_by_id()
     for event_id, user, song in zip(event_ids, users, songs, strict=True):
-        (record,) = mesh.enriched_all(event_id)
+        (record,) = enriched[event_id]
         if record["user"] is None or record["item"] is None:
             bare.append(event_id)
         else:

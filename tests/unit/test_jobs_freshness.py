@@ -10,18 +10,21 @@ import pytest
 from connectors.offsets import Offsets, Partition
 from jobs.freshness import (
     CLOCK_SKEW_MS,
+    COLD_SECONDS,
     JOIN_RECORDS_PER_SECOND,
     LONGEST_QUEUE_SECONDS,
-    SETTLE_SECONDS,
     STUCK_SECONDS,
     UNCLAIMED_SECONDS,
     Freshness,
     Reading,
+    Settling,
     WorkerClosing,
     begin_anew,
 )
 
+SETTLE_SECONDS = 0.15
 SETTLED = SETTLE_SECONDS * 1.01
+SETTLING = Settling(cold=SETTLE_SECONDS, warm=SETTLE_SECONDS)
 USERS, ITEMS = ("users", 0), ("songs", 0)
 
 
@@ -58,7 +61,7 @@ class Worker:
             monotonic=lambda: now[0],
             wall_ms=lambda: int(now[0] * 1000),
         )
-        self.reading = Reading()
+        self.reading = Reading(SETTLING)
         self.freshness.follow(self.reading)
 
     def read(self, partition: Partition, *offsets: int) -> None:
@@ -283,7 +286,7 @@ def test_when_nothing_moves_one_waiting_event_is_let_pass(store: Store, now: lis
 
 def test_a_steady_flow_of_updates_settles_bit_by_bit(now: list[float]) -> None:
     """What is older than the settling time counts, although newer ones keep coming."""
-    reading = Reading()
+    reading = Reading(SETTLING)
     for offset in range(100):
         reading.decoded(USERS, offset, now[0])
         now[0] += SETTLE_SECONDS / 10
@@ -297,7 +300,7 @@ def test_a_steady_flow_of_updates_settles_bit_by_bit(now: list[float]) -> None:
 def test_a_backlog_settles_as_fast_as_the_joins_take_it_in(now: list[float]) -> None:
     """Read in a moment, it is queued before them; its time is in proportion, and has an end."""
     for records, seconds in ((5_000, 1.0), (100_000, LONGEST_QUEUE_SECONDS)):
-        reading = Reading()
+        reading = Reading(SETTLING)
         for offset in range(records):
             reading.decoded(USERS, offset, now[0])
         settled_at = now[0] + SETTLE_SECONDS + seconds
@@ -307,11 +310,28 @@ def test_a_backlog_settles_as_fast_as_the_joins_take_it_in(now: list[float]) -> 
 
 def test_updates_slower_than_the_joins_are_never_queued(now: list[float]) -> None:
     """However long they keep coming, the newest settles in the usual time."""
-    reading = Reading()
+    reading = Reading(SETTLING)
     for offset in range(10_000):
         reading.decoded(USERS, offset, now[0])
         now[0] += 1.01 / JOIN_RECORDS_PER_SECOND
     assert reading.claims(now[0] + SETTLED)[USERS] == 10_000
+
+
+def test_a_starting_function_is_given_more_time_to_settle(now: list[float]) -> None:
+    """Until it is warm; and nothing settles before what was decoded earlier."""
+    reading = Reading(Settling(cold=5.0, warm=SETTLE_SECONDS))
+    reading.decoded(USERS, 0, now[0])
+    assert reading.claims(now[0] + 4.9)[USERS] == 0
+    assert reading.claims(now[0] + 5.1)[USERS] == 1
+    now[0] += COLD_SECONDS - 1.0
+    reading.decoded(USERS, 1, now[0])
+    now[0] += 2.0
+    reading.decoded(USERS, 2, now[0])
+    assert reading.claims(now[0] + 2.9)[USERS] == 1
+    assert reading.claims(now[0] + 3.1)[USERS] == 3
+    now[0] += 10.0
+    reading.decoded(USERS, 3, now[0])
+    assert reading.claims(now[0] + SETTLED)[USERS] == 4
 
 
 def test_a_waiting_event_is_let_go_when_the_worker_closes(store: Store, now: list[float]) -> None:
