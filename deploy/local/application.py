@@ -30,6 +30,9 @@ from schemas.contracts import Contract, Contracts, load_contracts
 from schemas.errors import TunemeshError
 from schemas.registry import GlueRegistry
 
+RUNNING_SECONDS = 300
+"""The longest that an application gets to run; some 20 on a machine with nothing else to do."""
+
 PARTITIONS = 2
 """Of each topic, as many as the platform has task slots by default."""
 
@@ -219,5 +222,5 @@ def submit(
         configuration=job_configuration(overrides),
     )
     if wait:
-        flink.FlinkRest.of(settings).wait_running(job, 90)
+        flink.FlinkRest.of(settings).wait_running(job, RUNNING_SECONDS)
     return job
