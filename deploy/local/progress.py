@@ -121,7 +121,7 @@ def running(settings: LocalSettings) -> tuple[JobProgress, ...]:
     flink = FlinkRest.of(settings)
     if not flink.running_jobs():
         return ()
-    topics = _Topics.ask(settings)
+    topics = Topics.ask(settings)
     refresh(flink)
     return tuple(_job(flink, job, topics) for job in flink.running_jobs())
 
@@ -143,7 +143,7 @@ def refresh(flink: FlinkRest) -> None:
         time.sleep(0.1)
 
 
-def _job(flink: FlinkRest, job: Job, topics: _Topics) -> JobProgress:
+def _job(flink: FlinkRest, job: Job, topics: Topics) -> JobProgress:
     found = _Found()
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="metrics") as pool:
         vertices = [vertex.id for vertex in flink.vertices(job.id)]
@@ -189,7 +189,7 @@ def _checkpoint(answer: Any) -> Checkpoint | None:
     )
 
 
-def _flow(flow: Flow, found: _Found, topics: _Topics) -> FlowProgress:
+def _flow(flow: Flow, found: _Found, topics: Topics) -> FlowProgress:
     metrics = found.functions.get(flow.function, {})
     unread = topics.unread(flow, found.read[flow.table])
     waiting = max(metrics.get("oldest_age_ms", 0), metrics.get("holding_ms", 0)) / 1000
@@ -208,7 +208,7 @@ def _flow(flow: Flow, found: _Found, topics: _Topics) -> FlowProgress:
     )
 
 
-class _Topics:
+class Topics:
     """Where Kafka's topics ended, and where the sources' groups had committed; both None while
     Kafka does not answer: the part ``kafka`` says why."""
 
@@ -218,8 +218,10 @@ class _Topics:
         self._committed = committed
 
     @classmethod
-    def ask(cls, settings: LocalSettings) -> _Topics:
-        kafka = KafkaOffsets(settings.kafka.address, {})
+    def ask(cls, settings: LocalSettings) -> Topics:
+        """As they are now."""
+        # Errors only: librdkafka says on the terminal what it clears away at the end.
+        kafka = KafkaOffsets(settings.kafka.address, {"log_level": "3"})
         application = group_id(settings)
         try:
             ends = kafka.ends(kafka.partitions(contract.topic for contract in load_contracts()))
@@ -255,6 +257,7 @@ class _Topics:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 50,
+                "log_level": 3,
             }
         )
         try:
