@@ -190,7 +190,7 @@ def _checkpoint(answer: Any) -> Checkpoint | None:
 
 
 def _flow(flow: Flow, found: _Found, topics: Topics) -> FlowProgress:
-    metrics = found.functions.get(flow.function, {})
+    metrics = dict(sorted(found.functions.get(flow.function, {}).items()))
     unread = topics.unread(flow, found.read[flow.table])
     waiting = max(metrics.get("oldest_age_ms", 0), metrics.get("holding_ms", 0)) / 1000
     return FlowProgress(
