@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, Entry] = {
     "up": Entry("deploy.local.commands:up", "Start the platform's parts, side by side."),
     "submit": Entry("deploy.submit:submit", "Topics, schemas, and the job on the cluster."),
     "down": Entry("deploy.local.commands:down", "Stop the parts; leaves no process."),
-    "status": Entry("deploy.local.commands:status", "What runs, where, since when."),
+    "status": Entry("deploy.local.status:status", "What runs, and how far the jobs have come."),
     "logs": Entry("deploy.local.commands:logs", "The log of a part; -f follows it."),
     "jars": Entry("deploy.local.commands:jars", "The jars of pom-deps.txt: fetch, list, path."),
     "schemas": Entry("deploy.schemas_commands:schemas", "Contracts: check, register, diff."),

@@ -88,12 +88,13 @@ class SchemaIds:
 
 
 class DeadLetters:
-    """Makes dead letters as values of the dead-letters topic."""
+    """Makes dead letters as values of the dead-letters topic, and counts them by code."""
 
     def __init__(self, contracts: Contracts, version_id: UUID, step: Step, clock: Clock) -> None:
         self._encoder = Encoder(contracts.only(Role.DEAD_LETTER), version_id)
         self._step = step
         self._clock = clock
+        self.counts: dict[str, int] = {}
 
     def value(
         self,
@@ -103,6 +104,7 @@ class DeadLetters:
         event_id: str | None = None,
     ) -> bytes:
         """The value of the dead letter of a record."""
+        self.counts[code] = self.counts.get(code, 0) + 1
         record = dead_letter(source, self._step, code, message, self._clock(), event_id)
         return self._encoder.encode(record)
 
@@ -126,7 +128,7 @@ class InteractionDecoder:
     ) -> None:
         contract = contracts.only(Role.INTERACTION)
         self._decoder = Decoder(contract, lookup)
-        self._dead_letters = DeadLetters(contracts, ids.dead_letter, Step.DECODE, clock)
+        self.dead_letters = DeadLetters(contracts, ids.dead_letter, Step.DECODE, clock)
         self._header = wire.header(ids.enriched)
         check_enriched_layout(contract, contracts.only(Role.ENRICHED))
 
@@ -139,7 +141,7 @@ class InteractionDecoder:
             check_interaction(record, timestamp_ms)
         except InvalidRecord as error:
             source = source_record(key, value, origin, timestamp_ms)
-            return self._dead_letters.decoded(source, error)
+            return self.dead_letters.decoded(source, error)
         place = origin.encode()
         head = b"".join((self._header, body, avro_long(len(place)), place, avro_long(timestamp_ms)))
         user_id = record["user_id"]
@@ -165,7 +167,7 @@ class DimensionDecoder:
     ) -> None:
         self._role = role
         self._decoders = {c.topic: Decoder(c, lookup) for c in contracts.with_role(role)}
-        self._dead_letters = DeadLetters(contracts, ids.dead_letter, Step.DECODE, clock)
+        self.dead_letters = DeadLetters(contracts, ids.dead_letter, Step.DECODE, clock)
         self._schema = parse_plain(projection_schema(contracts, role))
 
     def __call__(
@@ -190,7 +192,7 @@ class DimensionDecoder:
                 identity, version, source, self._body(decoder.contract, record, origin)
             )
         except InvalidRecord as error:
-            return self._dead_letters.decoded(source, error)
+            return self.dead_letters.decoded(source, error)
 
     def _body(self, contract: Contract, record: Record, origin: str) -> bytes:
         if is_deleted(contract, record):

@@ -29,6 +29,8 @@ from connectors.personalize import (
 from jobs.batch import result, unpack
 from jobs.decode import DatasetDecoder, DeadLetters, Deletion, DimensionDecoder
 from jobs.functions import RegistryFunction, now_ms, schema_ids
+from jobs.gauges import Gauges
+from jobs.metrics import engine_values, letter_values
 from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
 from schemas.codec import Decoder, Encoder
 from schemas.contracts import Contracts, Role
@@ -57,6 +59,13 @@ class Deliver(RegistryFunction):
     service = ""
     """In front of the service's error code in a dead letter."""
 
+    _gauges: Gauges | None = None
+
+    @property
+    def name(self) -> str:
+        """The function's name in the SQL, and in its metrics."""
+        raise NotImplementedError
+
     def __init__(
         self,
         role: Role,
@@ -80,6 +89,18 @@ class Deliver(RegistryFunction):
             lambda: self.destination(contracts),
             1 / self._settings.workers,
         )
+        self._engine.join(self)
+        self._gauges = Gauges(self.name, self._metrics, function_context)
+
+    def close(self) -> None:
+        """Leave the worker's engine to the others."""
+        if self._gauges is not None:
+            self._gauges.close()
+            self._engine.leave(self)
+
+    def _metrics(self) -> dict[str, int]:
+        letters = letter_values((self._decode_letters.counts, self._deliver_letters.counts))
+        return {**self._engine.metrics(self), **letters}
 
     def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
         """Make what :meth:`decode` needs."""
@@ -120,6 +141,8 @@ class Deliver(RegistryFunction):
                 code = f"{self.service}.{outcome.code}"
                 letter = self._deliver_letters.value(source, code, outcome.message, event_id)
                 results.append(result("dead_letters", source.key, letter))
+        if results and self._gauges is not None:
+            self._gauges.grow()
         return results
 
 
@@ -128,6 +151,11 @@ class DeliverEvents(Deliver):
 
     service = "personalize"
     _settings: RecommendationsSettings
+
+    @property
+    def name(self) -> str:
+        """Of the function in the SQL."""
+        return "deliver_events"
 
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:
         """PutEvents."""
@@ -148,6 +176,11 @@ class DeliverDataset(Deliver):
 
     service = "personalize"
     _settings: RecommendationsSettings
+
+    @property
+    def name(self) -> str:
+        """Of the function in the SQL."""
+        return "deliver_users" if self._role is Role.USER else "deliver_items"
 
     def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
         """The decoder of the role's topics, and the encoder of deletions."""
@@ -187,6 +220,11 @@ class ArchiveEvents(Deliver):
     service = "firehose"
     _settings: AnalyticsSettings
 
+    @property
+    def name(self) -> str:
+        """Of the function in the SQL."""
+        return "archive_events"
+
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:
         """PutRecordBatch."""
         settings = self._settings
@@ -217,6 +255,11 @@ class IndexDocuments(Deliver):
     service = "opensearch"
     _settings: AnalyticsSettings
 
+    @property
+    def name(self) -> str:
+        """Of the function in the SQL."""
+        return "index_events" if self._role is Role.ENRICHED else "index_trends"
+
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:
         """Bulk calls."""
         return opensearch_destination(opensearch_settings(self._settings, self._role))
@@ -226,6 +269,8 @@ class EngineThread:
     """A sink engine on an asyncio thread of its own."""
 
     def __init__(self, destination: Callable[[], Destination[Any, Any]], quota_share: float):
+        self._functions: list[object] = []
+        self._before: dict[str, float] = {}
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="delivery", daemon=True).start()
         self._engine: DeliveryEngine[Any, Any] = self._run(self._make(destination, quota_share))
@@ -233,6 +278,32 @@ class EngineThread:
     def deliver(self, records: Sequence[Any]) -> Sequence[Any]:
         """The outcome of each record; blocks. Raises FatalDeliveryError, JobCancelled."""
         return self._run(self._engine.deliver(records)) if records else ()
+
+    def join(self, function: object) -> None:
+        """One more function delivers by this engine; the first one starts its counters anew."""
+        if not self._functions:
+            self._before = self._snapshot()
+        self._functions.append(function)
+
+    def leave(self, function: object) -> None:
+        """The function has closed."""
+        if function in self._functions:
+            self._functions.remove(function)
+
+    def metrics(self, function: object) -> dict[str, int]:
+        """What the function shows of the engine (:data:`jobs.metrics.DELIVERY`).
+
+        The first of several functions shows all, the others zeros, so that a sum counts nothing
+        twice. Runs on any thread.
+        """
+        shown = function in self._functions[:1]
+        return engine_values(self._snapshot(), self._before, shown=shown)
+
+    def _snapshot(self) -> dict[str, float]:
+        async def take() -> dict[str, float]:
+            return self._engine.snapshot()
+
+        return asyncio.run_coroutine_threadsafe(take(), self._loop).result()
 
     async def _make(
         self, destination: Callable[[], Destination[Any, Any]], quota_share: float

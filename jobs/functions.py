@@ -14,7 +14,7 @@ from pyflink.table import DataTypes, FunctionContext, Row
 from pyflink.table.udf import ScalarFunction
 
 from connectors.offsets_process import OffsetsProcess
-from jobs.decode import STATE_PREFIX, DimensionDecoder, InteractionDecoder, SchemaIds
+from jobs.decode import STATE_PREFIX, Decoded, DimensionDecoder, InteractionDecoder, SchemaIds
 from jobs.freshness import (
     BUNDLE_SETTLING,
     THREAD_SETTLING,
@@ -23,6 +23,8 @@ from jobs.freshness import (
     Watch,
     dimension_topics,
 )
+from jobs.gauges import Gauges
+from jobs.metrics import letter_values
 from jobs.settings import ApplicationSettings, RegistrySettings
 from jobs.trends import trend_facts
 from schemas.codec import Decoder, Encoder
@@ -98,7 +100,10 @@ class RegistryFunction(ScalarFunction):
 
 
 class _Decode(RegistryFunction):
-    """What the enrichment's decode functions share: freshness, once open."""
+    """What the enrichment's decode functions share: freshness and metrics, once open."""
+
+    _decode: InteractionDecoder | DimensionDecoder
+    _gauges: Gauges | None = None
 
     def __init__(self, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]) -> None:
         super().__init__(settings.registry, extra_contracts)
@@ -110,6 +115,25 @@ class _Decode(RegistryFunction):
         self._watch = WATCHES.get(self._settings, contracts)
         self._watch.opened(self)
         return contracts, registry, ids
+
+    def _show(self, function: str, context: FunctionContext) -> None:
+        self._calls = 0
+        self._gauges = Gauges(function, self._metrics, context)
+
+    def _metrics(self) -> dict[str, int]:
+        letters = letter_values([self._decode.dead_letters.counts])
+        return {"decoded": self._calls - letters["dead_letters"], **letters}
+
+    def close(self) -> None:
+        """Stop asking when this is the worker's last function."""
+        WATCHES.closed(self)
+        if self._gauges is not None:
+            self._gauges.close()
+
+    def _count(self, decoded: Decoded) -> None:
+        self._calls += 1
+        if not decoded.ok and self._gauges is not None:
+            self._gauges.grow()
 
 
 class DecodeInteraction(_Decode):
@@ -123,11 +147,29 @@ class DecodeInteraction(_Decode):
         """Connect to the registry; blocks until the users and items of so far have been read."""
         self._decode = InteractionDecoder(*self._connect(), now_ms)
         self._freshness = self._watch.freshness
-        self._freshness.wait_for(now_ms())
+        self._held = 0
+        self._held_seconds = 0.0
+        self._holding_since: float | None = None
+        self._show("decode_interaction", function_context)
+        self._wait_for(now_ms())
 
-    def close(self) -> None:
-        """Stop asking when this is the worker's last function."""
-        WATCHES.closed(self)
+    def _wait_for(self, timestamp_ms: int) -> None:
+        started = self._holding_since = time.monotonic()
+        try:
+            self._freshness.wait_for(timestamp_ms)
+        finally:
+            self._holding_since = None
+            self._held_seconds += time.monotonic() - started
+
+    def _metrics(self) -> dict[str, int]:
+        since, fresh = self._holding_since, self._freshness.fresh_until_ms
+        return {
+            **super()._metrics(),
+            "held": self._held,
+            "held_ms": round(1000 * self._held_seconds),
+            "holding_ms": 0 if since is None else round(1000 * (time.monotonic() - since)),
+            "freshness_lag_ms": max(0, now_ms() - fresh) if fresh else 0,
+        }
 
     def eval(
         self,
@@ -140,9 +182,12 @@ class DecodeInteraction(_Decode):
     ) -> Row:
         """The decoded record, once users and items published before it have been read."""
         if timestamp_ms > self._freshness.fresh_until_ms:
+            self._held += 1
             # It was published before it came here, whatever its timestamp says.
-            self._freshness.wait_for(min(timestamp_ms, now_ms()))
-        return Row(*self._decode(key, value, f"{topic}/{partition}/{offset}", timestamp_ms))
+            self._wait_for(min(timestamp_ms, now_ms()))
+        decoded = self._decode(key, value, f"{topic}/{partition}/{offset}", timestamp_ms)
+        self._count(decoded)
+        return Row(*decoded)
 
 
 class DecodeDimension(_Decode):
@@ -161,18 +206,20 @@ class DecodeDimension(_Decode):
         contracts, registry, ids = self._connect()
         self._decode = DimensionDecoder(contracts, self._role, registry, ids, now_ms)
         self._watch.freshness.follow(self._reading)
+        self._show(f"decode_{self._role}", function_context)
 
     def close(self) -> None:
         """What this function has read counts no longer: a restarted job reads anew."""
         WATCHES.forget(self._reading)
-        WATCHES.closed(self)
+        super().close()
 
     def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """The decoded record."""
-        row = Row(*self._decode(key, value, origin, timestamp_ms))
+        decoded = self._decode(key, value, origin, timestamp_ms)
         topic, partition, offset = origin.split("/")
         self._reading.decoded((topic, int(partition)), int(offset), time.monotonic())
-        return row
+        self._count(decoded)
+        return Row(*decoded)
 
 
 class VersionOf(RegistryFunction):

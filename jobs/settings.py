@@ -20,6 +20,7 @@ LOCAL_PROPERTIES = Path("application_properties.json")
 PIPELINES = ("enrichment", "recommendations", "analytics")
 """What an application can run, in the order in which records pass."""
 
+DEFAULT_GROUP_ID = "tunemesh"
 DEFAULT_PIPELINES = ("enrichment", "recommendations")
 """What it runs unless told."""
 
@@ -180,7 +181,7 @@ def application_settings(groups: Groups) -> ApplicationSettings:
     return ApplicationSettings(
         pipelines=tuple(p for p in PIPELINES if p in pipelines),
         execution_mode=application.one_of("python.execution-mode", ("thread", "process"), "thread"),
-        group_id=application.text("group.id", "tunemesh"),
+        group_id=application.text("group.id", DEFAULT_GROUP_ID),
         kafka=KafkaSettings(
             bootstrap_servers=kafka.text("bootstrap.servers"),
             client={k: v for k, v in kafka.values.items() if k != "bootstrap.servers"},

@@ -1,4 +1,4 @@
-"""What the engine counts. One catalogue; exporting it is someone else's work."""
+"""What the engine counts. Exporting it is the work of jobs/metrics.py, which has all metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Metric:
     """One line of the catalogue."""
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "gauge", "histogram", "meter"]
     unit: str
     meaning: str
 

@@ -16,9 +16,6 @@ from deploy.local import platform, process
 from deploy.local.settings import LocalSettings, jar_cache
 from schemas.errors import TunemeshError
 
-UNWELL = 3
-"""The exit code of `tunemesh status` when a part has died or does not answer."""
-
 
 class NoLogError(TunemeshError):
     """A log that is not there."""
@@ -48,25 +45,6 @@ def down(parts: tuple[str, ...]) -> None:
     settings = LocalSettings.from_environment(os.environ)
     platform.down(settings, parts, report=click.echo)
     click.echo("down: nothing is left running")
-
-
-@click.command()
-def status() -> None:
-    """What runs, where and since when; exit code 3 if a part has died or does not answer."""
-    settings = LocalSettings.from_environment(os.environ)
-    unwell = False
-    for server in platform.status(settings, os.environ):
-        since = f"process {server.pid} since {server.since:%H:%M:%S}" if server.since else ""
-        address = server.address if server.pid else ""
-        click.echo(f"{server.server:<20} {server.state.value:<14} {address:<24} {since}".rstrip())
-        if server.state is platform.State.DEAD:
-            click.echo(f"  {server.server} has died. The end of {settings.log(server.server)}:")
-            for line in server.last_lines:
-                click.echo(f"    {line}")
-            click.echo(f"  Start it again: tunemesh up {server.part}")
-        unwell = unwell or server.state in (platform.State.DEAD, platform.State.SILENT)
-    if unwell:
-        raise click.exceptions.Exit(UNWELL)
 
 
 @click.command()

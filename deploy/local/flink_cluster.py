@@ -178,7 +178,7 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
         "rest.flamegraph.enabled": True,
-        "metrics.fetcher.update-interval": "3 s",
+        "metrics.fetcher.update-interval": "1 s",
     }
 
 

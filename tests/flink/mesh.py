@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from confluent_kafka import Message, Producer
 
 from deploy.accounting.positions import TopicReader
 from deploy.local import application, platform
-from deploy.local.settings import PROJECT, LocalSettings, aws_environment
+from deploy.local.progress import FlowProgress
+from deploy.local.progress import running as running_jobs
+from deploy.local.settings import PROJECT, LocalSettings, Port, aws_environment
 from schemas.codec import Decoder, Encoder
 from schemas.contracts import Contract, Contracts, Role, load_contracts
 from schemas.registry import GlueRegistry
@@ -279,10 +282,28 @@ class Application:
         """The lines of Flink's log that say that a task or the job failed."""
         return [
             line
-            for log in self.folder.glob("flink-log/*.log")
-            for line in log.read_text(errors="replace").splitlines()
+            for line in self.log()
             if "to FAILED" in line or "to state RESTARTING" in line or "to RESTARTING" in line
         ]
+
+    def log(self) -> list[str]:
+        """The lines of Flink's log."""
+        return [
+            line
+            for log in self.folder.glob("flink-log/*.log")
+            for line in log.read_text(errors="replace").splitlines()
+        ]
+
+    def progress(self, mesh: Mesh) -> dict[str, FlowProgress]:
+        """How far it has come, by flow, as `tunemesh status` reads it from Flink's REST API."""
+        (port,) = {
+            found[1]
+            for line in self.log()
+            if (found := re.search(r"Rest endpoint listening at [^:]+:(\d+)", line))
+        }
+        flink = Port(int(port), mesh.settings.flink.variable)
+        (job,) = running_jobs(replace(mesh.settings, flink=flink))
+        return {flow.flow: flow for flow in job.flows}
 
     def check(self) -> None:
         """Make sure that it runs and that it never had to restart."""

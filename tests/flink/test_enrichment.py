@@ -18,6 +18,8 @@ from deploy.accounting.poison import (
     spoil_record,
     spoil_value,
 )
+from deploy.accounting.positions import topic_ends
+from jobs.metrics import DELIVERY
 from schemas.invalid import Reason
 from tests.flink.mesh import (
     DAY_MS,
@@ -414,3 +416,41 @@ def test_an_event_that_came_twice_is_sent_twice_and_counted_once(mesh: Mesh) -> 
         mesh.publish("interactions", event)
     wait_until(lambda: len(mesh.enriched_all(event["event_id"])) == 2)
     wait_until(lambda: mesh.accepted(event["event_id"])["duplicates"] == 1)
+
+
+# What can be seen of it.
+
+
+def test_metrics_account_for_every_record(mesh: Mesh, app: Application) -> None:
+    """Read from Flink as `tunemesh status` does: what was published has been decoded or is a dead
+    letter, what was enriched has been delivered or is one, and nothing is behind.
+
+    Two subtasks share one sink engine here, so none of it may count twice.
+    """
+    mesh.play(known_user(mesh), known_song(mesh))
+    mesh.dead_letter(mesh.publish("interactions", b"\x07"))
+
+    def ends(topic: str) -> int:
+        return sum(topic_ends(mesh.settings.kafka.address, [topic])[topic].values())
+
+    def all_there() -> bool:
+        flows = app.progress(mesh)
+        done = [
+            (flow.delivered or 0) + (flow.rejected or 0)
+            for flow in (flows["interactions"], flows["PutEvents"])
+        ]
+        shown.append(done)
+        return done == [ends("interactions"), ends("interactions-enriched")]
+
+    shown: list[list[int]] = []
+    wait_until(all_there, lambda: f"decoded and delivered: {shown[-1]}")
+    flows = app.progress(mesh)
+    assert [flow.behind for flow in flows.values()] == [0] * 6
+    assert flows["interactions"].metrics["dead_letters_bad_magic_byte"] >= 1
+    assert flows["interactions"].metrics["held"] >= 1
+    assert flows["interactions"].metrics["freshness_lag_ms"] > 0
+    assert flows["PutEvents"].metrics["rate_limit_per_minute"] > 0
+    assert flows["PutItems"].metrics["calls"] >= 1
+    assert set(flows["PutEvents"].metrics) >= {
+        metric.name for metric in DELIVERY if "<" not in metric.name
+    }

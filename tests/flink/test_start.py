@@ -77,6 +77,14 @@ def test_every_event_of_a_backlog_is_enriched(
             lambda: accepted <= {row["event_id"] for row in mesh.personalize("events")},
             lambda: "Personalize has not accepted all events",
         )
+        # Their metrics come another way than in thread mode.
+        wait_until(
+            lambda: all(
+                (app.progress(mesh)[flow].delivered or 0) >= BACKLOG
+                for flow in ("users", "items", "interactions", "PutEvents")
+            ),
+            lambda: f"Flink shows {app.progress(mesh)}",
+        )
         app.check()
         assert "no shared libpython" not in app.output
 
