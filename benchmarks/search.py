@@ -39,6 +39,9 @@ MICRO_BATCH = 500
 THREADS, CHUNKS = (2, 4, 8), (500, 2_000)
 """Configurations of parallel_bulk that are tried (its defaults: 4 threads, 500 documents)."""
 
+WARM_UP = (4, 1_000)
+"""Threads and documents a call of the runs that only warm up the node's just-in-time compiler."""
+
 SAMPLE = 1_000
 INDEX = f"{EVENTS_INDEX_PREFIX}*"
 _FOLDER = Path(__file__).parent / "opensearch_py"
@@ -90,8 +93,8 @@ def backlog(events: int) -> list[Record]:
 def measure(node: Node, work: Path, events: int) -> dict[str, Any]:
     """All figures; raises BenchmarkError when OpenSearch does not hold what was handed over.
 
-    parallel_bulk's best configuration is found first, on a third of the documents, which also
-    warms the node up. Then it runs before and after ours, and the ratio is to the mean of the two.
+    The node is warmed up first. Then parallel_bulk's best configuration is found, on a third of the
+    documents; then it runs before and after ours, and the ratio is to the mean of the two.
     """
     python = environments.prepare(
         work / "opensearch-py-venv", _FOLDER / "requirements.lock", "opensearch-py"
@@ -99,6 +102,8 @@ def measure(node: Node, work: Path, events: int) -> dict[str, Any]:
     set_up_opensearch(OpenSearchSettings(node.url))
     records = backlog(events + BEFORE)
     few = records[: events // 3 + BEFORE]
+    for _ in range(2):
+        _parallel_bulk(node, python, work, records, *WARM_UP)
     tries = {
         (threads, chunk): _parallel_bulk(node, python, work, few, threads, chunk)
         for threads in THREADS
