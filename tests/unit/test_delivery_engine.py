@@ -1011,7 +1011,7 @@ class TestCancellation:
 
     def test_a_call_cancelled_before_its_first_step_leaves_nothing_behind(self) -> None:
         """Cancelled in the moment of its start, a call is not made, and not counted for ever."""
-        destination = ScriptedDestination()
+        destination = ScriptedDestination(limits=limits(bytes_per_second=100))
 
         async def test(engine: Engine) -> None:
             doomed = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
@@ -1020,6 +1020,8 @@ class TestCancellation:
             await engine.close()
             assert engine.snapshot()["in_flight"] == 0
             assert engine._rate._window._promised == 0
+            assert engine._bytes is not None
+            assert engine._bytes.room(0.0) == 100
             assert engine._schedule.keys == 0
             with pytest.raises(DeliveryClosedError):
                 await doomed
