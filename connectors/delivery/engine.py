@@ -98,7 +98,8 @@ class _Call(Generic[EntryT]):
 
     def __init__(self, items: list[Item[EntryT, _Delivery]], started: float) -> None:
         self.items = items
-        self.size = sum(item.size for item in items)
+        self.size = 0
+        """Bytes, where there is a quota of them."""
         self.started = started
         self.made = False
         self.timed_out = False
@@ -358,6 +359,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         call = _Call(items, now)
         self._calls[call] = None
         if self._bytes is not None:
+            call.size = sum(item.size for item in items)
             self._bytes.promise(call.size)
         self.metrics.calls += 1
         self.metrics.batch_size.add(len(items))
