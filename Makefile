@@ -57,16 +57,19 @@ bench-latency: setup ## from publication to accepted, on a platform that runs [A
 	$(BIN)/python -m benchmarks.latency $(ARGS)
 
 .PHONY: bench-delivery
-bench-delivery: setup ## the sink engine against Personalize's quotas; 2 minutes [ARGS=--quick]
+bench-delivery: setup ## the sink engine: Personalize's quotas, OpenSearch, Firehose [ARGS=--quick]
 	$(BIN)/python -m benchmarks.delivery $(ARGS)
 
 .PHONY: lock
-lock: $(READY) ## requirements.lock from requirements.in, Bytewax's too [ARGS=--upgrade]
+lock: $(READY) ## requirements.lock from requirements.in, also for benchmarks [ARGS=--upgrade]
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --quiet $(ARGS) -o requirements.lock requirements.in
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --quiet $(ARGS) \
 		-o benchmarks/bytewax/requirements.lock benchmarks/bytewax/requirements.in
+	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --quiet $(ARGS) \
+		-o benchmarks/opensearch_py/requirements.lock benchmarks/opensearch_py/requirements.in
 
 .PHONY: clean
 clean: ## stops the platform; removes .venv, .tunemesh and caches (the jar cache stays)

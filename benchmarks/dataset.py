@@ -143,6 +143,53 @@ def interaction(shape: Shape, number: int) -> Record:
     }
 
 
+def enriched(shape: Shape, number: int) -> Record:
+    """An interaction as the product hands it on, with its user and item in their first version."""
+    record = interaction(shape, number)
+    listener, item = record["user_id"], record["item_id"]
+    return record | {
+        "origin": f"interactions/{number % 2}/{number // 2}",
+        "published_at": event_time(shape, number),
+        "user": None if listener is None else _as_attached_user(user(shape, int(listener[1:]))),
+        "item": None
+        if item.startswith("unknown")
+        else _as_attached_item(shape, item, int(item[1:])),
+    }
+
+
+def _as_attached_user(record: Record) -> Record:
+    fields = ("country", "age_band", "subscription", "created_at")
+    number = int(record["user_id"][1:])
+    return {name: record[name] for name in fields} | {"origin": f"users/{number % 2}/{number}"}
+
+
+def _as_attached_item(shape: Shape, item: str, number: int) -> Record:
+    if item[0] == "s":
+        record = song(shape, number)
+        seconds = record["duration_seconds"]
+        return {
+            "item_type": "song",
+            "title": record["title"],
+            "creator": record["artist"],
+            "genres": record["genres"],
+            "duration_ms": None if seconds is None else seconds * 1_000,
+            "language": None,
+            "created_at": record["released_at"],
+            "origin": f"songs/{number % 2}/{number}",
+        }
+    record = podcast(shape, number)
+    return {
+        "item_type": "podcast",
+        "title": record["title"],
+        "creator": record["host"] or record["publisher"],
+        "genres": record["categories"],
+        "duration_ms": None,
+        "language": record["language"],
+        "created_at": None,
+        "origin": f"podcasts/{number % 2}/{number}",
+    }
+
+
 def event_number(event_id: bytes) -> int:
     """The number of the interaction with that event_id; raises ValueError when it is none."""
     return int(event_id[:8], 16)

@@ -9,15 +9,13 @@ updates. What the service holds afterwards is compared with what was handed over
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
 import json
 import os
 import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,12 +23,13 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from benchmarks.errors import BenchmarkError
+from benchmarks import archive, parts, search
+from benchmarks.backlog import SIDE_BY_SIDE, deliver, demand, say
 from benchmarks.measure import busiest_second
 from benchmarks.personalize import ANSWER_SECONDS, QUOTAS, RESOURCES, LocalPersonalize
 from benchmarks.personalize import local_personalize as running
 from benchmarks.processes import now_ms
-from connectors.delivery import Delivered, DeliveryEngine, Destination, Settled, Superseded
+from connectors.delivery import Delivered, Superseded
 from connectors.personalize import (
     ITEMS,
     Answer,
@@ -51,9 +50,6 @@ EVENTS_QUOTA, ITEMS_QUOTA = QUOTAS["PutEvents"], QUOTAS["PutItems"]
 ITEMS_A_CALL = 10
 UPDATES_A_SONG = 5
 CONNECTIONS = 80
-# As the job hands them over: buckets side by side, each with a micro-batch at a time.
-SIDE_BY_SIDE = 16
-MICRO_BATCH = 100
 
 
 class TimedClient:
@@ -127,23 +123,21 @@ def put_events(
     client = _client(service, CONNECTIONS)
     destination = PutEventsDestination(client, RESOURCES.tracking_id, max_in_flight=CONNECTIONS)
     backlog = [event(mark, number) for number in range(events + CONNECTIONS)]
-    outcomes, seconds, metrics = _delivered(
+    outcomes, seconds, metrics = deliver(
         destination, backlog[CONNECTIONS:], before=backlog[:CONNECTIONS]
     )
-    _demand(outcomes == [Delivered()] * events, f"{mark}: not every event was delivered")
+    demand(outcomes == [Delivered()] * events, f"{mark}: not every event was delivered")
     after = service.calls("PutEvents")
     stored = Counter(
         row["event_id"] for row in service.rows("events") if row["event_id"].startswith(f"{mark}-")
     )
-    _demand(
+    demand(
         stored == Counter(one["event_id"] for one in backlog),
         f"{mark}: the service does not hold each event once, and nothing else",
     )
     # Connections are counted on both sides: no call went past the clock.
     made = after["calls"] - before["calls"]
-    _demand(
-        made == len(client.started), f"{mark}: {made} calls arrived, {len(client.started)} made"
-    )
+    demand(made == len(client.started), f"{mark}: {made} calls arrived, {len(client.started)} made")
     return {
         "events": events,
         "seconds": round(seconds, 3),
@@ -196,17 +190,17 @@ def put_items(service: LocalPersonalize, songs: int) -> dict[str, Any]:
     )
     backlog = updates(songs)
     # All of it at once, so that the burst is one: what waits is what can be replaced.
-    outcomes, seconds, metrics = _delivered(
+    outcomes, seconds, metrics = deliver(
         destination, backlog, micro_batch=-(-len(backlog) // SIDE_BY_SIDE)
     )
     counted = Counter(map(type, outcomes))
-    _demand(
+    demand(
         counted.keys() <= {Delivered, Superseded} and counted.total() == len(backlog),
         f"PutItems: unexpected outcomes: {counted}",
     )
     held = {row["item_id"]: json.loads(row["properties"]) for row in service.rows("items")}
     newest = {record.id: record.version[0] for record in backlog}
-    _demand(
+    demand(
         {id: properties["durationMs"] for id, properties in held.items()} == newest,
         "PutItems: the service does not hold the newest version of each song, and nothing else",
     )
@@ -224,20 +218,20 @@ def put_items(service: LocalPersonalize, songs: int) -> dict[str, Any]:
     }
 
 
-def measure(folder: Path, quick: bool) -> dict[str, Any]:
-    """All figures; raises BenchmarkError when the service does not hold what was handed over."""
+def personalize(folder: Path, quick: bool) -> dict[str, Any]:
+    """The figures of PutEvents and PutItems."""
     seconds = 4.0 if quick else 21.0
     songs = 200 if quick else 2_000
     with running(folder) as service:
         backlog = put_events(service, "quota", int(EVENTS_QUOTA * seconds))
-        _say("PutEvents", backlog)
+        say("PutEvents", backlog)
         loop = sample_loop(service, "loop", seconds / 4)
-        _say("boto3, a call an event", loop)
+        say("boto3, a call an event", loop)
         possible = EVENTS_QUOTA * (1 - THROTTLED)
         trouble = put_events(service, "trouble", int(possible * seconds), throttled=THROTTLED)
-        _say(f"PutEvents, {THROTTLED:.0%} throttled", trouble)
+        say(f"PutEvents, {THROTTLED:.0%} throttled", trouble)
         items = put_items(service, songs)
-        _say("PutItems", items)
+        say("PutItems", items)
     least = songs / (ITEMS_QUOTA * ITEMS_A_CALL)
     return {
         "putevents_quota_ratio": round(backlog["accepted_per_second"] / EVENTS_QUOTA, 4),
@@ -257,14 +251,36 @@ def measure(folder: Path, quick: bool) -> dict[str, Any]:
         "sample_loop": loop,
         "put_items": items,
         "answer_ms": ANSWER_SECONDS * 1_000,
-        "quick": quick,
-        "machine": {
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "finished_ms": now_ms(),
     }
+
+
+def analytics(folder: Path, quick: bool) -> dict[str, Any]:
+    """The figures of OpenSearch and Firehose."""
+    documents, loop_seconds = (15_000, 2.0) if quick else (90_000, 8.0)
+    with parts.analytics(folder) as (settings, opensearch_pid):
+        node = search.Node(settings.opensearch.url, opensearch_pid)
+        searched = search.measure(node, folder, documents)
+        archived = archive.measure(settings.aws.url, search.backlog(documents), loop_seconds)
+    return {
+        "opensearch_ratio": searched.pop("opensearch_ratio"),
+        "firehose_ratio": archived.pop("firehose_ratio"),
+        "firehose_batch_loop_ratio": archived.pop("firehose_batch_loop_ratio"),
+        "opensearch": searched,
+        "firehose": archived,
+    }
+
+
+SECTIONS = {"personalize": personalize, "analytics": analytics}
+RATIOS = (
+    "putevents_quota_ratio",
+    "throttled_goodput_ratio",
+    "putitems_drain_ratio",
+    "sample_loop_ratio",
+    "never_above_the_quota",
+    "opensearch_ratio",
+    "firehose_ratio",
+    "firehose_batch_loop_ratio",
+)
 
 
 def _client(service: LocalPersonalize, connections: int) -> TimedClient:
@@ -279,65 +295,35 @@ def _client(service: LocalPersonalize, connections: int) -> TimedClient:
     )
 
 
-def _delivered(
-    destination: Destination[Any, Any],
-    records: Sequence[Any],
-    *,
-    before: Sequence[Any] = (),
-    micro_batch: int = MICRO_BATCH,
-) -> tuple[list[Settled], float, dict[str, float]]:
-    """Outcomes in order, the seconds that it took, and the engine's metrics."""
-    outcomes: list[Settled] = []
-    batches = iter(range(0, len(records), micro_batch))
-    found: dict[int, list[Settled]] = {}
-
-    async def hand_over(engine: DeliveryEngine[Any, Any]) -> None:
-        for at in batches:  # the callers share the iterator
-            found[at] = await engine.deliver(records[at : at + micro_batch])
-
-    async def main() -> tuple[float, dict[str, float]]:
-        async with DeliveryEngine(destination, random=Random(1)) as engine:
-            await engine.deliver(before)
-            begun, cpu = time.monotonic(), time.process_time()
-            await asyncio.gather(*(hand_over(engine) for _ in range(SIDE_BY_SIDE)))
-            seconds = time.monotonic() - begun
-            metrics = engine.snapshot()
-            metrics["cpu_seconds"] = round(time.process_time() - cpu, 2)
-            return seconds, metrics
-
-    # The backlog is the benchmark's: it is not the engine that should walk through it for garbage.
-    gc.collect()
-    gc.freeze()
-    seconds, metrics = asyncio.run(main())
-    gc.unfreeze()
-    for at in sorted(found):
-        outcomes += found[at]
-    return outcomes, seconds, metrics
-
-
-def _demand(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise BenchmarkError(otherwise)
-
-
-def _say(name: str, figures: Mapping[str, Any]) -> None:
-    shown = ", ".join(f"{key} {value:,}" for key, value in figures.items())
-    print(f"{name}: {shown}", flush=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write the report; 0 when no second had more calls than the quota."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.delivery", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="a fifth of the time; too short to judge by"
     )
+    parser.add_argument(
+        "--only", choices=SECTIONS, help="one half, printed: the report has both or stays as it is"
+    )
     options = parser.parse_args(arguments)
     home = Path(os.environ.get("TUNEMESH_HOME") or ".tunemesh").absolute()
-    report = measure(home / "bench-delivery", options.quick)
-    for key in ("putevents_quota_ratio", "throttled_goodput_ratio", "putitems_drain_ratio"):
-        print(f"{key:<24} {report[key]}")
-    print(f"{'sample_loop_ratio':<24} {report['sample_loop_ratio']}")
-    print(f"{'never_above_the_quota':<24} {report['never_above_the_quota']}")
+    report: dict[str, Any] = {}
+    for name in [options.only] if options.only else SECTIONS:
+        report |= SECTIONS[name](home / "bench-delivery", options.quick)
+    report = {key: report[key] for key in RATIOS if key in report} | report
+    for key in RATIOS:
+        if key in report:
+            print(f"{key:<26} {report[key]}")
+    if options.only:
+        return 0
+    report |= {
+        "quick": options.quick,
+        "machine": {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "finished_ms": now_ms(),
+    }
     path = home / "reports" / "bench-delivery.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.processes import free_ports
 from benchmarks.topics import wait_until
-from deploy.local import aws, jars, java, kafka, process
+from deploy.local import aws, jars, java, kafka, opensearch, process
 from deploy.local.settings import (
     PROJECT,
     REGION,
@@ -65,18 +67,58 @@ def bench_settings(home: Path) -> LocalSettings:
 def running(home: Path, contracts: Contracts) -> Iterator[Parts]:
     """Kafka and the Glue registry with all contracts registered; both are stopped at the end."""
     settings = bench_settings(home)
+    servers = (kafka.server(settings, _java("kafka", settings)), aws.server(settings))
+    with serving(settings, servers) as records:
+        endpoints = aws_environment(settings)
+        yield Parts(
+            bootstrap=settings.kafka.address,
+            broker_pids=(records[0].pid,),
+            version_ids=_registered(settings, contracts, endpoints),
+            endpoints=endpoints,
+        )
+
+
+@contextmanager
+def analytics(home: Path) -> Iterator[tuple[LocalSettings, int]]:
+    """OpenSearch and AWS on free ports, with no data; both are stopped at the end.
+
+    Gives the settings that say where they are, and OpenSearch's process id.
+    """
+    search, cloud = free_ports(2)
+    settings = replace(
+        LocalSettings.from_environment(os.environ),
+        home=home,
+        opensearch=Port(search, "a free port"),
+        aws=Port(cloud, "a free port"),
+    )
+    servers = (opensearch.server(settings, _java("opensearch", settings)), aws.server(settings))
+    with serving(settings, servers, fresh=True) as records:
+        # All clients find the same credentials, and none asks anything outside.
+        os.environ.update(aws_environment(settings))
+        yield settings, records[0].pid
+
+
+@contextmanager
+def serving(
+    settings: LocalSettings, servers: Sequence[process.Server], *, fresh: bool = False
+) -> Iterator[list[process.Record]]:
+    """Servers of the platform, healthy; what an earlier run left of them is stopped first.
+
+    ``fresh``: without data, and nothing stays of it.
+    """
+
+    def forget() -> None:
+        for server in servers if fresh else ():
+            shutil.rmtree(settings.data(server.part), ignore_errors=True)
+
     for folder in (settings.home, settings.run):
         folder.mkdir(parents=True, exist_ok=True)
-    listed = jars.of_sets(jars.load(), ["kafka"])
-    if jars.missing(listed, settings.jar_cache):
-        print("fetching Kafka's jars ...", flush=True)
-        jars.fetch(listed, settings.jar_cache, jars.repository(os.environ))
-    found = java.find(os.environ)
-    servers = (kafka.server(settings, found), aws.server(settings))
-    started = []
+    started: list[process.Record] = []
     try:
         for server in servers:
             process.stop(settings, server.name, settings.stop_seconds)
+        forget()
+        for server in servers:
             environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
             record = process.start(settings, server, server.prepare(), environment)
             started.append(record)
@@ -87,16 +129,20 @@ def running(home: Path, contracts: Contracts) -> Iterator[Parts]:
                 settings.start_seconds,
                 check=lambda s=server, r=record: _check(settings, s, r),  # type: ignore[misc]
             )
-        endpoints = aws_environment(settings)
-        yield Parts(
-            bootstrap=settings.kafka.address,
-            broker_pids=(started[0].pid,),
-            version_ids=_registered(settings, contracts, endpoints),
-            endpoints=endpoints,
-        )
+        yield started
     finally:
         for record in reversed(started):
             process.stop(settings, record.server, settings.stop_seconds)
+        forget()
+
+
+def _java(jar_set: str, settings: LocalSettings) -> java.Java:
+    """The Java to run a set of jars with, which are fetched if they are not there."""
+    listed = jars.of_sets(jars.load(), [jar_set])
+    if jars.missing(listed, settings.jar_cache):
+        print(f"fetching the jars of {jar_set} ...", flush=True)
+        jars.fetch(listed, settings.jar_cache, jars.repository(os.environ))
+    return java.find(os.environ)
 
 
 def _check(settings: LocalSettings, server: process.Server, record: process.Record) -> None:

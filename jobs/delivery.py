@@ -234,6 +234,7 @@ class ArchiveEvents(Deliver):
                 region=settings.region,
                 endpoint_url=settings.firehose_url,
                 calls_per_second=settings.firehose_calls_per_second,
+                bytes_per_second=settings.firehose_bytes_per_second,
             )
         )
 

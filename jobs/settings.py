@@ -109,6 +109,7 @@ class AnalyticsSettings:
     authentication: str = "none"
     start: str = "earliest"
     firehose_calls_per_second: float = 100.0
+    firehose_bytes_per_second: int = 5_242_880
     opensearch_calls_per_second: float = 100.0
     workers: int = 1
 
@@ -229,6 +230,7 @@ def _analytics(groups: Groups) -> AnalyticsSettings:
         authentication=group.one_of("opensearch.authentication", ("none", "aws"), "none"),
         start=group.start("start", "earliest"),
         firehose_calls_per_second=float(group.whole("firehose.calls.per.second", 100, 1, 100_000)),
+        firehose_bytes_per_second=group.whole("firehose.bytes.per.second", 5_242_880, 1_024, 2**40),
         opensearch_calls_per_second=float(
             group.whole("opensearch.calls.per.second", 100, 1, 100_000)
         ),
@@ -245,6 +247,7 @@ _KNOWN = {
         "firehose.endpoint.url",
         "start",
         "firehose.calls.per.second",
+        "firehose.bytes.per.second",
         "opensearch.calls.per.second",
         "workers",
     },

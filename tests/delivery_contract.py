@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any, Literal, Protocol
 
@@ -65,8 +66,15 @@ class Harness(Protocol):
 class Watched:
     """A destination that is looked at while it is used: no call may break its own limits."""
 
-    def __init__(self, destination: Destination[Any, Any]) -> None:
+    def __init__(
+        self, destination: Destination[Any, Any], *, bytes_per_second: int | None = None
+    ) -> None:
         self._destination = destination
+        self.limits = destination.limits
+        if bytes_per_second is not None:
+            self.limits = replace(self.limits, bytes_per_second=bytes_per_second)
+        self.sent: list[tuple[float, int]] = []
+        """Time and bytes of each call."""
         self._under_way: list[Hashable] = []
         self._in_flight = 0
 
@@ -74,9 +82,11 @@ class Watched:
         return getattr(self._destination, name)
 
     async def send(self, batch: Sequence[Any]) -> Sequence[Outcome]:
-        destination, limits = self._destination, self._destination.limits
+        destination, limits = self._destination, self.limits
         assert 1 <= len(batch) <= limits.max_records
-        assert sum(destination.size(entry) for entry in batch) <= limits.max_bytes
+        size = sum(destination.size(entry) for entry in batch)
+        assert size <= limits.max_bytes
+        self.sent.append((asyncio.get_running_loop().time(), size))
         assert len({destination.batch_key(entry) for entry in batch}) == 1
         keys = [key for entry in batch if (key := destination.order_key(entry)) is not None]
         assert not set(keys) & set(self._under_way), "two calls of one order key at a time"
@@ -128,8 +138,12 @@ def _deliver(harness: Harness, records: list[Any], **settings: Any) -> list[Sett
 
 
 def _engine(harness: Harness, **settings: Any) -> DeliveryEngine[Any, Any]:
+    return _engine_for(Watched(harness.destination), **settings)
+
+
+def _engine_for(destination: Watched, **settings: Any) -> DeliveryEngine[Any, Any]:
     return DeliveryEngine(
-        Watched(harness.destination),
+        destination,
         random=Random(7),
         clock=VirtualClock(),
         settings=DeliverySettings(**settings),
@@ -182,6 +196,23 @@ class DestinationContract:
             await engine.close()
 
         run(main())
+
+    def test_no_second_has_more_bytes_than_the_quota(self, harness: Harness) -> None:
+        """A quota of bytes is kept, and used, whatever the destination's calls look like."""
+        records = [harness.record(key, 0) for key in range(60)]
+        destination = harness.destination
+        sizes = [destination.size(destination.prepare(record)) for record in records]
+        quota = 12 * max(sizes)
+        watched = Watched(destination, bytes_per_second=quota)
+
+        async def main() -> None:
+            async with _engine_for(watched) as engine:
+                await engine.deliver(records)
+
+        run(main())
+        for start, _ in watched.sent:
+            assert sum(size for at, size in watched.sent if start <= at < start + 1.0) <= quota
+        assert watched.sent[-1][0] < 1.2 * sum(sizes) / quota
 
     def test_a_full_buffer_holds_its_callers_up(self, harness: Harness) -> None:
         """What there is no room for is not taken in, and everything arrives in the end."""

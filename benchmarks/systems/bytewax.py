@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import socket
 import subprocess
-import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import environments
 from benchmarks.errors import SystemUnavailable
-from benchmarks.processes import Started, start
+from benchmarks.processes import Started, free_ports, start
 from benchmarks.systems import CHECKPOINT_SECONDS, COMPRESSION, LINGER_MS, PARALLELISM, Task
 from benchmarks.topics import Topics
 
@@ -37,47 +34,29 @@ class Bytewax:
     output = None
 
     @property
-    def _python(self) -> Path:
-        return self.work / "bytewax-venv" / "bin" / "python"
+    def _venv(self) -> Path:
+        return self.work / "bytewax-venv"
 
     def prepare(self) -> None:
         """Make the virtual environment, again when requirements.lock has changed."""
-        mark = self._python.parents[1] / "installed"
-        digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-        if mark.exists() and mark.read_text() == digest:
-            return
-        venv.create(self._python.parents[1], clear=True, with_pip=True, symlinks=True)
-        done = subprocess.run(
-            [
-                *(str(self._python), "-m", "pip", "install", "--quiet", "--require-hashes"),
-                *("--only-binary", ":all:", "-r", str(LOCK)),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise SystemUnavailable(
-                f"Bytewax cannot be installed for Python {sys.version_info.major}."
-                f"{sys.version_info.minor}: {done.stderr.strip()}"
-            )
-        mark.write_text(digest)
+        environments.prepare(self._venv, LOCK, "Bytewax")
 
     def start(self, task: Task) -> Started:
         """Two processes that know each other's address."""
         recovery, warm = task.folder / "recovery", task.folder / "warm"
+        python = str(environments.python_of(self._venv))
         recovery.mkdir()
         warm.mkdir()
         made = subprocess.run(
-            [str(self._python), "-m", "bytewax.recovery", str(recovery), str(PARALLELISM)],
+            [python, "-m", "bytewax.recovery", str(recovery), str(PARALLELISM)],
             check=False,
         )
         if made.returncode != 0:
             raise SystemUnavailable("bytewax.recovery did not make its partitions")
-        addresses = ";".join(f"127.0.0.1:{port}" for port in _free_ports(PARALLELISM))
+        addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(PARALLELISM))
         commands = [
             [
-                *(str(self._python), "-m", "bytewax.run", "flow:build()"),
+                *(python, "-m", "bytewax.run", "flow:build()"),
                 *("-r", str(recovery), "-s", str(CHECKPOINT_SECONDS), "-b", "0"),
                 *("-i", str(number), "-a", addresses),
             ]
@@ -99,14 +78,3 @@ class Bytewax:
         """Each process writes down how many dimension records its joins have taken in."""
         held = sum(int(p.read_text()) for p in (task.folder / "warm").glob("*.held"))
         return held >= task.dimensions
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

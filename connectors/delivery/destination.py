@@ -25,6 +25,8 @@ class Limits:
     max_record_bytes     `Destination.size` of a single entry; a larger one is rejected, unsent
     max_in_flight        calls under way at the same time, over all callers of an engine
     calls_per_second     the destination's quota; the engine takes its configured share of it
+    bytes_per_second     its quota of `Destination.size`, shared likewise; None: it has none. A
+                         single entry above the share goes alone
     one_per_order_key    at most one entry of an order key in a call. Needed where a call can
                          succeed in part: otherwise a newer entry could be accepted while an older
                          one of the same key is refused for now, and the older would overwrite it
@@ -37,6 +39,7 @@ class Limits:
     max_in_flight: int
     calls_per_second: float
     one_per_order_key: bool = False
+    bytes_per_second: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_records", "max_bytes", "max_record_bytes", "max_in_flight"):
@@ -44,6 +47,8 @@ class Limits:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.calls_per_second > 0:
             raise ValueError(f"calls_per_second is {self.calls_per_second}; it must be above 0")
+        if self.bytes_per_second is not None and self.bytes_per_second < 1:
+            raise ValueError(f"bytes_per_second is {self.bytes_per_second}; it must be at least 1")
 
 
 class Destination(Protocol[RecordT_contra, EntryT]):

@@ -8,8 +8,8 @@ What it promises, whatever the destination does:
 - Records with the same order key are sent in the order of their arrival; a later one is sent in
   another call only after the earlier one has its outcome.
 - No more calls under way than `Limits.max_in_flight`, and in any second no more started than the
-  share of the quota, over all concurrent `deliver()` calls together. Keys take turns, so nobody
-  starves.
+  share of the quota, and no more bytes, over all concurrent `deliver()` calls together. Keys take
+  turns, so nobody starves.
 - Retries have no end: a record leaves as delivered or rejected, never because it was tried too
   often.
 - A call refused as a whole is bisected: only the bad records are rejected.
@@ -22,8 +22,9 @@ What it promises, whatever the destination does:
   records are handed over is the caller's business. A call that timed out may still take effect
   later, as everywhere.
 
-Records go out as soon as they may; the engine never waits for a batch to fill. The age of a batch
-is the business of whoever forms the micro-batches that are handed to `deliver()`.
+Records go out as soon as they may; the engine never waits for a batch to fill beyond the records
+that a `deliver()` brings: while it takes those in, only full calls start. The age of a batch is the
+business of whoever forms the micro-batches that are handed to `deliver()`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from connectors.delivery.outcomes import (
     Retry,
     Settled,
 )
-from connectors.delivery.rate import A_SECOND, AdaptiveRate
+from connectors.delivery.rate import A_SECOND, AdaptiveRate, Window
 from connectors.delivery.schedule import Item, Lane, Schedule, rank
 from connectors.delivery.settings import DeliverySettings
 from connectors.delivery.versions import AcceptedVersions
@@ -65,6 +66,10 @@ EntryT = TypeVar("EntryT")
 _PACE = 0.005
 """Seconds. At the limit of the rate, calls start in small groups this far apart: waking up for each
 call alone costs more than the call itself."""
+
+_LEAST_SHARE = 10
+"""At the limit of the bytes a second, a call starts when it may have one in so many of them: calls
+as small as what each millisecond leaves would cost more than they carry."""
 
 _ADMITTED_AT_A_TIME = 32
 """Records taken in before other work on the event loop gets a turn: about a millisecond. With many
@@ -89,10 +94,12 @@ class _Delivery:
 class _Call(Generic[EntryT]):
     """One call to the destination."""
 
-    __slots__ = ("items", "made", "started", "task", "timed_out")
+    __slots__ = ("items", "made", "size", "started", "task", "timed_out")
 
     def __init__(self, items: list[Item[EntryT, _Delivery]], started: float) -> None:
         self.items = items
+        self.size = 0
+        """Bytes, where there is a quota of them."""
         self.started = started
         self.made = False
         self.timed_out = False
@@ -171,6 +178,9 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
             burst=self._settings.burst,
             now=self._clock.monotonic(),
         )
+        bytes_quota = self._limits.bytes_per_second
+        self._most_bytes = ceil((bytes_quota or 0) * self._settings.quota_share)
+        self._bytes = Window(self._most_bytes) if bytes_quota is not None else None
         # Not so long that the bucket would overflow meanwhile.
         self._shortest_wait = min(_PACE, self._settings.burst / 2)
         self._schedule: Schedule[EntryT, _Delivery] = Schedule(self._limits)
@@ -268,7 +278,8 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         largest = min(self._limits.max_record_bytes, self._limits.max_bytes)
         for index, record in enumerate(records):
             if index and index % _ADMITTED_AT_A_TIME == 0:
-                self._dispatch()
+                # What is left may share a call with what is taken in next.
+                self._dispatch(at_least=self._limits.max_records)
                 await asyncio.sleep(0)
             while schedule.waiting >= self._settings.max_buffered and not delivery.is_over():
                 self._dispatch()
@@ -318,26 +329,38 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
 
     # --- out --------------------------------------------------------------------------------------
 
-    def _dispatch(self) -> None:
-        """Starts every call that may start now."""
+    def _dispatch(self, at_least: int = 1) -> None:
+        """Starts every call that may start now, as long as so many entries wait."""
         schedule, rate = self._schedule, self._rate
         while (
             schedule.ready
+            and schedule.waiting >= at_least
             and not self._pace.is_set
             and len(self._calls) < self._limits.max_in_flight
         ):
             now = self._clock.monotonic()
-            wait = rate.wait(now)
+            wait = max(rate.wait(now), self._wait_for_bytes(now))
             if wait > 0.0:
                 self._pace.set(now + max(wait, self._shortest_wait))
                 break
             rate.take(now)
-            self._start(schedule.take(), now)
+            room = None if self._bytes is None else self._bytes.room(now)
+            self._start(schedule.take(room), now)
         self._offer_room()
+
+    def _wait_for_bytes(self, now: float) -> float:
+        """Seconds until the next call may have enough bytes for it to be worthwhile."""
+        if self._bytes is None:
+            return 0.0
+        least = max(self._schedule.next_size, self._most_bytes // _LEAST_SHARE)
+        return self._bytes.wait(now, min(least, self._most_bytes))
 
     def _start(self, items: list[Item[EntryT, _Delivery]], now: float) -> None:
         call = _Call(items, now)
         self._calls[call] = None
+        if self._bytes is not None:
+            call.size = sum(item.size for item in items)
+            self._bytes.promise(call.size)
         self.metrics.calls += 1
         self.metrics.batch_size.add(len(items))
         call.task = asyncio.get_running_loop().create_task(self._run(call))
@@ -348,7 +371,10 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
 
     async def _run(self, call: _Call[EntryT]) -> None:
         call.made = True
-        self._rate.made(self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._rate.made(now)
+        if self._bytes is not None:
+            self._bytes.keep(now, call.size)
         try:
             outcomes = await self._destination.send([item.entry for item in call.items])
             self._settle(call, outcomes)
@@ -361,6 +387,8 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
     def _check_ended(self, call: _Call[EntryT], task: asyncio.Task[None]) -> None:
         if not call.made:
             self._rate.given_up()
+            if self._bytes is not None:
+                self._bytes.withdraw(call.size)
         if call not in self._calls:
             return
         # Neither settled nor failed, hence cancelled: by us, or because the event loop is going

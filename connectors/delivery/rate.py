@@ -29,37 +29,49 @@ class _Trial:
         self.throttled = 0
 
 
-class _Window:
-    """The calls of the last second: `most` of them may be made in any `A_SECOND`."""
+class Window:
+    """What the calls of the last second took, each an amount: `most` may be taken in any
+    `A_SECOND`."""
 
-    __slots__ = ("_made", "_most", "_promised")
+    __slots__ = ("_kept", "_most", "_promised", "_taken")
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._promised = 0
-        self._made: deque[float] = deque()
+        self._taken = 0
+        self._kept: deque[tuple[float, int]] = deque()
 
-    def wait(self, now: float) -> float:
-        """Seconds until one more may be promised."""
-        made = self._made
-        while made and now - made[0] >= A_SECOND - 1e-9:
-            made.popleft()
-        if len(made) + self._promised < self._most:
+    def room(self, now: float) -> int:
+        """What may be promised now."""
+        kept = self._kept
+        while kept and now - kept[0][0] >= A_SECOND - 1e-9:
+            self._taken -= kept.popleft()[1]
+        return self._most - self._promised - self._taken
+
+    def wait(self, now: float, amount: int = 1) -> float:
+        """Seconds until so much may be promised; at least until something else ends."""
+        missing = amount - self.room(now)
+        if missing <= 0:
             return 0.0
-        return made[0] + A_SECOND - now if made else _A_MOMENT
+        for then, taken in self._kept:
+            missing -= taken
+            if missing <= 0:
+                return then + A_SECOND - now
+        return _A_MOMENT
 
-    def promise(self) -> None:
-        """One may be made, soon."""
-        self._promised += 1
+    def promise(self, amount: int = 1) -> None:
+        """A call with so much may be made, soon."""
+        self._promised += amount
 
-    def keep(self, now: float) -> None:
+    def keep(self, now: float, amount: int = 1) -> None:
         """One that was promised is made."""
-        self._promised -= 1
-        self._made.append(now)
+        self._promised -= amount
+        self._taken += amount
+        self._kept.append((now, amount))
 
-    def withdraw(self) -> None:
+    def withdraw(self, amount: int = 1) -> None:
         """One that was promised will not be made."""
-        self._promised -= 1
+        self._promised -= amount
 
 
 class AdaptiveRate:
@@ -115,7 +127,7 @@ class AdaptiveRate:
     ) -> None:
         """`ceiling` and `floor` in calls a second, `increase` in calls a second a second,
         `most_a_second` in calls, `burst` in seconds."""
-        self._window = _Window(most_a_second)
+        self._window = Window(most_a_second)
         self._ceiling = ceiling
         self._floor = min(floor, ceiling)
         self._increase = increase

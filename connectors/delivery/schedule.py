@@ -145,13 +145,22 @@ class Schedule(Generic[EntryT, OwnerT]):
             self._dequeue(lane, before.batch_key)
             self._enqueue(lane)
 
-    def take(self) -> list[Item[EntryT, OwnerT]]:
+    @property
+    def next_size(self) -> int:
+        """Bytes of the entry that the next batch begins with. Only when `ready`."""
+        return self._turns[0].lanes[0].items[0].size
+
+    def take(self, room: int | None = None) -> list[Item[EntryT, OwnerT]]:
         """The next batch: one batch key, within the limits. Its lanes are held until `release`.
 
+        `room`: bytes, where there is less than a call may have; the first entry goes in any case.
         Only to be called when `ready`.
         """
+        most_bytes = self._limits.max_bytes
+        if room is not None:
+            most_bytes = min(most_bytes, max(room, self.next_size))
         group = self._turns.popleft()
-        batch = self._fill(group)
+        batch = self._fill(group, most_bytes)
         if group.lanes:
             self._turns.append(group)
         else:
@@ -241,10 +250,9 @@ class Schedule(Generic[EntryT, OwnerT]):
             del self._groups[batch_key]
             self._turns.remove(group)
 
-    def _fill(self, group: _Group[EntryT, OwnerT]) -> list[Item[EntryT, OwnerT]]:
+    def _fill(self, group: _Group[EntryT, OwnerT], room: int) -> list[Item[EntryT, OwnerT]]:
         limits = self._limits
         batch: list[Item[EntryT, OwnerT]] = []
-        room = limits.max_bytes
         portion = group.lanes[0].items[0].portion
         while group.lanes and len(batch) < limits.max_records:
             lane = group.lanes[0]

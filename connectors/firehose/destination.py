@@ -17,6 +17,7 @@ from connectors.aws.client import json_target
 from connectors.delivery import Delivered, Limits, Outcome, Rejected
 from connectors.firehose.classification import classify, record_outcomes
 from connectors.firehose.requests import (
+    BYTES_PER_SECOND,
     CALLS_PER_SECOND,
     MAX_ENTRIES_BYTES,
     MAX_RECORDS_PER_CALL,
@@ -38,9 +39,8 @@ class FirehoseSettings:
     stream_name          of the Firehose stream, whose source is Direct PUT
     region               also names the endpoint, unless endpoint_url does
     endpoint_url         moto's, for example; None: the service's own
-    calls_per_second     the pace. The stream has a quota of requests and one of bytes (1 to 5 MiB a
-                         second), and the bytes bind first when calls are full: then bytes a second
-                         divided by the bytes of a full call
+    calls_per_second     the stream's quota of requests, or less
+    bytes_per_second     its quota of bytes, before base64; binds first when calls are full
     records_per_call     at most 500
     max_in_flight        calls under way, and connections
     request_timeout      seconds for one call of up to 4 MiB
@@ -50,6 +50,7 @@ class FirehoseSettings:
     region: str
     endpoint_url: str | None = None
     calls_per_second: float = CALLS_PER_SECOND
+    bytes_per_second: int = BYTES_PER_SECOND
     records_per_call: int = MAX_RECORDS_PER_CALL
     max_in_flight: int = 16
     request_timeout: float = 20.0
@@ -79,6 +80,7 @@ class FirehoseDestination:
         stream_name: str,
         *,
         calls_per_second: float = CALLS_PER_SECOND,
+        bytes_per_second: int = BYTES_PER_SECOND,
         records_per_call: int = MAX_RECORDS_PER_CALL,
         max_in_flight: int = 16,
     ) -> None:
@@ -91,6 +93,8 @@ class FirehoseDestination:
             max_record_bytes=MAX_ENTRIES_BYTES,
             max_in_flight=max_in_flight,
             calls_per_second=calls_per_second,
+            # Entries are in base64, four characters for three bytes.
+            bytes_per_second=bytes_per_second * 4 // 3,
         )
 
     @property
@@ -139,6 +143,7 @@ def firehose_destination(settings: FirehoseSettings) -> FirehoseDestination:
         client,
         settings.stream_name,
         calls_per_second=settings.calls_per_second,
+        bytes_per_second=settings.bytes_per_second,
         records_per_call=settings.records_per_call,
         max_in_flight=settings.max_in_flight,
     )

@@ -23,6 +23,10 @@ CALLS_PER_SECOND: Final = 1_000.0
 """Guide, quota: requests/second of a stream with Direct PUT, in the regions that have the least
 (2,000 in us-east-1, us-west-2 and eu-west-1); adjustable."""
 
+BYTES_PER_SECOND: Final = 5 * 1024 * 1024
+"""Guide, quota: bytes/second of a stream with Direct PUT in us-east-1, us-west-2 and eu-west-1 (1
+MiB in the others); adjustable."""
+
 STREAM_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")  # Model: DeliveryStreamName
 
 MAX_ENTRIES_BYTES: Final = MAX_CALL_BYTES - 128

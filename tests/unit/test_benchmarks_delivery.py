@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fastavro
+
 from benchmarks.delivery import event, updates
+from benchmarks.search import EVENTS_INDEX, backlog
+from connectors.firehose import FirehoseRecord, firehose_record
+from connectors.opensearch import BulkEntry, event_entry
 from connectors.personalize import ITEMS, EventRequests, PutEventsEvent, dataset_fields
 from connectors.personalize.datasets import DatasetEntry, DatasetRequests
-from schemas.contracts import load_contracts
+from schemas.contracts import Role, load_contracts
 
 
 def test_updates_are_five_a_song_with_versions_that_grow() -> None:
@@ -24,3 +29,17 @@ def test_each_event_is_a_session_of_its_own() -> None:
     assert len({record["session_id"] for record in made}) == 100
     assert len({record["event_id"] for record in made}) == 100
     assert all(isinstance(EventRequests().convert(record), PutEventsEvent) for record in made)
+
+
+def test_the_documents_are_enriched_interactions_of_one_day() -> None:
+    """As the contract has them, each good for OpenSearch and Firehose, all for one index."""
+    contract = load_contracts().only(Role.ENRICHED)
+    records = backlog(2_000)
+    schema = fastavro.parse_schema(dict(contract.newest.avro))
+    assert all(fastavro.validate(record, schema, strict=True) for record in records)
+    assert len({record["event_id"] for record in records}) == 2_000
+    assert any(record["user"] is None for record in records)
+    assert any(record["item"] is None for record in records)
+    entries = [event_entry(record) for record in records]
+    assert {entry.index for entry in entries if isinstance(entry, BulkEntry)} == {EVENTS_INDEX}
+    assert all(isinstance(firehose_record(record), FirehoseRecord) for record in records)

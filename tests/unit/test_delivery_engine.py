@@ -27,7 +27,7 @@ from connectors.delivery import (
     Superseded,
 )
 from connectors.delivery.outcomes import DELIVERED
-from connectors.delivery.rate import A_SECOND, AdaptiveRate
+from connectors.delivery.rate import A_SECOND, AdaptiveRate, Window
 from tests.delivery_contract import (
     DestinationContract,
     Harness,
@@ -333,6 +333,15 @@ class TestOrder:
 
 
 class TestBatches:
+    def test_a_large_delivery_goes_out_in_full_calls(self) -> None:
+        """However long it takes to take the records in: not a call for each few of them."""
+        destination = ScriptedDestination(
+            limits=limits(max_records=200, max_bytes=10_000, calls_per_second=1e6), latency=0.0
+        )
+        deliver(destination, [Letter(None, n, group="all") for n in range(900)])
+        sizes = [len(sent.letters) for sent in destination.sent]
+        assert sizes == [200] * 4 + [100]
+
     def test_batches_end_at_the_byte_limit(self) -> None:
         """A batch holds as many records as fit, by bytes where that comes first."""
         destination = ScriptedDestination()
@@ -515,6 +524,47 @@ class TestPace:
 
         assert with_engine(destination, test) == pytest.approx(19.9 * 1.02, rel=0.005)
         assert len(destination.sent) == 200
+
+    def test_a_share_of_the_bytes_is_kept_and_used(self) -> None:
+        """Half of 2,000 bytes a second, in calls of a tenth of it or more."""
+        destination = ScriptedDestination(limits=limits(bytes_per_second=2_000))
+
+        async def test(engine: Engine) -> float:
+            await asyncio.sleep(10)
+            begun = now()
+            await engine.deliver([Letter(None, n, size=30, group="all") for n in range(300)])
+            return now() - begun
+
+        took = with_engine(destination, test, quota_share=0.5)
+        bytes_sent = [sum(letter.size for letter in sent.letters) for sent in destination.sent]
+        starts = [sent.started for sent in destination.sent]
+        for start in starts:
+            second = zip(starts, bytes_sent, strict=True)
+            assert sum(size for at, size in second if start <= at < start + 1.0) <= 1_000
+        # 33 of 30 bytes fit into a second.
+        assert took == pytest.approx(300 / 33 * A_SECOND, abs=A_SECOND)
+        assert min(bytes_sent) >= 90
+
+    def test_a_record_above_the_bytes_of_a_second_goes_alone(self) -> None:
+        """It cannot be kept within the share, and must not wait for ever."""
+        destination = ScriptedDestination(limits=limits(bytes_per_second=100))
+        records = [Letter("a", n, size=size) for n, size in enumerate([40, 300, 40, 40, 300])]
+        assert deliver(destination, records) == [Delivered()] * 5
+        assert [len(sent.letters) for sent in destination.sent] == [1, 1, 2, 1]
+        starts = [sent.started for sent in destination.sent]
+        assert all(after - before >= 1.0 for before, after in pairwise(starts))
+
+    def test_bytes_of_a_call_that_is_cancelled_unmade_are_given_back(self) -> None:
+        """Others may have them at once."""
+        window = Window(100)
+        window.promise(80)
+        assert window.wait(5.0, 30) > 0
+        window.withdraw(80)
+        assert window.wait(5.0, 100) == 0
+        window.promise(60)
+        window.keep(5.0, 60)
+        assert window.room(5.5) == 40
+        assert window.wait(5.5, 41) == pytest.approx(A_SECOND - 0.5)
 
     def test_calls_that_are_late_on_their_way_count_when_they_are_made(self) -> None:
         """A held-up event loop bunches them; the seconds after it have no more than the quota."""
@@ -961,7 +1011,7 @@ class TestCancellation:
 
     def test_a_call_cancelled_before_its_first_step_leaves_nothing_behind(self) -> None:
         """Cancelled in the moment of its start, a call is not made, and not counted for ever."""
-        destination = ScriptedDestination()
+        destination = ScriptedDestination(limits=limits(bytes_per_second=100))
 
         async def test(engine: Engine) -> None:
             doomed = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
@@ -970,6 +1020,8 @@ class TestCancellation:
             await engine.close()
             assert engine.snapshot()["in_flight"] == 0
             assert engine._rate._window._promised == 0
+            assert engine._bytes is not None
+            assert engine._bytes.room(0.0) == 100
             assert engine._schedule.keys == 0
             with pytest.raises(DeliveryClosedError):
                 await doomed
@@ -1142,3 +1194,5 @@ class TestSettings:
             limits(**{limit: 0})
         with pytest.raises(ValueError, match="calls_per_second"):
             limits(calls_per_second=0)
+        with pytest.raises(ValueError, match="bytes_per_second"):
+            limits(bytes_per_second=0)

@@ -109,6 +109,7 @@ class Delivery(RuleBasedStateMachine):
         max_records=st.integers(1, 5),
         max_in_flight=st.integers(1, 4),
         rate=st.sampled_from([10.0, 200.0]),
+        byte_rate=st.sampled_from([None, None, 60, 150, 1_000]),
         max_buffered=st.sampled_from([5, 10_000]),
         seed=st.integers(0, 2**16),
     )
@@ -120,11 +121,12 @@ class Delivery(RuleBasedStateMachine):
         max_records: int,
         max_in_flight: int,
         rate: float,
+        byte_rate: int | None,
         max_buffered: int,
         seed: int,
     ) -> None:
         self.replaces, self.partial, self.groups, self.rate = replaces, partial, groups, rate
-        self.max_buffered = max_buffered
+        self.max_buffered, self.byte_rate = max_buffered, byte_rate
         self.random = Random(seed)
         kind = Replacing if replaces else ScriptedDestination
         # The destination itself checks limits and batch keys on each call.
@@ -137,6 +139,7 @@ class Delivery(RuleBasedStateMachine):
                 max_record_bytes=LARGEST,
                 max_in_flight=max_in_flight,
                 calls_per_second=rate,
+                bytes_per_second=byte_rate,
                 one_per_order_key=partial,
             ),
         )
@@ -255,6 +258,15 @@ class Delivery(RuleBasedStateMachine):
         starts = [sent.started for sent in self.destination.sent]
         for start in starts:
             assert sum(start <= other < start + 1.0 for other in starts) <= self.rate
+        if self.byte_rate is not None:
+            self._check_bytes(self.byte_rate)
+
+    def _check_bytes(self, most: int) -> None:
+        """No second has more of them, unless it is a single letter that alone is larger."""
+        for start in (sent.started for sent in self.destination.sent):
+            second = [s for s in self.destination.sent if start <= s.started < start + 1.0]
+            letters = [letter for sent in second for letter in sent.letters]
+            assert sum(letter.size for letter in letters) <= most or len(letters) == 1
 
     # --- the model --------------------------------------------------------------------------------
 

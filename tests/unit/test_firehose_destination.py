@@ -175,8 +175,20 @@ def test_calls_keep_within_four_mebibytes() -> None:
     """Large documents share a call only as far as they fit; the service checks it."""
     service = FakeService()
     documents = [{"n": n, "text": "x" * 700_000} for n in range(12)]
-    assert deliver(service, documents) == [Delivered()] * 12
+    outcomes = deliver(service, documents, bytes_per_second=1_000_000_000)
+    assert outcomes == [Delivered()] * 12
     assert [len(call) for call in service.calls] == [4, 4, 4]
+
+
+def test_the_quota_of_bytes_counts_them_before_base64() -> None:
+    """Five records of 100,000 bytes a second, which as base64 are a third more."""
+    service = FakeService()
+    documents = [{"n": n, "text": "x" * 99_900} for n in range(5)]
+    assert deliver(service, documents, bytes_per_second=505_000) == [Delivered()] * 5
+    assert len(service.calls) == 1
+    service = FakeService()
+    assert deliver(service, documents, bytes_per_second=495_000) == [Delivered()] * 5
+    assert [len(call) for call in service.calls] == [4, 1]
 
 
 def test_expired_credentials_are_renewed() -> None:

@@ -105,6 +105,7 @@ def test_every_property_is_read() -> None:
             "firehose.endpoint.url": "http://f",
             "start": "latest",
             "firehose.calls.per.second": "7",
+            "firehose.bytes.per.second": "1048576",
             "opensearch.calls.per.second": "8",
             "workers": "2",
         },
@@ -122,7 +123,7 @@ def test_every_property_is_read() -> None:
             "t", USERS, ITEMS, "r-2", "http://p", "latest", 20.0, 4, 3, "committed", 5.0
         ),
         analytics=AnalyticsSettings(
-            "s", "r-3", "https://o", "http://f", "aws", "latest", 7.0, 8.0, 2
+            "s", "r-3", "https://o", "http://f", "aws", "latest", 7.0, 1_048_576, 8.0, 2
         ),
         jars=("a.jar", "b.jar"),
     )
