@@ -73,6 +73,7 @@ class Stage:
 
     def __init__(self, settings: LocalSettings, environ: Mapping[str, str]) -> None:
         self.failed = False
+        self.stale_tolerance_ms = 0
         self.settings = settings
         self.environ = environ
         self.endpoints = Endpoints.of(settings)
@@ -208,7 +209,12 @@ class Stage:
     def verify(self) -> VerifyReport:
         """Account for the newest run."""
         destinations = application.destinations_of(self.pipelines)
-        settings = VerifySettings(wait=ACCOUNT_SECONDS, quiet=90, destinations=destinations)
+        settings = VerifySettings(
+            wait=ACCOUNT_SECONDS,
+            quiet=90,
+            destinations=destinations,
+            stale_tolerance_ms=self.stale_tolerance_ms,
+        )
         report = verify(self.endpoints, settings=settings)
         print("\n".join(summary_lines(report)))
         return report
