@@ -22,7 +22,7 @@ from tests.faults.whole import WholeStage
 
 PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
 
-MOST = 14
+MOST = 12
 """Scenarios that one platform serves: what the accounts read grows with each of them."""
 
 
