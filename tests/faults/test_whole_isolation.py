@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.faults.pulse import FIREHOSE, OPENSEARCH
@@ -13,7 +11,7 @@ RATE = 100
 BEFORE_SECONDS, GONE_SECONDS, AFTER_SECONDS = 30, 120, 30
 
 PACE = 0.9
-"""Of the pace before, what is left of it at least."""
+"""Of the events that are published, the share that analytics delivers at least meanwhile."""
 
 
 def calls(stage: WholeStage) -> tuple[int, int]:
@@ -41,22 +39,16 @@ def outage(stage: WholeStage, name: str, seed: int) -> None:
         flow.notes["events_a_call_after"] = round((now - events) / max(1, made - batches), 2)
         for destination in (FIREHOSE, OPENSEARCH):
             # The first seconds are those in which the flow begins.
-            before = flow.pulse.rate(destination, gone - BEFORE_SECONDS + 10, gone)
+            before = flow.pulse.rate(destination, gone - BEFORE_SECONDS / 2, gone)
             during = flow.pulse.rate(destination, gone, back)
-            flow.notes[destination] = {
+            flow.notes[f"{destination} events/s"] = {
                 "before": round(before, 1),
                 "during": round(during, 1),
-                "ratio": round(during / before, 3),
+                "published": RATE,
             }
-    check_pace(flow.notes)
+            assert during >= PACE * RATE, flow.notes
+    assert flow.notes["events_a_call_after"] > flow.notes["events_a_call_before"], flow.notes
     assert flow.restarts == 0
-
-
-def check_pace(notes: dict[str, Any]) -> None:
-    """Analytics has kept its pace, and recommendations has made larger batches."""
-    ratios = {name: notes[name]["ratio"] for name in (FIREHOSE, OPENSEARCH)}
-    assert min(ratios.values()) >= PACE, ratios
-    assert notes["events_a_call_after"] > 2 * notes["events_a_call_before"], notes
 
 
 @pytest.mark.timeout(1200)

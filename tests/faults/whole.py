@@ -40,8 +40,6 @@ STALE_TOLERANCE_MS = 5_000
 """What is promised on a machine that is too busy, as it is while things are started again: a user
 or item that is older than that is attached. The tests of their own look for less."""
 
-SETTLE_SECONDS = 1.0
-
 DAY_MS = 86_400_000
 
 PERSONALIZE, FIREHOSE, OPENSEARCH = "personalize", "firehose", "opensearch"
@@ -210,7 +208,7 @@ def scenario(
         interactions=seconds * rate, start_ms=start_ms, span_ms=1000 * seconds, seed=seed, dirt=True
     )
     entries = WithMore(source(hour), more(hour))
-    settings = ReplaySettings(rate=float(rate), settle=SETTLE_SECONDS)
+    settings = ReplaySettings(rate=float(rate))
     with (
         Pulse(stage.arrivals) as pulse,
         ThreadPoolExecutor(1, thread_name_prefix="replay") as pool,
