@@ -50,6 +50,9 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
         "table.local-time-zone": "UTC",
         # The states of a trend leave in their order, and the topic's key says all that theirs does.
         "table.exec.sink.upsert-materialize": "NONE",
+        # A sink of dead letters for each pipeline: one for all would make them one region, which
+        # fails and restarts as a whole, and whose checkpoint barriers wait for each other.
+        "table.optimizer.reuse-sink-enabled": "false",
     }
     for key, value in options.items():
         tables.get_config().set(key, value)

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import boto3
@@ -34,6 +35,7 @@ NAMES = ("datasets", "archive", "search", "trends")
 
 SHOWN = 5
 _PAGE = 5_000
+_CACHED_OBJECTS = 20_000
 _SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 _MINUTE_MS = 60_000
@@ -263,18 +265,10 @@ def _archive(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport
     rejected = rejected_by("firehose", topics.letters())
     expected = {key: dict(r) for key, r in topics.enriched().items() if key not in rejected}
     found: Documents = {}
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoints.registry_endpoint,
-        region_name=REGION,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
-    )
-    for page in client.get_paginator("list_objects_v2").paginate(
-        Bucket=BUCKET, Prefix=DELIVERY_PREFIX
-    ):
+    pages = _s3(endpoints.registry_endpoint).get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=BUCKET, Prefix=DELIVERY_PREFIX):
         for entry in page.get("Contents", ()):
-            body = client.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read()
+            body = _object(endpoints.registry_endpoint, entry["Key"], entry["ETag"])
             for line in body.decode().splitlines():
                 document = json.loads(line)
                 held = found.setdefault(document["event_id"], document)
@@ -282,6 +276,24 @@ def _archive(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport
                 if held != document and document == expected.get(document["event_id"]):
                     found[document["event_id"]] = document
     yield reconcile("archive", expected, found, len(rejected))
+
+
+@lru_cache(maxsize=4)
+def _s3(endpoint: str | None) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+
+
+@lru_cache(maxsize=_CACHED_OBJECTS)
+def _object(endpoint: str | None, key: str, tag: str) -> bytes:
+    """An object's bytes; read once, since another content would have another tag."""
+    body: bytes = _s3(endpoint).get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    return body
 
 
 # OpenSearch

@@ -202,8 +202,12 @@ def submit(
     savepoint: str | None = None,
     environ: Mapping[str, str] | None = None,
     wait: bool = True,
+    parallelism: int | None = None,
 ) -> str:
-    """Submit an application to the platform's cluster; returns the job's id once it runs."""
+    """Submit an application to the platform's cluster; returns the job's id once it runs.
+
+    ``parallelism``: how many slots it takes; None: all that the platform has.
+    """
     if savepoint is not None:
         overrides = {
             **(overrides or {}),
@@ -213,13 +217,16 @@ def submit(
             },
         }
     properties = write_properties(settings, pipelines, overrides)
+    configuration = dict(job_configuration(overrides))
+    if parallelism is not None:
+        configuration["parallelism.default"] = str(parallelism)
     job = flink.run_job(
         settings,
         PROJECT / "jobs" / "main.py",
         ["--properties", str(properties)],
         savepoint=savepoint,
         environ=environ,
-        configuration=job_configuration(overrides),
+        configuration=configuration,
     )
     if wait:
         flink.FlinkRest.of(settings).wait_running(job, RUNNING_SECONDS)

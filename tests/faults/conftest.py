@@ -6,17 +6,24 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from deploy.local import platform
 from deploy.local.settings import LocalSettings
+from jobs.settings import PIPELINES
+from tests.faults.figures import read_figures, report_file, summarized
 from tests.faults.stage import Stage
+from tests.faults.whole import WholeStage
 
 PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
+
+MOST = 12
+"""Scenarios that one platform serves: what the accounts read grows with each of them."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,6 +36,13 @@ def pytest_runtest_makereport(
         if isinstance(value, Stage):
             value.failed = value.failed or report.failed
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The scenarios in a line: of this run, and those before it that did not run again."""
+    found = summarized(read_figures())
+    line = ", ".join(f"{name} {value}" for name, value in found.items())
+    terminalreporter.write_line(f"{report_file()}: {line}")
 
 
 @pytest.fixture
@@ -46,27 +60,102 @@ def shared_stage() -> Iterator[Stage]:
         yield made
 
 
+class Wholes:
+    """The platform that the scenarios share; another one after so many, or after a failed one."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._present: WholeStage | None = None
+
+    def take(self) -> WholeStage:
+        """The platform, running."""
+        if self._present is None or self._present.failed or self._present.scenarios >= MOST:
+            self.close()
+            self._present = self._stack.enter_context(make_whole())
+        return self._present
+
+    def close(self) -> None:
+        """Stop the platform."""
+        self._present = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def wholes() -> Iterator[Wholes]:
+    """For :func:`whole`."""
+    made = Wholes()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def whole(wholes: Wholes) -> WholeStage:
+    """The platform with all pipelines that the scenarios share."""
+    return wholes.take()
+
+
+@pytest.fixture
+def apart(wholes: Wholes) -> Iterator[WholeStage]:
+    """A platform with an application for each pipeline; the shared one is stopped before."""
+    wholes.close()
+    with make_whole(tuple((name,) for name in PIPELINES)) as made:
+        yield made
+
+
+@contextmanager
+def make_whole(
+    applications: tuple[tuple[str, ...], ...] = (PIPELINES,),
+) -> Iterator[WholeStage]:
+    """A platform with these applications, running."""
+    with make_home({"TUNEMESH_TASK_SLOTS": str(len(applications))}) as (settings, environ):
+        made = WholeStage(settings, environ, free_ports(1)[0], applications)
+        with stopped_and_kept(made):
+            try:
+                made.begin()
+                yield made
+            finally:
+                made.end()
+
+
 @contextmanager
 def make_stage() -> Iterator[Stage]:
-    """Free ports, and a folder that goes unless a test has failed."""
+    """A platform with free ports of its own; nothing of it is started yet."""
+    with make_home() as (settings, environ):
+        made = Stage(settings, environ)
+        with stopped_and_kept(made):
+            yield made
+
+
+@contextmanager
+def make_home(
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[tuple[LocalSettings, dict[str, str]]]:
+    """Settings with free ports, a folder and these variables; and the environment that says so."""
     home = Path(tempfile.mkdtemp(prefix="tunemesh-faults-"))
     ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
     environ = {
         **os.environ,
         "TUNEMESH_HOME": str(home),
         **{f"TUNEMESH_{name}_PORT": str(number) for name, number in ports},
+        **variables,
     }
-    settings = LocalSettings.from_environment(environ)
-    made = Stage(settings, environ)
+    yield LocalSettings.from_environment(environ), environ
+
+
+@contextmanager
+def stopped_and_kept(made: Stage) -> Iterator[None]:
+    """Stops the platform at the end; its folder goes unless a test has failed."""
     try:
-        yield made
+        yield
     finally:
-        platform.down(settings)
+        platform.down(made.settings)
         if made.failed:
-            shutil.rmtree(home / "data", ignore_errors=True)
-            print(f"logs, ledger and reports of the failed test: {home}")
+            shutil.rmtree(made.settings.home / "data", ignore_errors=True)
+            print(f"logs, ledger and reports of the failed test: {made.settings.home}")
         else:
-            shutil.rmtree(home)
+            shutil.rmtree(made.settings.home)
 
 
 def free_ports(count: int) -> list[int]:

@@ -6,28 +6,29 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import psutil
 
 from deploy.accounting.endpoints import Endpoints
-from deploy.accounting.entries import Entry, Kind
 from deploy.accounting.generator import GeneratedHour, Hour
 from deploy.accounting.positions import TopicReader, topic_ends
 from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
 from deploy.accounting.verify import VerifyReport, VerifySettings, summary_lines, verify
-from deploy.local import application, flink_cluster, platform, process
+from deploy.local import application, flink_cluster, parts, platform, process
 from deploy.local.flink import FlinkRest
 from deploy.local.parts import PERSONALIZE
 from deploy.local.settings import LocalSettings
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.codec import Decoder
 from schemas.contracts import Role, load_contracts
+from tests.faults.plans import Plan, ServiceFaults
+from tests.faults.restless import RestlessHour
 
 POLL_SECONDS = 0.2
 
@@ -37,17 +38,11 @@ START_SECONDS = 240
 ACCOUNT_SECONDS = 300
 """The longest that the pipelines get to finish with what was sent."""
 
-CHANGE_EVERY, CHANGES = 250, 20
-"""A restless hour has that many changes for so many interactions."""
-
 RATE = int(os.environ.get("TUNEMESH_FAULTS_RATE", "2000"))
 """Events a second where a test is about load; less for a machine that has much else to do."""
 
 HOUR_START_MS = 1_760_000_000_000
 """Start of every generated hour, so that a seed gives the same events whenever it is replayed."""
-
-Plan = Mapping[str, Any]
-"""A fault plan of the local Personalize."""
 
 
 def until(reached: Callable[[], bool], seconds: float, what: str) -> float:
@@ -73,74 +68,18 @@ class Recovery:
     """Until the last event that was enriched more than a second after its publication."""
 
 
-class RestlessHour:
-    """A generated hour in which users and items also change right before they are played.
-
-    So that an event that overtakes the newest version of its user or item does not go unnoticed.
-    """
-
-    def __init__(self, hour: Hour) -> None:
-        self.hour = hour
-        self._generated = GeneratedHour(hour)
-
-    @property
-    def description(self) -> str:
-        """What it is, for the ledger."""
-        return f"restless {self._generated.description}"
-
-    @property
-    def dimension_count(self) -> int:
-        """Users and items, and the poison among them."""
-        return self._generated.dimension_count
-
-    @property
-    def stream_count(self) -> int:
-        """About as many as ``stream`` yields."""
-        count = self._generated.stream_count
-        return count + count // CHANGE_EVERY * CHANGES
-
-    def dimensions(self) -> Iterator[Entry]:
-        """Users and items as they are before the first interaction."""
-        return self._generated.dimensions()
-
-    def stream(self) -> Iterator[Entry]:
-        """The interactions, before each few of them new versions of what they need."""
-        for version, entries in enumerate(batched(self._generated.stream(), CHANGE_EVERY), 3):
-            plays = [e.record for e in entries if e.kind is Kind.VALID and e.record]
-            plays = plays[:: max(1, 2 * len(plays) // CHANGES)]
-            for play in plays:
-                yield from self._changes(play, version)
-            yield from entries
-
-    def _changes(self, play: Mapping[str, Any], version: int) -> Iterator[Entry]:
-        hour, at_ms = self.hour, play["occurred_at"]
-        known = (
-            ("users", play["user_id"], hour.user_count, self._generated.user),
-            ("songs", play["item_id"], hour.song_count, self._generated.song),
-            ("podcasts", play["item_id"], hour.podcast_count, self._generated.podcast),
-        )
-        for domain, name, count, record in known:
-            if name and name[0] == domain[0] and int(name[1:]) <= count:
-                yield Entry(domain, record(int(name[1:]) - 1, version, at_ms), Kind.VERSION)
-
-
-def batched(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    """The entries in lists of ``size``, the last one shorter."""
-    rest = iter(entries)
-    while batch := list(islice(rest, size)):
-        yield batch
-
-
 class Stage:
     """The platform, the job on it and what is sent through it."""
 
     def __init__(self, settings: LocalSettings, environ: Mapping[str, str]) -> None:
         self.failed = False
+        self.stale_tolerance_ms = 0
         self.settings = settings
         self.environ = environ
         self.endpoints = Endpoints.of(settings)
         self.rest = FlinkRest.of(settings)
         self.contracts = load_contracts()
+        self.personalize_faults = ServiceFaults(settings.personalize.url)
         self.enriched = self.contracts.only(Role.ENRICHED).topic
         self.job = ""
         self.pipelines: tuple[str, ...] = DEFAULT_PIPELINES
@@ -183,6 +122,16 @@ class Stage:
         process.kill(self.settings, f"{flink_cluster.TASKMANAGER}1")
         return moment
 
+    def restart_personalize(self, *arguments: str) -> None:
+        """Kill the local Personalize and start it with these arguments beside its own."""
+        process.kill(self.settings, PERSONALIZE)
+        (server,) = parts.servers(self.settings, [PERSONALIZE], self.environ)
+        process.stop(self.settings, PERSONALIZE, self.settings.stop_seconds)
+        launch = server.prepare()
+        launch = replace(launch, arguments=(*launch.arguments, *arguments))
+        process.start(self.settings, server, launch, self.environ)
+        until(server.healthy, 60, "the local Personalize answers")
+
     def python_workers(self) -> list[psutil.Process]:
         """The Python processes below the TaskManagers, in which functions run in process mode."""
         found = []
@@ -199,33 +148,22 @@ class Stage:
 
     def put_faults(self, plan: Plan) -> None:
         """Tell the local Personalize how to fail from now on."""
-        self._faults("PUT", json.dumps(plan).encode())
+        self.personalize_faults.put(plan)
 
     def no_faults(self) -> None:
         """Tell the local Personalize to work again."""
-        self._faults("DELETE", None)
+        self.personalize_faults.clear()
 
     def fault_report(self) -> list[dict[str, Any]]:
         """The rules of the present plan, each with how often it ``fired``."""
-        rules: list[dict[str, Any]] = self._page("faults")["rules"]
-        return rules
+        return self.personalize_faults.report()
 
     def personalize_stats(self) -> dict[str, Any]:
         """What the local Personalize has counted."""
-        stats: dict[str, Any] = self._page("stats")
-        return stats
-
-    def _page(self, name: str) -> Any:
-        url = f"{self.settings.personalize.url}/_local/{name}"
+        url = f"{self.settings.personalize.url}/_local/stats"
         with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)
-
-    def _faults(self, method: str, body: bytes | None) -> None:
-        request = urllib.request.Request(
-            f"{self.settings.personalize.url}/_local/faults", data=body, method=method
-        )
-        with urllib.request.urlopen(request, timeout=10):
-            pass
+            stats: dict[str, Any] = json.load(answer)
+        return stats
 
     @contextmanager
     def without_personalize(self) -> Iterator[None]:
@@ -271,7 +209,12 @@ class Stage:
     def verify(self) -> VerifyReport:
         """Account for the newest run."""
         destinations = application.destinations_of(self.pipelines)
-        settings = VerifySettings(wait=ACCOUNT_SECONDS, quiet=90, destinations=destinations)
+        settings = VerifySettings(
+            wait=ACCOUNT_SECONDS,
+            quiet=90,
+            destinations=destinations,
+            stale_tolerance_ms=self.stale_tolerance_ms,
+        )
         report = verify(self.endpoints, settings=settings)
         print("\n".join(summary_lines(report)))
         return report
@@ -298,43 +241,3 @@ class Stage:
                 emitted = message.timestamp()[1]
                 published = decoder.decode(message.value())["published_at"]
                 yield emitted / 1000, (emitted - published) / 1000
-
-
-def write_figures(scenario: str, figures: Mapping[str, Any]) -> None:
-    """Print a scenario's figures and keep them in the project's ``reports/faults.json``."""
-    file = LocalSettings.from_environment(os.environ).reports / "faults.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    known = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**known, scenario: dict(figures)}, indent=1) + "\n")
-    print(f"{scenario}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
-
-
-def figures(report: VerifyReport, **more: Any) -> dict[str, Any]:
-    """What a report says in figures."""
-    names = (
-        "produced",
-        "valid",
-        "enriched",
-        "enriched_records",
-        "accepted",
-        "lost",
-        "invented",
-        "misenriched",
-        "emission_p50_ms",
-        "emission_p99_ms",
-    )
-    return {
-        **{name: getattr(report, name) for name in names},
-        "dead_letters": sum(report.dead_letters.values()),
-        "findings": len(report.findings),
-        **more,
-    }
-
-
-def check_clean(report: VerifyReport) -> None:
-    """Everything is accounted for; otherwise the first findings are the message."""
-    assert report.ok, "\n".join(
-        f"{f.fault.value}: {f.id}  {f.detail}" for f in report.findings[:10]
-    )
-    assert (report.lost, report.invented, report.misenriched) == (0, 0, 0)
-    assert report.valid > 0

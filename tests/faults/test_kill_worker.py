@@ -7,7 +7,8 @@ import time
 import pytest
 
 from deploy.accounting.verify import VerifyReport
-from tests.faults.stage import RATE, Stage, check_clean, figures, until, write_figures
+from tests.faults.figures import check_clean, figures, write_figures
+from tests.faults.stage import RATE, Stage, until
 
 SECONDS = 40
 
@@ -25,7 +26,7 @@ def check_restarted(stage: Stage, scenario: str, killed: float, report: VerifyRe
             restarts=restarts,
             flowing_again_s=recovery.flowing_s,
             silence_s=recovery.silence_s,
-            caught_up_s=recovery.caught_up_s,
+            recovery_s=recovery.caught_up_s,
         ),
     )
     assert restarts >= 1

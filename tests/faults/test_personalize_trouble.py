@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.stage import Plan, Stage, check_clean, figures, until, write_figures
+from tests.faults.figures import check_clean, figures, write_figures
+from tests.faults.plans import Plan
+from tests.faults.stage import Stage, until
 
 RATE = 300
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deploy.accounting.poison import INTERACTION_REASONS
-from tests.faults.stage import RATE, Stage, check_clean, figures, write_figures
+from tests.faults.figures import check_clean, figures, write_figures
+from tests.faults.stage import RATE, Stage
 
 
 @pytest.mark.timeout(900)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.stage import START_SECONDS, Stage, until, write_figures
+from tests.faults.figures import write_figures
+from tests.faults.stage import START_SECONDS, Stage, until
 
 
 @pytest.fixture

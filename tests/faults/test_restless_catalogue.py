@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.stage import Stage, check_clean, figures, write_figures
+from tests.faults.figures import check_clean, figures, write_figures
+from tests.faults.stage import Stage
 
 
 @pytest.mark.timeout(900)

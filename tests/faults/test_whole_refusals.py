@@ -1,0 +1,283 @@
+"""Destinations that are gone, refuse us, or lack what is written to: nothing is lost meanwhile."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import boto3
+import pytest
+
+from deploy.accounting.entries import Entry, Kind
+from deploy.accounting.generator import GeneratedHour, Hour
+from deploy.local import application, aws, process
+from deploy.local.settings import ACCESS_KEY, DELIVERY_STREAM, REGION, SECRET_KEY
+from tests.faults.opensearch_proxy import OPERATION as BULK
+from tests.faults.stage import START_SECONDS
+from tests.faults.whole import (
+    FIREHOSE,
+    OPENSEARCH,
+    PERSONALIZE,
+    Rejection,
+    WholeStage,
+    pass_time,
+    scenario,
+)
+
+GONE_SECONDS, GONE_RATE = 60, 50
+
+Trouble = Callable[[WholeStage], AbstractContextManager[None]]
+
+
+# Gone
+
+
+@contextmanager
+def without_aws(stage: WholeStage) -> Iterator[None]:
+    """Firehose, S3 and the schema registry are killed, and started again at the end."""
+    process.kill(stage.settings, aws.PART)
+    try:
+        yield
+    finally:
+        stage.start_missing(aws.PART)
+
+
+@contextmanager
+def without_opensearch(stage: WholeStage) -> Iterator[None]:
+    """Connections to OpenSearch are refused."""
+    stage.proxy.shut()
+    try:
+        yield
+    finally:
+        stage.proxy.open()
+
+
+GONE: dict[str, Trouble] = {
+    "Personalize": WholeStage.without_personalize,
+    "Firehose": without_aws,
+    "OpenSearch": without_opensearch,
+}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", GONE)
+def test_a_minute_of_refused_connections_costs_no_event(whole: WholeStage, name: str) -> None:
+    """Nobody listens for a minute, while events flow: what waited arrives, without a restart."""
+    seed = 300 + list(GONE).index(name)
+    with scenario(
+        whole,
+        f"{name} refuses connections for 60 s",
+        seed=seed,
+        seconds=GONE_SECONDS,
+        rate=GONE_RATE,
+        datasets=name == "Personalize",
+    ) as flow:
+        with GONE[name](whole):
+            pass_time(GONE_SECONDS)
+        flow.lift()
+    assert flow.restarts == 0
+
+
+# Refused, until a person has acted
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is wrong, and what the job must say of it."""
+
+    name: str
+    trouble: Trouble
+    texts: tuple[str, ...]
+    datasets: bool = False
+    days_ago: int = 0
+
+
+@contextmanager
+def personalize_started(stage: WholeStage, *arguments: str) -> Iterator[None]:
+    """Personalize with these arguments; at the end as it was, but signatures are verified."""
+    stage.restart_personalize(*arguments)
+    try:
+        yield
+    finally:
+        stage.restart_personalize("--credentials", f"{ACCESS_KEY}:{SECRET_KEY}")
+
+
+def personalize(*arguments: str) -> Trouble:
+    """The trouble of a Personalize that was started like that."""
+    return lambda stage: personalize_started(stage, *arguments)
+
+
+@contextmanager
+def planned(stage: WholeStage, service: str, operation: str, kind: str) -> Iterator[None]:
+    """Every call of an operation fails like that."""
+    plans = stage.faults[service]
+    plans.put({"rules": [{"operation": operation, "kind": kind}]})
+    try:
+        yield
+    finally:
+        plans.clear()
+
+
+@contextmanager
+def no_delivery_stream(stage: WholeStage) -> Iterator[None]:
+    """Somebody has deleted the delivery stream."""
+    session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+    firehose = session.client("firehose", endpoint_url=stage.settings.aws.url)
+    firehose.delete_delivery_stream(DeliveryStreamName=DELIVERY_STREAM)
+    try:
+        yield
+    finally:
+        application.create_delivery(stage.settings)
+
+
+@contextmanager
+def no_index(stage: WholeStage) -> Iterator[None]:
+    """A first document makes no index."""
+    auto_create_index(stage, "false")
+    try:
+        yield
+    finally:
+        auto_create_index(stage, None)
+
+
+def auto_create_index(stage: WholeStage, value: str | None) -> None:
+    """Set what indices a document may make; None: as the configuration says."""
+    request = urllib.request.Request(
+        f"{stage.settings.opensearch.url}/_cluster/settings",
+        method="PUT",
+        data=json.dumps({"persistent": {"action.auto_create_index": value}}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30):
+        pass
+
+
+REFUSALS = (
+    Refusal(
+        "PutEvents, PutUsers, PutItems: wrong secret",
+        personalize("--credentials", f"{ACCESS_KEY}:another-secret"),
+        ("InvalidSignatureException", "Check which credentials the process finds"),
+        datasets=True,
+    ),
+    Refusal(
+        "PutUsers: access denied",
+        lambda stage: planned(stage, PERSONALIZE, "PutUsers", "access_denied"),
+        ("AccessDeniedException", "The role needs personalize:PutUsers"),
+        datasets=True,
+    ),
+    Refusal(
+        "Firehose: unknown credentials",
+        lambda stage: planned(stage, FIREHOSE, "PutRecordBatch", "unrecognized_client"),
+        ("UnrecognizedClientException", "Check which credentials the process finds"),
+    ),
+    Refusal(
+        "OpenSearch: access denied",
+        lambda stage: planned(stage, OPENSEARCH, BULK, "access_denied"),
+        ("security_exception", "Check the authentication that is set"),
+    ),
+    Refusal(
+        "PutEvents: no such event tracker",
+        personalize("--tracking-id", "another-tracker"),
+        ("No event tracker has the tracking id", "Check the tracking id and the region"),
+    ),
+    Refusal(
+        "PutUsers and PutItems: no such dataset",
+        personalize("--name", "another-group"),
+        ("ResourceNotFoundException", "does not exist"),
+        datasets=True,
+    ),
+    Refusal(
+        "Firehose: no such delivery stream",
+        no_delivery_stream,
+        ("ResourceNotFoundException", "Check the stream's name and the region"),
+    ),
+    Refusal(
+        "OpenSearch: no such index",
+        no_index,
+        ("index_not_found_exception", "Check that the index exists"),
+        days_ago=3,
+    ),
+)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda one: one.name)
+def test_a_refusal_is_told_and_costs_no_event(whole: WholeStage, refusal: Refusal) -> None:
+    """The job fails, says what to do, and once that is done goes on where it was."""
+    with scenario(
+        whole,
+        refusal.name,
+        seed=400 + REFUSALS.index(refusal),
+        datasets=refusal.datasets,
+        days_ago=refusal.days_ago,
+    ) as flow:
+        before = whole.attempts()
+        with refusal.trouble(whole):
+            flow.until_failed(*refusal.texts)
+            flow.sent()
+        flow.lift()
+        whole.rest.wait_running(whole.job, START_SECONDS)
+        after = whole.attempts()
+        restarted = sum(after[vertex] > before[vertex] for vertex in before)
+        flow.notes["vertices_restarted"] = f"{restarted} of {len(before)}"
+        assert restarted < len(before), "pipelines that have nothing to do with it restarted, too"
+    assert flow.restarts > 0
+
+
+# One bad record
+
+TOO_LONG = 600
+"""Characters of an event's id: PutEvents takes 256, OpenSearch 512 bytes."""
+
+LONG_TEXT = "long " * 300
+"""Longer than PutUsers and PutItems take a text."""
+
+
+def bad_records(hour: Hour) -> tuple[tuple[Entry, ...], frozenset[Rejection]]:
+    """Records that their contracts allow and a destination does not; and who rejects which."""
+    generated = GeneratedHour(hour)
+    plays = (e.record for e in generated.stream() if e.kind is Kind.VALID and e.record)
+    first, second = next(plays), next(plays)
+    mark = f"bad-{hour.seed}"
+    long, without_session = f"{mark}-{'x' * TOO_LONG}", f"{mark}-null"
+    user = {**generated.user(0, 0, hour.start_ms), "user_id": f"u-{mark}", "age_band": LONG_TEXT}
+    song = {**generated.song(0, 0, hour.start_ms), "song_id": f"s-{mark}", "title": LONG_TEXT}
+    entries = (
+        Entry("interactions", {**first, "event_id": long}, Kind.VALID),
+        Entry(
+            "interactions",
+            {**second, "event_id": without_session, "session_id": "null"},
+            Kind.VALID,
+        ),
+        Entry("users", user, Kind.VERSION),
+        Entry("songs", song, Kind.VERSION),
+    )
+    rejected = {
+        (PERSONALIZE, long),
+        (OPENSEARCH, long),
+        (PERSONALIZE, without_session),
+        (PERSONALIZE, f"u-{mark}"),
+        (PERSONALIZE, f"s-{mark}"),
+    }
+    return entries, frozenset(rejected)
+
+
+@pytest.mark.timeout(900)
+def test_a_bad_record_in_a_batch_is_rejected_alone(whole: WholeStage) -> None:
+    """What one destination cannot take is its dead letter; the rest of the batch arrives."""
+    seed = 500
+    _, rejected = bad_records(Hour(interactions=100, start_ms=0, seed=seed))
+    with scenario(
+        whole,
+        "one bad record in a batch",
+        seed=seed,
+        more=lambda hour: bad_records(hour)[0],
+        rejected=rejected,
+        datasets=True,
+    ) as flow:
+        flow.sent()
+        flow.lift()
+    assert flow.restarts == 0
