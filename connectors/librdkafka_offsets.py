@@ -22,20 +22,29 @@ class KafkaOffsets:
 
     ``client`` are librdkafka properties, for security beside the bootstrap servers. Every call
     blocks for at most ten seconds and raises OffsetsUnavailable.
+
+    A client of librdkafka's that has seen a broker go keeps the leader epoch that it knew then, and
+    asks with it for ever (``FENCED_LEADER_EPOCH``, 2.16.1). So each error ends the client.
     """
 
     def __init__(self, bootstrap_servers: str, client: Mapping[str, str]) -> None:
-        self._admin = AdminClient(
-            {"bootstrap.servers": bootstrap_servers, **client, "client.id": "tunemesh-freshness"}
-        )
+        self._settings = {
+            "bootstrap.servers": bootstrap_servers,
+            **client,
+            "client.id": "tunemesh-freshness",
+        }
+        self._client: AdminClient | None = None
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._client is None:
+            self._client = AdminClient(self._settings)
+        return self._client
 
     def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
         """Every partition of the topics; raises OffsetsUnavailable for one that is not there."""
         wanted = list(topics)
-        try:
-            found = self._admin.list_topics(timeout=CALL_SECONDS).topics
-        except KafkaException as error:
-            raise OffsetsUnavailable(f"Kafka does not answer: {error}") from error
+        found = self._call(lambda: self._admin.list_topics(timeout=CALL_SECONDS)).topics
         missing = [topic for topic in wanted if topic not in found]
         if missing:
             raise OffsetsUnavailable(f"there is no topic {', '.join(missing)}")
@@ -81,9 +90,9 @@ class KafkaOffsets:
         )
         self._call(futures[group].result)
 
-    @staticmethod
-    def _call(work: Any) -> Any:
+    def _call(self, work: Any) -> Any:
         try:
             return work()
         except KafkaException as error:
+            self._client = None
             raise OffsetsUnavailable(f"Kafka does not answer: {error}") from error
