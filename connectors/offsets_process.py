@@ -8,25 +8,42 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from connectors.offsets import Offsets, OffsetsUnavailable, Partition
 
+ANSWER_SECONDS = 20.0
+"""The longest that a question takes, a slow start of the process included.
+
+Beyond that it will not be answered: when the broker is killed, librdkafka now and then aborts, and
+now and then it never settles the future of a request that was under way.
+"""
+
 
 class OffsetsProcess:
     """What :class:`connectors.librdkafka_offsets.KafkaOffsets` offers, at arm's length.
 
-    A process that has died is started again with the next call; that call raises
-    OffsetsUnavailable.
+    A process that has died or does not answer is replaced with the next call; the call that finds
+    out raises OffsetsUnavailable. ``command`` is what to start instead of this module.
     """
 
-    def __init__(self, bootstrap_servers: str, client: Mapping[str, str]) -> None:
-        self._settings = {"bootstrap_servers": bootstrap_servers, "client": dict(client)}
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        client: Mapping[str, str],
+        *,
+        command: Sequence[str] = (),
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        settings = json.dumps({"bootstrap_servers": bootstrap_servers, "client": dict(client)})
+        self._command = command or (interpreter(), "-m", "connectors.offsets_process", settings)
+        self._answer_seconds = answer_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
@@ -54,14 +71,15 @@ class OffsetsProcess:
             try:
                 process.stdin.write(json.dumps([method, *arguments]) + "\n")
                 process.stdin.flush()
-                line = process.stdout.readline()
+                answered = select.select([process.stdout], [], [], self._answer_seconds)[0]
+                line = process.stdout.readline() if answered else ""
             except OSError:
                 line = ""
             if not line:
                 process.kill()
                 process.wait()
                 self._process = None
-                raise OffsetsUnavailable("the process that asks Kafka for offsets has ended")
+                raise OffsetsUnavailable("the process that asks Kafka for offsets does not answer")
         answer = json.loads(line)
         if "error" in answer:
             raise OffsetsUnavailable(answer["error"])
@@ -70,7 +88,7 @@ class OffsetsProcess:
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
             self._process = subprocess.Popen(
-                [interpreter(), "-m", "connectors.offsets_process", json.dumps(self._settings)],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

@@ -213,12 +213,12 @@ def scenario(
         Pulse(stage.arrivals) as pulse,
         ThreadPoolExecutor(1, thread_name_prefix="replay") as pool,
     ):
-        before = stage.enriched_records()
+        began, before = time.time(), stage.enriched_records()
         running = pool.submit(replay, entries, stage.endpoints, settings)
         until(
             lambda: running.done() or stage.enriched_records() > before, 120, "no event is enriched"
         )
-        flow = Flow(stage, time.time(), running, pulse)
+        flow = Flow(stage, began, running, pulse)
         yield flow
         sent = moments(flow.sent())
         assert flow.lifted is not None, "the scenario has not lifted its fault"

@@ -1,0 +1,38 @@
+"""The process that asks Kafka for offsets: what becomes of one that dies or hangs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from connectors.offsets import OffsetsUnavailable
+from connectors.offsets_process import OffsetsProcess
+
+ANSWERS = """
+import json, pathlib, sys, time
+begun = pathlib.Path(sys.argv[1])
+first = not begun.exists()
+begun.touch()
+for line in sys.stdin:
+    if first:
+        {trouble}
+    method, topics = json.loads(line)
+    print(json.dumps({{"result": [[topic, 0] for topic in topics]}}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("trouble", ["time.sleep(300)", "sys.exit(1)"], ids=["hangs", "dies"])
+def test_a_process_in_trouble_is_replaced(tmp_path: Path, trouble: str) -> None:
+    """One call says so, the next one is answered by another process."""
+    script = ANSWERS.format(trouble=trouble)
+    offsets = OffsetsProcess(
+        "127.0.0.1:1",
+        {},
+        command=(sys.executable, "-c", script, str(tmp_path / "begun")),
+        answer_seconds=5.0,
+    )
+    with pytest.raises(OffsetsUnavailable, match="does not answer"):
+        offsets.partitions(["songs"])
+    assert offsets.partitions(["songs", "users"]) == (("songs", 0), ("users", 0))
