@@ -19,11 +19,8 @@ from typing import Any
 from connectors.offsets import Offsets, OffsetsUnavailable, Partition
 
 ANSWER_SECONDS = 20.0
-"""The longest that a question takes, a slow start of the process included.
-
-Beyond that it will not be answered: when the broker is killed, librdkafka now and then aborts, and
-now and then it never settles the future of a request that was under way.
-"""
+"""The longest that a question takes, a slow start of the process included; the process is replaced
+after that, so that no event waits for one that hangs."""
 
 
 class OffsetsProcess:
