@@ -25,7 +25,7 @@ from services.user_store import PUBLISHER_LOCK, SILENCE_MS, connect
 
 BATCH = 500
 LEASE_SECONDS = 2 * SILENCE_MS / 1000
-"""Longer than a renewal can hang."""
+"""Longer than it takes to renew it, or to see that the database cannot be asked any more."""
 
 IDLE_SECONDS = 0.1
 RETRY_SECONDS = 1.0

@@ -33,7 +33,7 @@ OUTBOX_STATEMENTS = (
     "CREATE INDEX IF NOT EXISTS outbox_published ON outbox (published_at)"
     " WHERE published_at IS NOT NULL",
     """CREATE TABLE IF NOT EXISTS outbox_lease (
-  only boolean PRIMARY KEY DEFAULT true CHECK (only),
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
   until timestamptz NOT NULL
 )""",
     "INSERT INTO outbox_lease (until) VALUES (now()) ON CONFLICT DO NOTHING",
@@ -44,7 +44,7 @@ PUBLISHER_LOCK = 7_002
 """Advisory locks: of making the tables, and of the one publisher that is at work."""
 
 CONNECT_SECONDS = 5
-SILENCE_MS = 5_000
+SILENCE_MS = 2_000
 """How long a server that does not answer keeps anybody waiting."""
 
 
