@@ -14,14 +14,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-import botocore.exceptions
-import confluent_kafka
-
 from connectors.stores.dynamodb import table_name
-from deploy.local import postgresql
+from deploy.local import parts, postgresql, process
 from deploy.local.application import registry, topic_spec
 from deploy.local.dynamodb import client
 from deploy.local.kafka import create_topics
@@ -30,12 +28,11 @@ from deploy.local.services.event_source import Checkpoints, StreamMapping
 from deploy.local.services.gateway import application
 from deploy.local.settings import HOST, REGISTRY, LocalSettings, aws_environment
 from schemas.contracts import Contracts, Role, load_contracts
-from schemas.errors import TunemeshError
 from services import item_store, item_stream, outbox, user_store
-from services.http import Unavailable
 from services.settings import ServiceSettings
 
-RETRY_SECONDS = 1.0
+NEEDED = ("kafka", "aws", "postgresql", "dynamodb")
+
 DRAIN_SECONDS = 10.0
 """How long threads may take to end what they are at."""
 
@@ -54,7 +51,7 @@ def handler_environment(settings: LocalSettings) -> dict[str, str]:
 
 def set_up(settings: LocalSettings, contracts: Contracts) -> None:
     """Make topics, schemas and tables of the domains; what is there stays."""
-    create_topics(settings.kafka.address, [topic_spec(c) for c in contracts.sources], seconds=10)
+    create_topics(settings.kafka.address, [topic_spec(c) for c in contracts.sources])
     schemas = registry(settings)
     for contract in contracts.sources:
         schemas.register(contract)
@@ -83,22 +80,16 @@ def publishers(
     return runs
 
 
-def _await_set_up(settings: LocalSettings, contracts: Contracts) -> None:
-    told = ""
-    while True:
-        try:
-            return set_up(settings, contracts)
-        except (
-            Unavailable,
-            TunemeshError,
-            botocore.exceptions.BotoCoreError,
-            botocore.exceptions.ClientError,
-            confluent_kafka.KafkaException,
-        ) as error:
-            if str(error) != told:
-                told = str(error)
-                log.warning("waiting for kafka, aws, postgresql and dynamodb: %s", told)
-            threading.Event().wait(RETRY_SECONDS)
+def _await_parts(settings: LocalSettings) -> None:
+    """Wait until the parts that the back ends need answer, and say which are waited for."""
+    waiting = list(parts.servers(settings, NEEDED, os.environ))
+    told: list[str] = []
+    while waiting := [server for server in waiting if not server.healthy()]:
+        names = [server.name for server in waiting]
+        if names != told:
+            told = names
+            log.info("waiting for %s", ", ".join(names))
+        time.sleep(process.POLL_SECONDS)
 
 
 def main() -> None:
@@ -112,7 +103,8 @@ def main() -> None:
     os.environ.update(handler_environment(settings))
     contracts = load_contracts()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    _await_set_up(settings, contracts)
+    _await_parts(settings)
+    set_up(settings, contracts)
     stop = threading.Event()
     threads = [
         threading.Thread(target=run, name=f"publisher-{number}", daemon=True)
