@@ -16,7 +16,10 @@ from deploy.local import platform
 from deploy.local.settings import LocalSettings
 from tests.faults.stage import Stage
 
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
+PORTS = (
+    "KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK",
+    "POSTGRESQL", "DYNAMODB", "SERVICES",
+)  # fmt: skip
 
 
 @pytest.hookimpl(wrapper=True)
