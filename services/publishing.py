@@ -53,6 +53,8 @@ class TopicPublisher:
             "acks": "all",
             "message.timeout.ms": 0,
             "linger.ms": 2,
+            # A broker that is back is found within a second.
+            "reconnect.backoff.max.ms": 1_000,
         }
         self._ids = ids
         self._lock = threading.Lock()
