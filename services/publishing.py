@@ -18,6 +18,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas.codec import Encoder, Record
 from schemas.contracts import Contract
+from schemas.registry import RegistryError
+from services.http import Unavailable
 
 NOT_ACKNOWLEDGED = "not acknowledged in time"
 _POLL_SECONDS = 0.05
@@ -71,9 +73,11 @@ class TopicPublisher:
 
         Blocks until each has its answer, at most ``seconds``. ``meanwhile`` is called many times a
         second as long as it waits; when it raises, nothing more is sent. Raises InvalidRecord
-        before anything is sent when one does not fit its contract.
+        before anything is sent when one does not fit its contract, Unavailable when the registry
+        does not say what its schema is.
         """
         values = [self._encoded(message) for message in messages]
+        meanwhile()  # the registry may have taken its time
         producer = self._current()
         answers = _Answers(len(messages))
         deadline = time.monotonic() + seconds
@@ -121,7 +125,10 @@ class TopicPublisher:
         contract = message.contract
         encoder = self._encoders.get(contract.name)
         if encoder is None:
-            encoder = Encoder(contract, self._ids.version_id(contract))
+            try:
+                encoder = Encoder(contract, self._ids.version_id(contract))
+            except RegistryError as error:
+                raise Unavailable(str(error)) from error
             self._encoders[contract.name] = encoder
         return encoder.encode(message.record)
 

@@ -92,6 +92,15 @@ def _await_parts(settings: LocalSettings) -> None:
         time.sleep(process.POLL_SECONDS)
 
 
+def _to_the_end(run: Callable[[], None]) -> None:
+    """Run a publisher; should it fail for good, the process ends, which `status` shows."""
+    try:
+        run()
+    except BaseException:
+        log.exception("a publisher has failed")
+        os._exit(1)
+
+
 def main() -> None:
     """Serves until TERM."""
     logging.basicConfig(
@@ -107,7 +116,7 @@ def main() -> None:
     set_up(settings, contracts)
     stop = threading.Event()
     threads = [
-        threading.Thread(target=run, name=f"publisher-{number}", daemon=True)
+        threading.Thread(target=_to_the_end, args=(run,), name=f"publisher-{number}", daemon=True)
         for number, run in enumerate(publishers(settings, contracts, stop))
     ]
     for thread in threads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,6 +21,9 @@ from services import interactions, items, users
 
 LARGEST_BODY = 10 * 1024 * 1024
 """API Gateway's quota of a payload."""
+
+MAX_AT_ONCE = 32
+"""Requests that are worked on; others wait."""
 
 Handler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 
@@ -61,6 +65,7 @@ def event_of(method: str, raw_path: str, headers: Mapping[str, str], body: bytes
 def application(contracts: Contracts) -> web.Application:
     """The HTTP application; handlers block, so each request has a thread."""
     routes = handlers(contracts)
+    threads = ThreadPoolExecutor(MAX_AT_ONCE, thread_name_prefix="handler")
 
     async def answer(request: web.Request) -> web.Response:
         raw_path = request.raw_path.partition("?")[0]
@@ -70,7 +75,8 @@ def application(contracts: Contracts) -> web.Application:
         handler = routes.get(event["pathParameters"]["domain"])
         if handler is None:
             return web.json_response({"message": "Not Found"}, status=404)
-        answered = await asyncio.to_thread(handler, event, None)
+        loop = asyncio.get_running_loop()
+        answered = await loop.run_in_executor(threads, handler, event, None)
         return web.Response(
             status=answered["statusCode"],
             headers=answered["headers"],
