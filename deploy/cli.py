@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Entry] = {
     "replay": Entry(
         "deploy.accounting.commands:replay", "Publish events and keep a ledger of them."
     ),
+    "fill": Entry("deploy.local.services.commands:fill", "Send events to the domains' back ends."),
     "verify": Entry(
         "deploy.accounting.commands:verify", "Reconcile the ledger with what came out."
     ),

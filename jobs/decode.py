@@ -27,6 +27,8 @@ from schemas.contracts import Contract, Contracts, Role
 from schemas.dead_letter import SourceRecord, Step, dead_letter, source_record
 from schemas.invalid import InvalidRecord, Reason
 from schemas.projection import (
+    check_interaction,
+    check_version,
     checked_id,
     is_deleted,
     project_item,
@@ -34,9 +36,6 @@ from schemas.projection import (
     record_id,
     updated_at,
 )
-
-MAX_AHEAD_MS = 24 * 3600 * 1000
-"""How far occurred_at may lie after the Kafka timestamp: a device clock a day off is tolerated."""
 
 ANONYMOUS = "\x1f"
 """Starts the join key of an event without user; no id does, so it never meets a user."""
@@ -183,11 +182,7 @@ class DimensionDecoder:
             identity = record_id(decoder.contract, record)
             changed = updated_at(decoder.contract, record)
             version = source.timestamp_ms if changed is None else changed
-            if version < 0 or version > source.timestamp_ms + MAX_AHEAD_MS:
-                raise InvalidRecord(
-                    Reason.FUTURE_TIMESTAMP if version > 0 else Reason.INVALID_VALUE,
-                    f"updated_at is {version}, the record was published at {source.timestamp_ms}",
-                )
+            check_version(version, source.timestamp_ms)
             return self._row(
                 identity, version, source, self._body(decoder.contract, record, origin)
             )
@@ -237,21 +232,6 @@ class DatasetDecoder:
             return Deletion(self._dataset, identity, changed, source.origin)
         record = decode_body(self._schema, body[len(BRANCH) :])
         return DatasetRecord(identity, (changed, source.offset), record)
-
-
-def check_interaction(record: Record, timestamp_ms: int) -> None:
-    """Raise InvalidRecord for an interaction that no consumer could use."""
-    checked_id("event_id", record["event_id"])
-    checked_id("session_id", record["session_id"])
-    checked_id("item_id", record["item_id"])
-    if record["user_id"] is not None:
-        checked_id("user_id", record["user_id"])
-    if record["occurred_at"] > timestamp_ms + MAX_AHEAD_MS:
-        raise InvalidRecord(
-            Reason.FUTURE_TIMESTAMP,
-            f"occurred_at is {record['occurred_at']}, more than a day after the record was"
-            f" published ({timestamp_ms})",
-        )
 
 
 def check_enriched_layout(interaction: Contract, enriched: Contract) -> None:

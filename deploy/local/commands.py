@@ -17,6 +17,10 @@ from deploy.local.settings import LocalSettings, jar_cache
 from schemas.errors import TunemeshError
 
 
+JAR_SETS = ("flink", "kafka", "opensearch", "dynamodb")
+"""The parts with jars, which have the names of their sets."""
+
+
 class NoLogError(TunemeshError):
     """A log that is not there."""
 
@@ -27,14 +31,17 @@ class NoLogError(TunemeshError):
 @click.argument("parts", nargs=-1, metavar="[PART]...")
 @click.option("--fresh", is_flag=True, help="Stop the parts first and remove their data.")
 def up(parts: tuple[str, ...], fresh: bool) -> None:
-    """Start PARTs (kafka, aws, personalize, opensearch, flink; all for none), wait for them."""
+    """Start PARTs and wait for them: kafka, aws, personalize, opensearch and flink for none.
+
+    Beside these there are postgresql, dynamodb and services, the domains' back ends.
+    """
     settings = LocalSettings.from_environment(os.environ)
-    chosen = part_names.chosen(parts)
-    if jar_sets := [name for name in ("flink", "kafka", "opensearch") if name in chosen]:
+    chosen = part_names.to_start(parts)
+    if jar_sets := [name for name in JAR_SETS if name in chosen]:
         fetch_jars(jar_sets)
     started = time.monotonic()
     click.echo(f"up: {', '.join(chosen)} in {settings.home}")
-    platform.up(settings, parts, environ=os.environ, fresh=fresh, report=click.echo)
+    platform.up(settings, chosen, environ=os.environ, fresh=fresh, report=click.echo)
     click.echo(f"up after {time.monotonic() - started:.1f} s; `tunemesh down` stops it")
 
 

@@ -46,23 +46,28 @@ class Jar:
     classifier: str
     sha256: str
     jar_set: str
+    extension: str = "jar"
+    """Of the file; a native library that comes by coordinates, as jars do, has another."""
 
     @property
     def coordinates(self) -> str:
-        """`group:artifact:version[:classifier]`."""
+        """`group:artifact:version[:classifier][@extension]`."""
         parts = [self.group, self.artifact, self.version, self.classifier]
-        return ":".join(part for part in parts if part)
+        plain = ":".join(part for part in parts if part)
+        return plain if self.extension == "jar" else f"{plain}@{self.extension}"
 
     @property
     def path(self) -> str:
         """The path in a Maven repository, and in the cache."""
         suffix = f"-{self.classifier}" if self.classifier else ""
         folder = self.group.replace(".", "/")
-        return f"{folder}/{self.artifact}/{self.version}/{self.artifact}-{self.version}{suffix}.jar"
+        name = f"{self.artifact}-{self.version}{suffix}.{self.extension}"
+        return f"{folder}/{self.artifact}/{self.version}/{name}"
 
 
 _LINE = re.compile(
     r"(?P<group>[\w.-]+):(?P<artifact>[\w.-]+):(?P<version>[\w.-]+)(?::(?P<classifier>[\w.-]+))?"
+    r"(?:@(?P<extension>[a-z]+))?"
     r"\s+(?P<sha256>[0-9a-f]{64})\s+(?P<set>[a-z][a-z0-9-]*)"
 )
 
@@ -79,7 +84,7 @@ def parse(text: str) -> tuple[Jar, ...]:
         if match is None:
             raise JarError(
                 f"line {number} of the jar list: expected "
-                f"'group:artifact:version[:classifier] sha256 set', got {stripped!r}."
+                f"'group:artifact:version[:classifier][@extension] sha256 set', got {stripped!r}."
             )
         jar = Jar(
             group=match["group"],
@@ -88,6 +93,7 @@ def parse(text: str) -> tuple[Jar, ...]:
             classifier=match["classifier"] or "",
             sha256=match["sha256"],
             jar_set=match["set"],
+            extension=match["extension"] or "jar",
         )
         key = (jar.coordinates, jar.jar_set)
         if key in jars:
@@ -129,7 +135,8 @@ def paths(jar_set: str, cache: Path, listed: Iterable[Jar] | None = None) -> tup
 
 def class_path(jar_set: str, cache: Path) -> str:
     """The files of a set as a Java class path."""
-    return os.pathsep.join(str(path) for path in paths(jar_set, cache))
+    files = paths(jar_set, cache)
+    return os.pathsep.join(str(path) for path in files if path.suffix == ".jar")
 
 
 def repository(environ: Mapping[str, str]) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from deploy.local import aws, flink_cluster, java, kafka, opensearch
+from deploy.local import aws, dynamodb, flink_cluster, java, kafka, opensearch, postgresql, services
 from deploy.local.process import Launch, Server, answers
 from deploy.local.settings import PROJECT, LocalSettings
 from schemas.errors import TunemeshError
 
 PERSONALIZE = "personalize"
-NAMES = (kafka.PART, aws.PART, PERSONALIZE, opensearch.PART, flink_cluster.PART)
+MOTION = (kafka.PART, aws.PART, PERSONALIZE, opensearch.PART, flink_cluster.PART)
+"""What the streams need: what `up` starts when it is given no name."""
+
+NAMES = (*MOTION, postgresql.PART, dynamodb.PART, services.PART)
 
 
 class UnknownPartError(TunemeshError):
@@ -32,6 +35,11 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in NAMES if not wanted or name in wanted)
 
 
+def to_start(names: Iterable[str]) -> tuple[str, ...]:
+    """The named parts in the order of the platform, those of the streams for no name."""
+    return chosen(tuple(names) or MOTION)
+
+
 def servers(
     settings: LocalSettings, names: Iterable[str], environ: Mapping[str, str]
 ) -> tuple[Server, ...]:
@@ -49,6 +57,12 @@ def servers(
             result.append(_personalize(settings))
         elif name == opensearch.PART:
             result.append(opensearch.server(settings, java.find(environ)))
+        elif name == postgresql.PART:
+            result.append(postgresql.server(settings))
+        elif name == dynamodb.PART:
+            result.append(dynamodb.server(settings, java.find(environ)))
+        elif name == services.PART:
+            result.append(services.server(settings))
         else:
             result.extend(flink_cluster.servers(settings, java.find(environ)))
     return tuple(result)

@@ -78,13 +78,13 @@ def up(
     fresh: bool = False,
     report: Report = lambda line: None,
 ) -> None:
-    """Starts the named parts (all for no name) and returns when each of them answers.
+    """Starts the named parts (those of the streams for no name) and returns when each answers.
 
     With `fresh`, the named parts are stopped first and their data is removed. Raises
     :class:`PortInUseError` before anything is started, and :class:`PlatformError` with the end of
     the log of each part that died or did not answer in time; the others keep running then.
     """
-    chosen = parts.chosen(names)
+    chosen = parts.to_start(names)
     settings.run.mkdir(parents=True, exist_ok=True)
     with _exclusive(settings, report):
         servers = parts.servers(settings, chosen, environ)

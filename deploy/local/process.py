@@ -38,6 +38,8 @@ class Launch:
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
+    stop_signal: signal.Signals = signal.SIGTERM
+    """What asks it to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Record:
     """The start of the process as the system reports it, in seconds since the epoch."""
     mark: str
     ports: tuple[int, ...]
+    stop_signal: int = signal.SIGTERM
 
 
 CLOCK_SECONDS = 2.0
@@ -111,7 +114,7 @@ def start(
     except psutil.NoSuchProcess:
         started = 0.0  # it is gone already; nothing will be taken for it
     ports = tuple(port.number for port in server.ports)
-    record = Record(server.name, child.pid, started, own_mark, ports)
+    record = Record(server.name, child.pid, started, own_mark, ports, int(launch.stop_signal))
     _write(settings.run / f"{server.name}.json", json.dumps(asdict(record)))
     return record
 
@@ -144,11 +147,12 @@ def running(record: Record | None) -> psutil.Process | None:
         del _children[record.pid]
     try:
         process = psutil.Process(record.pid)
-        environment = process.environ()
+        environment = _environment(process)
         ours = (
             process.status() != psutil.STATUS_ZOMBIE
             and abs(process.create_time() - record.started) < CLOCK_SECONDS
-            # Empty for a moment while the system starts the program: then the time has to do.
+            # Empty for a moment while the system starts the program, and not shown where the
+            # server runs as another user than root, who has started it: the time has to do.
             and (not environment or environment.get(MARK) == record.mark)
         )
         return process if ours else None
@@ -156,11 +160,24 @@ def running(record: Record | None) -> psutil.Process | None:
         return None
 
 
+def _environment(process: psutil.Process) -> dict[str, str]:
+    """The environment of a process; empty where root may not see it (a container's root)."""
+    try:
+        return process.environ()
+    except psutil.AccessDenied:
+        if os.geteuid() != 0:
+            raise
+        return {}
+
+
 def processes_of(settings: LocalSettings, server: str) -> list[psutil.Process]:
     """Every running process with the mark of a server: itself and what it has started."""
     wanted = mark(settings, server)
-    found = []
+    leader = running(recorded(settings, server))
+    found = [] if leader is None else [leader]
     for process in psutil.process_iter():
+        if leader is not None and process.pid == leader.pid:
+            continue
         with contextlib.suppress(psutil.Error, OSError):
             if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == wanted:
                 found.append(process)
@@ -170,14 +187,15 @@ def processes_of(settings: LocalSettings, server: str) -> list[psutil.Process]:
 def stop(settings: LocalSettings, server: str, seconds: float) -> bool:
     """Stops a server and its children and forgets it; whether there was anything to stop.
 
-    TERM to the server, which ends its own children; TERM to children of a server that is gone; KILL
-    to whatever is left after `seconds`. Returns when no process is left.
+    Its stop signal to the server, which ends its own children; TERM to children of a server that
+    is gone; KILL to whatever is left after `seconds`. Returns when no process is left.
     """
-    leader = running(recorded(settings, server))
+    record = recorded(settings, server)
+    leader = running(record)
     targets = [leader] if leader is not None else processes_of(settings, server)
     stopped = bool(targets)
     deadline = time.monotonic() + seconds
-    _signal(targets, signal.SIGTERM)
+    _signal(targets, signal.Signals(record.stop_signal) if record and leader else signal.SIGTERM)
     _wait_gone(targets, deadline)
     rest = processes_of(settings, server)
     _signal(rest, signal.SIGTERM)

@@ -86,6 +86,9 @@ class LocalSettings:
     personalize: Port
     flink: Port
     opensearch: Port
+    postgresql: Port
+    dynamodb: Port
+    services: Port
     taskmanagers: int
     task_slots: int
     prometheus: PortRange | None
@@ -122,6 +125,9 @@ class LocalSettings:
             personalize=port("TUNEMESH_PERSONALIZE_PORT", 28500),
             flink=port("TUNEMESH_FLINK_PORT", 28081),
             opensearch=port("TUNEMESH_OPENSEARCH_PORT", 29200),
+            postgresql=port("TUNEMESH_POSTGRESQL_PORT", 25432),
+            dynamodb=port("TUNEMESH_DYNAMODB_PORT", 28000),
+            services=port("TUNEMESH_SERVICES_PORT", 28600),
             taskmanagers=taskmanagers,
             task_slots=number("TUNEMESH_TASK_SLOTS", 1, 1, 16),
             prometheus=_prometheus_ports(environ, taskmanagers + 1),
@@ -158,6 +164,9 @@ class LocalSettings:
             self.aws,
             self.personalize,
             self.opensearch,
+            self.postgresql,
+            self.dynamodb,
+            self.services,
             self.flink,
         )
 
@@ -220,6 +229,8 @@ def aws_environment(settings: LocalSettings) -> dict[str, str]:
         "AWS_ENDPOINT_URL_GLUE": settings.aws.url,
         "AWS_ENDPOINT_URL_FIREHOSE": settings.aws.url,
         "AWS_ENDPOINT_URL_S3": settings.aws.url,
+        "AWS_ENDPOINT_URL_DYNAMODB": settings.dynamodb.url,
+        "AWS_ENDPOINT_URL_DYNAMODB_STREAMS": settings.dynamodb.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_EVENTS": settings.personalize.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_RUNTIME": settings.personalize.url,
     }

@@ -20,7 +20,10 @@ from tests.faults.figures import read_figures, report_file, summarized
 from tests.faults.stage import Stage
 from tests.faults.whole import WholeStage
 
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
+PORTS = (
+    "KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK",
+    "POSTGRESQL", "DYNAMODB", "SERVICES",
+)  # fmt: skip
 
 MOST = 12
 """Scenarios that one platform serves: what the accounts read grows with each of them."""

@@ -35,7 +35,10 @@ from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.platform import PlatformError, PortInUseError, State
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, DELIVERY_STREAM, LocalSettings
 
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
+PORTS = (
+    "KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK",
+    "POSTGRESQL", "DYNAMODB", "SERVICES",
+)  # fmt: skip
 SCHEMA = '{"type": "record", "name": "play", "fields": [{"name": "id", "type": "string"}]}'
 
 

@@ -252,6 +252,21 @@ def test_a_line_without_all_fields_is_refused_with_its_number(line: str) -> None
         jars.parse(f"# first\n{line}\n")
 
 
+def test_a_native_library_is_fetched_as_a_jar_is_and_not_on_the_class_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`@so` after the coordinates is the ending of the file."""
+    lines = f"org.x:code:1.0 {'0' * 64} test\norg.x:lib:1.0:linux@so {'0' * 64} test\n"
+    code, library = jars.parse(lines)
+    assert library.coordinates == "org.x:lib:1.0:linux@so"
+    assert library.path == "org/x/lib/1.0/lib-1.0-linux.so"
+    for jar in (code, library):
+        (tmp_path / jar.path).parent.mkdir(parents=True)
+        (tmp_path / jar.path).touch()
+    monkeypatch.setattr(jars, "load", lambda: (code, library))
+    assert jars.class_path("test", tmp_path) == str(tmp_path / code.path)
+
+
 def test_a_jar_listed_twice_is_refused() -> None:
     """Two checksums for one jar would leave open which holds."""
     line = f"org.x:a:1.0 {'a' * 64} kafka\n"

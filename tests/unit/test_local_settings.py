@@ -24,6 +24,9 @@ def test_the_defaults_are_the_documented_ports_on_loopback() -> None:
     assert settings.aws.url == "http://127.0.0.1:25000"
     assert settings.personalize.url == "http://127.0.0.1:28500"
     assert settings.opensearch.url == "http://127.0.0.1:29200"
+    assert settings.postgresql.address == "127.0.0.1:25432"
+    assert settings.dynamodb.url == "http://127.0.0.1:28000"
+    assert settings.services.url == "http://127.0.0.1:28600"
     assert settings.flink.url == "http://127.0.0.1:28081"
     assert (settings.taskmanagers, settings.task_slots) == (2, 1)
     assert settings.home == Path.cwd() / ".tunemesh"

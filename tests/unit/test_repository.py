@@ -181,7 +181,7 @@ def test_the_build_backend_is_the_locked_one() -> None:
 def test_every_jar_has_a_checksum_and_a_set() -> None:
     """The list parses, which needs both in each line, and has what the parts ask for."""
     listed = jars.load()
-    assert {jar.jar_set for jar in listed} >= {"flink", "kafka", "opensearch"}
+    assert {jar.jar_set for jar in listed} >= {"flink", "kafka", "opensearch", "dynamodb"}
     # Two sets may have a jar in common, and then with one checksum.
     assert len({jar.path for jar in listed}) == len({(jar.path, jar.sha256) for jar in listed})
 

@@ -1,0 +1,88 @@
+"""A domain on DynamoDB: one item a record, its attributes the contract's fields.
+
+A field that is null has no attribute. Timestamps are numbers (epoch milliseconds), arrays are
+lists: the types of the record as the codec reads it. Source: "Data types" in the DynamoDB developer
+guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.codec import Record
+from schemas.contracts import Contract
+
+TABLE_PREFIX = "tunemesh-"
+
+Attribute = dict[str, Any]
+"""A value in DynamoDB's form, such as ``{"S": "text"}``."""
+
+
+def table_name(contract: Contract) -> str:
+    """The table of a domain."""
+    return TABLE_PREFIX + contract.name
+
+
+def table_definition(contract: Contract) -> dict[str, Any]:
+    """The arguments of CreateTable: key by the contract's, a stream with new and old images."""
+    return {
+        "TableName": table_name(contract),
+        "AttributeDefinitions": [{"AttributeName": contract.key, "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": contract.key, "KeyType": "HASH"}],
+        "BillingMode": "PAY_PER_REQUEST",
+        "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    }
+
+
+def to_item(record: Mapping[str, Any]) -> dict[str, Attribute]:
+    """A record as an item."""
+    return {name: to_attribute(value) for name, value in record.items() if value is not None}
+
+
+class ItemReader:
+    """Reads items of a domain's table as records."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._defaults = {e["name"]: e.get("default") for e in contract.newest.avro["fields"]}
+
+    def __call__(self, item: Mapping[str, Attribute]) -> Record:
+        """The record in an item: the newest version's fields, absent ones null or their default.
+
+        Attributes that the contract does not know are left out.
+        """
+        return {
+            name: from_attribute(item[name]) if name in item else default
+            for name, default in self._defaults.items()
+        }
+
+
+def to_attribute(value: Any) -> Attribute:
+    """A value as an attribute."""
+    if value is None:
+        return {"NULL": True}
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, (int, float)):
+        return {"N": repr(value)}
+    if isinstance(value, str):
+        return {"S": value}
+    if isinstance(value, Mapping):
+        return {"M": {str(name): to_attribute(inner) for name, inner in value.items()}}
+    return {"L": [to_attribute(inner) for inner in value]}
+
+
+def from_attribute(attribute: Attribute) -> Any:
+    """The value in an attribute; raises ValueError for a type that no record has."""
+    ((kind, value),) = attribute.items()
+    if kind == "NULL":
+        return None
+    if kind in ("BOOL", "S"):
+        return value
+    if kind == "N":
+        return int(value) if value.lstrip("-").isdigit() else float(value)
+    if kind == "M":
+        return {name: from_attribute(inner) for name, inner in value.items()}
+    if kind == "L":
+        return [from_attribute(inner) for inner in value]
+    raise ValueError(f"an attribute of type {kind}, which no record has")

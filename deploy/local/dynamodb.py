@@ -1,0 +1,154 @@
+"""DynamoDB on the laptop, streams included: DynamoDB Local from the jars of pom-deps.txt.
+
+Its own main class listens on every interface and takes no host. DynamoDB Local is a handler in a
+Jetty server, though, and Jetty has a main class that builds a server from an XML file: the file
+written here makes the same server as DynamoDB Local's main class does, on loopback, and without
+the telemetry, which only that main class switches on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from deploy.local import jars
+from deploy.local.java import Java
+from deploy.local.process import Launch, Server, listening
+from deploy.local.settings import ACCESS_KEY, HOST, REGION, SECRET_KEY, LocalSettings
+from schemas.errors import TunemeshError
+
+PART = "dynamodb"
+JAR_SET = "dynamodb"
+SQLITE = "libsqlite4java-linux-amd64"
+"""The native library that DynamoDB Local keeps its data with; there is none for other machines."""
+
+SERVER_XML = """\
+<?xml version="1.0"?>
+<!DOCTYPE Configure PUBLIC "-//Jetty//Configure//EN"
+  "https://jetty.org/configure_12_0.dtd">
+<Configure id="Server" class="org.eclipse.jetty.server.Server">
+  <Call name="addConnector">
+    <Arg>
+      <New class="org.eclipse.jetty.server.ServerConnector">
+        <Arg><Ref refid="Server"/></Arg>
+        <Set name="host">{host}</Set>
+        <Set name="port">{port}</Set>
+      </New>
+    </Arg>
+  </Call>
+  <Set name="handler">
+    <New class="org.eclipse.jetty.server.handler.ContextHandler">
+      <Set name="handler">
+        <New class="{package}.server.LocalDynamoDBServerHandler">
+          <Arg>
+            <New class="{package}.server.LocalDynamoDBRequestHandler">
+              <Arg type="int">0</Arg>
+              <Arg type="boolean">false</Arg> <!-- not in memory: in the folder ... -->
+              <Arg type="String">{data}</Arg>
+              <Arg type="boolean">true</Arg> <!-- ... one database for all keys and regions -->
+              <Arg type="boolean">false</Arg> <!-- tables are active at once -->
+            </New>
+          </Arg>
+          <Arg type="String">*</Arg> <!-- origins of browsers -->
+        </New>
+      </Set>
+    </New>
+  </Set>
+</Configure>
+"""
+
+LOG_PROPERTIES = """\
+status = warn
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1} - %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+"""
+
+
+class DynamoDbError(TunemeshError):
+    """DynamoDB Local cannot run here."""
+
+
+def server(settings: LocalSettings, java: Java) -> Server:
+    """The process."""
+    return Server(
+        name=PART,
+        part=PART,
+        ports=(settings.dynamodb,),
+        address=settings.dynamodb.url,
+        prepare=lambda: _prepare(settings, java),
+        healthy=lambda: _answers(settings),
+    )
+
+
+def server_xml(settings: LocalSettings) -> str:
+    """The server as Jetty's XML."""
+    return SERVER_XML.format(
+        host=HOST,
+        port=settings.dynamodb.number,
+        data=escape(str(settings.data(PART))),
+        package="software.amazon.dynamodb.services.local",
+    )
+
+
+def _prepare(settings: LocalSettings, java: Java) -> Launch:
+    folder = settings.run / "dynamodb-conf"
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "jetty.xml"
+    configuration.write_text(server_xml(settings), encoding="utf-8")
+    log_properties = folder / "log4j2.properties"
+    log_properties.write_text(LOG_PROPERTIES, encoding="utf-8")
+    return Launch(
+        (
+            str(java.executable),
+            "-Xms64m",
+            "-Xmx256m",
+            "-XX:+UseSerialGC",
+            f"-Dlog4j2.configurationFile={log_properties}",
+            f"-Dsqlite4java.library.path={_native_folder(settings.jar_cache)}",
+            "-cp",
+            jars.class_path(JAR_SET, settings.jar_cache),
+            "org.eclipse.jetty.xml.XmlConfiguration",
+            str(configuration),
+        ),
+        {},
+    )
+
+
+def _native_folder(cache: Path) -> Path:
+    """Where the native library is, which has to be told: it is no jar."""
+    for path in jars.paths(JAR_SET, cache):
+        if path.name.startswith(SQLITE):
+            return path.parent
+    raise DynamoDbError(f"pom-deps.txt has no {SQLITE} in the set {JAR_SET}.")
+
+
+def _answers(settings: LocalSettings) -> bool:
+    if not listening(settings.dynamodb):
+        return False
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client(settings, "dynamodb").list_tables(Limit=1)
+    except (BotoCoreError, ClientError):
+        return False
+    return True
+
+
+def client(settings: LocalSettings, service: str) -> Any:
+    """A boto3 client of `dynamodb` or `dynamodbstreams` of the platform."""
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+    return session.client(
+        service,
+        endpoint_url=settings.dynamodb.url,
+        config=Config(
+            connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}, proxies={}
+        ),
+    )

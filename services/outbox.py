@@ -1,0 +1,202 @@
+"""Publishes the outbox of PostgreSQL: what is committed, in order per key, at least once.
+
+One publisher is at work at a time. The others wait for its lock, which the database frees when its
+connection ends, and then until its lease has run out: by then whatever it had under way has been
+withdrawn or has arrived, so nothing of the former one overtakes the next one's. A publisher renews
+its lease while it waits for the broker, and gives up what it has under way when it cannot.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from schemas.contracts import Contracts, load_contracts
+from services.http import Event, Unavailable
+from services.publishing import Message, TopicPublisher
+from services.settings import ServiceSettings
+from services.user_store import PUBLISHER_LOCK, SILENCE_MS, connect
+
+BATCH = 500
+LEASE_SECONDS = 2 * SILENCE_MS / 1000
+"""Longer than it takes to renew it, or to see that the database cannot be asked any more."""
+
+IDLE_SECONDS = 0.1
+RETRY_SECONDS = 1.0
+KEEP_DAYS = 1
+"""How long a published change is kept, to look things up."""
+
+LAMBDA_RESERVE_MS = 10_000
+"""What is left of an invocation's time when it stops taking more."""
+
+_log = logging.getLogger(__name__)
+
+_PENDING = (
+    "SELECT id, contract, key, record FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %s"
+)
+_PUBLISHED = "UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(%s)"
+_RENEW = "UPDATE outbox_lease SET until = clock_timestamp() + make_interval(secs => %s)"
+_REMAINING = "SELECT extract(epoch FROM until - clock_timestamp()) FROM outbox_lease"
+_TRY_LOCK = "SELECT pg_try_advisory_lock(%s)"
+_PRUNE = (
+    "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE published_at <"
+    " clock_timestamp() - make_interval(days => %s) LIMIT 10000)"
+)
+
+
+class NotPublished(Exception):
+    """The broker has not taken a change; it stays in the outbox."""
+
+
+class OutboxPublisher:
+    """Publishes an outbox; ``stop`` ends what it does, wherever it is."""
+
+    def __init__(
+        self,
+        database: str,
+        publisher: TopicPublisher,
+        contracts: Contracts,
+        stop: threading.Event,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._contracts = contracts
+        self._stop = stop
+        self._lease_seconds = lease_seconds
+        self._renewed = 0.0
+
+    def run(self) -> None:
+        """Publish until told to stop; trouble with database or broker is waited out."""
+        while not self._stop.is_set():
+            try:
+                with self._at_work() as connection:
+                    while not self._stop.is_set():
+                        if not self._publish_batch(connection, self._go_on):
+                            self._prune(connection)
+                            self._stop.wait(IDLE_SECONDS)
+                            self._renew(connection)
+            except (psycopg.Error, Unavailable, NotPublished) as error:
+                _log.warning("the outbox is not published for now: %s", str(error).strip())
+                self._stop.wait(RETRY_SECONDS)
+
+    def drain(self, more: Callable[[], bool]) -> int:
+        """Publish what is pending, as long as ``more`` says so; how many changes that were.
+
+        Raises Unavailable, NotPublished. Returns 0 while another publisher is at work.
+        """
+        count = 0
+        with connect(self._database) as connection:
+            if not _locked(connection):
+                return 0
+            try:
+                self._await_lease(connection)
+                while more() and (done := self._publish_batch(connection, more)):
+                    count += done
+            finally:
+                self._end_lease(connection)
+        return count
+
+    @contextmanager
+    def _at_work(self) -> Iterator[psycopg.Connection]:
+        """A connection that holds the lock, once nobody else is at work; freed at the end."""
+        with connect(self._database) as connection:
+            while not _locked(connection):
+                if self._stop.wait(IDLE_SECONDS):
+                    raise NotPublished("told to stop while another publisher is at work")
+            self._await_lease(connection)
+            try:
+                yield connection
+            finally:
+                self._end_lease(connection)
+
+    def _await_lease(self, connection: psycopg.Connection) -> None:
+        remaining = float(_value(connection, _REMAINING))
+        if remaining > 0:
+            _log.info("waiting %.1f s for the lease of a publisher that is gone", remaining)
+            self._stop.wait(remaining)
+        self._renewed = 0.0
+        self._renew(connection)
+
+    def _end_lease(self, connection: psycopg.Connection) -> None:
+        """Let the next one begin at once: nothing is under way any more."""
+        if not (connection.closed or connection.broken):
+            connection.execute(_RENEW, (0,))
+
+    def _renew(self, connection: psycopg.Connection) -> None:
+        if time.monotonic() - self._renewed >= self._lease_seconds / 4:
+            self._renewed = time.monotonic()
+            connection.execute(_RENEW, (self._lease_seconds,))
+
+    def _go_on(self) -> bool:
+        return not self._stop.is_set()
+
+    def _publish_batch(self, connection: psycopg.Connection, more: Callable[[], bool]) -> int:
+        """Publish what is next in the outbox; how many changes that were, 0 when there is none."""
+        rows = connection.execute(_PENDING, (BATCH,)).fetchall()
+        if not rows:
+            return 0
+        messages = [Message(self._contracts[name], key, record) for _, name, key, record in rows]
+
+        def meanwhile() -> None:
+            if not more():
+                raise NotPublished("no time left to wait for the broker's answer")
+            self._renew(connection)
+
+        problems = self._publisher.publish(messages, float("inf"), meanwhile)
+        published, problem = _in_order(rows, problems)
+        connection.execute(_PUBLISHED, (published,))
+        if problem is not None:
+            raise NotPublished(problem)
+        return len(published)
+
+    def _prune(self, connection: psycopg.Connection) -> None:
+        connection.execute(_PRUNE, (KEEP_DAYS,))
+
+
+def _in_order(
+    rows: Sequence[tuple[Any, ...]], problems: Sequence[str | None]
+) -> tuple[list[int], str | None]:
+    """The ids that count as published, and the first problem.
+
+    What came through after a change of the same key that did not is sent again, behind that one.
+    """
+    published: list[int] = []
+    failed: set[tuple[str, str]] = set()
+    first: str | None = None
+    for (number, name, key, _), problem in zip(rows, problems, strict=True):
+        if problem is not None:
+            failed.add((name, key))
+            first = first or f"change {number} of {name} {key!r}: {problem}"
+        elif (name, key) not in failed:
+            published.append(number)
+    return published, first
+
+
+def _locked(connection: psycopg.Connection) -> bool:
+    return bool(_value(connection, _TRY_LOCK, (PUBLISHER_LOCK,)))
+
+
+def _value(connection: psycopg.Connection, query: str, arguments: tuple[Any, ...] = ()) -> Any:
+    row = connection.execute(query.encode(), arguments).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def handler(event: Event, context: Any) -> dict[str, int]:
+    """Publish what is pending; invoked by a schedule. Raises what stopped it, to be retried."""
+    settings = ServiceSettings.from_environment()
+    outbox = OutboxPublisher(
+        settings.required_database, settings.publisher(), load_contracts(), threading.Event()
+    )
+
+    def more() -> bool:
+        return bool(context.get_remaining_time_in_millis() > LAMBDA_RESERVE_MS)
+
+    return {"published": outbox.drain(more)}

@@ -1,0 +1,172 @@
+"""Records to a domain's topic: encoded by its contract, acknowledged by all replicas, in order.
+
+The producer is idempotent, so what it sends again by itself neither repeats nor overtakes. It has
+no time-out of its own either: whoever publishes says how long to wait, and what has not been
+acknowledged by then is withdrawn. It may have arrived all the same: delivery is at least once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from schemas.codec import Encoder, Record
+from schemas.contracts import Contract
+from schemas.registry import RegistryError
+from services.http import Unavailable
+
+NOT_ACKNOWLEDGED = "not acknowledged in time"
+_POLL_SECONDS = 0.05
+
+
+class VersionIds(Protocol):
+    """Knows the registered schema versions; the registry client is one."""
+
+    def version_id(self, contract: Contract) -> UUID:
+        """The id of the contract's newest schema version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is published of a domain: its key, and the record; None is a tombstone."""
+
+    contract: Contract
+    key: str
+    record: Record | None
+
+
+class TopicPublisher:
+    """Publishes messages. Thread safe."""
+
+    def __init__(
+        self, bootstrap_servers: str, ids: VersionIds, client: Mapping[str, str] | None = None
+    ) -> None:
+        """``client`` are properties of librdkafka, such as those of security."""
+        self._configuration: dict[str, Any] = {
+            **(client or {}),
+            "bootstrap.servers": bootstrap_servers,
+            "enable.idempotence": True,
+            "acks": "all",
+            "message.timeout.ms": 0,
+            "linger.ms": 2,
+            # A broker that is back is found within a second.
+            "reconnect.backoff.max.ms": 1_000,
+        }
+        self._ids = ids
+        self._lock = threading.Lock()
+        self._encoders: dict[str, Encoder] = {}
+        self._producer: Producer | None = None
+
+    def publish(
+        self,
+        messages: Sequence[Message],
+        seconds: float,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> list[str | None]:
+        """Send messages in their order; what went wrong with each, None for an acknowledged one.
+
+        Blocks until each has its answer, at most ``seconds``. ``meanwhile`` is called many times a
+        second as long as it waits; when it raises, nothing more is sent. Raises InvalidRecord
+        before anything is sent when one does not fit its contract, Unavailable when the registry
+        does not say what its schema is.
+        """
+        values = [self._encoded(message) for message in messages]
+        meanwhile()  # the registry may have taken its time
+        producer = self._current()
+        answers = _Answers(len(messages))
+        deadline = time.monotonic() + seconds
+        try:
+            for index, (message, value) in enumerate(zip(messages, values, strict=True)):
+                try:
+                    self._produce(producer, message, value, answers.taker(index), deadline)
+                except (KafkaException, BufferError) as error:
+                    answers.note(index, str(error))
+                if answers.failed:
+                    break  # what comes after it must not overtake it
+            while not answers.complete and not answers.failed and time.monotonic() < deadline:
+                producer.poll(_POLL_SECONDS)
+                meanwhile()
+        finally:
+            if answers.failed or not answers.complete:
+                self._withdraw(producer)
+        return answers.problems
+
+    def _produce(
+        self,
+        producer: Producer,
+        message: Message,
+        value: bytes | None,
+        on_delivery: Callable[..., None],
+        deadline: float,
+    ) -> None:
+        while True:
+            try:
+                producer.produce(
+                    message.contract.topic,
+                    key=message.key.encode(),
+                    value=value,
+                    on_delivery=on_delivery,
+                )
+                return
+            except BufferError:
+                if time.monotonic() >= deadline:
+                    raise
+                producer.poll(_POLL_SECONDS)
+
+    def _encoded(self, message: Message) -> bytes | None:
+        if message.record is None:
+            return None
+        contract = message.contract
+        encoder = self._encoders.get(contract.name)
+        if encoder is None:
+            try:
+                encoder = Encoder(contract, self._ids.version_id(contract))
+            except RegistryError as error:
+                raise Unavailable(str(error)) from error
+            self._encoders[contract.name] = encoder
+        return encoder.encode(message.record)
+
+    def _current(self) -> Producer:
+        with self._lock:
+            if self._producer is None:
+                self._producer = Producer(self._configuration)
+            return self._producer
+
+    def _withdraw(self, producer: Producer) -> None:
+        """Give up what is under way; the next messages go through another producer."""
+        with self._lock:
+            if self._producer is producer:
+                self._producer = None
+        producer.purge()
+        producer.poll(0)
+
+
+class _Answers:
+    """The broker's answers to messages; noted by any thread that polls the producer."""
+
+    def __init__(self, count: int) -> None:
+        self.problems: list[str | None] = [NOT_ACKNOWLEDGED] * count
+        self.failed = False
+        # Its length is the count of answers: to append is one step for all threads.
+        self._noted: list[int] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether each message has its answer."""
+        return len(self._noted) == len(self.problems)
+
+    def note(self, index: int, problem: str | None) -> None:
+        """Take the answer to a message: what went wrong, None for nothing."""
+        self.problems[index] = problem
+        self.failed = self.failed or problem is not None
+        self._noted.append(index)
+
+    def taker(self, index: int) -> Callable[[KafkaError | None, object], None]:
+        """What the producer calls with the answer to a message."""
+        return lambda error, message: self.note(index, None if error is None else str(error))

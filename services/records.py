@@ -1,0 +1,210 @@
+"""What a caller sends as a domain's record: complete, of the contract's types, and publishable.
+
+Whatever passes here can be encoded and is no dead letter later: its rules are those of the decode
+step, asked before anything is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastavro.validation import validate
+
+from schemas import wire
+from schemas.codec import Record, encode_body, parse_plain
+from schemas.contracts import Contract, Role
+from schemas.invalid import InvalidRecord, Reason
+from schemas.projection import MAX_AHEAD_MS, check_interaction, checked_id
+
+UNKNOWN_FIELD = "unknown_field"
+MISSING_FIELD = "missing_field"
+NOT_JSON = "not_json"
+
+# The years 1 to 9999: what a column of time holds.
+_FIRST_MS = -62_135_596_800_000
+_LAST_MS = 253_402_300_799_999
+
+
+class InvalidInput(Exception):
+    """What a caller sent cannot be used: why (machine-readable), in words, and which field."""
+
+    def __init__(self, reason: str, message: str, field: str | None = None) -> None:
+        super().__init__(reason, message, field)
+        self.reason = reason
+        self.message = message
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    schema: Any
+    expected: str
+    timestamp: bool
+    optional: bool
+    default: Any
+
+
+class Rules:
+    """A contract as the back end of its domain applies it. Pure."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        mapping = contract.item or contract.user
+        self.updated = mapping.updated if mapping else None
+        self.deleted = mapping.deleted if mapping else None
+        self._schema = parse_plain(contract.newest.definition)
+        self._fields = {
+            entry["name"]: _field(entry, plain["type"])
+            for entry, plain in zip(
+                contract.newest.avro["fields"], self._schema["fields"], strict=True
+            )
+        }
+
+    def completed(self, given: Any, current: Record | None = None) -> Record:
+        """A record with all fields of the contract, each of its type.
+
+        Absent ones get their default, or null where that is allowed. One that says deleted needs no
+        more than its id: the rest is that of ``current``. Raises InvalidInput.
+        """
+        if not isinstance(given, Mapping):
+            raise InvalidInput(Reason.WRONG_TYPE, "expected a JSON object")
+        for name in given:
+            if name not in self._fields:
+                raise InvalidInput(
+                    UNKNOWN_FIELD, f"{self.contract.name} has no such field", str(name)
+                )
+        gone = current is not None and self.deleted is not None and given.get(self.deleted) is True
+        record: Record = {}
+        for name, field in self._fields.items():
+            if name in given:
+                record[name] = _checked(field, given[name])
+            elif gone and current is not None and name != self.updated:
+                record[name] = current[name]
+            elif field.optional:
+                record[name] = field.default
+            else:
+                raise InvalidInput(MISSING_FIELD, "is required", name)
+        return record
+
+    def check(self, record: Record, now_ms: int) -> None:
+        """Raise InvalidInput for a record that no consumer could use, or that is too large."""
+        if self.contract.role is Role.INTERACTION:
+            self._check_interaction(record, now_ms)
+        else:
+            self.check_id(record[self.contract.key])
+            self._check_version(record, now_ms)
+        try:
+            size = len(encode_body(self._schema, record)) + wire.HEADER_SIZE
+        except InvalidRecord as error:
+            raise InvalidInput(error.reason, error.message) from None
+        if size > self.contract.max_bytes:
+            raise InvalidInput(
+                Reason.OVERSIZE,
+                f"{size} bytes, {self.contract.name} allows {self.contract.max_bytes} a record",
+            )
+
+    def check_id(self, key: Any) -> str:
+        """The id of a record; raises InvalidInput for one that no record may have."""
+        return _checked_id(self.contract.key, key)
+
+    def is_deleted(self, record: Record) -> bool:
+        """Whether the record says that what it describes is gone."""
+        return self.deleted is not None and bool(record[self.deleted])
+
+    def version(self, record: Record) -> int | None:
+        """updated_at of a record; None where the domain has none."""
+        found: int | None = record[self.updated] if self.updated else None
+        return found
+
+    def _check_version(self, record: Record, now_ms: int) -> None:
+        version = self.version(record)
+        if version is not None and not 0 <= version <= now_ms + MAX_AHEAD_MS:
+            raise InvalidInput(
+                Reason.INVALID_VALUE if version < 0 else Reason.FUTURE_TIMESTAMP,
+                f"{version} is not from 1970 up to a day ahead of the clock ({now_ms}),"
+                " in milliseconds",
+                self.updated,
+            )
+
+    def _check_interaction(self, record: Record, now_ms: int) -> None:
+        for name in ("event_id", "session_id", "item_id"):
+            _checked_id(name, record[name])
+        if record["user_id"] is not None:
+            _checked_id("user_id", record["user_id"])
+        try:
+            check_interaction(record, now_ms)
+        except InvalidRecord as error:
+            raise InvalidInput(error.reason, error.message, "occurred_at") from None
+
+
+def _field(entry: Mapping[str, Any], plain: Any) -> _Field:
+    kind = entry["type"]
+    nullable = isinstance(kind, list) and "null" in kind
+    return _Field(
+        name=entry["name"],
+        schema=plain,
+        expected=_described(plain),
+        timestamp=_is_timestamp(kind),
+        optional=nullable or "default" in entry,
+        default=entry.get("default"),
+    )
+
+
+def _checked(field: _Field, value: Any) -> Any:
+    if not validate(value, field.schema, raise_errors=False):
+        raise InvalidInput(Reason.WRONG_TYPE, f"{value!r:.100} is not {field.expected}", field.name)
+    if field.timestamp and value is not None and not _FIRST_MS <= value <= _LAST_MS:
+        raise InvalidInput(
+            Reason.INVALID_VALUE, f"{value} is no moment in milliseconds since 1970", field.name
+        )
+    if unusable := _unusable_text(value):
+        raise InvalidInput(Reason.INVALID_VALUE, unusable, field.name)
+    return value
+
+
+def _checked_id(field: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidInput(Reason.WRONG_TYPE, f"{value!r:.100} is not string", field)
+    if unusable := _unusable_text(value):
+        raise InvalidInput(Reason.INVALID_VALUE, unusable, field)
+    try:
+        return checked_id(field, value)
+    except InvalidRecord as error:
+        raise InvalidInput(error.reason, error.message, field) from None
+
+
+def _unusable_text(value: Any) -> str | None:
+    """What is wrong with a text, or with one inside a value: no store keeps it as it is."""
+    if isinstance(value, str):
+        if "\x00" in value:
+            return "has a NUL character"
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            return "has half a surrogate pair"
+        return None
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return next((found for inner in value if (found := _unusable_text(inner))), None)
+    return None
+
+
+def _is_timestamp(kind: Any) -> bool:
+    branches = kind if isinstance(kind, list) else [kind]
+    return any(
+        isinstance(branch, Mapping) and branch.get("logicalType") == "timestamp-millis"
+        for branch in branches
+    )
+
+
+def _described(plain: Any) -> str:
+    """An Avro type in words."""
+    if isinstance(plain, list):
+        return " or ".join(_described(branch) for branch in plain)
+    if isinstance(plain, Mapping):
+        if plain["type"] == "array":
+            return f"array of {_described(plain['items'])}"
+        return _described(plain["type"])
+    return str(plain)

@@ -1,0 +1,519 @@
+"""Promises of the back ends on a real PostgreSQL, DynamoDB Local and Kafka.
+
+What is committed is published at least once and in order per key, whatever is killed in between;
+what is not committed never is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from connectors.stores.dynamodb import ItemReader, table_name
+from deploy.accounting.generator import GeneratedHour, Hour
+from deploy.local import dynamodb, platform, postgresql, process
+from deploy.local.application import registry
+from deploy.local.services.fill import fill
+from deploy.local.settings import LocalSettings
+from schemas.codec import Decoder
+from schemas.contracts import BUILT_IN_FOLDER, Contract, Contracts, load_contracts
+from schemas.registry import GlueRegistry
+from services.domain import Domain
+from services.http import respond
+from services.item_store import ItemStore
+from services.outbox import OutboxPublisher
+from services.publishing import TopicPublisher
+from services.records import Rules
+from services.settings import now_ms
+from services.user_store import UserStore
+
+PARTS = ("kafka", "aws", "postgresql", "dynamodb", "services")
+PORTS = (
+    "KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK",
+    "POSTGRESQL", "DYNAMODB", "SERVICES",
+)  # fmt: skip
+
+Published = tuple[str, dict[str, Any] | None]
+"""A record as it is on a topic: its key, and what is in it; None for a tombstone."""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def audiobooks(folder: Path) -> Path:
+    """A mesh with one more item domain: a copy of songs under another name, and no code."""
+    source = BUILT_IN_FOLDER / "songs"
+    target = folder / "audiobooks"
+    target.mkdir(parents=True)
+    contract = (source / "contract.yaml").read_text()
+    for old, new in (("songs", "audiobooks"), ("song_id", "audiobook_id"), ("song", "audiobook")):
+        contract = contract.replace(old, new)
+    (target / "contract.yaml").write_text(contract)
+    schema = (source / "songs.v1.avsc").read_text().replace("song_id", "audiobook_id")
+    (target / "audiobooks.v1.avsc").write_text(schema)
+    return folder
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A platform with the back ends, and what is asked of it."""
+
+    settings: LocalSettings
+    environ: Mapping[str, str]
+    contracts: Contracts
+    registry: GlueRegistry
+
+    def up(self, *names: str) -> None:
+        platform.up(self.settings, names, environ=self.environ)
+
+    def call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """A request to the back ends; its status and JSON body."""
+        request = urllib.request.Request(
+            self.settings.services.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers=dict(headers or {}),
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                content = response.read()
+                return response.status, json.loads(content) if content else None
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+    def database(self) -> psycopg.Connection:
+        return psycopg.connect(postgresql.connection_string(self.settings), autocommit=True)
+
+    def published(self, name: str) -> list[Published]:
+        """All that is on a domain's topic, each partition in its order."""
+        contract = self.contracts[name]
+        decoder = Decoder(contract, self.registry)
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.kafka.address,
+                "group.id": str(uuid.uuid4()),
+                "enable.partition.eof": False,
+            }
+        )
+        found: list[Published] = []
+        try:
+            partitions = consumer.list_topics(contract.topic, 20).topics[contract.topic].partitions
+            for number in partitions:
+                place = TopicPartition(contract.topic, number, 0)
+                _, end = consumer.get_watermark_offsets(place, 20)
+                consumer.assign([place])
+                reached = 0
+                while reached < end:
+                    message = consumer.poll(20)
+                    assert message is not None, f"{contract.topic} {number}: {reached} of {end}"
+                    assert message.error() is None, message.error()
+                    value = message.value()
+                    record = None if value is None else decoder.decode(value)
+                    found.append((message.key().decode(), record))
+                    reached = message.offset() + 1
+        finally:
+            consumer.close()
+        return found
+
+    def titles(self, name: str, field: str) -> dict[str, list[Any]]:
+        """For each key of a topic, what a field went through."""
+        history: dict[str, list[Any]] = {}
+        for key, record in self.published(name):
+            history.setdefault(key, []).append(None if record is None else record[field])
+        return history
+
+    def await_published(self, name: str, key: str, matches: Callable[[Any], bool]) -> Any:
+        """Wait until a record of that key is on the topic; the record."""
+        deadline = time.monotonic() + 60
+        while True:
+            for found, record in self.published(name):
+                if found == key and matches(record):
+                    return record
+            assert time.monotonic() < deadline, f"{name} {key!r} was never published"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """The parts on ports of their own, with audiobooks among the domains."""
+    folder = tmp_path_factory.mktemp("platform")
+    extra = audiobooks(folder / "mesh")
+    ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
+    environ = {
+        **os.environ,
+        **{f"TUNEMESH_{name}_PORT": str(port) for name, port in ports},
+        "TUNEMESH_HOME": str(folder / "home"),
+        "TUNEMESH_CONTRACTS": str(extra),
+    }
+    settings = LocalSettings.from_environment(environ)
+    found = Mesh(settings, environ, load_contracts((BUILT_IN_FOLDER, extra)), registry(settings))
+    try:
+        found.up(*PARTS)
+        yield found
+    finally:
+        platform.down(settings)
+        shutil.rmtree(settings.home, ignore_errors=True)
+
+
+@pytest.fixture
+def whole(mesh: Mesh) -> Mesh:
+    """The platform with everything running, whatever the test before has killed."""
+    mesh.up(*PARTS)
+    return mesh
+
+
+def song(key: str, title: str = "Song", **more: Any) -> dict[str, Any]:
+    return {"song_id": key, "title": title, "genres": ["rock"], **more}
+
+
+def first_seen(history: list[Any]) -> list[Any]:
+    """A history without what was there before: how a consumer that knows repetitions sees it."""
+    return list(dict.fromkeys(history))
+
+
+def test_the_parts_listen_on_loopback_only(whole: Mesh) -> None:
+    """DynamoDB Local by itself would listen on every interface."""
+    for part in ("postgresql", "dynamodb", "services"):
+        addresses = {
+            connection.laddr.ip.removeprefix("::ffff:")
+            for found in process.processes_of(whole.settings, part)
+            for connection in found.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert addresses == {"127.0.0.1"}, part
+
+
+def test_the_database_does_not_run_as_root(whole: Mesh) -> None:
+    """Whoever started it; and its data folder is its own."""
+    record = process.recorded(whole.settings, "postgresql")
+    found = process.running(record)
+    assert found is not None
+    assert found.uids().effective != 0
+    cluster = whole.settings.data("postgresql") / "cluster"
+    assert cluster.stat().st_uid == found.uids().effective
+
+
+def test_a_user_goes_from_its_request_to_the_table_and_the_topic(whole: Mesh) -> None:
+    """Made, replaced, deleted: a typed row, and each version on the topic in that order."""
+    created_at = 1_500_000_000_123
+    status, made = whole.call(
+        "POST", "/users", {"user_id": "ada", "country": "GB", "created_at": created_at}
+    )
+    assert (status, made["deleted"]) == (201, False)
+    assert whole.call("GET", "/users/ada") == (200, made)
+    status, replaced = whole.call(
+        "PUT", "/users/ada", {**made, "country": "PT", "updated_at": None}
+    )
+    assert status == 200
+    with whole.database() as connection:
+        row = connection.execute(
+            "SELECT country, extract(epoch FROM created_at) * 1000, pg_typeof(created_at)::text"
+            " FROM users WHERE user_id = 'ada'"
+        ).fetchone()
+    assert row == ("PT", created_at, "timestamp with time zone")
+    assert whole.call("DELETE", "/users/ada") == (204, None)
+    assert whole.call("GET", "/users/ada")[0] == 404
+
+    gone = whole.await_published("users", "ada", lambda record: record["deleted"])
+    versions = [record for key, record in whole.published("users") if key == "ada"]
+    assert versions == [made, replaced, {**replaced, **gone}]
+    assert made["updated_at"] < replaced["updated_at"] < gone["updated_at"]
+
+
+@pytest.mark.parametrize(
+    ("domain", "key_name"), [("songs", "song_id"), ("audiobooks", "audiobook_id")]
+)
+def test_an_item_of_any_domain_goes_to_its_table_and_its_topic(
+    whole: Mesh, domain: str, key_name: str
+) -> None:
+    """Songs, and a domain that is nothing but a contract folder."""
+    record = {key_name: "x/1", "title": "T", "genres": [], "duration_seconds": 7}
+    status, made = whole.call("PUT", f"/{domain}/x%2F1", record)
+    assert status == 201
+    tables = dynamodb.client(whole.settings, "dynamodb")
+    item = tables.get_item(TableName=f"tunemesh-{domain}", Key={key_name: {"S": "x/1"}})["Item"]
+    assert item["genres"] == {"L": []}
+    assert item["updated_at"] == {"N": str(made["updated_at"])}
+    assert "artist" not in item
+    assert ItemReader(whole.contracts[domain])(item) == made
+    assert whole.call("DELETE", f"/{domain}/x%2F1")[0] == 204
+    whole.await_published(domain, "x/1", lambda found: found["deleted"])
+    assert [found["deleted"] for key, found in whole.published(domain) if key == "x/1"] == [
+        False,
+        True,
+    ]
+
+
+def test_an_item_removed_by_hand_becomes_a_tombstone_and_a_foreign_one_stops_nobody(
+    whole: Mesh,
+) -> None:
+    """Somebody writes to the table beside the back end: what does not fit is passed over."""
+    tables = dynamodb.client(whole.settings, "dynamodb")
+    tables.put_item(
+        TableName="tunemesh-podcasts", Item={"podcast_id": {"S": "odd"}, "x": {"N": "1"}}
+    )
+    whole.call("PUT", "/podcasts/p1", {"title": "T", "categories": []})
+    tables.delete_item(TableName="tunemesh-podcasts", Key={"podcast_id": {"S": "p1"}})
+
+    whole.await_published("podcasts", "p1", lambda record: record is None)
+    assert "odd" not in dict(whole.published("podcasts"))
+
+
+def test_interactions_are_published_and_each_bad_one_is_reported(whole: Mesh) -> None:
+    """The others of the request go on; the key is the user's, the session's for anonymous ones."""
+    now = now_ms()
+    good = {
+        "event_id": "e1",
+        "user_id": "ada",
+        "session_id": "x",
+        "item_id": "s1",
+        "event_type": "play",
+        "occurred_at": now,
+    }
+    events = [
+        good,
+        {**good, "event_id": "e2", "item_id": ""},
+        {**good, "event_id": "e3", "user_id": None},
+        {**good, "event_id": "e4", "occurred_at": "now"},
+        7,
+    ]
+    status, answer = whole.call("POST", "/interactions", events)
+    assert (status, answer["accepted"]) == (207, 2)
+    assert [(e["index"], e["event_id"], e["reason"], e["field"]) for e in answer["errors"]] == [
+        (1, "e2", "missing_id", "item_id"),
+        (3, "e4", "wrong_type", "occurred_at"),
+        (4, None, "wrong_type", None),
+    ]
+    keys = {record["event_id"]: key for key, record in whole.published("interactions") if record}
+    assert keys == {"e1": "ada", "e3": "x"}
+    assert whole.call("POST", "/interactions", {**good, "event_id": "e5"})[0] == 202
+    assert whole.call("POST", "/interactions", events[1:2])[0] == 400
+    assert whole.call("POST", "/interactions", [])[0] == 400
+
+
+def test_mistakes_are_answered_over_http(whole: Mesh) -> None:
+    """No traceback, no connection that just ends."""
+    assert whole.call("POST", "/nothing", {})[0] == 404
+    status, answer = whole.call("POST", "/users", {"user_id": "bad", "country": 1})
+    assert (status, answer["error"]["field"]) == (400, "country")
+    assert whole.call("PATCH", "/users/ada", {})[0] == 405
+
+
+def test_what_is_rolled_back_is_never_published(whole: Mesh) -> None:
+    """A commit that fails at its very end, and a connection that breaks before it."""
+    with whole.database() as connection:
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE EXCEPTION 'refused at commit'; END $$"
+        )
+        connection.execute("DROP TRIGGER IF EXISTS refuse ON users")
+        connection.execute(
+            "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON users"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+            " WHEN (NEW.country = 'XX') EXECUTE FUNCTION refuse()"
+        )
+    assert whole.call("PUT", "/users/eve", {"country": "XX"})[0] == 500
+    assert whole.call("GET", "/users/eve")[0] == 404
+
+    store = UserStore(postgresql.connection_string(whole.settings), whole.contracts["users"])
+    broken = psycopg.connect(postgresql.connection_string(whole.settings))
+    broken.execute(
+        "INSERT INTO outbox (contract, key, record)"
+        " VALUES ('users', 'eve', '{\"user_id\": \"eve\"}')"
+    )
+    os.close(broken.fileno())  # as if its process were gone: no COMMIT, no ROLLBACK
+    store.close()
+
+    assert whole.call("PUT", "/users/eve", {"country": "FR"})[0] == 201
+    whole.await_published("users", "eve", lambda record: record["country"] == "FR")
+    assert [r["country"] for k, r in whole.published("users") if r and k == "eve"] == ["FR"]
+
+
+class Writer(threading.Thread):
+    """Commits numbered changes of a few keys through a domain's back end, as fast as it can."""
+
+    def __init__(self, contract: Contract, store: Any, field: str, keys: list[str]) -> None:
+        super().__init__(daemon=True)
+        self.committed: dict[str, list[str]] = {key: [] for key in keys}
+        self.end = threading.Event()
+        self._domain = Domain(Rules(contract), store, now_ms)
+        self._contract = contract
+        self._field = field
+        self._base = next(iter(contract.examples("valid").values()))
+
+    def run(self) -> None:
+        number = 0
+        while not self.end.is_set():
+            number += 1
+            for key, done in self.committed.items():
+                body = {**self._base, self._contract.key: key, self._field: str(number)}
+                body.pop("updated_at", None)
+                event = {
+                    "rawPath": f"/{self._contract.name}/{key}",
+                    "requestContext": {"http": {"method": "PUT"}},
+                    "body": json.dumps({**body, "deleted": False}),
+                }
+                if respond(self._domain.serve, event)["statusCode"] < 300:
+                    done.append(str(number))
+            self.end.wait(0.01)
+
+
+@pytest.fixture
+def writers(whole: Mesh) -> Iterator[list[tuple[str, str, Writer]]]:
+    """Writers of users and songs, at work: topic, field, writer."""
+    run = uuid.uuid4().hex[:6]
+    users, songs = whole.contracts["users"], whole.contracts["songs"]
+    store = UserStore(postgresql.connection_string(whole.settings), users)
+    tables = dynamodb.client(whole.settings, "dynamodb")
+    found = [
+        ("users", "country", Writer(users, store, "country", [f"{run}u{n}" for n in range(5)])),
+        (
+            "songs",
+            "title",
+            Writer(
+                songs, ItemStore(tables, Rules(songs)), "title", [f"{run}s{n}" for n in range(5)]
+            ),
+        ),
+    ]
+    for _, _, writer in found:
+        writer.start()
+    yield found
+    for _, _, writer in found:
+        writer.end.set()
+        writer.join(20)
+    store.close()
+
+
+def await_some(writers: list[tuple[str, str, Writer]], more: int) -> None:
+    """Wait until each writer has committed that many more changes."""
+    for _, _, writer in writers:
+        wanted = len(next(iter(writer.committed.values()))) + more
+        deadline = time.monotonic() + 30
+        while len(next(iter(writer.committed.values()))) < wanted:
+            assert time.monotonic() < deadline, "the writer is stuck"
+            writer.join(0.02)
+
+
+def reconcile(mesh: Mesh, writers: list[tuple[str, str, Writer]]) -> None:
+    """All that was committed is published, in order per key, and the newest comes last."""
+    for _, _, writer in writers:
+        writer.end.set()
+        writer.join(20)
+    for name, field, writer in writers:
+        committed = writer.committed
+        assert all(len(done) > 20 for done in committed.values())
+        deadline = time.monotonic() + 60
+        while True:
+            history = mesh.titles(name, field)
+            if all(done[-1] in history.get(key, ()) for key, done in committed.items()):
+                break
+            assert time.monotonic() < deadline, f"{name}: what was committed last never came"
+            time.sleep(0.2)
+        for key, done in committed.items():
+            assert first_seen(history[key]) == done
+            assert history[key][-1] == done[-1]
+
+
+def test_what_is_committed_is_published_in_order_when_the_publisher_is_killed(
+    whole: Mesh, writers: list[tuple[str, str, Writer]]
+) -> None:
+    """kill -9 of the publishers while changes are committed."""
+    await_some(writers, 15)
+    process.kill(whole.settings, "services")
+    await_some(writers, 15)
+    whole.up("services")
+    reconcile(whole, writers)
+
+
+def test_what_is_committed_is_published_in_order_when_the_broker_is_away(
+    whole: Mesh, writers: list[tuple[str, str, Writer]]
+) -> None:
+    """kill -9 of the broker: the stores go on, and what they took comes out when it is back."""
+    await_some(writers, 15)
+    process.kill(whole.settings, "kafka")
+    await_some(writers, 15)
+    whole.up("kafka")
+    await_some(writers, 15)
+    reconcile(whole, writers)
+
+
+def test_what_is_committed_is_published_in_order_when_the_database_is_killed(
+    whole: Mesh, writers: list[tuple[str, str, Writer]]
+) -> None:
+    """kill -9 of PostgreSQL: requests fail meanwhile, what it has confirmed is there and comes."""
+    await_some(writers, 15)
+    process.kill(whole.settings, "postgresql")
+    whole.up("postgresql")
+    await_some(writers, 15)
+    reconcile(whole, writers)
+
+
+def test_a_second_publisher_stands_by(whole: Mesh) -> None:
+    """While one is at work another takes nothing; when it is gone, the other takes over."""
+    database = postgresql.connection_string(whole.settings)
+    publisher = TopicPublisher(whole.settings.kafka.address, whole.registry)
+    second = OutboxPublisher(database, publisher, whole.contracts, threading.Event())
+    whole.call("PUT", "/users/bob", {"country": "AA"})
+    whole.await_published("users", "bob", lambda record: record["country"] == "AA")
+    assert second.drain(lambda: True) == 0
+
+    platform.down(whole.settings, ["services"])
+    store = UserStore(database, whole.contracts["users"])
+    domain = Domain(Rules(whole.contracts["users"]), store, now_ms)
+    for country in ("BB", "CC"):
+        event = {
+            "rawPath": "/users/bob",
+            "requestContext": {"http": {"method": "PUT"}},
+            "body": json.dumps({"country": country}),
+        }
+        assert respond(domain.serve, event)["statusCode"] == 200
+    store.close()
+    assert second.drain(lambda: True) == 2
+    assert whole.titles("users", "country")["bob"] == ["AA", "BB", "CC"]
+    assert second.drain(lambda: True) == 0
+
+
+def test_a_replay_fills_the_stores_and_again_changes_nothing(whole: Mesh) -> None:
+    """As many rows and items as the source has; what it dates itself is recognized."""
+    source = GeneratedHour(Hour(interactions=300, start_ms=now_ms() - 3_600_000, seed=5))
+    first = fill(source, whole.settings.services.url, whole.contracts)
+    assert not first.problems
+    assert first.stored["interactions"] == 300
+    songs = whole.contracts["songs"]
+    tables = dynamodb.client(whole.settings, "dynamodb")
+
+    def generated() -> dict[str, Any]:
+        items = tables.scan(TableName=table_name(songs))["Items"]
+        reader = ItemReader(songs)
+        records = [reader(item) for item in items]
+        return {r["song_id"]: r for r in records if r["title"].startswith(("Rock ", "Jazz "))}
+
+    stored = generated()
+    assert len(stored) == source.hour.song_count // 6
+    again = fill(source, whole.settings.services.url, whole.contracts, interactions=False)
+    assert not again.problems
+    dated = {key: record for key, record in stored.items() if not record["deleted"]}
+    assert {key: record for key, record in generated().items() if key in dated} == dated

@@ -1,0 +1,171 @@
+"""What the back ends take as a record: complete, typed, publishable; else they name the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.codec import Encoder, encode_body, parse_plain
+from schemas.contracts import Contract, load_contracts
+from schemas.invalid import InvalidRecord
+from services.records import InvalidInput, Rules
+
+CONTRACTS = load_contracts()
+NOW_MS = 1_790_000_000_000
+DAY_MS = 86_400_000
+USER: dict[str, Any] = {"user_id": "u1", "country": "DE", "updated_at": NOW_MS}
+SONG: dict[str, Any] = {"song_id": "s1", "title": "Song", "genres": ["rock"]}
+EVENT: dict[str, Any] = {
+    "event_id": "e1",
+    "user_id": "u1",
+    "session_id": "x1",
+    "item_id": "s1",
+    "event_type": "play",
+    "occurred_at": NOW_MS,
+}
+
+
+def taken(contract: str, given: Any, current: dict[str, Any] | None = None) -> dict[str, Any]:
+    rules = Rules(CONTRACTS[contract])
+    record = rules.completed(given, current)
+    rules.check(record, NOW_MS)
+    return record
+
+
+@pytest.mark.parametrize("contract", CONTRACTS.sources, ids=lambda contract: contract.name)
+def test_every_valid_example_is_taken_and_can_be_published(contract: Contract) -> None:
+    """The contract's own examples pass, and their bytes are those of the codec."""
+    rules = Rules(contract)
+    for example in contract.examples("valid").values():
+        record = rules.completed(example)
+        rules.check(record, max(NOW_MS, example.get("occurred_at", 0)))
+        assert encode_body(parse_plain(contract.newest.definition), record)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS.sources, ids=lambda contract: contract.name)
+def test_no_invalid_example_is_taken(contract: Contract) -> None:
+    """What the contract calls invalid is refused before it is stored."""
+    rules = Rules(contract)
+    examples = contract.examples("invalid")
+    assert examples
+    for example in examples.values():
+        with pytest.raises(InvalidInput):
+            rules.check(rules.completed(example), NOW_MS)
+
+
+def test_absent_fields_get_their_default_or_null() -> None:
+    """A record that is stored has every field of the contract."""
+    assert taken("songs", SONG) == {
+        "song_id": "s1",
+        "title": "Song",
+        "artist": None,
+        "genres": ["rock"],
+        "duration_seconds": None,
+        "released_at": None,
+        "updated_at": None,
+        "deleted": False,
+    }
+
+
+def test_a_record_that_says_deleted_takes_the_rest_from_what_is_there() -> None:
+    """No more than its id is needed; its version is not that of the record before."""
+    current = taken("songs", {**SONG, "updated_at": 5})
+
+    gone = taken("songs", {"song_id": "s1", "deleted": True}, current)
+
+    assert gone == {**current, "deleted": True, "updated_at": None}
+    with pytest.raises(InvalidInput) as caught:
+        taken("songs", {"song_id": "s1", "deleted": True})
+    assert (caught.value.reason, caught.value.field) == ("missing_field", "title")
+
+
+@pytest.mark.parametrize(
+    ("contract", "change", "reason", "field"),
+    [
+        ("users", {"name": "Ada"}, "unknown_field", "name"),
+        ("users", {"user_id": ""}, "missing_id", "user_id"),
+        ("users", {"user_id": "u" * 257}, "invalid_value", "user_id"),
+        ("users", {"user_id": "\x1fu"}, "invalid_value", "user_id"),
+        ("users", {"user_id": 7}, "wrong_type", "user_id"),
+        ("users", {"user_id": None}, "wrong_type", "user_id"),
+        ("users", {"country": 49}, "wrong_type", "country"),
+        ("users", {"country": "D\x00"}, "invalid_value", "country"),
+        ("users", {"country": "\ud800"}, "invalid_value", "country"),
+        ("users", {"deleted": "no"}, "wrong_type", "deleted"),
+        ("users", {"deleted": 1}, "wrong_type", "deleted"),
+        ("users", {"deleted": None}, "wrong_type", "deleted"),
+        ("users", {"created_at": True}, "wrong_type", "created_at"),
+        ("users", {"created_at": 1.5}, "wrong_type", "created_at"),
+        ("users", {"created_at": 2**63}, "wrong_type", "created_at"),
+        ("users", {"created_at": 2**62}, "invalid_value", "created_at"),
+        ("users", {"updated_at": -1}, "invalid_value", "updated_at"),
+        ("users", {"updated_at": NOW_MS + DAY_MS + 1}, "future_timestamp", "updated_at"),
+        ("users", {"country": "x" * 70_000}, "oversize", None),
+        ("songs", {"duration_seconds": 2**31}, "wrong_type", "duration_seconds"),
+        ("songs", {"genres": "rock"}, "wrong_type", "genres"),
+        ("songs", {"genres": [1]}, "wrong_type", "genres"),
+        ("songs", {"genres": ["a\x00"]}, "invalid_value", "genres"),
+        ("songs", {"genres": None}, "wrong_type", "genres"),
+        ("interactions", {"event_id": ""}, "missing_id", "event_id"),
+        ("interactions", {"item_id": ""}, "missing_id", "item_id"),
+        ("interactions", {"session_id": ""}, "missing_id", "session_id"),
+        ("interactions", {"user_id": ""}, "missing_id", "user_id"),
+        ("interactions", {"occurred_at": None}, "wrong_type", "occurred_at"),
+        ("interactions", {"occurred_at": NOW_MS + DAY_MS + 1}, "future_timestamp", "occurred_at"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_reason_and_field(
+    contract: str, change: dict[str, Any], reason: str, field: str | None
+) -> None:
+    """The caller learns which field it is and why."""
+    base = {"users": USER, "songs": SONG, "interactions": EVENT}[contract]
+
+    with pytest.raises(InvalidInput) as caught:
+        taken(contract, {**base, **change})
+
+    assert (caught.value.reason, caught.value.field) == (reason, field)
+
+
+@pytest.mark.parametrize("given", [None, [], "u1", 1])
+def test_a_record_is_an_object(given: Any) -> None:
+    """Any other JSON is refused."""
+    with pytest.raises(InvalidInput) as caught:
+        taken("users", given)
+    assert caught.value.reason == "wrong_type"
+
+
+def test_what_is_taken_never_fails_to_be_encoded() -> None:
+    """The producer's own checks find nothing to add: the two agree on each type."""
+    from uuid import UUID
+
+    odd: list[Any] = [
+        None,
+        True,
+        0,
+        -1,
+        2**31,
+        2**63,
+        1.5,
+        "",
+        "x",
+        [],
+        ["x"],
+        [None],
+        {},
+        {"a": 1},
+    ]
+    for contract in CONTRACTS.sources:
+        base = next(iter(contract.examples("valid").values()))
+        encoder = Encoder(contract, UUID(int=1))
+        for name in contract.newest.field_names:
+            for value in odd:
+                try:
+                    record = Rules(contract).completed({**base, name: value})
+                    Rules(contract).check(record, NOW_MS * 2)
+                except InvalidInput:
+                    continue
+                try:
+                    encoder.encode(record)
+                except InvalidRecord as error:
+                    pytest.fail(f"{contract.name}.{name} = {value!r}: {error}")
