@@ -220,6 +220,8 @@ def aws_environment(settings: LocalSettings) -> dict[str, str]:
         "AWS_ENDPOINT_URL_GLUE": settings.aws.url,
         "AWS_ENDPOINT_URL_FIREHOSE": settings.aws.url,
         "AWS_ENDPOINT_URL_S3": settings.aws.url,
+        "AWS_ENDPOINT_URL_LAKEFORMATION": settings.aws.url,
+        "AWS_ENDPOINT_URL_STS": settings.aws.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_EVENTS": settings.personalize.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_RUNTIME": settings.personalize.url,
     }
