@@ -21,7 +21,7 @@ import botocore.exceptions
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.aws.sdk import error_code, service_errors
+from connectors.aws.sdk import ServiceUnavailable, error_code, service_errors
 from connectors.products.columns import Column, arrow_schema
 from connectors.products.location import REJECTED, Location
 from connectors.products.manifest import (
@@ -118,8 +118,15 @@ class ProductWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._finished:
+        if self._finished:
+            return
+        try:
             self.abandon()
+        except ServiceUnavailable as unavailable:
+            # The error that ended the block says more; the next publication removes the rest.
+            if error is None:
+                raise
+            _log.warning("%s", unavailable)
 
     def write(self, batch: Any, folder: str = "") -> None:
         """Appends a pyarrow RecordBatch of :attr:`schema`, to the files in a folder of the version
