@@ -116,5 +116,5 @@ def one_an_event(table: Any) -> Any:
     table = table.sort_by(ascending)
     ids = table.column(EVENT_ID).combine_chunks()
     first = pc.not_equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1)))
-    mask = pa.concat_arrays([pa.array([True] * min(1, len(ids))), first])
+    mask = pa.concat_arrays([pa.array([True] * min(1, len(ids)), pa.bool_()), first])
     return table.filter(mask)
