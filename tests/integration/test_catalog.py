@@ -69,7 +69,7 @@ def published(s3: Any, contract: Contract, *ids: str) -> Manifest:
         return writer.publish()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def catalog(aws: str) -> Catalog:
     return Catalog.connect("us-east-1", aws)
 
@@ -88,7 +88,7 @@ def users(catalog: Catalog, s3: Any) -> Contract:
 def test_a_registered_product_is_found(catalog: Catalog, s3: Any, users: Contract) -> None:
     """By domain, role, field and tag, all of which must hold."""
     interactions = made("interactions", s3, domain=f"plays-{users.name}")
-    catalog.register(interactions, read_or_publish_interactions(s3, interactions))
+    catalog.register(interactions, published_empty(s3, interactions))
 
     def found(**criteria: str) -> set[str]:
         ours = {users.name, interactions.name}
@@ -105,7 +105,8 @@ def test_a_registered_product_is_found(catalog: Catalog, s3: Any, users: Contrac
     assert found(field="nope") == set()
 
 
-def read_or_publish_interactions(s3: Any, contract: Contract) -> Manifest:
+def published_empty(s3: Any, contract: Contract) -> Manifest:
+    """A version of its product, without a row."""
     columns = columns_of(contract)
     with ProductWriter(
         s3, Location.of(contract), product=contract.name, schema_version=1, columns=columns
@@ -255,7 +256,7 @@ def test_grants_are_listed_by_product_and_consumer(
     """A role's name, its ARN and an account are all consumers; a role has two names and one
     grant."""
     other = made("songs", s3)
-    catalog.register(other, read_or_publish_interactions(s3, other))
+    catalog.register(other, published_empty(s3, other))
     arn = "arn:aws:iam::000000000000:role/recommender"
     catalog.grant(users.name, "recommender", ["subscription"])
     catalog.grant(users.name, "123456789012", ["deleted"])

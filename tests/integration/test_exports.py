@@ -30,6 +30,7 @@ from batch.exports.spill import SpillInUse, spill_folder
 from connectors.aws.sdk import ServiceUnavailable, sdk_client
 from connectors.products import Location, NotPublished, ProductReader, columns_of, read_manifest
 from schemas.contracts import Contract, Contracts, load_contracts
+from tests.integration.kills import Killed, killed_at_each_write
 
 CONTRACTS = load_contracts()
 USERS, SONGS = CONTRACTS["users"], CONTRACTS["songs"]
@@ -237,6 +238,19 @@ def test_songs_come_from_segments_of_a_scan(s3: Any, aws: str) -> None:
     }
     assert (found["s61"]["updated_at"], found["s61"]["deleted"]) == (None, False)
     assert (report.read, report.manifest.deleted) == (62, 1)
+
+
+def test_a_segment_of_many_pages_is_read_to_its_end(s3: Any, aws: str) -> None:
+    """A page of the service is at most 1 MB."""
+    contract = at_a_new_place(s3, SONGS)
+    dynamodb, table = songs_table(aws, [song(number) for number in range(30)])
+
+    class SmallPages:
+        def scan(self, **arguments: Any) -> Any:
+            return dynamodb.scan(**arguments, Limit=3)
+
+    export_records(contract, DynamoDbScan(SmallPages(), table, segments=2), s3)
+    assert len(by_key(s3, contract)) == 30
 
 
 def test_what_does_not_fit_the_contract_is_listed(s3: Any, aws: str) -> None:
@@ -483,6 +497,32 @@ def test_an_archive_without_anything(s3: Any, contracts: Contracts, tmp_path: Pa
     place = archive(s3, [])
     export_interactions(contracts, place, s3, spill=tmp_path)
     assert rows(s3, contracts["interactions"]) == []
+
+
+def test_killed_at_any_write_and_run_again(
+    s3: Any, aws: str, contracts: Contracts, tmp_path: Path
+) -> None:
+    """Readers see nothing or everything at any time, and the end is as without kills."""
+    place = archive(s3, [[event(n) for n in range(300) if n % 10 < 3] * 2])
+    contract = contracts["interactions"]
+
+    def run(survived: int) -> None:
+        killed = Killed(sdk_client("s3", "us-east-1", aws), survived)
+        export_interactions(contracts, place, killed, spill=tmp_path)
+
+    kills = 0
+    for kills in killed_at_each_write(run):
+        try:
+            assert len(rows(s3, contract)) == 90
+        except NotPublished:
+            assert kills <= 5
+    assert kills >= 5  # three days, manifest, pointer
+    report = export_interactions(contracts, place, s3, spill=tmp_path)
+    assert {row["event_id"] for row in rows(s3, contract)} == {
+        f"e{n}" for n in range(300) if n % 10 < 3
+    }
+    assert (report.manifest.rows, report.duplicates) == (90, 90)
+    assert list(tmp_path.rglob("*.arrow")) == []
 
 
 def test_the_spill_folder_is_one_exports(tmp_path: Path) -> None:

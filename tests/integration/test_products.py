@@ -3,10 +3,6 @@ all, whatever happens to the process that writes it."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 from uuid import uuid4
@@ -31,6 +27,7 @@ from connectors.products import (
 )
 from connectors.products.versions import GRACE_MS
 from schemas.contracts import load_contracts
+from tests.integration.kills import Killed, killed_at_each_write
 
 SONGS = load_contracts()["songs"]
 COLUMNS = columns_of(SONGS)
@@ -217,33 +214,6 @@ def test_a_bucket_that_is_not_there_is_one_message(s3: Any) -> None:
 
 # kill -9 at every point
 
-WRITES = frozenset(
-    {
-        "abort_multipart_upload",
-        "complete_multipart_upload",
-        "create_multipart_upload",
-        "delete_object",
-        "delete_objects",
-        "put_object",
-        "upload_part",
-    }
-)
-
-
-class Killed:
-    """An S3 client whose process is killed before its n-th change."""
-
-    def __init__(self, s3: Any, survived: int) -> None:
-        self._s3 = s3
-        self._left = survived
-
-    def __getattr__(self, name: str) -> Any:
-        if name in WRITES:
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            self._left -= 1
-        return getattr(self._s3, name)
-
 
 @cache
 def random_songs(rows: int, seed: int) -> Any:
@@ -260,33 +230,18 @@ def export_and_be_killed(url: str, location: Location, survived: int, now_ms: in
         version.publish()
 
 
-def killed_at_each_write(url: str, location: Location) -> Iterator[int]:
-    """Runs an export again and again, killed one write later each time, until it survives."""
-    for survived in range(30):
-        process = multiprocessing.get_context("fork").Process(
-            target=export_and_be_killed,
-            args=(url, location, survived, NOON_MS + survived * 1000),
-        )
-        process.start()
-        process.join(120)
-        if process.exitcode == 0:
-            return
-        assert process.exitcode == -signal.SIGKILL
-        yield survived
-    raise AssertionError("it never survives")
-
-
 def test_killed_at_any_write_and_run_again(aws: str, s3: Any, location: Location) -> None:
     """Readers see the version before it until the pointer has moved, and the next run leaves what a
     run without kills leaves: its version, the former ones, and nothing else."""
     published = [publish(s3, location, "first", now_ms=NOON_MS - 3600_000)]
     kills = 0
-    for survived in killed_at_each_write(aws, location):
-        kills = survived + 1
+    for kills in killed_at_each_write(
+        lambda survived: export_and_be_killed(aws, location, survived, NOON_MS + survived * 1000)
+    ):
         current = read_manifest(s3, location)
         if current.version not in published:  # killed after its pointer had moved
             published.append(current.version)
-            assert current.rows == BIG_ROWS
+            assert current.rows == BIG_ROWS, f"after {kills} kills"
         for _ in ProductReader(s3, location, current, ["song_id"]).batches():
             pass
     assert kills >= 7  # two parts, their begin and end, rejected rows, manifest, pointer, removal
