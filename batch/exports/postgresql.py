@@ -95,17 +95,19 @@ class PostgresqlSource:
     def _read(
         self, columns: tuple[str, ...], low: Any, high: Any
     ) -> Iterator[Mapping[str, Any] | InvalidRecord]:
-        conditions = []
+        conditions = [sql.SQL("TRUE")]
         if low is not None:
             conditions.append(sql.SQL("{} >= {}").format(self._key, sql.Literal(low)))
-        if high is not None:
+        elif high is not None:
+            # The first range has the records without a key, too: they are rejected, not lost.
+            below = sql.SQL("({key} < {high} OR {key} IS NULL)")
+            conditions.append(below.format(key=self._key, high=sql.Literal(high)))
+        if low is not None and high is not None:
             conditions.append(sql.SQL("{} < {}").format(self._key, sql.Literal(high)))
-        statement = sql.SQL("SELECT {columns} FROM {table}{where}").format(
+        statement = sql.SQL("SELECT {columns} FROM {table} WHERE {where}").format(
             columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
             table=self._table,
-            where=sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions)
-            if conditions
-            else sql.SQL(""),
+            where=sql.SQL(" AND ").join(conditions),
         )
         try:
             connection = self._connect()

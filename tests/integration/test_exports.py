@@ -137,6 +137,19 @@ def test_a_table_with_hardly_anything_in_it(s3: Any, postgresql: str, records: i
     assert manifest.column_names == USERS.newest.field_names
 
 
+def test_a_record_without_a_key_is_rejected_and_not_lost(s3: Any, postgresql: str) -> None:
+    """A table need not have a primary key."""
+    contract = at_a_new_place(s3, USERS)
+    table = users_table(postgresql, 9)
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey")
+        connection.execute(f"ALTER TABLE {table} ALTER user_id DROP NOT NULL")
+        connection.execute(f"INSERT INTO {table} (deleted) VALUES (false)")
+    source = users_source(postgresql, table)
+    report = export_records(contract, source, s3, limits=Limits(0.5))
+    assert (report.read, report.manifest.rejected) == (10, {"missing_id": 1})
+
+
 def test_all_ranges_are_of_one_snapshot(s3: Any, postgresql: str) -> None:
     """What is committed while the ranges are read is not in the product, in none of them."""
     contract = at_a_new_place(s3, USERS)
