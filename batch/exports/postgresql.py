@@ -95,7 +95,7 @@ class PostgresqlSource:
     def _read(
         self, columns: tuple[str, ...], low: Any, high: Any
     ) -> Iterator[Mapping[str, Any] | InvalidRecord]:
-        conditions = [sql.SQL("TRUE")]
+        conditions: list[sql.Composable] = [sql.SQL("TRUE")]
         if low is not None:
             conditions.append(sql.SQL("{} >= {}").format(self._key, sql.Literal(low)))
         elif high is not None:
