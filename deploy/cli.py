@@ -35,6 +35,10 @@ COMMANDS: Mapping[str, Entry] = {
     "logs": Entry("deploy.local.commands:logs", "The log of a part; -f follows it."),
     "jars": Entry("deploy.local.commands:jars", "The jars of pom-deps.txt: fetch, list, path."),
     "schemas": Entry("deploy.schemas_commands:schemas", "Contracts: check, register, diff."),
+    "export": Entry("deploy.products_commands:export", "Stores to data products on S3."),
+    "catalog": Entry(
+        "deploy.products_commands:catalog", "Data products: register, find, describe, grants."
+    ),
     "replay": Entry(
         "deploy.accounting.commands:replay", "Publish events and keep a ledger of them."
     ),

@@ -99,7 +99,8 @@ class UserMapping:
 class Contract:
     """One domain's promise: topic, key, schema versions and how the records are used.
 
-    ``max_bytes`` bounds a record's value on the topic, header included.
+    ``max_bytes`` bounds a record's value on the topic, header included. ``tags`` are words that a
+    catalog finds its product by.
     """
 
     name: str
@@ -118,11 +119,17 @@ class Contract:
     folder: Path
     item: ItemMapping | None = None
     user: UserMapping | None = None
+    domain: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def newest(self) -> SchemaVersion:
         """The schema version that producers write and readers read."""
         return self.versions[-1]
+
+    def pii_class(self, field: str) -> str:
+        """The PII class of a field."""
+        return self.pii.get(field, self.pii_default)
 
     @property
     def subject(self) -> str:
@@ -252,6 +259,8 @@ def _read(folder: Path) -> Contract:
             folder=folder,
             item=_item_mapping(custom["item"]) if role is Role.ITEM else None,
             user=_user_mapping(custom["user"]) if role is Role.USER else None,
+            domain=text.get("domain", text["name"]),
+            tags=tuple(text.get("tags", ())),
         )
     except ContractError as error:
         raise error if str(folder) in str(error) else ContractError(f"{path}: {error}") from None

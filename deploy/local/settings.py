@@ -231,6 +231,8 @@ def aws_environment(settings: LocalSettings) -> dict[str, str]:
         "AWS_ENDPOINT_URL_S3": settings.aws.url,
         "AWS_ENDPOINT_URL_DYNAMODB": settings.dynamodb.url,
         "AWS_ENDPOINT_URL_DYNAMODB_STREAMS": settings.dynamodb.url,
+        "AWS_ENDPOINT_URL_LAKEFORMATION": settings.aws.url,
+        "AWS_ENDPOINT_URL_STS": settings.aws.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_EVENTS": settings.personalize.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_RUNTIME": settings.personalize.url,
     }

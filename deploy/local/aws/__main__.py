@@ -2,9 +2,10 @@
 
     python -m deploy.local.aws --port 25000 --data .tunemesh/data/aws
 
-Files in the data folder: `registry.json`, `delivery-streams.json`, and S3 objects below `s3/`. The
-ids of schema versions are inside every record on the topics, and the topics outlast a restart, so a
-change is in its file before it is answered.
+Files in the data folder: `registry.json` (Glue: registries, data catalog), `lake-formation.json`,
+`delivery-streams.json`, and S3 objects below `s3/`. The ids of schema versions are inside every
+record on the topics, and the topics outlast a restart, so a change is in its file before it is
+answered.
 """
 
 from __future__ import annotations
@@ -28,6 +29,19 @@ from deploy.local.settings import ACCOUNT, HOST, REGION
 
 CHANGES = ("Create", "Register", "Put", "Update", "Delete", "Remove", "Tag", "Untag")
 """How the names of the operations begin that change something."""
+
+LAKE_FORMATION = "AWSLakeFormation"
+LAKE_FORMATION_CHANGES = frozenset(
+    {
+        "/BatchGrantPermissions",
+        "/BatchRevokePermissions",
+        "/DeregisterResource",
+        "/GrantPermissions",
+        "/RegisterResource",
+        "/RevokePermissions",
+    }
+)
+"""Paths: this service has no X-Amz-Target."""
 
 DATA_OPERATIONS = ("PutRecord", "PutRecordBatch")
 """Those of Firehose that change no delivery stream."""
@@ -56,7 +70,7 @@ class Durable:
     """A WSGI application around moto's: answers the health check, saves after each change."""
 
     def __init__(self, inner: Application, kept: Mapping[str, Kept]) -> None:
-        """`kept` is by service, as it is named in X-Amz-Target."""
+        """`kept` is by service, as it is named in X-Amz-Target, or LAKE_FORMATION."""
         self.inner = inner
         self.kept = kept
         self.lock = threading.Lock()
@@ -64,14 +78,22 @@ class Durable:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") == HEALTH:
             return answer(start_response, 200, {"status": "ok"})
-        service, _, operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
-        kept = self.kept.get(service)
-        if kept is None or not operation.startswith(CHANGES) or operation in DATA_OPERATIONS:
+        kept = self.kept.get(_changed_service(environ))
+        if kept is None:
             return self.inner(environ, start_response)
         with self.lock:
             body = list(self.inner(environ, start_response))
             kept.save()
         return body
+
+
+def _changed_service(environ: Environ) -> str:
+    """The service that a request changes something of; empty when it does not."""
+    if environ.get("PATH_INFO") in LAKE_FORMATION_CHANGES:
+        return LAKE_FORMATION
+    service, _, operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
+    changes = operation.startswith(CHANGES) and operation not in DATA_OPERATIONS
+    return service if changes else ""
 
 
 def main() -> None:
@@ -90,8 +112,14 @@ def main() -> None:
         "AWSGlue": Kept(
             get_backend("glue")[ACCOUNT][REGION],
             arguments.data / "registry.json",
-            state.dump_registries,
-            state.restore_registries,
+            state.dump_glue,
+            state.restore_glue,
+        ),
+        LAKE_FORMATION: Kept(
+            get_backend("lakeformation")[ACCOUNT][REGION],
+            arguments.data / "lake-formation.json",
+            state.dump_lake_formation,
+            state.restore_lake_formation,
         ),
         "Firehose_20150804": Kept(
             get_backend("firehose")[ACCOUNT][REGION],

@@ -1,4 +1,4 @@
-"""What moto knows of registries and delivery streams, as JSON in files.
+"""What moto knows of registries, catalogs, grants and delivery streams, as JSON in files.
 
 moto keeps everything in memory. What must outlast a restart is taken out of its objects here and
 put back into new ones at the next start.
@@ -16,10 +16,20 @@ from typing import Any
 FORMAT = 1
 
 
-def dump_registries(backend: Any) -> dict[str, Any]:
-    """The registries of moto's Glue backend as JSON."""
+def dump_glue(backend: Any) -> dict[str, Any]:
+    """The registries and the data catalog of moto's Glue backend as JSON.
+
+    Of tables everything but partitions, which data products do not have in the catalog.
+    """
     return {
         "format": FORMAT,
+        "databases": [
+            _fields(
+                database,
+                tables=[_fields(table, partitions=[]) for table in database.tables.values()],
+            )
+            for database in backend.databases.values()
+        ],
         "registries": [
             _fields(registry, schemas=[_schema(schema) for schema in registry.schemas.values()])
             for registry in backend.registries.values()
@@ -28,11 +38,20 @@ def dump_registries(backend: Any) -> dict[str, Any]:
     }
 
 
-def restore_registries(backend: Any, state: dict[str, Any]) -> None:
-    """Puts what :func:`dump_registries` returned into an empty backend."""
+def restore_glue(backend: Any, state: dict[str, Any]) -> None:
+    """Puts what :func:`dump_glue` returned into an empty backend."""
     from moto.glue import models
 
     _check_format(state)
+    # Files of before there was a catalog have no databases.
+    for database_fields in state.get("databases", ()):
+        database = _object(models.FakeDatabase, database_fields)
+        database.tables = OrderedDict()
+        for table_fields in database_fields["tables"]:
+            table = _object(models.FakeTable, table_fields)
+            table.partitions = OrderedDict()
+            database.tables[table.name] = table
+        backend.databases[database.name] = database
     for registry_fields in state["registries"]:
         registry = _object(models.FakeRegistry, registry_fields)
         registry.schemas = OrderedDict()
@@ -45,6 +64,32 @@ def restore_registries(backend: Any, state: dict[str, Any]) -> None:
             registry.schemas[schema.schema_name] = schema
         backend.registries[registry.name] = registry
     backend.tagger.tags.update(state["tags"])
+
+
+def dump_lake_formation(backend: Any) -> dict[str, Any]:
+    """The permissions and registered places of moto's Lake Formation backend as JSON."""
+    return {
+        "format": FORMAT,
+        "resources": [_fields(resource) for resource in backend.resources.values()],
+        "grants": {
+            catalog: [_fields(permission) for permission in granted.permissions]
+            for catalog, granted in backend.grants.items()
+        },
+    }
+
+
+def restore_lake_formation(backend: Any, state: dict[str, Any]) -> None:
+    """Puts what :func:`dump_lake_formation` returned into an empty backend."""
+    from moto.lakeformation import models
+
+    _check_format(state)
+    for fields in state["resources"]:
+        resource = _object(models.Resource, fields)
+        backend.resources[resource.arn] = resource
+    for catalog, permissions in state["grants"].items():
+        granted = models.PermissionCatalog()
+        granted.permissions = {_object(models.Permission, fields) for fields in permissions}
+        backend.grants[catalog] = granted
 
 
 def dump_streams(backend: Any) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""The end of every export: too many rejected rows, or published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from connectors.products import Column, Location, Manifest, ProductError, ProductWriter
+from schemas.contracts import Contract
+
+MOST_REJECTED: Final = 0.01
+"""The share of a store's records that may be rejected, unless it is set otherwise."""
+
+
+class TooManyRejected(ProductError):
+    """More rows than allowed do not fit the contract; nothing was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an export fails. ``most_rejected``: of the records read, 0 to 1."""
+
+    most_rejected: float = MOST_REJECTED
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export has done.
+
+    read         records of the store (interactions: lines of the archive)
+    duplicates   interactions that were there more than once
+    later        interactions that were published at ``until`` or after it
+    """
+
+    manifest: Manifest
+    location: Location
+    read: int
+    duplicates: int = 0
+    later: int = 0
+
+
+def open_writer(
+    s3: Any, contract: Contract, columns: tuple[Column, ...], until: int | None = None
+) -> ProductWriter:
+    """A new version of the contract's product."""
+    return ProductWriter(
+        s3,
+        Location.of(contract),
+        product=contract.name,
+        schema_version=contract.newest.number,
+        columns=columns,
+        until=until,
+    )
+
+
+def finish(
+    writer: ProductWriter,
+    contract: Contract,
+    *,
+    read: int,
+    limits: Limits,
+    deleted: int = 0,
+    duplicates: int = 0,
+    later: int = 0,
+) -> ExportReport:
+    """Publishes what was written. Raises TooManyRejected, and leaves the list of them, instead."""
+    check_rejected(writer, contract, read, limits)
+    manifest = writer.publish(deleted)
+    return ExportReport(manifest, writer.location, read, duplicates, later)
+
+
+def check_rejected(writer: ProductWriter, contract: Contract, read: int, limits: Limits) -> None:
+    """Raises TooManyRejected when more rows than allowed were rejected; abandons the version."""
+    rejected = writer.rejected.total()
+    if rejected <= limits.most_rejected * read:
+        return
+    writer.abandon(keep_rejected=True)
+    reasons = ", ".join(f"{reason}: {count:,}" for reason, count in writer.rejected.most_common())
+    raise TooManyRejected(
+        f"{rejected:,} of {read:,} records do not fit the contract {contract.name} v"
+        f"{contract.newest.number} ({reasons}); {limits.most_rejected:.2%} may be rejected."
+        f" Nothing was published. They are listed in {writer.rejected_url}; repair them in the"
+        " store, or allow more with --most-rejected."
+    )

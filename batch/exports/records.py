@@ -1,0 +1,119 @@
+"""Exports of users and items: every record of a domain's store, whatever the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol
+
+from batch.exports.parallel import read_in_parallel
+from batch.exports.publication import ExportReport, Limits, finish, open_writer
+from batch.exports.rows import Row, RowMaker
+from connectors.products import ProductWriter, Rejection, columns_of
+from schemas.contracts import Contract
+from schemas.invalid import InvalidRecord
+
+BATCH_ROWS: Final = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A share of a store's records that one thread reads.
+
+    ``name`` is for people, as in "songs, segment 3 of 8". ``read`` yields each record as a mapping
+    of field names, and an InvalidRecord for one that is none.
+    """
+
+    name: str
+    read: Callable[[], Iterator[Mapping[str, Any] | InvalidRecord]]
+
+
+class RecordSource(Protocol):
+    """A domain's store."""
+
+    def partitions(self) -> Sequence[Partition]:
+        """Shares that together are all records, each once. May ask the store."""
+
+    def close(self) -> None:
+        """Gives connections and snapshots back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What a thread hands over: rows that fit, rows that do not, how many were deleted."""
+
+    batch: Any
+    rejections: tuple[Rejection, ...]
+    deleted: int
+
+
+def export_records(
+    contract: Contract,
+    source: RecordSource,
+    s3: Any,
+    *,
+    workers: int = 4,
+    limits: Limits | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> ExportReport:
+    """Export a store to its contract's data product and publish it.
+
+    ``progress`` is told how many records were read so far. Raises TooManyRejected when more rows
+    than the limit do not fit the contract, and what the source and
+    :class:`~connectors.products.ProductWriter` raise; nothing is published then. Closes the source.
+    """
+    try:
+        columns = columns_of(contract)
+        maker = RowMaker(contract, columns)
+        with open_writer(s3, contract, columns) as writer:
+            read = deleted = 0
+            readers = [
+                partial(_checked, contract, maker, partition) for partition in source.partitions()
+            ]
+            for checked in read_in_parallel(readers, workers):
+                _write(writer, checked)
+                deleted += checked.deleted
+                read += checked.batch.num_rows + len(checked.rejections) + checked.deleted
+                progress(read)
+            return finish(writer, contract, read=read, deleted=deleted, limits=limits or Limits())
+    finally:
+        source.close()
+
+
+def _write(writer: ProductWriter, checked: _Checked) -> None:
+    writer.write(checked.batch)
+    for rejection in checked.rejections:
+        writer.reject(rejection)
+
+
+def _checked(contract: Contract, maker: RowMaker, partition: Partition) -> Iterator[_Checked]:
+    rows: list[Row] = []
+    rejections: list[Rejection] = []
+    deleted = 0
+    for seen, record in enumerate(partition.read(), start=1):
+        try:
+            if isinstance(record, InvalidRecord):
+                raise record
+            if maker.is_deleted(record):
+                deleted += 1
+            else:
+                rows.append(maker.row(record))
+        except InvalidRecord as error:
+            rejections.append(_rejection(contract, partition, seen, record, error))
+        if seen % BATCH_ROWS == 0:
+            yield _Checked(maker.batch(rows), tuple(rejections), deleted)
+            rows, rejections, deleted = [], [], 0
+    yield _Checked(maker.batch(rows), tuple(rejections), deleted)
+
+
+def _rejection(
+    contract: Contract, partition: Partition, number: int, record: Any, error: InvalidRecord
+) -> Rejection:
+    key = record.get(contract.key) if isinstance(record, Mapping) else None
+    return Rejection(
+        reason=str(error.reason),
+        message=error.message,
+        key=key[:256] if isinstance(key, str) and key.isprintable() else None,
+        source=f"{partition.name}, record {number}",
+    )

@@ -1,0 +1,168 @@
+"""A record of a domain's store as a row of its data product, or why it is none.
+
+Pure. A store's values come as its client gives them: a timestamp may be a datetime or epoch
+milliseconds, a whole number may be a Decimal. What fits the contract is converted without loss;
+everything else is an :class:`~schemas.invalid.InvalidRecord`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import pyarrow as pa
+
+from connectors.products import Column, Kind, arrow_schema
+from connectors.products.columns import arrow_type
+from schemas.checks import identifier_fields
+from schemas.contracts import Contract
+from schemas.invalid import InvalidRecord, Reason
+from schemas.projection import checked_id
+
+FIRST_MS: Final = -62_135_596_800_000
+LAST_MS: Final = 253_402_300_799_999
+"""What a timestamp may be: years 1 to 9999, which is what datetimes and Parquet readers take."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ABSENT: Final = object()
+
+Row = tuple[Any, ...]
+"""The values of a row in the order of the columns; timestamps as epoch milliseconds."""
+
+
+class RowMaker:
+    """Makes rows of the columns of one contract."""
+
+    def __init__(self, contract: Contract, columns: Sequence[Column]) -> None:
+        self.columns = tuple(columns)
+        self.schema = arrow_schema(self.columns)
+        names = [column.name for column in self.columns]
+        self._fields = [(c.name, _CONVERT[c.kind], c.nullable, c.default) for c in self.columns]
+        self._ids = [(names.index(name), name) for name in identifier_fields(contract)]
+        mapping = contract.item or contract.user
+        self._deleted = mapping.deleted if mapping is not None else None
+
+    def is_deleted(self, record: Mapping[str, Any]) -> bool:
+        """Whether the domain says that the record's user or item is gone."""
+        return self._deleted is not None and record.get(self._deleted) is True
+
+    def row(self, record: Mapping[str, Any]) -> Row:
+        """The row of a record.
+
+        A field that the record lacks has the contract's default. Raises InvalidRecord: wrong_type
+        with the field and what was found (not its value), missing_id, invalid_value.
+        """
+        row: list[Any] = []
+        for name, convert, nullable, default in self._fields:
+            value = record.get(name, _ABSENT)
+            if value is _ABSENT:
+                value = default
+            if value is None:
+                if not nullable:
+                    reason = Reason.MISSING_ID if self._is_id(name) else Reason.WRONG_TYPE
+                    raise InvalidRecord(
+                        reason, f"{name} is {'null' if name in record else 'absent'}"
+                    )
+                row.append(None)
+                continue
+            try:
+                row.append(convert(value))
+            except InvalidRecord as error:
+                raise InvalidRecord(error.reason, f"{name}: {error.message}") from None
+        for position, name in self._ids:
+            checked_id(name, row[position])
+        return tuple(row)
+
+    def batch(self, rows: Sequence[Row]) -> Any:
+        """Rows as a pyarrow RecordBatch."""
+        values = zip(*rows, strict=True) if rows else [()] * len(self.columns)
+        arrays = [
+            pa.array(column_values, type=arrow_type(column.kind))
+            for column, column_values in zip(self.columns, values, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _is_id(self, name: str) -> bool:
+        return any(name == one for _, one in self._ids)
+
+
+def _wrong(value: Any, expected: str) -> InvalidRecord:
+    return InvalidRecord(Reason.WRONG_TYPE, f"a {type(value).__name__}, expected {expected}")
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(value, "a string")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidRecord(Reason.INVALID_VALUE, "has a lone surrogate") from None
+    return value
+
+
+def _whole(bits: int) -> Callable[[Any], int]:
+    expected = f"a {bits}-bit integer"
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1)
+
+    def convert(value: Any) -> int:
+        if type(value) is not int:
+            # Numeric columns and DynamoDB numbers: 12.0 is the integer 12, 12.5 is none.
+            if not isinstance(value, Decimal) or value != value.to_integral_value():
+                raise _wrong(value, expected)
+            value = int(value)
+        if not low <= value < high:
+            raise InvalidRecord(Reason.WRONG_TYPE, f"a number beyond {bits} bits")
+        return int(value)
+
+    return convert
+
+
+def _fraction(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise _wrong(value, "a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise InvalidRecord(Reason.INVALID_VALUE, "is not a finite number")
+    return number
+
+
+def _boolean(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _wrong(value, "true or false")
+    return value
+
+
+def _strings(value: Any) -> list[str]:
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(value, "a list of strings")
+    return [_string(one) for one in value]
+
+
+_long = _whole(64)
+
+
+def _timestamp(value: Any) -> int:
+    if isinstance(value, datetime):
+        # A timestamp without time zone is taken for UTC, as the contracts' timestamps are.
+        since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH
+        value = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+    moment = _long(value)
+    if not FIRST_MS <= moment <= LAST_MS:
+        raise InvalidRecord(Reason.INVALID_VALUE, "a moment beyond the years 1 to 9999")
+    return moment
+
+
+_CONVERT: Final[dict[Kind, Callable[[Any], Any]]] = {
+    Kind.STRING: _string,
+    Kind.INT: _whole(32),
+    Kind.LONG: _long,
+    Kind.FLOAT: _fraction,
+    Kind.DOUBLE: _fraction,
+    Kind.BOOLEAN: _boolean,
+    Kind.STRINGS: _strings,
+    Kind.TIMESTAMP: _timestamp,
+}

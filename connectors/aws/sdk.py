@@ -1,0 +1,63 @@
+"""boto3 clients for calls that somebody waits for: S3, Glue, Lake Formation, DynamoDB.
+
+The sink engine does not use them: botocore costs a millisecond or more of Python a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import boto3
+import botocore.config
+import botocore.exceptions
+
+from schemas.errors import TunemeshError
+from schemas.registry import is_loopback
+
+ATTEMPTS: Final = 5
+"""Of a call: throttling and trouble of the service are overcome by waiting, with jitter."""
+
+
+class ServiceUnavailable(TunemeshError):
+    """An AWS service refused a call or did not answer; the message says which and what to do."""
+
+
+def sdk_client(service: str, region: str, endpoint_url: str | None = None) -> Any:
+    """A client with the usual chain of credentials; makes no request.
+
+    An endpoint on this machine gets the laptop platform's credentials (``local``) instead, path
+    style addresses and no proxy. A client may be shared by threads.
+    """
+    local = endpoint_url is not None and is_loopback(endpoint_url)
+    session = boto3.session.Session(
+        region_name=region,
+        aws_access_key_id="local" if local else None,
+        aws_secret_access_key="local" if local else None,
+    )
+    config = botocore.config.Config(
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        max_pool_connections=32,
+        proxies={} if local else None,
+        s3={"addressing_style": "path"} if local else None,
+    )
+    return session.client(service, endpoint_url=endpoint_url, config=config)
+
+
+def error_code(error: botocore.exceptions.ClientError) -> str:
+    """The code of an error that a service has answered with."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def service_errors(what: str, advice: str = "") -> Iterator[None]:
+    """Turns errors of boto3 into :class:`ServiceUnavailable`; ``what`` is the attempt, as in
+    "publish the product songs"."""
+    try:
+        yield
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        text = f"cannot {what}: {error}"
+        raise ServiceUnavailable(f"{text.rstrip('.')}. {advice}".rstrip()) from error

@@ -1,0 +1,33 @@
+"""The catalog of data products, on AWS Glue and Lake Formation.
+
+catalog       register, find, describe, grant, revoke, list, open
+tables        a product as a Glue table, and back
+permissions   Lake Formation's permissions on tables
+pii           the classes of the contract's fields, and what a grant has to name
+"""
+
+from __future__ import annotations
+
+from connectors.catalog.catalog import (
+    CENTRAL_DATABASE,
+    Catalog,
+    Grant,
+    OpenedProduct,
+    Registration,
+)
+from connectors.catalog.errors import CatalogError, NotGranted
+from connectors.catalog.pii import PiiClass
+from connectors.catalog.tables import CatalogColumn, Product
+
+__all__ = [
+    "CENTRAL_DATABASE",
+    "Catalog",
+    "CatalogColumn",
+    "CatalogError",
+    "Grant",
+    "NotGranted",
+    "OpenedProduct",
+    "PiiClass",
+    "Product",
+    "Registration",
+]

@@ -1,0 +1,65 @@
+"""The PII classes of a contract's fields, and what a grant has to name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+
+from connectors.catalog.errors import CatalogError
+
+
+class PiiClass(StrEnum):
+    """How close a field is to a person, in ascending order."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    PSEUDONYMOUS = "pseudonymous"
+    PERSONAL = "personal"
+
+    @property
+    def rank(self) -> int:
+        """Its place in the order."""
+        return list(PiiClass).index(self)
+
+
+FREE: Final = frozenset({PiiClass.PUBLIC, PiiClass.INTERNAL})
+"""Classes that every grant includes. The others must be named one by one: personal does not include
+pseudonymous."""
+
+
+def parse_class(text: str, where: str) -> PiiClass:
+    """The class of that name; raises CatalogError."""
+    try:
+        return PiiClass(text)
+    except ValueError:
+        raise CatalogError(
+            f"{where}: there is no PII class {text!r}; there are: {', '.join(PiiClass)}."
+        ) from None
+
+
+def grantable(
+    product: str, classes: Mapping[str, PiiClass], asked: Iterable[str] | None, pii: Iterable[str]
+) -> tuple[str, ...]:
+    """The columns that a grant includes, in the order of the product's columns.
+
+    ``classes`` are those of all columns; ``asked`` None means each column that ``pii`` allows.
+    Raises CatalogError for a column that is not there or whose class is not named.
+    """
+    allowed = FREE | {parse_class(name, "the grant") for name in pii}
+    if asked is None:
+        return tuple(name for name, one in classes.items() if one in allowed)
+    wanted = set(asked)
+    for name in sorted(wanted):
+        if name not in classes:
+            raise CatalogError(
+                f"the product {product} has no column {name!r}; there are: {', '.join(classes)}."
+            )
+        if classes[name] not in allowed:
+            raise CatalogError(
+                f"the column {name!r} of {product} has the PII class {classes[name]}, which the"
+                f" grant does not name. Name it (--pii {classes[name]}) or leave the column out."
+            )
+    if not wanted:
+        raise CatalogError(f"the grant on {product} names no column.")
+    return tuple(name for name in classes if name in wanted)

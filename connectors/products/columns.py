@@ -1,0 +1,121 @@
+"""The columns of a data product: the fields of its contract's newest Avro version, typed.
+
+A field is a string, int, long, float, double, boolean, array of string or timestamp-millis, alone
+or in a union with null. Anything else has no column; the contract that has it cannot be exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import pyarrow as pa
+
+from schemas.contracts import Contract, ContractError, Role
+
+
+class Kind(StrEnum):
+    """The type of a column, by its name in the manifest."""
+
+    STRING = "string"
+    INT = "int"
+    LONG = "long"
+    FLOAT = "float"
+    DOUBLE = "double"
+    BOOLEAN = "boolean"
+    STRINGS = "list<string>"
+    TIMESTAMP = "timestamp-millis"
+
+
+_ARROW: Final[dict[Kind, Any]] = {
+    Kind.STRING: pa.string(),
+    Kind.INT: pa.int32(),
+    Kind.LONG: pa.int64(),
+    Kind.FLOAT: pa.float32(),
+    Kind.DOUBLE: pa.float64(),
+    Kind.BOOLEAN: pa.bool_(),
+    Kind.STRINGS: pa.list_(pa.string()),
+    Kind.TIMESTAMP: pa.timestamp("ms", tz="UTC"),
+}
+
+PUBLISHED_AT: Final = "published_at"
+"""The column that interactions have beside their contract's: the Kafka timestamp, by which what a
+bootstrap covers is divided from what the stream delivers."""
+
+EVENT_DAY: Final = "event_day"
+"""What interactions are partitioned by: the day, in UTC, on which they occurred."""
+
+OCCURRED_AT: Final = "occurred_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: what it is called, what it holds, whether it may be null.
+
+    ``default`` is what an absent value stands for, where the contract has one beside null.
+    """
+
+    name: str
+    kind: Kind
+    nullable: bool
+    default: Any = None
+
+    def document(self) -> dict[str, Any]:
+        """The column as the manifest has it."""
+        return {"name": self.name, "type": str(self.kind), "nullable": self.nullable}
+
+
+def columns_of(contract: Contract) -> tuple[Column, ...]:
+    """The columns of a contract's product, in the order of the Avro fields.
+
+    Interactions have :data:`PUBLISHED_AT` after them. Raises ContractError for a field whose type
+    no column has.
+    """
+    columns = tuple(_column(contract, entry) for entry in contract.newest.avro["fields"])
+    if contract.role is Role.INTERACTION and PUBLISHED_AT not in [c.name for c in columns]:
+        columns += (Column(PUBLISHED_AT, Kind.TIMESTAMP, nullable=False),)
+    return columns
+
+
+def partition_of(contract: Contract) -> str | None:
+    """The name of what a product's files are in folders by; None: they are all in one."""
+    return EVENT_DAY if contract.role is Role.INTERACTION else None
+
+
+def arrow_type(kind: Kind) -> Any:
+    """The pyarrow type of a kind."""
+    return _ARROW[kind]
+
+
+def arrow_schema(columns: tuple[Column, ...]) -> Any:
+    """The pyarrow schema of columns."""
+    return pa.schema([pa.field(c.name, _ARROW[c.kind], nullable=c.nullable) for c in columns])
+
+
+def _column(contract: Contract, entry: dict[str, Any]) -> Column:
+    avro, nullable = entry["type"], False
+    if isinstance(avro, list):
+        branches = [branch for branch in avro if branch != "null"]
+        nullable = len(branches) < len(avro)
+        avro = branches[0] if len(branches) == 1 else None
+    kind = _kind(avro)
+    if kind is None:
+        raise ContractError(
+            f"{contract.name}.v{contract.newest.number}.avsc: the field {entry['name']!r} has a"
+            f" type that no column of a data product has; there are: {', '.join(Kind)}"
+        )
+    return Column(entry["name"], kind, nullable, entry.get("default"))
+
+
+def _kind(avro: Any) -> Kind | None:
+    if isinstance(avro, dict):
+        logical = avro.get("logicalType")
+        if logical is not None:
+            is_millis = logical == "timestamp-millis" and avro["type"] == "long"
+            return Kind.TIMESTAMP if is_millis else None
+        if avro["type"] == "array":
+            return Kind.STRINGS if _kind(avro["items"]) is Kind.STRING else None
+        avro = avro["type"]
+    plain = ("string", "int", "long", "float", "double", "boolean")
+    return Kind(avro) if isinstance(avro, str) and avro in plain else None

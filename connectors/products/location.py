@@ -1,0 +1,67 @@
+"""Where a data product is on S3, and how its objects are named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from schemas.contracts import Contract, ContractError
+
+CURRENT: Final = "current.json"
+"""The pointer to the version that readers read; the last thing that a publication writes."""
+
+VERSIONS: Final = "versions"
+MANIFEST: Final = "manifest.json"
+REJECTED: Final = "rejected.ndjson"
+"""Rows that did not fit the contract, one JSON document a line; beside the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A product's place: ``prefix`` is empty or ends with a slash."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def parse(cls, url: str) -> Location:
+        """The location of an ``s3://BUCKET/PREFIX/``; raises ValueError for anything else."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("s3", "s3a") or not parts.netloc:
+            raise ValueError(f"{url!r} is no location; expected s3://BUCKET/PREFIX/")
+        prefix = parts.path.strip("/")
+        return cls(parts.netloc, f"{prefix}/" if prefix else "")
+
+    @classmethod
+    def of(cls, contract: Contract) -> Location:
+        """Where a contract says that its product is at rest; raises ContractError."""
+        try:
+            return cls.parse(contract.location)
+        except ValueError as error:
+            raise ContractError(f"{contract.folder / 'contract.yaml'}: servers: {error}") from None
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def current(self) -> str:
+        """The key of the pointer."""
+        return self.prefix + CURRENT
+
+    @property
+    def versions(self) -> str:
+        """How the keys of all versions begin."""
+        return f"{self.prefix}{VERSIONS}/"
+
+    def version(self, version: str) -> str:
+        """How the keys of a version's objects begin."""
+        return f"{self.versions}{version}/"
+
+    def manifest(self, version: str) -> str:
+        """The key of a version's manifest."""
+        return self.version(version) + MANIFEST
+
+    def url(self, key: str) -> str:
+        """A key of this bucket as ``s3://...``."""
+        return f"s3://{self.bucket}/{key}"

@@ -1,0 +1,188 @@
+"""What a version of a data product consists of, and which version is the current one.
+
+``versions/<version>/manifest.json`` lists the files with their rows, bytes and checksums;
+``current.json`` names the version that readers read, and the former ones that are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import botocore.exceptions
+
+from connectors.aws.sdk import error_code, service_errors
+from connectors.products.columns import Column, Kind
+from connectors.products.location import Location
+from schemas.errors import TunemeshError
+
+
+class ProductError(TunemeshError):
+    """A data product that cannot be read or published; says which, why and what to do."""
+
+
+class NotPublished(ProductError):
+    """There is no version of a product yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductFile:
+    """One Parquet file: its name below the version's folder, rows, bytes, sha256 in hex."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One version of a product. Times are epoch milliseconds.
+
+    product         the contract's name
+    schema_version  of the contract, which the columns are from
+    until           interactions: only events published before it; None: all
+    rows            in all files together
+    deleted         records that were left out because their domain says that they are deleted
+    rejected        rows that did not fit the contract, by reason; listed in ``rejected_file``
+    """
+
+    product: str
+    schema_version: int
+    version: str
+    created_at: int
+    until: int | None
+    rows: int
+    columns: tuple[Column, ...]
+    files: tuple[ProductFile, ...]
+    deleted: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    rejected_file: str | None = None
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the columns, in their order."""
+        return tuple(column.name for column in self.columns)
+
+    def to_json(self) -> bytes:
+        """The manifest as its file has it."""
+        document = {
+            "product": self.product,
+            "schema_version": self.schema_version,
+            "version": self.version,
+            "created_at": self.created_at,
+            "until": self.until,
+            "rows": self.rows,
+            "deleted": self.deleted,
+            "rejected": {
+                "rows": sum(self.rejected.values()),
+                "reasons": dict(sorted(self.rejected.items())),
+                "file": self.rejected_file,
+            },
+            "columns": [column.document() for column in self.columns],
+            "files": [
+                {"name": f.name, "rows": f.rows, "bytes": f.bytes, "sha256": f.sha256}
+                for f in self.files
+            ],
+        }
+        return json.dumps(document, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Manifest:
+        """The manifest in a file's content; raises ValueError, KeyError or TypeError."""
+        document = json.loads(content)
+        rejected = document.get("rejected") or {}
+        return cls(
+            product=document["product"],
+            schema_version=document["schema_version"],
+            version=document["version"],
+            created_at=document["created_at"],
+            until=document["until"],
+            rows=document["rows"],
+            columns=tuple(
+                Column(entry["name"], Kind(entry["type"]), entry["nullable"])
+                for entry in document["columns"]
+            ),
+            files=tuple(ProductFile(**entry) for entry in document["files"]),
+            deleted=document.get("deleted", 0),
+            rejected=rejected.get("reasons", {}),
+            rejected_file=rejected.get("file"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A version that was current until ``superseded_at``, epoch milliseconds."""
+
+    version: str
+    superseded_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The pointer as it is now; ``etag`` is for the next publication to replace just this one."""
+
+    version: str
+    former: tuple[Former, ...]
+    etag: str
+
+    @staticmethod
+    def to_json(version: str, former: tuple[Former, ...]) -> bytes:
+        """The content of ``current.json``."""
+        kept = [{"version": f.version, "superseded_at": f.superseded_at} for f in former]
+        return json.dumps({"version": version, "former": kept}).encode()
+
+
+def read_current(s3: Any, location: Location) -> Current | None:
+    """The pointer of a product; None when nothing was ever published.
+
+    Raises ServiceUnavailable, and ProductError for a pointer that cannot be read.
+    """
+    found = _get(s3, location, location.current)
+    if found is None:
+        return None
+    content, etag = found
+    try:
+        document = json.loads(content)
+        former = [Former(e["version"], e["superseded_at"]) for e in document.get("former", ())]
+        return Current(document["version"], tuple(former), etag)
+    except (ValueError, KeyError, TypeError) as error:
+        url = location.url(location.current)
+        raise ProductError(f"{url} cannot be read: {error!r}. Export the product again.") from error
+
+
+def read_manifest(s3: Any, location: Location, version: str | None = None) -> Manifest:
+    """The manifest of a version of a product, of the current one by default.
+
+    Raises NotPublished when nothing was published or that version is gone, ServiceUnavailable, and
+    ProductError for a manifest that cannot be read.
+    """
+    if version is None:
+        current = read_current(s3, location)
+        if current is None:
+            raise NotPublished(f"there is no data product at {location} yet. Export it first.")
+        version = current.version
+    found = _get(s3, location, location.manifest(version))
+    if found is None:
+        raise NotPublished(
+            f"there is no version {version} of the product at {location}; former versions are"
+            " removed some time after a newer one was published."
+        )
+    try:
+        return Manifest.from_json(found[0])
+    except (ValueError, KeyError, TypeError) as error:
+        url = location.url(location.manifest(version))
+        raise ProductError(f"{url} cannot be read: {error!r}. Export the product again.") from error
+
+
+def _get(s3: Any, location: Location, key: str) -> tuple[bytes, str] | None:
+    with service_errors(f"read {location.url(key)}"):
+        try:
+            answer = s3.get_object(Bucket=location.bucket, Key=key)
+            return answer["Body"].read(), answer["ETag"]
+        except botocore.exceptions.ClientError as error:
+            if error_code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
+                return None
+            raise

@@ -1,0 +1,102 @@
+"""Names of versions, which former ones are kept, and the removal of all others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from connectors.products.location import Location
+from connectors.products.manifest import Former
+
+KEPT_VERSIONS: Final = 3
+"""Former versions that are kept, beside the current one."""
+
+GRACE_MS: Final = 3_600_000
+"""How long a version outlives its successor's publication: readers may be on it."""
+
+_NAME: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+
+
+def version_name(moment_ms: int, token: str) -> str:
+    """``20261123T142500Z-1a2b3c4d``: when it was begun, and eight hex digits of its own."""
+    moment = datetime.fromtimestamp(moment_ms // 1000, UTC)
+    return f"{moment:%Y%m%dT%H%M%SZ}-{token}"
+
+
+def still_kept(former: Iterable[Former], now_ms: int, keep: int) -> tuple[Former, ...]:
+    """Those of the former versions (the newest first) that stay: ``keep`` of them, and each that
+    was superseded within the last hour."""
+    return tuple(
+        one
+        for position, one in enumerate(former)
+        if position < keep or now_ms - one.superseded_at < GRACE_MS
+    )
+
+
+def remove_others(s3: Any, location: Location, kept: Iterable[str], before: str) -> tuple[str, ...]:
+    """Removes what is of no kept version; returns the versions that were removed.
+
+    That is: former versions beyond the kept ones, and what killed or failed exports have left,
+    unfinished multipart uploads included. Of those only what was begun earlier than ``before``: a
+    later one may be an export under way. Errors of boto3 go through; to do it again goes on.
+    """
+    staying = set(kept)
+    removed: dict[str, list[str]] = {}
+    for key in _keys(s3, location):
+        version = version_of(location, key)
+        if version is not None and version not in staying and _begun(version) < _begun(before):
+            removed.setdefault(version, []).append(key)
+    for keys in removed.values():
+        for start in range(0, len(keys), 1000):
+            batch = [{"Key": key} for key in keys[start : start + 1000]]
+            s3.delete_objects(Bucket=location.bucket, Delete={"Objects": batch, "Quiet": True})
+    for upload in _unfinished_uploads(s3, location):
+        version = version_of(location, upload["Key"])
+        if version is not None and version not in staying and _begun(version) < _begun(before):
+            s3.abort_multipart_upload(
+                Bucket=location.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
+            removed.setdefault(version, [])
+    return tuple(sorted(removed))
+
+
+def version_of(location: Location, key: str) -> str | None:
+    """The version that an object belongs to; None for one that is no part of any."""
+    if not key.startswith(location.versions):
+        return None
+    version = key.removeprefix(location.versions).partition("/")[0]
+    return version if _NAME.fullmatch(version) else None
+
+
+def sizes_of(s3: Any, location: Location, version: str) -> dict[str, int]:
+    """Bytes of each object of a version, by its name below the version's folder."""
+    prefix = location.version(version)
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=prefix)
+    return {
+        entry["Key"].removeprefix(prefix): entry["Size"]
+        for page in pages
+        for entry in page.get("Contents", ())
+    }
+
+
+def _begun(version: str) -> str:
+    return version.partition("-")[0]
+
+
+def _keys(s3: Any, location: Location) -> Iterator[str]:
+    pages = s3.get_paginator("list_objects_v2").paginate(
+        Bucket=location.bucket, Prefix=location.versions
+    )
+    for page in pages:
+        for entry in page.get("Contents", ()):
+            yield entry["Key"]
+
+
+def _unfinished_uploads(s3: Any, location: Location) -> Iterator[dict[str, Any]]:
+    pages = s3.get_paginator("list_multipart_uploads").paginate(
+        Bucket=location.bucket, Prefix=location.versions
+    )
+    for page in pages:
+        yield from page.get("Uploads", ())

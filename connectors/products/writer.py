@@ -1,0 +1,311 @@
+"""Publishes a version of a data product: all of it, or nothing that a reader can see.
+
+The order is what makes it atomic: files, then the manifest, then the pointer in one conditional
+PUT, then the removal of what nobody needs. A process that dies in between leaves objects that no
+pointer names; the next publication removes them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+import botocore.exceptions
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from connectors.aws.sdk import ServiceUnavailable, error_code, service_errors
+from connectors.products.columns import Column, arrow_schema
+from connectors.products.location import REJECTED, Location
+from connectors.products.manifest import (
+    Current,
+    Former,
+    Manifest,
+    ProductError,
+    ProductFile,
+    read_current,
+)
+from connectors.products.upload import Upload
+from connectors.products.versions import (
+    KEPT_VERSIONS,
+    remove_others,
+    sizes_of,
+    still_kept,
+    version_name,
+)
+
+FILE_BYTES: Final = 96 * 1024 * 1024
+"""A file that has as many is closed after its row group: files of 64 to 128 MiB."""
+
+ROW_GROUP_ROWS: Final = 100_000
+
+_log = logging.getLogger(__name__)
+
+
+class PublicationConflict(ProductError):
+    """Another export of the same product has published in the meantime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that does not fit the contract. It names the row and holds none of its values.
+
+    reason   one of :class:`schemas.invalid.Reason`
+    key      the value of the contract's key, where it has a usable one
+    source   where it was read: a table, a segment of it, an object and line
+    """
+
+    reason: str
+    message: str
+    key: str | None
+    source: str
+
+
+class ProductWriter:
+    """One new version. Not thread safe; a context manager that abandons what was not published.
+
+    Raises ServiceUnavailable when S3 refuses or does not answer.
+    """
+
+    def __init__(
+        self,
+        s3: Any,
+        location: Location,
+        *,
+        product: str,
+        schema_version: int,
+        columns: tuple[Column, ...],
+        until: int | None = None,
+        keep: int = KEPT_VERSIONS,
+        file_bytes: int = FILE_BYTES,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """Opens a version; nothing is written yet. ``now_ms``: milliseconds since the epoch."""
+        self.location = location
+        self.columns = columns
+        self.schema = arrow_schema(columns)
+        self.rows = 0
+        self.rejected: Counter[str] = Counter()
+        self._s3 = s3
+        self._product = product
+        self._schema_version = schema_version
+        self._until = until
+        self._keep = keep
+        self._file_bytes = file_bytes
+        self._now_ms = now_ms
+        self._before: Current | None = read_current(s3, location)
+        self._begun_ms = now_ms()
+        self.version = version_name(self._begun_ms, secrets.token_hex(4))
+        self._files: list[ProductFile] = []
+        self._numbers: Counter[str] = Counter()
+        self._open: dict[str, _OpenFile] = {}
+        self._rejects: Upload | None = None
+        self._finished = False
+
+    def __enter__(self) -> ProductWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._finished:
+            return
+        try:
+            self.abandon()
+        except ServiceUnavailable as unavailable:
+            # The error that ended the block says more; the next publication removes the rest.
+            if error is None:
+                raise
+            _log.warning("%s", unavailable)
+
+    def write(self, batch: Any, folder: str = "") -> None:
+        """Appends a pyarrow RecordBatch of :attr:`schema`, to the files in a folder of the version
+        such as ``event_day=2026-11-23``."""
+        if not batch.num_rows:
+            return
+        with service_errors(f"write the product {self._product} to {self.location}"):
+            file = self._open.get(folder)
+            if file is None:
+                file = self._open[folder] = self._new_file(folder)
+            file.write(batch)
+            self.rows += batch.num_rows
+            if file.upload.size >= self._file_bytes:
+                self._close_file(folder)
+
+    def end_folder(self, folder: str) -> None:
+        """Closes the open file of a folder: nothing more will be written to it."""
+        if folder in self._open:
+            with service_errors(f"write the product {self._product} to {self.location}"):
+                self._close_file(folder)
+
+    def reject(self, rejection: Rejection) -> None:
+        """Lists a row that was not written, in :data:`REJECTED`."""
+        if self._rejects is None:
+            self._rejects = self._upload(REJECTED)
+        document = {
+            "reason": rejection.reason,
+            "message": rejection.message,
+            "key": rejection.key,
+            "source": rejection.source,
+        }
+        self.rejected[rejection.reason] += 1
+        with service_errors(f"write the product {self._product} to {self.location}"):
+            self._rejects.write(json.dumps(document).encode() + b"\n")
+
+    def publish(self, deleted: int = 0) -> Manifest:
+        """Makes this version the current one, and removes what is not needed any more.
+
+        Raises PublicationConflict when another version became current since this one was opened,
+        and ProductError when objects of this version are not there as they were written.
+        """
+        with service_errors(f"publish the product {self._product} at {self.location}"):
+            for folder in list(self._open):
+                self._close_file(folder)
+            if self._rejects is not None:
+                self._rejects.close()
+            manifest = self._manifest(deleted)
+            self._check_objects(manifest)
+            self._put(self.location.manifest(self.version), manifest.to_json())
+            kept = self._move_pointer()
+        self._finished = True
+        try:
+            remove_others(self._s3, self.location, kept, before=self.version)
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+            _log.warning("%s: old versions stay until the next export: %s", self.location, error)
+        return manifest
+
+    def abandon(self, *, keep_rejected: bool = False) -> None:
+        """Removes what was written; with ``keep_rejected`` all but the list of rejected rows, which
+        stays until the next publication."""
+        self._finished = True
+        with service_errors(f"remove the abandoned version at {self.location}"):
+            for file in self._open.values():
+                file.upload.abort()
+            self._open.clear()
+            if self._rejects is not None and keep_rejected:
+                self._rejects.close()
+            elif self._rejects is not None:
+                self._rejects.abort()
+            for name in sizes_of(self._s3, self.location, self.version):
+                if not (keep_rejected and name == REJECTED):
+                    key = self.location.version(self.version) + name
+                    self._s3.delete_object(Bucket=self.location.bucket, Key=key)
+
+    @property
+    def rejected_url(self) -> str:
+        """Where the list of rejected rows is, or will be."""
+        return self.location.url(self.location.version(self.version) + REJECTED)
+
+    def _new_file(self, folder: str) -> _OpenFile:
+        number = self._numbers[folder]
+        self._numbers[folder] += 1
+        name = f"{folder}/part-{number:05}.parquet" if folder else f"part-{number:05}.parquet"
+        return _OpenFile(name, self._upload(name), self.schema)
+
+    def _close_file(self, folder: str) -> None:
+        self._files.append(self._open.pop(folder).close())
+
+    def _upload(self, name: str) -> Upload:
+        key = self.location.version(self.version) + name
+        return Upload(self._s3, self.location.bucket, key)
+
+    def _put(self, key: str, content: bytes, **conditions: str) -> None:
+        self._s3.put_object(
+            Bucket=self.location.bucket,
+            Key=key,
+            Body=content,
+            ContentType="application/json",
+            **conditions,
+        )
+
+    def _manifest(self, deleted: int) -> Manifest:
+        return Manifest(
+            product=self._product,
+            schema_version=self._schema_version,
+            version=self.version,
+            created_at=self._begun_ms,
+            until=self._until,
+            rows=self.rows,
+            columns=self.columns,
+            files=tuple(sorted(self._files, key=lambda file: file.name)),
+            deleted=deleted,
+            rejected=dict(self.rejected),
+            rejected_file=None if self._rejects is None else REJECTED,
+        )
+
+    def _check_objects(self, manifest: Manifest) -> None:
+        """An export that began later may have taken this one for dead."""
+        found = sizes_of(self._s3, self.location, self.version)
+        wrong = [file.name for file in manifest.files if found.get(file.name) != file.bytes]
+        if wrong:
+            raise ProductError(
+                f"{wrong[0]} of the version {self.version} at {self.location} is not there as it"
+                " was written; was another export of the same product running? Export it again."
+            )
+
+    def _move_pointer(self) -> tuple[str, ...]:
+        """Puts the pointer; returns the versions that stay."""
+        former: tuple[Former, ...] = ()
+        condition = {"IfNoneMatch": "*"}
+        if self._before is not None:
+            now = self._now_ms()
+            superseded = (Former(self._before.version, now), *self._before.former)
+            former = still_kept(superseded, now, self._keep)
+            condition = {"IfMatch": self._before.etag}
+        try:
+            self._put(self.location.current, Current.to_json(self.version, former), **condition)
+        except botocore.exceptions.ClientError as error:
+            # 409: another conditional PUT of the same key was under way.
+            if error_code(error) not in ("PreconditionFailed", "ConditionalRequestConflict"):
+                raise
+            raise PublicationConflict(
+                f"the product at {self.location} was published by another export while this one"
+                " was running; this one's rows were not published. Export it again if need be."
+            ) from error
+        return (self.version, *(one.version for one in former))
+
+
+class _OpenFile:
+    """A Parquet file that grows, a row group at a time."""
+
+    def __init__(self, name: str, upload: Upload, schema: Any) -> None:
+        self.upload = upload
+        self._name = name
+        self._rows = 0
+        self._waiting: list[Any] = []
+        self._waiting_rows = 0
+        self._schema = schema
+        # Snappy and format 2.4 with 64-bit timestamps: what flink-parquet reads without more jars.
+        self._writer = pq.ParquetWriter(upload, schema, compression="snappy")
+
+    def write(self, batch: Any) -> None:
+        """Appends rows; they are written when there are enough for a row group."""
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        if self._waiting_rows >= ROW_GROUP_ROWS:
+            self._write_row_groups()
+
+    def close(self) -> ProductFile:
+        """The whole file, uploaded."""
+        if self._waiting:
+            self._write_row_groups()
+        self._writer.close()
+        self.upload.close()
+        return ProductFile(self._name, self._rows, self.upload.size, self.upload.sha256)
+
+    def _write_row_groups(self) -> None:
+        table = pa.Table.from_batches(self._waiting, schema=self._schema)
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._rows += table.num_rows
+        self._waiting.clear()
+        self._waiting_rows = 0
