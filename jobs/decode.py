@@ -27,6 +27,7 @@ from schemas.contracts import Contract, Contracts, Role
 from schemas.dead_letter import SourceRecord, Step, dead_letter, source_record
 from schemas.invalid import InvalidRecord, Reason
 from schemas.projection import (
+    MAX_AHEAD_MS,
     checked_id,
     is_deleted,
     project_item,
@@ -34,9 +35,6 @@ from schemas.projection import (
     record_id,
     updated_at,
 )
-
-MAX_AHEAD_MS = 24 * 3600 * 1000
-"""How far occurred_at may lie after the Kafka timestamp: a device clock a day off is tolerated."""
 
 ANONYMOUS = "\x1f"
 """Starts the join key of an event without user; no id does, so it never meets a user."""

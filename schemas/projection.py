@@ -16,6 +16,9 @@ from schemas.invalid import InvalidRecord, Reason
 MAX_ID_LENGTH = 256
 """Characters of a user, item or session id (Personalize: userId, itemId and sessionId)."""
 
+MAX_AHEAD_MS = 24 * 3600 * 1000
+"""How far occurred_at may lie after the Kafka timestamp: a device clock a day off is tolerated."""
+
 
 def record_id(contract: Contract, record: Record) -> str:
     """The id of a user or item record; raises InvalidRecord(missing_id, invalid_value)."""
