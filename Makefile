@@ -60,13 +60,20 @@ bench-latency: setup ## from publication to accepted, on a platform that runs [A
 bench-delivery: setup ## the sink engine against Personalize's quotas; 2 minutes [ARGS=--quick]
 	$(BIN)/python -m benchmarks.delivery $(ARGS)
 
+.PHONY: bench-bootstrap
+bench-bootstrap: setup ## the bootstrap beside DuckDB, 1M and 10M interactions [ARGS="--interactions 1000000"]
+	$(BIN)/python -m benchmarks.bootstrap $(ARGS)
+
 .PHONY: lock
-lock: $(READY) ## requirements.lock from requirements.in, Bytewax's too [ARGS=--upgrade]
+lock: $(READY) ## requirements.lock from requirements.in, the benchmarks' too [ARGS=--upgrade]
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --quiet $(ARGS) -o requirements.lock requirements.in
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --quiet $(ARGS) \
 		-o benchmarks/bytewax/requirements.lock benchmarks/bytewax/requirements.in
+	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --quiet $(ARGS) \
+		-o benchmarks/duckdb/requirements.lock benchmarks/duckdb/requirements.in
 
 .PHONY: clean
 clean: ## stops the platform; removes .venv, .tunemesh and caches (the jar cache stays)

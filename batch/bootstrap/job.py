@@ -11,6 +11,7 @@ from typing import Any
 
 from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
 from pyflink.table import EnvironmentSettings, StreamTableEnvironment
 
 from batch.bootstrap.settings import BootstrapSettings
@@ -38,6 +39,8 @@ def make_tables(settings: BootstrapSettings, *, in_process: bool) -> StreamTable
             configuration.set_string(key, value)
     configuration.set_string("execution.runtime-mode", "BATCH")
     environment = StreamExecutionEnvironment.get_execution_environment(configuration)
+    if in_process:
+        load_file_systems(configuration)
     if settings.jars:
         environment.add_jars(*(Path(jar).absolute().as_uri() for jar in settings.jars))
     tables = StreamTableEnvironment.create(
@@ -56,6 +59,15 @@ def make_tables(settings: BootstrapSettings, *, in_process: bool) -> StreamTable
     for key, value in options.items():
         tables.get_config().set(key, value)
     return tables
+
+
+def load_file_systems(configuration: Configuration) -> None:
+    """Load the file systems of FLINK_PLUGINS_DIR, S3 among them; a cluster's processes do so when
+    they start, the in-process minicluster does not."""
+    jvm = get_gateway().jvm
+    own = configuration._j_configuration
+    plugins = jvm.org.apache.flink.core.plugin.PluginUtils.createPluginManagerFromRootFolder(own)
+    jvm.org.apache.flink.core.fs.FileSystem.initialize(own, plugins)
 
 
 def provide_java(environ: MutableMapping[str, str]) -> None:

@@ -57,7 +57,7 @@ def joined(column: str) -> str:
 
 def seconds(column: str) -> str:
     """Epoch seconds, 0 at the least."""
-    return f"greatest(0, epoch_ms({column})) // 1000"
+    return f"CASE WHEN {column} IS NOT NULL THEN greatest(0, epoch_ms({column})) // 1000 END"
 
 
 def checked(source: str, key: str, columns: str, texts: tuple[str, ...]) -> str:
@@ -87,25 +87,49 @@ def run(data: Path, out: Path, memory: str) -> None:
         (out / name).mkdir(parents=True, exist_ok=True)
     user_texts = ("country", "age_band", "subscription")
     item_texts = ("title", "creator", "genres", "language")
-    database.execute(f"""CREATE TEMP TABLE checked_users AS {
-        checked(files(data, "users"), "user_id",
-                "country, age_band, subscription, created_at", user_texts)}""")
+    database.execute(
+        f"""CREATE TEMP TABLE checked_users AS {
+            checked(
+                files(data, "users"),
+                "user_id",
+                "country, age_band, subscription, created_at",
+                user_texts,
+            )
+        }"""
+    )
     database.execute(f"""CREATE TEMP TABLE checked_items AS {
-        checked(files(data, "songs"), "song_id",
-                "'songs' AS product, 'song' AS item_type, title, nullif(artist, '') AS creator, "
-                f"{joined('genres')} AS genres, duration_seconds::BIGINT * 1000 AS duration_ms, "
-                "NULL::VARCHAR AS language, released_at AS created_at", item_texts)}
+        checked(
+            files(data, "songs"),
+            "song_id",
+            "'songs' AS product, 'song' AS item_type, title, nullif(artist, '') AS creator, "
+            f"{joined('genres')} AS genres, duration_seconds::BIGINT * 1000 AS duration_ms, "
+            "NULL::VARCHAR AS language, released_at AS created_at",
+            item_texts,
+        )
+    }
         UNION ALL {
-        checked(files(data, "podcasts"), "podcast_id",
-                "'podcasts' AS product, 'podcast' AS item_type, title, "
-                "coalesce(nullif(host, ''), nullif(publisher, '')) AS creator, "
-                f"{joined('categories')} AS genres, NULL::BIGINT AS duration_ms, "
-                "language, NULL::TIMESTAMPTZ AS created_at", item_texts)}""")
-    database.execute("CREATE TEMP TABLE users AS " + newest(
-        "checked_users", "country DESC, age_band DESC, subscription DESC, created_at DESC"))
-    database.execute("CREATE TEMP TABLE items AS " + newest(
-        "checked_items", "product, item_type DESC, title DESC, creator DESC, genres DESC,"
-        "duration_ms DESC, language DESC, created_at DESC"))
+        checked(
+            files(data, "podcasts"),
+            "podcast_id",
+            "'podcasts' AS product, 'podcast' AS item_type, title, "
+            "coalesce(nullif(host, ''), nullif(publisher, '')) AS creator, "
+            f"{joined('categories')} AS genres, NULL::BIGINT AS duration_ms, "
+            "language, NULL::TIMESTAMPTZ AS created_at",
+            item_texts,
+        )
+    }""")
+    database.execute(
+        "CREATE TEMP TABLE users AS "
+        + newest("checked_users", "country DESC, age_band DESC, subscription DESC, created_at DESC")
+    )
+    database.execute(
+        "CREATE TEMP TABLE items AS "
+        + newest(
+            "checked_items",
+            "product, item_type DESC, title DESC, creator DESC, genres DESC,"
+            "duration_ms DESC, language DESC, created_at DESC",
+        )
+    )
     database.execute(f"""COPY (SELECT {line("id")} AS USER_ID, {line("country")} AS COUNTRY,
         {line("age_band")} AS AGE_BAND, {line("subscription")} AS SUBSCRIPTION,
         {seconds("created_at")} AS CREATION_TIMESTAMP FROM users) TO '{out / "users"}' {CSV}""")

@@ -208,7 +208,8 @@ def completion(record: Mapping[str, Any]) -> float | None:
     duration = item.get("duration_ms") if item else None
     if not played or not duration or played < 0 or duration < 0:
         return None
-    return min(1.0, (20_000 * played + duration) // (2 * duration) / 10_000)
+    share: int = (20_000 * played + duration) // (2 * duration)
+    return min(1.0, share / 10_000)
 
 
 def put_events_body(

@@ -33,7 +33,10 @@ def up(parts: tuple[str, ...], fresh: bool) -> None:
     """Start PARTs (kafka, aws, personalize, opensearch, flink; all for none), wait for them."""
     settings = LocalSettings.from_environment(os.environ)
     chosen = part_names.chosen(parts)
-    if jar_sets := [name for name in ("flink", "kafka", "opensearch") if name in chosen]:
+    jar_sets: list[str] = [name for name in ("flink", "kafka", "opensearch") if name in chosen]
+    if "flink" in chosen:
+        jar_sets += ["parquet", "s3"]
+    if jar_sets:
         fetch_jars(jar_sets)
     started = time.monotonic()
     click.echo(f"up: {', '.join(chosen)} in {settings.home}")

@@ -23,7 +23,6 @@ from deploy.accounting.poison import (
 from jobs.decode import (
     ANONYMOUS,
     BRANCH,
-    MAX_AHEAD_MS,
     NO_BRANCH,
     STATE_PREFIX,
     DeadLetters,
@@ -40,7 +39,7 @@ from schemas.codec import Decoder, Encoder, RegisteredSchema, UnknownSchemaId, p
 from schemas.contracts import Contract, Role, SchemaVersion, load_contracts
 from schemas.dead_letter import SourceRecord, Step
 from schemas.invalid import Reason
-from schemas.projection import MAX_ID_LENGTH
+from schemas.projection import MAX_AHEAD_MS, MAX_ID_LENGTH
 
 CONTRACTS = load_contracts()
 USERS, SONGS, PODCASTS = CONTRACTS["users"], CONTRACTS["songs"], CONTRACTS["podcasts"]
