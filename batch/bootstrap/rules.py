@@ -157,8 +157,8 @@ def completion(played: str, duration: str) -> str:
 
 
 def csv_line(values: Iterable[str]) -> str:
-    """One line of values that are CSV already."""
-    return " || ',' ||\n  ".join(f"({value})" for value in values)
+    """One line of values that are CSV already; CONCAT, as each || would copy all before it."""
+    return "CONCAT(" + ", ',',\n  ".join(values) + ")"
 
 
 def _backslash(column: str) -> str:

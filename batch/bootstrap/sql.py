@@ -93,7 +93,7 @@ def script(
         _insert_records("users", user_fields),
         _insert_records("items", item_fields),
         _insert_interactions(products, items, users, properties),
-        *(_insert_rejects(c, "users", _columns(c, products[c.name])) for c in (users,)),
+        _insert_rejects(users, "users", _columns(users, products[users.name])),
         *(_insert_rejects(c, "items", _columns(c, products[c.name])) for c in items),
         _insert_rejects(interactions, "interactions", _interaction_columns(interactions)),
         _insert_superseded("users", user_fields),
@@ -360,8 +360,9 @@ def _insert_interactions(
             *(value(one) for one in properties),
         )
     )
+    hint = f" /*+ {', '.join(hints)} */" if hints else ""
     return (
-        f"INSERT INTO interactions_csv SELECT /*+ {', '.join(hints)} */\n  {line}\n"
+        f"INSERT INTO interactions_csv SELECT{hint}\n  {line}\n"
         "FROM checked_interactions AS i\n"
         "LEFT JOIN kept_users AS u ON i.user_id = u.id\n"
         "LEFT JOIN kept_items AS t ON i.item_id = t.id\n"

@@ -28,8 +28,9 @@ import psutil
 from benchmarks.bootstrap.products import UNTIL_MS, Size, make
 from benchmarks.errors import BenchmarkError, SystemUnavailable
 from benchmarks.processes import start
-from deploy.local import jars, java
-from deploy.local.settings import PROJECT, REGION, LocalSettings
+from deploy.local import bootstrap
+from deploy.local.flink_cluster import java_options
+from deploy.local.settings import LocalSettings
 from schemas.errors import TunemeshError
 
 DUCKDB = Path(__file__).parents[1] / "duckdb"
@@ -63,44 +64,23 @@ class Run:
 
 def ours(locations: Mapping[str, Path], size: Size, out: Path, settings: LocalSettings) -> Run:
     """`python -m batch.bootstrap` in the in-process minicluster."""
-    groups = {
-        "kinesis.analytics.flink.run.options": {
-            "jarfile": ";".join(str(jar) for jar in jars.paths("parquet", settings.jar_cache))
-        },
-        "tunemesh.bootstrap": {
-            "output": out.as_uri(),
-            "run": "bench",
-            "region": REGION,
-            "until": str(UNTIL_MS),
-        },
-        "tunemesh.products": {name: path.as_uri() for name, path in locations.items()},
-    }
-    out.mkdir(parents=True)
-    properties = out / "properties.json"
-    properties.write_text(
-        json.dumps([{"PropertyGroupId": n, "PropertyMap": v} for n, v in groups.items()])
+    request = bootstrap.Request(
+        out.as_uri(), "bench", {name: path.as_uri() for name, path in locations.items()}, UNTIL_MS
     )
+    out.mkdir(parents=True)
+    properties = bootstrap.write_properties(settings, request)
     environment = {
-        "IS_LOCAL": "true",
-        "PYTHONPATH": str(PROJECT),
-        "JAVA_HOME": str(java.find(os.environ).home),
-        "FLINK_LOG_DIR": str(out),
+        **bootstrap.process_environment(settings, os.environ),
         "FLINK_ENV_JAVA_OPTS": " ".join(
             (
                 f"-Xmx{HEAP_MB}m -XX:MaxDirectMemorySize={DIRECT_MB + 128}m",
                 "-XX:+IgnoreUnrecognizedVMOptions",
-                *_opened_modules(),
+                *java_options(),
             )
         ),
     }
     command = [sys.executable, "-m", "batch.bootstrap", "--properties", str(properties)]
     return _measured("ours", size.rows, command, out / "output.txt", environment)
-
-
-def _opened_modules() -> tuple[str, ...]:
-    from deploy.local.flink_cluster import java_options
-
-    return java_options()
 
 
 def duckdb(python: Path, data: Path, size: Size, out: Path) -> Run:

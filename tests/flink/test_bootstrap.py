@@ -9,8 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from connectors.personalize.datasets import (
     dataset_fields,
 )
 from connectors.personalize.requests import EventRequests
-from deploy.local import flink_cluster, jars, platform
+from deploy.local import bootstrap, platform
 from deploy.local.settings import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalSettings
 from schemas.contracts import Contract, Contracts, load_contracts
 from schemas.projection import project_item, project_user, record_id
@@ -202,11 +201,9 @@ LATER = [event(4001, published_at=UNTIL_MS), event(4002, published_at=UNTIL_MS +
 class Bootstrapped:
     """One run: where it has put things, and what it said."""
 
-    def __init__(self, s3: Any, prefix: str, code: int, output: str) -> None:
+    def __init__(self, s3: Any, prefix: str) -> None:
         self._s3 = s3
         self._prefix = prefix
-        self.code = code
-        self.output = output
 
     def objects(self, folder: str) -> dict[str, bytes]:
         """Objects below a folder of the run, by name."""
@@ -256,8 +253,6 @@ def aws(
     tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]
 ) -> Iterator[LocalSettings]:
     """The platform's AWS on a port of its own."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as trial:
         port = trial.getsockname()[1]
     home = tmp_path_factory.mktemp("aws")
@@ -275,7 +270,6 @@ def bootstrapped(
     aws: LocalSettings,
     contracts: Contracts,
     environ: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Bootstrapped:
     """All rows, good, bad and later ones, through `python -m batch.bootstrap`."""
     s3 = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client(
@@ -303,41 +297,9 @@ def bootstrapped(
             Key=f"{stray}/versions/20261123T142500Z-1a2b3c4d/part-00099.parquet",
             Body=products.parquet(contract, good[:1], "zstd"),
         )
-    folder = tmp_path_factory.mktemp("bootstrap")
-    cache = aws.jar_cache
-    groups = {
-        "kinesis.analytics.flink.run.options": {
-            "jarfile": ";".join(str(jar) for jar in jars.paths("parquet", cache))
-        },
-        "tunemesh.bootstrap": {
-            "output": f"s3://{BUCKET}/bootstrap",
-            "run": "first",
-            "region": REGION,
-            "endpoint.url": aws.aws.url,
-        },
-        "tunemesh.products": locations,
-    }
-    file = folder / "properties.json"
-    file.write_text(
-        json.dumps([{"PropertyGroupId": n, "PropertyMap": v} for n, v in groups.items()])
-    )
-    done = subprocess.run(
-        [*(sys.executable, "-m", "batch.bootstrap"), "--properties", str(file),
-         "--until", str(UNTIL_MS)],
-        cwd=folder,
-        env={
-            **environ,
-            "IS_LOCAL": "true",
-            "PYTHONPATH": str(PROJECT),
-            "FLINK_LOG_DIR": str(folder),
-            "FLINK_PLUGINS_DIR": str(flink_cluster.plugins(folder / "plugins", cache)),
-        },
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )  # fmt: skip
-    return Bootstrapped(s3, "bootstrap/first", done.returncode, done.stdout + done.stderr)
+    request = bootstrap.Request(f"s3://{BUCKET}/bootstrap", "first", locations, UNTIL_MS)
+    bootstrap.in_process(aws, request, environ)
+    return Bootstrapped(s3, "bootstrap/first")
 
 
 # The reference: what the stream sends.
@@ -388,7 +350,6 @@ def test_users_and_items_are_what_the_stream_would_put(
     bootstrapped: Bootstrapped, contracts: Contracts
 ) -> None:
     """All item domains are in one dataset, the one of a new contract folder too."""
-    assert bootstrapped.code == 0, bootstrapped.output[-4000:]
     users = newest(contracts, ["users"])
     del users["item-moved"]
     items = newest(contracts, ["songs", "podcasts", "audiobooks"])

@@ -199,8 +199,8 @@ class TestFinish:
         self.put(settings, "users/part-b-0", "u2,,,,\n")
         self.put(settings, "users/part-a-0", "u1,,,,\n")
         self.put(settings, "users/.staging/part-x", "half\n")
-        self.put(settings, "rejected/songs/part-0",
-                 '{"dataset":"items","product":"songs","id":"s","reason":"too_long"}\n')  # fmt: skip
+        line = {"dataset": "items", "product": "songs", "id": "s", "reason": "too_long"}
+        self.put(settings, "rejected/songs/part-0", json.dumps(line) + "\n")
         self.count(settings, ("songs", "too_long", 1), *((name, "good", 7) for name in NAMES[:1]))
         return settings, products
 
@@ -262,7 +262,7 @@ class TestFinish:
 
 
 def test_a_header_is_put_before_an_object_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small one is written anew, of a large one all but the first part is copied in the service."""
+    """A small one is written anew; of a large one all but the first part is copied there."""
     from moto import mock_aws
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
