@@ -9,6 +9,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+import pyflink
 from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.java_gateway import get_gateway
@@ -35,6 +36,8 @@ def make_tables(settings: BootstrapSettings, *, in_process: bool) -> StreamTable
     configuration = Configuration()
     if in_process:
         provide_java(os.environ)
+        # Without it PyFlink would set it, and FLINK_PLUGINS_DIR beside it to its own.
+        os.environ.setdefault("FLINK_HOME", str(Path(pyflink.__file__).parent))
         for key, value in local_configuration(settings).items():
             configuration.set_string(key, value)
     configuration.set_string("execution.runtime-mode", "BATCH")
