@@ -60,6 +60,10 @@ bench-latency: setup ## from publication to accepted, on a platform that runs [A
 bench-delivery: setup ## the sink engine: Personalize's quotas, OpenSearch, Firehose [ARGS=--quick]
 	$(BIN)/python -m benchmarks.delivery $(ARGS)
 
+.PHONY: bench-bootstrap
+bench-bootstrap: setup ## the bootstrap beside DuckDB, 1M and 10M interactions [ARGS="--interactions 1000000"]
+	$(BIN)/python -m benchmarks.bootstrap $(ARGS)
+
 .PHONY: lock
 lock: $(READY) ## requirements.lock from requirements.in, also for benchmarks [ARGS=--upgrade]
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
@@ -70,6 +74,9 @@ lock: $(READY) ## requirements.lock from requirements.in, also for benchmarks [A
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --quiet $(ARGS) \
 		-o benchmarks/opensearch_py/requirements.lock benchmarks/opensearch_py/requirements.in
+	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --quiet $(ARGS) \
+		-o benchmarks/duckdb/requirements.lock benchmarks/duckdb/requirements.in
 
 .PHONY: clean
 clean: ## stops the platform; removes .venv, .tunemesh and caches (the jar cache stays)

@@ -12,17 +12,10 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from jobs.settings import (
-    LOCAL_PROPERTIES,
-    MANAGED_PROPERTIES,
-    ApplicationSettings,
-    RegistrySettings,
-    application_settings,
-    read_groups,
-)
+from connectors.properties import properties_file, read_groups
+from jobs.settings import ApplicationSettings, RegistrySettings, application_settings
 from schemas.contracts import Contracts, Role, contract_folders, load_contracts
 from schemas.errors import TunemeshError
 from schemas.registry import GlueRegistry
@@ -65,13 +58,6 @@ def check_registered(contracts: Contracts, settings: RegistrySettings) -> None:
         registry.version_id(contracts.only(role))
 
 
-def properties_file(argument: str | None, environ: dict[str, str]) -> Path:
-    """Which property file applies: the one named, the local one under IS_LOCAL, the service's."""
-    if argument is not None:
-        return Path(argument)
-    return LOCAL_PROPERTIES if environ.get("IS_LOCAL") else MANAGED_PROPERTIES
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start the application; waits for its end when it runs in this process."""
     parser = argparse.ArgumentParser(prog="jobs.main", description=__doc__.splitlines()[0])
@@ -80,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     in_process = bool(os.environ.get("IS_LOCAL"))
     try:
         settings = application_settings(
-            read_groups(properties_file(options.properties, dict(os.environ)))
+            read_groups(properties_file(options.properties, os.environ))
         )
         result = start(settings, in_process=in_process)
     except TunemeshError as error:

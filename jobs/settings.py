@@ -1,21 +1,11 @@
-"""Settings of an application: property groups -> frozen dataclasses, checked at the start.
-
-Managed Flink writes the property groups to ``/etc/flink/application_properties.json``; locally a
-file of the same shape is used: a list of ``{"PropertyGroupId": ..., "PropertyMap": {...}}``.
-"""
+"""Settings of an application: property groups -> frozen dataclasses, checked at the start."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from connectors.kafka import KafkaSettings
-from schemas.errors import TunemeshError
-
-MANAGED_PROPERTIES = Path("/etc/flink/application_properties.json")
-LOCAL_PROPERTIES = Path("application_properties.json")
+from connectors.properties import RUN_OPTIONS, Group, Groups, SettingError, refuse_unknown
 
 PIPELINES = ("enrichment", "recommendations", "analytics")
 """What an application can run, in the order in which records pass."""
@@ -30,20 +20,6 @@ APPLICATIONS: tuple[tuple[str, ...], ...] = (
     PIPELINES,
 )
 """What an application can be: each has a compiled plan in jobs/plans."""
-
-Groups = Mapping[str, Mapping[str, str]]
-
-
-class SettingError(TunemeshError):
-    """A setting that cannot be used: its group and name, the value, and what was expected."""
-
-    exit_code = 2
-
-    def __init__(self, group: str, name: str, value: str | None, expected: str) -> None:
-        given = "is missing" if value is None else f"is {value!r}"
-        super().__init__(
-            f"the property {name!r} of the group {group!r} {given}; expected {expected}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,33 +114,10 @@ class ApplicationSettings:
         return f"{self.group_id}-{pipeline}"
 
 
-def read_groups(path: Path) -> Groups:
-    """The property groups of a file; raises TunemeshError when it is missing or malformed."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        groups = {entry["PropertyGroupId"]: dict(entry["PropertyMap"]) for entry in entries}
-        for group, values in groups.items():
-            for text in (group, *values, *values.values()):
-                if not isinstance(text, str):
-                    raise TypeError(f"{text!r} in the group {group!r} is not a text")
-        return groups
-    except FileNotFoundError:
-        raise TunemeshError(
-            f"there is no property file {path}; on Managed Flink it is there by itself, locally"
-            " name one with --properties or put application_properties.json into this directory"
-        ) from None
-    except OSError as error:
-        raise TunemeshError(f"the property file {path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise TunemeshError(
-            f"{path} is not a list of property groups: {type(error).__name__}: {error}"
-        ) from error
-
-
 def application_settings(groups: Groups) -> ApplicationSettings:
     """Settings from property groups; raises SettingError for the first that cannot be used."""
-    _refuse_unknown(groups)
-    application = _Group(groups, "tunemesh.application")
+    refuse_unknown(groups, _KNOWN, _FREE)
+    application = Group(groups, "tunemesh.application")
     pipelines = tuple(
         p.strip() for p in application.text("pipelines", ",".join(DEFAULT_PIPELINES)).split(",")
     )
@@ -175,10 +128,10 @@ def application_settings(groups: Groups) -> ApplicationSettings:
             ",".join(pipelines),
             " or ".join(",".join(known) for known in APPLICATIONS),
         )
-    kafka = _Group(groups, "tunemesh.kafka")
-    registry = _Group(groups, "tunemesh.registry")
-    enrichment = _Group(groups, "tunemesh.enrichment")
-    run = _Group(groups, "kinesis.analytics.flink.run.options")
+    kafka = Group(groups, "tunemesh.kafka")
+    registry = Group(groups, "tunemesh.registry")
+    enrichment = Group(groups, "tunemesh.enrichment")
+    run = Group(groups, RUN_OPTIONS)
     return ApplicationSettings(
         pipelines=tuple(p for p in PIPELINES if p in pipelines),
         execution_mode=application.one_of("python.execution-mode", ("thread", "process"), "thread"),
@@ -204,7 +157,7 @@ def application_settings(groups: Groups) -> ApplicationSettings:
 
 
 def _recommendations(groups: Groups) -> RecommendationsSettings:
-    group = _Group(groups, "tunemesh.recommendations")
+    group = Group(groups, "tunemesh.recommendations")
     return RecommendationsSettings(
         tracking_id=group.text("tracking.id"),
         users_dataset_arn=group.dataset_arn("users.dataset.arn", "/USERS"),
@@ -221,7 +174,7 @@ def _recommendations(groups: Groups) -> RecommendationsSettings:
 
 
 def _analytics(groups: Groups) -> AnalyticsSettings:
-    group = _Group(groups, "tunemesh.analytics")
+    group = Group(groups, "tunemesh.analytics")
     return AnalyticsSettings(
         stream_name=group.text("delivery.stream"),
         region=group.text("region"),
@@ -272,57 +225,3 @@ _KNOWN = {
 
 _FREE = ("tunemesh.kafka", "tunemesh.kafka.python")
 """Groups that are passed on to the clients as they are."""
-
-
-def _refuse_unknown(groups: Groups) -> None:
-    for group, values in groups.items():
-        if group.startswith("tunemesh.") and group not in (*_KNOWN, *_FREE):
-            known = ", ".join(sorted((*_KNOWN, *_FREE)))
-            raise TunemeshError(f"there is no property group {group!r}; groups: {known}")
-        for name in sorted(set(values) - _KNOWN.get(group, set(values))):
-            known = ", ".join(sorted(_KNOWN[group]))
-            raise SettingError(group, name, values[name], f"one of the properties {known}")
-
-
-class _Group:
-    """A property group with what reads and checks its values."""
-
-    def __init__(self, groups: Groups, name: str) -> None:
-        self.name = name
-        self.values = groups.get(name, {})
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self.values.get(name, default)
-        if value is None or not value.strip():
-            raise SettingError(self.name, name, value, "a value")
-        return value.strip()
-
-    def optional(self, name: str) -> str | None:
-        return self.values.get(name) or None
-
-    def one_of(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        value = self.text(name, default)
-        if value not in choices:
-            raise SettingError(self.name, name, value, " or ".join(choices))
-        return value
-
-    def whole(self, name: str, default: int, low: int, high: int) -> int:
-        value = self.text(name, str(default))
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
-            raise SettingError(self.name, name, value, f"a whole number from {low} to {high}")
-        return int(value)
-
-    def dataset_arn(self, name: str, ending: str) -> str:
-        value = self.text(name)
-        if not (value.startswith("arn:") and value.endswith(ending)):
-            raise SettingError(self.name, name, value, f"the ARN of a dataset, ending in {ending}")
-        return value
-
-    def start(self, name: str, default: str) -> str:
-        value = self.text(name, default)
-        whole = value.isascii() and value.isdigit()
-        if value not in ("earliest", "latest", "committed") and not whole:
-            raise SettingError(
-                self.name, name, value, "earliest, latest, committed or epoch milliseconds"
-            )
-        return value

@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from deploy.local import process
+from deploy.local import jars, process
 from deploy.local.java import Java
 from deploy.local.process import Launch, Server
 from deploy.local.settings import HOST, PROJECT, LocalSettings, aws_environment
@@ -168,6 +168,8 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
         **checkpoints,
         **failures,
         **_reporters(settings),
+        "s3.endpoint": settings.aws.url,
+        "s3.path.style.access": True,
         "taskmanager.numberOfTaskSlots": settings.task_slots,
         "parallelism.default": settings.taskmanagers * settings.task_slots,
         "jobmanager.memory.heap.size": f"{JOBMANAGER_HEAP}m",
@@ -209,7 +211,7 @@ def environment(settings: LocalSettings, java: Java, environ: Mapping[str, str])
         "FLINK_BIN_DIR": str(home / "bin"),
         "FLINK_LIB_DIR": str(home / "lib"),
         "FLINK_OPT_DIR": str(home / "opt"),
-        "FLINK_PLUGINS_DIR": str(home / "plugins"),
+        "FLINK_PLUGINS_DIR": str(plugins(settings.run / "flink-plugins", settings.jar_cache)),
         "JAVA_HOME": str(java.home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join([str(PROJECT), sysconfig.get_paths()["purelib"]]),
@@ -219,6 +221,24 @@ def environment(settings: LocalSettings, java: Java, environ: Mapping[str, str])
         variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
         result[variable] = os.pathsep.join(filter(None, [str(library), environ.get(variable, "")]))
     return result
+
+
+def plugins(folder: Path, jar_cache: Path) -> Path:
+    """A plugin folder (FLINK_PLUGINS_DIR): the package's own plugins, and S3 where it has been
+    fetched; returns it."""
+    own = {path.name: [path] for path in (package() / "plugins").iterdir() if path.is_dir()}
+    s3 = jars.of_sets(jars.load(), ["s3"])
+    if not jars.missing(s3, jar_cache):
+        own["s3-fs-hadoop"] = [jar_cache / jar.path for jar in s3]
+    for name, sources in own.items():
+        target = folder / name
+        target.mkdir(parents=True, exist_ok=True)
+        files = [f for s in sources for f in (s.glob("*.jar") if s.is_dir() else (s,))]
+        for file in files:
+            if not (target / file.name).exists():
+                (target / file.name).unlink(missing_ok=True)
+                (target / file.name).symlink_to(file)
+    return folder
 
 
 def conf(settings: LocalSettings) -> Path:

@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from connectors.kafka import KafkaSettings
+from connectors.properties import SettingError, read_groups
 from jobs.settings import (
     AnalyticsSettings,
     ApplicationSettings,
     EnrichmentSettings,
     RecommendationsSettings,
     RegistrySettings,
-    SettingError,
     application_settings,
-    read_groups,
 )
 from schemas.errors import TunemeshError
 

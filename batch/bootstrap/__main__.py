@@ -1,0 +1,69 @@
+"""The bootstrap, started: settings -> products -> the job -> CSV and report.
+
+on Managed Flink         the service runs this file's ``main`` (property groups from the service)
+on a standalone cluster  flink run --python batch/bootstrap/__main__.py --properties FILE
+in this process          IS_LOCAL=true python -m batch.bootstrap --properties FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from batch.bootstrap import finish, sql
+from batch.bootstrap.products import read_products
+from batch.bootstrap.settings import BootstrapSettings, bootstrap_settings, moment
+from batch.bootstrap.storage import storage_of
+from connectors.properties import properties_file, read_groups
+from schemas.contracts import load_contracts
+from schemas.errors import TunemeshError
+
+
+def run(settings: BootstrapSettings, *, in_process: bool) -> dict[str, Any]:
+    """Do the whole bootstrap, or nothing when this run is complete; returns its report.
+
+    What an earlier attempt of the same run has left behind is removed first.
+    """
+    contracts = load_contracts()
+    storage = storage_of(settings.output, settings.region, settings.endpoint_url)
+    products = read_products(contracts, settings.products, settings.columns, storage)
+    complete: dict[str, Any] | None = finish.finished(settings, products, storage)
+    if complete is not None:
+        return complete
+    storage.remove(settings.folder)
+    # Late, so that a bad setting is told at once and not after Flink has started a Java process.
+    from batch.bootstrap.job import submit
+
+    script = sql.script(contracts, products, settings.work, settings.until)
+    submit(script, settings, in_process=in_process).wait()
+    return finish.finish(settings, contracts, products, storage)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the bootstrap; 0 when its output can be trained with, 1 when it cannot."""
+    parser = argparse.ArgumentParser(prog="batch.bootstrap", description=__doc__.splitlines()[0])
+    parser.add_argument("--properties", help="property file, as Managed Flink writes it")
+    parser.add_argument("--until", help="only interactions published before: ms or ISO 8601")
+    options, _ = parser.parse_known_args(arguments)
+    try:
+        settings = bootstrap_settings(read_groups(properties_file(options.properties, os.environ)))
+        if options.until is not None:
+            settings = replace(settings, until=moment(options.until))
+        made = run(settings, in_process=bool(os.environ.get("IS_LOCAL")))
+    except TunemeshError as error:
+        print(f"tunemesh: {error}", file=sys.stderr)
+        return error.exit_code
+    for dataset in ("users", "items", "interactions"):
+        counts = ", ".join(f"{value} {name}" for name, value in made[dataset].items())
+        print(f"{dataset}: {counts}")
+    for problem in made["problems"]:
+        print(f"tunemesh: not enough to train: {problem}", file=sys.stderr)
+    return 0 if made["trainable"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

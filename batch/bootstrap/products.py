@@ -1,0 +1,141 @@
+"""What the job reads of a data product: one version, as its manifest lists it.
+
+    <location>/current.json                          {"version": "..."}
+    <location>/versions/<version>/manifest.json      the files, their rows and bytes, the columns
+    <location>/versions/<version>/<file>.parquet
+
+A version that is being written, or a file of a failed export beside those of the manifest, is not
+read; a file that the manifest has and the folder has not is an error before anything starts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from batch.bootstrap.storage import Storage
+from schemas.contracts import Contracts, Role
+from schemas.errors import TunemeshError
+
+MANIFEST: Final = "manifest.json"
+
+
+class ProductError(TunemeshError):
+    """A data product that cannot be read: which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One version of a product. ``columns`` are those that may be read.
+
+    ``folder`` is the address of the version's folder, ``pattern`` a regular expression (Java's)
+    that the paths of exactly the manifest's files match.
+    """
+
+    contract: str
+    version: str
+    folder: str
+    pattern: str
+    columns: frozenset[str]
+    rows: int
+
+
+def read_products(
+    contracts: Contracts,
+    locations: Mapping[str, str],
+    columns: Mapping[str, Collection[str]],
+    storage: Storage,
+) -> dict[str, Product]:
+    """The product of each domain that has a location, in the contracts' order.
+
+    ``locations`` are a product's location or one version's manifest, by contract; ``columns`` what
+    may be read, for contracts where that is not everything. Raises ProductError.
+    """
+    needed = [
+        c for role in (Role.USER, Role.ITEM, Role.INTERACTION) for c in contracts.with_role(role)
+    ]
+    unknown = sorted(set(locations) - {contract.name for contract in needed})
+    if unknown:
+        known = ", ".join(contract.name for contract in needed)
+        raise ProductError(f"{unknown[0]} is no product of users, items or interactions: {known}")
+    absent = [contract.name for contract in needed if contract.name not in locations]
+    if absent:
+        raise ProductError(
+            f"there is no location of the product {absent[0]}; the group tunemesh.products needs"
+            " one for each domain of users, items and interactions"
+        )
+    return {
+        c.name: read_product(c.name, locations[c.name], columns.get(c.name), storage)
+        for c in needed
+    }
+
+
+def read_product(
+    contract: str, location: str, granted: Collection[str] | None, storage: Storage
+) -> Product:
+    """A product's version; raises ProductError when it is not there as a whole."""
+    if location.endswith("/" + MANIFEST):
+        folder = location.removesuffix("/" + MANIFEST)
+    else:
+        base = location.rstrip("/")
+        pointer = _json(storage, f"{base}/current.json", contract)
+        folder = f"{base}/versions/{pointer['version']}"
+    manifest = _json(storage, f"{folder}/{MANIFEST}", contract)
+    try:
+        if manifest["product"] != contract:
+            raise ProductError(
+                f"{folder}/{MANIFEST} is of the product {manifest['product']}, not of {contract}"
+            )
+        listed = {entry["name"]: int(entry["bytes"]) for entry in manifest["files"]}
+        names = {c if isinstance(c, str) else str(c["name"]) for c in manifest["columns"]}
+        version, rows = str(manifest["version"]), int(manifest["rows"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProductError(f"{folder}/{MANIFEST} is no manifest: {error!r}") from error
+    _check_files(contract, folder, listed, storage.sizes(folder))
+    return Product(
+        contract=contract,
+        version=version,
+        folder=folder,
+        pattern=_pattern(storage.path(folder), listed),
+        columns=frozenset(names if granted is None else names & set(granted)),
+        rows=rows,
+    )
+
+
+def _check_files(
+    contract: str, folder: str, listed: Mapping[str, int], present: Mapping[str, int]
+) -> None:
+    for name, size in listed.items():
+        found = present.get(name)
+        if found != size:
+            what = "is missing" if found is None else f"has {found} bytes instead of {size}"
+            raise ProductError(
+                f"the file {name} of the product {contract} {what} in {folder};"
+                " export the product again"
+            )
+
+
+def _pattern(path: str, names: Collection[str]) -> str:
+    """A Java regular expression for exactly these files below a path; \\Q...\\E quotes."""
+    if not names:
+        return "(?!)"
+    quoted = "|".join(sorted(_java_quoted(name) for name in names))
+    return f".*{_java_quoted(path.rstrip('/') + '/')}({quoted})"
+
+
+def _java_quoted(text: str) -> str:
+    return re.sub(r"([^A-Za-z0-9_/])", r"\\\1", text)
+
+
+def _json(storage: Storage, address: str, contract: str) -> Any:
+    try:
+        return json.loads(storage.read(address))
+    except FileNotFoundError:
+        raise ProductError(
+            f"the product {contract} has no {address}; export it first, or check its location"
+        ) from None
+    except ValueError as error:
+        raise ProductError(f"{address} is not JSON: {error}") from error

@@ -1,0 +1,113 @@
+"""What a bootstrap came to: counts, what was rejected and why, whether there is enough to train.
+
+Pure. Minimums are those of "Preparing training data" in the Amazon Personalize developer guide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from batch.bootstrap.rules import Reason
+from batch.bootstrap.sql import ACTIVE, EVENT_TYPES, GOOD, LATER, LISTENERS
+
+MIN_INTERACTIONS: Final = 1000
+MIN_ACTIVE_USERS: Final = 25
+"""Users with at least two interactions ..."""
+
+MIN_ACTIVE_SHARE: Final = 100
+"""... and one in so many of the users who have any."""
+
+MAX_KINDS: Final = 10
+"""Event types and metadata columns of interactions, together."""
+
+SAMPLE: Final = 100
+"""Rejected rows that the report shows; all of them are in rejected/."""
+
+DATASETS: Final = ("users", "items", "interactions")
+
+Counts = Mapping[tuple[str, str], int]
+"""By product and reason (or figure)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A dataset in numbers. ``later``: interactions that the stream delivers, as they were
+    published at or after ``until``; they are neither read nor rejected."""
+
+    read: int
+    written: int
+    rejected: int
+    later: int = 0
+
+
+def tally(counts: Counts, products: Sequence[str]) -> Tally:
+    """The numbers of the dataset that these products make up."""
+    of_these = {key: n for key, n in counts.items() if key[0] in products and key[1][0] != "@"}
+    later = sum(n for (_, name), n in of_these.items() if name == LATER)
+    superseded = sum(n for (_, name), n in of_these.items() if name == Reason.SUPERSEDED)
+    good = sum(n for (_, name), n in of_these.items() if name == GOOD)
+    # A row that was superseded is counted among the good ones first.
+    read = sum(of_these.values()) - superseded - later
+    written = good - superseded
+    return Tally(read, written, read - written, later)
+
+
+def figure(counts: Counts, name: str) -> int:
+    """A figure of the good interactions."""
+    return sum(n for (_, found), n in counts.items() if found == name)
+
+
+def training_problems(counts: Counts, interactions: int, metadata_columns: int) -> list[str]:
+    """Why Personalize would not train with this; nothing when it would."""
+    users, active = figure(counts, LISTENERS), figure(counts, ACTIVE)
+    kinds = figure(counts, EVENT_TYPES) + metadata_columns
+    problems = []
+    if interactions < MIN_INTERACTIONS:
+        problems.append(
+            f"{interactions} interactions can be imported, at least {MIN_INTERACTIONS} are needed"
+        )
+    if active < MIN_ACTIVE_USERS:
+        problems.append(
+            f"{active} users have two interactions or more, at least {MIN_ACTIVE_USERS} are needed"
+        )
+    if active * MIN_ACTIVE_SHARE < users:
+        problems.append(
+            f"{active} of {users} users have two interactions or more, at least 1% are needed"
+        )
+    if kinds > MAX_KINDS:
+        problems.append(
+            f"{kinds - metadata_columns} event types and {metadata_columns} metadata columns of"
+            f" interactions are {kinds} together, at most {MAX_KINDS} are allowed"
+        )
+    return problems
+
+
+def report(
+    run: str,
+    until: int | None,
+    versions: Mapping[str, str],
+    datasets: Mapping[str, Tally],
+    rejected: Iterable[Mapping[str, Any]],
+    problems: Sequence[str],
+) -> dict[str, Any]:
+    """The report as JSON; ``rejected``: entries with dataset, product, reason and count, with the
+    ids of some."""
+    return {
+        "run": run,
+        "until": until,
+        "products": dict(versions),
+        **{
+            dataset: {
+                "read": tallied.read,
+                "written": tallied.written,
+                "rejected": tallied.rejected,
+                **({"later": tallied.later} if dataset == "interactions" else {}),
+            }
+            for dataset, tallied in datasets.items()
+        },
+        "rejected": list(rejected),
+        "trainable": not problems,
+        "problems": list(problems),
+    }

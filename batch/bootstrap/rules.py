@@ -1,0 +1,165 @@
+"""Personalize's rules as SQL expressions, so that a row is checked and written without Python.
+
+Pure: text in, text out. An argument is a column (a plain reference: Flink writes an expression out
+at each place where it is used). Sources are those of `connectors.personalize`: a row that comes out
+of here is the record that the stream would send.
+
+A reason is one of :class:`Reason`; a CASE without a match is NULL: the row is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+from batch.personalize_schemas import KEYWORDS
+from connectors.personalize.datasets import MAX_TEXT_LENGTH
+from connectors.personalize.requests import (
+    MAX_ID_LENGTH,
+    MAX_IMPRESSION_ITEMS,
+    MAX_RECOMMENDATION_ID_LENGTH,
+)
+
+LATEST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999: what is later is not in milliseconds."""
+
+MAX_DURATION_MS: Final = 400_000_000_000_000
+"""Beyond it ten thousand times a play time is no BIGINT; it is not known then."""
+
+
+class Reason(StrEnum):
+    """Why a row is not imported; part of the report's format."""
+
+    MISSING_ID = "missing_id"
+    INVALID_ID = "invalid_id"
+    NO_USER = "no_user"
+    RESERVED_WORD = "reserved_word"
+    TOO_LONG = "too_long"
+    INVALID_VALUE = "invalid_value"
+    FUTURE_TIMESTAMP = "future_timestamp"
+    INVALID_IMPRESSION = "invalid_impression"
+    DELETED = "deleted"
+    SUPERSEDED = "superseded"
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def name(column: str) -> str:
+    """A column's name, quoted."""
+    return f"`{column}`"
+
+
+def first_match(*cases: tuple[str, Reason]) -> str:
+    """The reason of the first condition that holds, else NULL."""
+    whens = "\n    ".join(f"WHEN {when} THEN '{reason}'" for when, reason in cases)
+    return f"CASE\n    {whens}\n  END"
+
+
+def missing(column: str) -> str:
+    """An id that is not there."""
+    return f"({column} IS NULL OR {column} = '')"
+
+
+def invalid_id(column: str, most: int = MAX_ID_LENGTH) -> str:
+    """An id that is too long, starts with a control character (as schemas.projection has it) or
+    does not fit into one line."""
+    return (
+        f"(CHAR_LENGTH({column}) > {most} OR {column} < ' ' OR {column} LIKE '%\n%'"
+        f" OR {column} LIKE '%\r%')"
+    )
+
+
+def too_long(column: str) -> str:
+    """A text that no category is as long as; PutUsers and PutItems are held to it, too."""
+    return f"(CHAR_LENGTH({column}) > {MAX_TEXT_LENGTH})"
+
+
+def reserved(column: str) -> str:
+    """A text that is one of Personalize's own names."""
+    words = ", ".join(literal(word) for word in KEYWORDS)
+    return f"({column} IN ({words}))"
+
+
+def any_of(conditions: Iterable[str]) -> str:
+    """Whether one of the conditions holds; NULL counts as not."""
+    found = tuple(conditions)
+    return f"({' OR '.join(found)})" if found else "FALSE"
+
+
+def invalid_time(column: str) -> str:
+    """Milliseconds since 1970 that are missing, negative or no milliseconds."""
+    return f"({column} IS NULL OR {column} < 0 OR {column} > {LATEST_MS})"
+
+
+def invalid_impression(column: str) -> str:
+    """More items than were ever shown together, or one without an id."""
+    joined = categories(column)
+    return (
+        f"(CARDINALITY({column}) > {MAX_IMPRESSION_ITEMS}"
+        f" OR ARRAY_CONTAINS({column}, '')"
+        f" OR CARDINALITY({column}) > 0 AND ("
+        f"REGEXP({joined}, '[^|]{{{MAX_ID_LENGTH + 1}}}') OR {joined} LIKE '%\n%'"
+        f" OR {joined} LIKE '%\r%'))"
+    )
+
+
+def invalid_recommendation(column: str) -> str:
+    """A recommendation id that is empty, too long or does not fit into one line."""
+    return f"({column} = '' OR {invalid_id(column, MAX_RECOMMENDATION_ID_LENGTH)})"
+
+
+def categories(column: str) -> str:
+    """A list of texts as one, joined by ``|``; what is empty is left out."""
+    return f"ARRAY_JOIN(ARRAY_REMOVE({column}, ''), '|')"
+
+
+def text(column: str) -> str:
+    """A text as a CSV value; nothing for NULL.
+
+    Each record is on one line, so a line break becomes a space. What holds a comma, a quotation
+    mark or a backslash is in quotation marks, and a backslash is before the latter two.
+    """
+    line = f"REPLACE(REPLACE({column}, '\r', ' '), '\n', ' ')"
+    escaped = f"""REPLACE(REPLACE({line}, '\\', '\\\\'), '"', '\\"')"""
+    return (
+        f"CASE WHEN {column} IS NULL THEN ''"
+        f" WHEN {column} LIKE '%,%' OR {column} LIKE '%\"%' OR {_backslash(column)}"
+        f" THEN '\"' || {escaped} || '\"'"
+        f" WHEN {column} LIKE '%\n%' OR {column} LIKE '%\r%' THEN {line}"
+        f" ELSE {column} END"
+    )
+
+
+def plain(column: str) -> str:
+    """A number or a truth value as a CSV value."""
+    return f"COALESCE(CAST({column} AS STRING), '')"
+
+
+def seconds(column: str) -> str:
+    """Milliseconds as whole seconds; before 1970 is 0, as in connectors.personalize.datasets."""
+    return f"COALESCE(CAST(GREATEST(0, {column}) / 1000 AS STRING), '')"
+
+
+def completion(played: str, duration: str) -> str:
+    """How much of an item was played: connectors.personalize.requests.completion, in its digits."""
+    share = f"(20000 * {played} + {duration}) / (2 * {duration})"
+    return (
+        f"CASE WHEN {played} > 0 AND {duration} BETWEEN 1 AND {MAX_DURATION_MS} THEN"
+        f" CASE WHEN {played} >= {duration} THEN '1.0000'"
+        f" WHEN {share} >= 10000 THEN '1.0000'"
+        f" ELSE '0.' || LPAD(CAST({share} AS STRING), 4, '0') END"
+        f" ELSE '' END"
+    )
+
+
+def csv_line(values: Iterable[str]) -> str:
+    """One line of values that are CSV already; CONCAT, as each || would copy all before it."""
+    return "CONCAT(" + ", ',',\n  ".join(values) + ")"
+
+
+def _backslash(column: str) -> str:
+    return f"POSITION('\\' IN {column}) > 0"

@@ -1,0 +1,225 @@
+"""Objects by their address, on S3 or in a local folder: what the job's two ends do with them.
+
+``s3://bucket/key`` and ``file:///path``; the job itself reads and writes through Flink.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+from schemas.errors import TunemeshError
+from schemas.registry import is_loopback
+
+MIN_PART_BYTES: Final = 5 * 1024 * 1024
+"""S3: each part of an upload but the last has this many bytes at least."""
+
+MAX_PART_BYTES: Final = 1024 * 1024 * 1024
+"""Of a part that S3 copies; it takes 5 GiB at most, and smaller ones can be copied side by side."""
+
+
+class StorageError(TunemeshError):
+    """A place that cannot be read or written: which, why, and what to do."""
+
+
+class Storage(Protocol):
+    """Objects by address; raises StorageError, and FileNotFoundError for what is not there."""
+
+    def read(self, address: str) -> bytes:
+        """An object's content."""
+
+    def write(self, address: str, content: bytes) -> None:
+        """Put an object as a whole."""
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        """Names of all objects below a folder, relative to it, with their bytes."""
+
+    def head(self, address: str, most: int) -> bytes:
+        """The first bytes of an object."""
+
+    def compose(self, header: bytes, source: str, target: str) -> None:
+        """Put a header and an object's content as a new object."""
+
+    def remove(self, folder: str) -> None:
+        """Remove all objects below a folder."""
+
+    def path(self, address: str) -> str:
+        """The path of an address as Flink matches it with a pattern."""
+
+
+def storage_of(address: str, region: str, endpoint_url: str | None) -> Storage:
+    """The storage that an address is on."""
+    scheme = urlsplit(address).scheme
+    if scheme == "file":
+        return LocalStorage()
+    if scheme == "s3":
+        return S3Storage(region, endpoint_url)
+    raise StorageError(f"{address} is no address; expected s3://bucket/prefix or file:///folder")
+
+
+class LocalStorage:
+    """Files; for trials and benchmarks without S3."""
+
+    def read(self, address: str) -> bytes:
+        return self._file(address).read_bytes()
+
+    def write(self, address: str, content: bytes) -> None:
+        file = self._file(address)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.part")
+        part.write_bytes(content)
+        part.replace(file)
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        root = self._file(folder)
+        return {
+            str(file.relative_to(root)): file.stat().st_size
+            for file in sorted(root.rglob("*"))
+            if file.is_file()
+        }
+
+    def head(self, address: str, most: int) -> bytes:
+        with self._file(address).open("rb") as file:
+            return file.read(most)
+
+    def compose(self, header: bytes, source: str, target: str) -> None:
+        file = self._file(target)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file(source).open("rb") as content, file.open("wb") as output:
+            output.write(header)
+            output.flush()
+            while os.sendfile(output.fileno(), content.fileno(), None, MAX_PART_BYTES):
+                pass
+
+    def remove(self, folder: str) -> None:
+        shutil.rmtree(self._file(folder), ignore_errors=True)
+
+    def path(self, address: str) -> str:
+        return str(self._file(address))
+
+    @staticmethod
+    def _file(address: str) -> Path:
+        return Path(unquote(urlsplit(address).path))
+
+
+class S3Storage:
+    """S3, by boto3. The header is put in front without the content leaving the service, but for its
+    first 5 MiB."""
+
+    def __init__(self, region: str, endpoint_url: str | None) -> None:
+        import boto3
+        from botocore.config import Config
+
+        local = endpoint_url is not None and is_loopback(endpoint_url)
+        keys = ("local", "local") if local else (None, None)
+        self._client: Any = boto3.Session(*keys, region_name=region).client(
+            "s3",
+            endpoint_url=endpoint_url,
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": 5},
+                s3={"addressing_style": "path"} if local else None,
+            ),
+        )
+
+    def read(self, address: str) -> bytes:
+        bucket, key = _bucket_and_key(address)
+        with _s3_errors(address):
+            content: bytes = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return content
+
+    def write(self, address: str, content: bytes) -> None:
+        bucket, key = _bucket_and_key(address)
+        with _s3_errors(address):
+            self._client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        bucket, prefix = _bucket_and_key(folder.rstrip("/") + "/")
+        found: dict[str, int] = {}
+        with _s3_errors(folder):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+                for entry in page.get("Contents", ()):
+                    name = entry["Key"].removeprefix(prefix)
+                    if name and not name.endswith("/"):
+                        found[name] = entry["Size"]
+        return found
+
+    def head(self, address: str, most: int) -> bytes:
+        bucket, key = _bucket_and_key(address)
+        with _s3_errors(address):
+            answer = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{most - 1}")
+            content: bytes = answer["Body"].read()
+        return content
+
+    def compose(self, header: bytes, source: str, target: str) -> None:
+        bucket, key = _bucket_and_key(target)
+        from_bucket, from_key = _bucket_and_key(source)
+        with _s3_errors(target):
+            head = self._client.head_object(Bucket=from_bucket, Key=from_key)
+            size = int(head["ContentLength"])
+            if size <= 2 * MIN_PART_BYTES:
+                self.write(target, header + self.read(source))
+                return
+            upload = self._client.create_multipart_upload(
+                Bucket=bucket, Key=key, ContentType="text/csv"
+            )
+            where = {"Bucket": bucket, "Key": key, "UploadId": upload["UploadId"]}
+            try:
+                first = header + self.head(source, MIN_PART_BYTES)
+                etags = [self._client.upload_part(**where, PartNumber=1, Body=first)["ETag"]]
+                for begin, end in _ranges(MIN_PART_BYTES, size):
+                    copied = self._client.upload_part_copy(
+                        **where,
+                        PartNumber=len(etags) + 1,
+                        CopySource={"Bucket": from_bucket, "Key": from_key},
+                        CopySourceRange=f"bytes={begin}-{end - 1}",
+                    )
+                    etags.append(copied["CopyPartResult"]["ETag"])
+                parts = [{"PartNumber": n, "ETag": e} for n, e in enumerate(etags, start=1)]
+                self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+            except BaseException:
+                self._client.abort_multipart_upload(**where)
+                raise
+
+    def remove(self, folder: str) -> None:
+        bucket, prefix = _bucket_and_key(folder.rstrip("/") + "/")
+        with _s3_errors(folder):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+                keys = [{"Key": entry["Key"]} for entry in page.get("Contents", ())]
+                if keys:
+                    self._client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
+
+    def path(self, address: str) -> str:
+        return "/" + _bucket_and_key(address)[1]
+
+
+def _ranges(begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Pieces of a copy; none is shorter than a part may be, but the last."""
+    while begin < end:
+        yield begin, min(begin + MAX_PART_BYTES, end)
+        begin += MAX_PART_BYTES
+
+
+def _bucket_and_key(address: str) -> tuple[str, str]:
+    parts = urlsplit(address, allow_fragments=False)
+    return parts.netloc, parts.path.removeprefix("/")
+
+
+@contextmanager
+def _s3_errors(address: str) -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+            raise FileNotFoundError(address) from None
+        raise StorageError(f"{address}: {error}") from error
+    except BotoCoreError as error:
+        raise StorageError(f"{address}: {error}. Is the endpoint right?") from error

@@ -1,0 +1,134 @@
+"""The three Personalize schemas, derived from the contracts.
+
+The same fields as the stream sends with PutUsers, PutItems and PutEvents, in the spelling of a
+schema: `ageBand` there is `AGE_BAND` here. The order of the fields is that of the CSV columns.
+Rules are those of "Creating schema JSON files" in the Amazon Personalize developer guide.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from connectors.personalize.datasets import (
+    ITEMS,
+    USERS,
+    Dataset,
+    DatasetField,
+    FieldKind,
+    dataset_fields,
+)
+from connectors.personalize.requests import DEFAULT_PROPERTIES, EventProperty
+from schemas.contracts import Contracts, Role
+
+NAMESPACE: Final = "com.amazonaws.personalize.schema"
+
+TEXTUAL: Final = "title"
+"""The one field of an item that is free text; the others are categories."""
+
+KEYWORDS: Final = (
+    "USER_ID",
+    "ITEM_ID",
+    "TIMESTAMP",
+    "EVENT_TYPE",
+    "EVENT_VALUE",
+    "IMPRESSION",
+    "RECOMMENDATION_ID",
+    "EVENT_ATTRIBUTION_SOURCE",
+    "CREATION_TIMESTAMP",
+)
+"""Names that Personalize has given a meaning: they may not appear as values."""
+
+Schema = dict[str, Any]
+
+
+def users_schema(contracts: Contracts) -> Schema:
+    """The Avro schema of the Users dataset."""
+    return _dataset_schema(contracts, "Users", "USER_ID", USERS)
+
+
+def items_schema(contracts: Contracts) -> Schema:
+    """The Avro schema of the Items dataset: every item domain goes into it."""
+    return _dataset_schema(contracts, "Items", "ITEM_ID", ITEMS)
+
+
+def interactions_schema(
+    contracts: Contracts, properties: Sequence[EventProperty] = DEFAULT_PROPERTIES
+) -> Schema:
+    """The Avro schema of the Item interactions dataset; ``properties`` as PutEvents gets them."""
+    fields: list[Schema] = [
+        {"name": "USER_ID", "type": "string"},
+        {"name": "ITEM_ID", "type": "string"},
+        {"name": "TIMESTAMP", "type": "long"},
+        {"name": "EVENT_TYPE", "type": "string"},
+        {"name": "EVENT_VALUE", "type": ["float", "null"]},
+        {"name": "RECOMMENDATION_ID", "type": ["string", "null"]},
+        {"name": "IMPRESSION", "type": ["string", "null"]},
+        *({**_categorical(), "name": column_of(one)} for one in properties),
+    ]
+    return _record("Interactions", fields)
+
+
+def column_of(one: EventProperty) -> str:
+    """The column of an event's property: `itemType` is `ITEM_TYPE`."""
+    return re.sub("([A-Z])", r"_\1", one.key).upper()
+
+
+def columns(schema: Schema) -> tuple[str, ...]:
+    """The names of a schema's fields: the header of its CSV."""
+    return tuple(field["name"] for field in schema["fields"])
+
+
+def definition(schema: Schema) -> str:
+    """The text that CreateSchema takes."""
+    return json.dumps(schema, separators=(",", ":"))
+
+
+def _dataset_schema(contracts: Contracts, name: str, id_column: str, dataset: Dataset) -> Schema:
+    fields = [{"name": id_column, "type": "string"}]
+    fields += [_field(field, contracts) for field in dataset_fields(contracts, dataset)]
+    return _record(name, fields)
+
+
+def _field(field: DatasetField, contracts: Contracts) -> Schema:
+    name = {"name": field.column}
+    match field.kind:
+        case FieldKind.SECONDS:
+            return {**name, "type": ["long", "null"]}
+        case FieldKind.BOOLEAN:
+            return {**name, "type": ["boolean", "null"]}
+        case FieldKind.NUMBER:
+            return {**name, "type": [number_type(contracts, field.source), "null"]}
+        case _ if field.source == TEXTUAL:
+            return {**name, "type": ["string", "null"], "textual": True}
+        case _:
+            return {**name, **_categorical()}
+
+
+def number_type(contracts: Contracts, source: str) -> str:
+    """The type of a number in the enriched interaction's user or item: int, long, float, double."""
+    enriched = contracts.only(Role.ENRICHED).newest.avro
+    for part in (USERS.enriched_field, ITEMS.enriched_field):
+        union = next(f["type"] for f in enriched["fields"] if f["name"] == part)
+        record = next(branch for branch in union if branch != "null")
+        for field in record["fields"]:
+            if field["name"] == source:
+                avro = field["type"]
+                return str(avro if isinstance(avro, str) else next(b for b in avro if b != "null"))
+    raise KeyError(source)
+
+
+def _categorical() -> Schema:
+    return {"type": ["string", "null"], "categorical": True}
+
+
+def _record(name: str, fields: Sequence[Schema]) -> Schema:
+    return {
+        "type": "record",
+        "name": name,
+        "namespace": NAMESPACE,
+        "fields": list(fields),
+        "version": "1.0",
+    }

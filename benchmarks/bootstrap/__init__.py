@@ -1,0 +1,1 @@
+"""The bootstrap beside DuckDB: the same products in, the same CSV out."""

@@ -1,0 +1,97 @@
+"""A data product as an export publishes it, for tests: the layout and nothing else of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.contracts import Contract, Role
+
+_TYPES = {
+    "string": pa.string(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "boolean": pa.bool_(),
+}
+TIMESTAMP = pa.timestamp("ms", tz="UTC")
+
+
+def schema_of(contract: Contract) -> Any:
+    """The columns of a product; whatever may be null, so that tests can have bad rows."""
+    fields = []
+    for field in contract.newest.avro["fields"]:
+        branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        (found,) = (branch for branch in branches if branch != "null")
+        if isinstance(found, dict):
+            is_time = found.get("logicalType") == "timestamp-millis"
+            kind = TIMESTAMP if is_time else pa.list_(pa.string())
+        else:
+            kind = _TYPES[found]
+        fields.append(pa.field(field["name"], kind))
+    if contract.role is Role.INTERACTION:
+        fields.append(pa.field("published_at", TIMESTAMP))
+    return pa.schema(fields)
+
+
+def parquet(contract: Contract, rows: Sequence[Mapping[str, Any]], compression: str) -> bytes:
+    """The content of a file with these rows; what a row lacks is null."""
+    schema = schema_of(contract)
+    columns = [
+        pa.array([row.get(name) for row in rows], pa.int64()).cast(kind)
+        if kind == TIMESTAMP
+        else pa.array([row.get(name) for row in rows], kind)
+        for name, kind in zip(schema.names, schema.types, strict=True)
+    ]
+    output = io.BytesIO()
+    table = pa.Table.from_arrays(columns, schema=schema)
+    pq.write_table(table, output, compression=compression)
+    return output.getvalue()
+
+
+def publish(
+    s3: Any,
+    bucket: str,
+    contract: Contract,
+    files: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    version: str = "20261123T142500Z-1a2b3c4d",
+    compression: str = "zstd",
+) -> str:
+    """Publish a version with these files, by name; returns the product's location."""
+    prefix = f"{contract.name}/product"
+    entries = []
+    for name, rows in files.items():
+        content = parquet(contract, rows, compression)
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/versions/{version}/{name}", Body=content)
+        entries.append(
+            {
+                "name": name,
+                "rows": len(rows),
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+        )
+    manifest = {
+        "product": contract.name,
+        "schema_version": contract.newest.number,
+        "version": version,
+        "created_at": 1_790_000_000_000,
+        "until": None,
+        "rows": sum(entry["rows"] for entry in entries),
+        "columns": [{"name": name} for name in schema_of(contract).names],
+        "files": entries,
+    }
+    for name, document in (
+        (f"versions/{version}/manifest.json", manifest),
+        ("current.json", {"version": version}),
+    ):
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=json.dumps(document).encode())
+    return f"s3://{bucket}/{prefix}"
