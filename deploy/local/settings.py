@@ -27,6 +27,9 @@ TRACKING_ID = "tunemesh-local-tracker"
 DATASETS = f"arn:aws:personalize:{REGION}:{ACCOUNT}:dataset/tunemesh"
 """... and where its datasets are: /USERS, /ITEMS."""
 
+IMPORT_ROLE = f"arn:aws:iam::{ACCOUNT}:role/tunemesh-personalize"
+"""What stands for the role that lets Personalize read the bucket."""
+
 BUCKET = "tunemesh-data"
 DELIVERY_STREAM = "tunemesh-interactions-enriched"
 DELIVERY_PREFIX = "interactions-enriched/"
@@ -220,6 +223,7 @@ def aws_environment(settings: LocalSettings) -> dict[str, str]:
         "AWS_ENDPOINT_URL_GLUE": settings.aws.url,
         "AWS_ENDPOINT_URL_FIREHOSE": settings.aws.url,
         "AWS_ENDPOINT_URL_S3": settings.aws.url,
+        "AWS_ENDPOINT_URL_PERSONALIZE": settings.personalize.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_EVENTS": settings.personalize.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_RUNTIME": settings.personalize.url,
     }
