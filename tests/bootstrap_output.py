@@ -53,11 +53,12 @@ ITEMS = [
 
 
 def interactions(count: int = 1_200, start: int = 1_760_000_000) -> list[tuple[Any, ...]]:
-    """Users with an even number listen to rock, the others to jazz; each user skips one item."""
+    """Users with an even number listen to rock, the others to jazz: ten of the twenty items each,
+    one of which they skip."""
     rows = []
     for number in range(count):
         user = number % len(USERS)
-        item = (number // len(USERS)) % 20 + (0 if user % 2 == 0 else 20)
+        item = ((number // len(USERS)) % 10 + user // 2) % 20 + (0 if user % 2 == 0 else 20)
         event = "skip" if number // len(USERS) == 3 else "play"
         rows.append((f"u{user:03d}", f"i{item:03d}", start + number, event, "", "web"))
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,21 @@ def server(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
         yield found
 
 
-def client(server: Server) -> Any:
+@cache
+def _client(port: int) -> Any:
     return boto3.client(
         "personalize",
-        endpoint_url=f"http://127.0.0.1:{server.port}",
+        endpoint_url=f"http://127.0.0.1:{port}",
         region_name="us-east-1",
         aws_access_key_id="local",
         aws_secret_access_key="local",
         config=Config(retries={"total_max_attempts": 1}),
     )
+
+
+def client(server: Server) -> Any:
+    """One that does not retry."""
+    return _client(server.port)
 
 
 def imported(

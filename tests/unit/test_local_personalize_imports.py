@@ -218,7 +218,7 @@ def test_the_demands_on_a_whole_import(bulk: Bulk) -> None:
     with pytest.raises(ImportRefused, match="the first import must have the mode FULL"):
         run(bulk, "b", PLAYS, "INCREMENTAL", plays(1000))
     kinds = "".join(f"u1,i1,1,type{number}\n" for number in range(11))
-    with pytest.raises(ImportRefused, match="11 event types"):
+    with pytest.raises(ImportRefused, match="12 event types"):
         run(bulk, "c", PLAYS, "FULL", plays(1000) + kinds)
 
 
