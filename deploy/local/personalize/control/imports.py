@@ -72,7 +72,7 @@ def run(
             )
         if count == 0:
             raise ImportRefused(f"{job.location} has no rows.")
-    except (ImportRefused, Stopped):
+    except BaseException:
         bulk.abandon(job.arn)
         raise
     bulk.publish(job.arn, job.schema, job.mode, count)

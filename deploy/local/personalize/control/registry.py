@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -32,9 +33,10 @@ class Registry:
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(_SCHEMA)
         self._resources: dict[str, Resource] = {}
-        rows = self._connection.execute("SELECT arn, resource FROM resources ORDER BY sequence")
-        for arn, text in rows:
-            self._resources[arn] = Resource(**json.loads(text))  # json reads its own Infinity
+        self._of_kind: defaultdict[str, dict[str, Resource]] = defaultdict(dict)
+        rows = self._connection.execute("SELECT resource FROM resources ORDER BY sequence")
+        for (text,) in rows:
+            self._keep(Resource(**json.loads(text)))  # json reads its own Infinity
 
     def __len__(self) -> int:
         return len(self._resources)
@@ -45,8 +47,8 @@ class Registry:
 
     def of_kind(self, kind: str, parent: str | None = None) -> Iterator[Resource]:
         """The resources of a kind (and with a parent), the oldest first."""
-        for resource in tuple(self._resources.values()):
-            if resource.kind == kind and parent in (None, resource.parent):
+        for resource in tuple(self._of_kind[kind].values()):
+            if parent in (None, resource.parent):
                 yield resource
 
     def put(self, *resources: Resource) -> None:
@@ -66,12 +68,18 @@ class Registry:
                 connection.execute("ROLLBACK")
             raise
         for resource in resources:
-            self._resources[resource.arn] = resource
+            self._keep(resource)
 
     def remove(self, arn: str) -> None:
         """Forgets a resource; one that is not there is no error."""
         self._connection.execute("DELETE FROM resources WHERE arn = ?", (arn,))
-        self._resources.pop(arn, None)
+        resource = self._resources.pop(arn, None)
+        if resource is not None:
+            del self._of_kind[resource.kind][arn]
+
+    def _keep(self, resource: Resource) -> None:
+        self._resources[resource.arn] = resource
+        self._of_kind[resource.kind][resource.arn] = resource
 
     def close(self) -> None:
         """Closes the database."""
