@@ -127,6 +127,8 @@ class Service:
         except ServiceError as error:
             if not error.injected:
                 calls["throttled" if error.code == "ThrottlingException" else "refused"] += 1
+            if operation.path == CONTROL_PATH and error.status in (404, 409):
+                error.status = 400  # its protocol, JSON 1.1, tells errors apart by code alone
             raise
         calls["succeeded"] += 1
         return body
