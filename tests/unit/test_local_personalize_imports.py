@@ -265,6 +265,8 @@ def test_training_takes_the_newest(bulk: Bulk, tmp_path: Path) -> None:
     run(bulk, "a", PLAYS, "FULL", plays(1000, start=1000, users=100), plays(1000, users=100))
     model = train(bulk, tmp_path / "put.db", most=10).model
     assert model.sizes() == {"listeners": 10, "items": 10}
+    ranked = model.rank("somebody", ["i5", "i15"])  # the oldest ten, the newest ten
+    assert [(item.item_id, item.score > 0) for item in ranked] == [("i15", True), ("i5", False)]
 
 
 @pytest.mark.parametrize(
