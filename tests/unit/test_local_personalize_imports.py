@@ -175,6 +175,16 @@ def test_a_job_that_was_published_is_not_done_again(bulk: Bulk) -> None:
     assert bulk.counts()["interactions"] == 2000
 
 
+def test_a_dataset_that_was_cleared_takes_a_job_of_the_same_name(bulk: Bulk) -> None:
+    """A dataset that is made anew begins empty, and so do its jobs."""
+    run(bulk, "a", PLAYS, "FULL", plays(1000))
+    run(bulk, "b", USERS, "FULL", "USER_ID,COUNTRY\nu1,de\n")
+    bulk.clear("INTERACTIONS")
+    assert bulk.counts() == {"users": 1, "items": 0, "interactions": 0}
+    run(bulk, "a", PLAYS, "FULL", plays(2000))
+    assert bulk.counts()["interactions"] == 2000
+
+
 def test_users_are_replaced_by_id_and_the_last_of_a_file_counts(bulk: Bulk) -> None:
     """INCREMENTAL keeps the others."""
     header = "USER_ID,COUNTRY\n"

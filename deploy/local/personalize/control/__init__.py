@@ -5,19 +5,20 @@ dataset import jobs (FULL and INCREMENTAL; they cannot be deleted), event tracke
 solution versions, campaigns (and UpdateCampaign), filters. Domains, recommenders, actions, AutoML,
 automatic training, metrics and tags are refused, never ignored.
 
+operations   the calls; deletions beside them
+state        the resources, and the data of their dataset groups
+work         what goes on after a call was answered: imports, trainings, deployments
 schemas      what a schema may hold
 csv_rules    what a line of an import may hold
 filters      the filter expressions that are understood
 lifecycle    a resource and its status by the clock
-kinds        the kinds of resources: names, members, ARNs; the answers by the service's model
-registry     the resources in SQLite, and those that exist from the start
-bulk         what was imported in bulk, in SQLite, a file for each dataset group
+kinds        the kinds of resources: names, members; the answers by the service's model
+registry     the resources in SQLite; seeds: those that exist from the start
 source       CSV objects in S3
 imports      one import job
+bulk         what was imported in bulk, in SQLite, a file for each dataset group
 training     one training
 recommending a filter's word on candidates
-operations   the calls
-work         what goes on after a call was answered: imports, trainings, deployments
 
 Where it differs from the service on purpose:
 

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS datasets (kind TEXT PRIMARY KEY, tables TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY,
     arn TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
     rows INTEGER
 );
 """
@@ -155,7 +156,9 @@ class Bulk(BulkReader):
         The table is not part of the dataset before `publish`.
         """
         connection = self._connection
-        connection.execute("INSERT INTO jobs (arn) VALUES (?) ON CONFLICT DO NOTHING", (arn,))
+        connection.execute(
+            "INSERT INTO jobs (arn, kind) VALUES (?, ?) ON CONFLICT DO NOTHING", (arn, schema.kind)
+        )
         table = self._table(arn)
         connection.execute(f"DROP TABLE IF EXISTS {table}")
         columns = ", ".join(_column(field) for field in schema.fields)
@@ -223,10 +226,11 @@ class Bulk(BulkReader):
             )
 
     def clear(self, kind: Kind) -> None:
-        """Drops what was imported into a dataset."""
+        """Drops what was imported into a dataset, and forgets the jobs that did it."""
         for table in self.tables(kind):
             self._connection.execute(f"DROP TABLE {table.name}")
         self._connection.execute("DELETE FROM datasets WHERE kind = ?", (kind,))
+        self._connection.execute("UPDATE jobs SET rows = NULL WHERE kind = ?", (kind,))
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Rows of a statement that only reads; for training, which joins more than one file."""
