@@ -46,6 +46,9 @@ COMMANDS: Mapping[str, Entry] = {
     "verify": Entry(
         "deploy.accounting.commands:verify", "Reconcile the ledger with what came out."
     ),
+    "bootstrap": Entry(
+        "deploy.bootstrap:bootstrap", "Personalize from what has been: imports, training, campaign."
+    ),
     "dlq": Entry("deploy.accounting.commands:dlq", "Dead letters: list, show, replay."),
 }
 

@@ -88,6 +88,8 @@ def _personalize(settings: LocalSettings) -> Server:
                 str(settings.personalize.number),
                 "--data",
                 str(settings.data(PERSONALIZE)),
+                "--s3-endpoint",
+                settings.aws.url,
             ),
             {"PYTHONPATH": str(PROJECT)},
         ),

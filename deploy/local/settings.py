@@ -27,6 +27,9 @@ TRACKING_ID = "tunemesh-local-tracker"
 DATASETS = f"arn:aws:personalize:{REGION}:{ACCOUNT}:dataset/tunemesh"
 """... and where its datasets are: /USERS, /ITEMS."""
 
+IMPORT_ROLE = f"arn:aws:iam::{ACCOUNT}:role/tunemesh-personalize"
+"""What stands for the role that lets Personalize read the bucket."""
+
 BUCKET = "tunemesh-data"
 DELIVERY_STREAM = "tunemesh-interactions-enriched"
 DELIVERY_PREFIX = "interactions-enriched/"
@@ -233,6 +236,7 @@ def aws_environment(settings: LocalSettings) -> dict[str, str]:
         "AWS_ENDPOINT_URL_DYNAMODB_STREAMS": settings.dynamodb.url,
         "AWS_ENDPOINT_URL_LAKEFORMATION": settings.aws.url,
         "AWS_ENDPOINT_URL_STS": settings.aws.url,
+        "AWS_ENDPOINT_URL_PERSONALIZE": settings.personalize.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_EVENTS": settings.personalize.url,
         "AWS_ENDPOINT_URL_PERSONALIZE_RUNTIME": settings.personalize.url,
     }

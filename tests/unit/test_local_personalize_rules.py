@@ -12,6 +12,7 @@ from deploy.local.personalize.errors import ServiceError
 from deploy.local.personalize.rules import Resources
 
 RESOURCES = Resources()
+CAMPAIGNS = (RESOURCES.campaign,)
 
 
 def request(*events: dict[str, Any], **members: Any) -> dict[str, Any]:
@@ -173,8 +174,7 @@ def test_records_go_to_their_own_data_set() -> None:
 @pytest.mark.parametrize(
     "members",
     [
-        {"filterArn": "f"},
-        {"filterValues": {}},
+        {"filterValues": {"GENRES": '"rock"'}},
         {"context": {"a": "b"}},
         {"promotions": []},
         {"metadataColumns": {"ITEMS": ["A"]}},
@@ -189,9 +189,9 @@ def test_records_go_to_their_own_data_set() -> None:
 def test_what_recommendations_do_not_offer_is_refused(members: dict[str, Any]) -> None:
     """Nothing is ignored in silence."""
     asked = {"campaignArn": RESOURCES.campaign, "userId": "u1"}
-    assert rules.recommendation_query(asked, RESOURCES).count == 25
+    assert rules.recommendation_query(asked, CAMPAIGNS).count == 25
     with pytest.raises(ServiceError, match="InvalidInputException") as raised:
-        rules.recommendation_query(asked | members, RESOURCES)
+        rules.recommendation_query(asked | members, CAMPAIGNS)
     assert next(iter(members)) in raised.value.message
 
 
@@ -200,7 +200,7 @@ def test_a_ranking_needs_one_to_five_hundred_items(items: list[str]) -> None:
     """The documented limit of inputList, which the model lacks."""
     asked = {"campaignArn": RESOURCES.campaign, "userId": "u1", "inputList": items}
     with pytest.raises(ServiceError, match="inputList"):
-        rules.ranking_query(asked, RESOURCES)
+        rules.ranking_query(asked, CAMPAIGNS)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a": NaN}', b'"\xff"', b'{"a": "\\ud800"}'])

@@ -23,12 +23,17 @@ from typing import IO
 
 from aiohttp import web
 
+from deploy.local.personalize.control.operations import ControlPlane
+from deploy.local.personalize.control.source import Source
+from deploy.local.personalize.control.state import STEP_SECONDS, ControlSettings, State
+from deploy.local.personalize.control.training import MOST_INTERACTIONS
+from deploy.local.personalize.control.work import Work
 from deploy.local.personalize.faults import InvalidPlan, Plan, parse_plan
 from deploy.local.personalize.quota import DEFAULT_RATES, Quotas, parse_quota
+from deploy.local.personalize.routes import application
 from deploy.local.personalize.rules import Resources
-from deploy.local.personalize.server import Service, application, load_operations
+from deploy.local.personalize.server import Service, load_operations
 from deploy.local.personalize.signature import AccessRules
-from deploy.local.personalize.store import Store, StoreReader
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 28500
@@ -55,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Resources()
     parser = argparse.ArgumentParser(
         prog="python -m deploy.local.personalize",
-        description="Amazon Personalize's events and runtime APIs on 127.0.0.1.",
+        description="Amazon Personalize on 127.0.0.1.",
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="default %(default)s")
     parser.add_argument(
@@ -97,6 +102,23 @@ def _parser() -> argparse.ArgumentParser:
         default=defaults.name,
         help="of the dataset group and the campaign, default %(default)s",
     )
+    parser.add_argument(
+        "--s3-endpoint", metavar="URL", help="the S3 that imports read from; none without it"
+    )
+    parser.add_argument(
+        "--step-seconds",
+        type=float,
+        default=STEP_SECONDS,
+        metavar="S",
+        help="how long CREATE PENDING and CREATE IN_PROGRESS last at least, default %(default)s",
+    )
+    parser.add_argument(
+        "--training-interactions",
+        type=int,
+        default=MOST_INTERACTIONS,
+        metavar="N",
+        help="a model is made of the newest N, default %(default)s",
+    )
     parser.add_argument("--tracking-id", default=defaults.tracking_id, help="default %(default)s")
     return parser
 
@@ -121,24 +143,27 @@ async def _serve(options: argparse.Namespace) -> None:
     bound = _bind(options.port)
     lock = _lock(options.data)
     try:
-        database = options.data / "personalize.db"
         try:
-            store = Store(database)
-            reader = StoreReader(database)
+            state = State(
+                options.data,
+                resources,
+                Source(options.s3_endpoint, options.region),
+                ControlSettings(options.step_seconds, options.training_interactions),
+            )
         except sqlite3.Error as error:
-            raise _Mistake(f"cannot use {database}: {error}. Choose another --data.") from error
+            raise _Mistake(f"cannot use {options.data}: {error}. Choose another --data.") from error
+        work = Work(state)
         service = Service(
             operations=operations,
-            resources=resources,
-            store=store,
-            reader=reader,
+            control=ControlPlane(state, work),
             quotas=quotas,
             plan=plan,
             access=access,
         )
-        service.rebuild_model(
+        work.deploy_all(
             lambda done: print(f"local Personalize: {done} stored events loaded", flush=True)
         )
+        work.resume()
         runner = web.AppRunner(
             application(service), access_log=None, shutdown_timeout=SECONDS_TO_FINISH
         )
@@ -156,8 +181,6 @@ async def _serve(options: argparse.Namespace) -> None:
         service.stop_holding()
         await runner.cleanup()
         await service.close()
-        reader.close()
-        store.close()
     finally:
         lock.close()
         bound.close()

@@ -34,9 +34,24 @@ def not_found(message: str) -> ServiceError:
     return ServiceError("ResourceNotFoundException", 404, message)
 
 
-def in_use() -> ServiceError:
+def in_use(message: str = "The specified resource is in use.") -> ServiceError:
     """A resource that is being changed; the same call is accepted later."""
-    return ServiceError("ResourceInUseException", 409, "The specified resource is in use.")
+    return ServiceError("ResourceInUseException", 409, message)
+
+
+def already_exists(message: str) -> ServiceError:
+    """A resource with this name is there."""
+    return ServiceError("ResourceAlreadyExistsException", 400, message)
+
+
+def limit_exceeded(message: str) -> ServiceError:
+    """More resources than the quota allows; fewer are needed first."""
+    return ServiceError("LimitExceededException", 400, message)
+
+
+def invalid_next_token() -> ServiceError:
+    """A `nextToken` that no list has answered."""
+    return ServiceError("InvalidNextTokenException", 400, "The next token is not valid.")
 
 
 def throttled() -> ServiceError:

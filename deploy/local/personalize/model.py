@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -83,8 +84,9 @@ class Recommender:
     def __init__(self) -> None:
         self._known: dict[str, str] = {}  # every item, one string object each
         self._catalogue: dict[str, None] = {}  # items that were put, in that order
-        self._histories: dict[str, dict[str, tuple[float, float]]] = {}
-        self._similar: dict[str, dict[str, float]] = {}
+        # Ordered: a plain dict finds its oldest key behind all those that were taken out of it.
+        self._histories: OrderedDict[str, dict[str, tuple[float, float]]] = OrderedDict()
+        self._similar: OrderedDict[str, dict[str, float]] = OrderedDict()
         self._norms: dict[str, float] = {}
         self._popularity: dict[str, float] = {}  # log2 of a sum that decays by itself
         self._popular: dict[str, float] = {}
@@ -105,7 +107,7 @@ class Recommender:
             history = {}
         self._histories[listener] = history
         if len(self._histories) > MOST_LISTENERS:
-            del self._histories[next(iter(self._histories))]
+            self._histories.popitem(last=False)
         before, seen_at = history.pop(item, (0.0, at_ms))
         after = min(MOST_AFFINITY, max(LEAST_AFFINITY, before + weight))
         self._learn(item, history, max(before, 0.0), max(after, 0.0))
@@ -158,7 +160,7 @@ class Recommender:
             similar = {}
         self._similar[item] = similar  # the latest used is last
         if len(self._similar) > MOST_ITEMS_WITH_SIMILAR:
-            del self._similar[next(iter(self._similar))]
+            self._similar.popitem(last=False)
         strength = similar.get(other, 0.0) + change
         if strength > 1e-9:
             similar[other] = strength

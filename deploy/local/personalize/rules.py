@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Literal
@@ -98,16 +98,22 @@ class Record:
 class RecommendationQuery:
     """A GetRecommendations call that can be answered."""
 
+    campaign: str
     user_id: str
     count: int
+    filter: str | None
+    filter_values: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class RankingQuery:
     """A GetPersonalizedRanking call that can be answered; each item once, in the order given."""
 
+    campaign: str
     user_id: str
     items: tuple[str, ...]
+    filter: str | None
+    filter_values: Mapping[str, str]
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -167,23 +173,18 @@ def records(request: Mapping[str, Any], kind: RecordKind, resources: Resources) 
     return found
 
 
-def recommendation_query(request: Mapping[str, Any], resources: Resources) -> RecommendationQuery:
-    """What a GetRecommendations request asks for; refuses what is not offered here."""
-    _refuse_not_offered(
-        request,
-        "recommenderArn",
-        "context",
-        "filterArn",
-        "filterValues",
-        "promotions",
-        "metadataColumns",
-    )
+def recommendation_query(
+    request: Mapping[str, Any], campaigns: Collection[str]
+) -> RecommendationQuery:
+    """What a GetRecommendations request asks of one of `campaigns` (ARNs); refuses what is not
+    offered here."""
+    _refuse_not_offered(request, "recommenderArn", "context", "promotions", "metadataColumns")
     if request.get("itemId") is not None:
         raise invalid_input(
             "itemId is for campaigns with a RELATED_ITEMS recipe, which the local Personalize does "
             "not offer. Ask with a userId."
         )
-    _check_campaign(request, resources)
+    campaign = _campaign(request, campaigns)
     user_id = request.get("userId")
     if not user_id:
         raise invalid_input("userId is required by a campaign with a USER_PERSONALIZATION recipe.")
@@ -193,13 +194,16 @@ def recommendation_query(request: Mapping[str, Any], resources: Resources) -> Re
             f"1 validation error detected: Value '{count}' at 'numResults' failed to satisfy "
             f"constraint: Member must have value less than or equal to {MOST_RESULTS}"
         )
-    return RecommendationQuery(user_id, DEFAULT_RESULTS if count is None else count)
+    return RecommendationQuery(
+        campaign, user_id, DEFAULT_RESULTS if count is None else count, *_filter(request)
+    )
 
 
-def ranking_query(request: Mapping[str, Any], resources: Resources) -> RankingQuery:
-    """What a GetPersonalizedRanking request asks for; refuses what is not offered here."""
-    _refuse_not_offered(request, "context", "filterArn", "filterValues", "metadataColumns")
-    _check_campaign(request, resources)
+def ranking_query(request: Mapping[str, Any], campaigns: Collection[str]) -> RankingQuery:
+    """What a GetPersonalizedRanking request asks of one of `campaigns` (ARNs); refuses what is not
+    offered here."""
+    _refuse_not_offered(request, "context", "metadataColumns")
+    campaign = _campaign(request, campaigns)
     if not request["userId"]:
         raise invalid_input("userId must not be empty.")
     items: Sequence[str] = request["inputList"]
@@ -213,7 +217,7 @@ def ranking_query(request: Mapping[str, Any], resources: Resources) -> RankingQu
         )
     if "" in items:
         raise invalid_input("inputList holds an empty item id.")
-    return RankingQuery(request["userId"], tuple(dict.fromkeys(items)))
+    return RankingQuery(campaign, request["userId"], tuple(dict.fromkeys(items)), *_filter(request))
 
 
 def actions_not_offered(operation: str) -> ServiceError:
@@ -315,14 +319,23 @@ def _properties(text: str, where: str, forbidden: frozenset[str] = frozenset()) 
     return value
 
 
-def _check_campaign(request: Mapping[str, Any], resources: Resources) -> None:
+def _campaign(request: Mapping[str, Any], campaigns: Collection[str]) -> str:
     arn = request.get("campaignArn")
     if arn is None:
         raise invalid_input("campaignArn is required.")
-    if arn != resources.campaign:
+    if arn not in campaigns:
         raise not_found(
-            f"The campaign {arn} does not exist. The one that exists here is {resources.campaign}."
+            f"The campaign {arn} does not exist or does not answer yet. Those that do here: "
+            f"{', '.join(sorted(campaigns))}."
         )
+    return str(arn)
+
+
+def _filter(request: Mapping[str, Any]) -> tuple[str | None, Mapping[str, str]]:
+    arn, values = request.get("filterArn"), request.get("filterValues") or {}
+    if values and arn is None:
+        raise invalid_input("filterValues are for a filter: filterArn is missing.")
+    return arn, values
 
 
 def _refuse_not_offered(request: Mapping[str, Any], *names: str) -> None:

@@ -155,6 +155,7 @@ class StoredInteraction:
     event_value: float | None
     sent_at: int
     accepted_at: int
+    event_id: str
 
 
 class Store:
@@ -246,11 +247,12 @@ class StoreReader:
             items=items,
         )
 
-    def interactions(self) -> Iterator[StoredInteraction]:
-        """All events in the order of their acceptance."""
+    def interactions(self, after: int = 0) -> Iterator[StoredInteraction]:
+        """The events beyond rowid `after`, in the order of their acceptance."""
         rows = self._connection.execute(
             "SELECT coalesce(user_id, session_id), item_id, event_type, event_value, sent_at, "
-            "accepted_at FROM events ORDER BY rowid"
+            "accepted_at, event_id FROM events WHERE rowid > ? ORDER BY rowid",
+            (after,),
         )
         for row in rows:
             yield StoredInteraction(*row)
@@ -259,6 +261,21 @@ class StoreReader:
         """All items that were put, in the order of first sight."""
         for (item_id,) in self._connection.execute("SELECT id FROM items ORDER BY rowid"):
             yield item_id
+
+    def properties(self, kind: RecordKind, ids: Sequence[str]) -> dict[str, str | None]:
+        """Those of the users or items with these ids that were put: id to properties (JSON)."""
+        marks = ",".join("?" * len(ids))
+        statement = f"SELECT id, properties FROM {kind} WHERE id IN ({marks})"
+        return dict(self._connection.execute(statement, tuple(ids)).fetchall())
+
+    def latest_interactions(self, user_id: str, most: int) -> list[tuple[str, str, int]]:
+        """A user's events (item, event type, seconds), newest first. Scans without
+        `index_users`."""
+        return self._connection.execute(
+            "SELECT item_id, event_type, sent_at / 1000 FROM events WHERE user_id = ? "
+            "ORDER BY sent_at DESC LIMIT ?",
+            (user_id, most),
+        ).fetchall()
 
     def page(self, name: str, after: int, limit: int) -> bytes:
         """NDJSON: up to `limit` rows of the table `name` beyond rowid `after`."""
@@ -276,6 +293,21 @@ class StoreReader:
     def close(self) -> None:
         """Closes the connection."""
         self._connection.close()
+
+
+def index_users(path: Path) -> None:
+    """Makes the events of one user quick to find; for filters on interactions. While it is made,
+    calls that write wait."""
+    connection = _connect(path)
+    connection.execute("CREATE INDEX IF NOT EXISTS events_by_user ON events (user_id, sent_at)")
+    connection.close()
+
+
+def clear(path: Path, table: str) -> None:
+    """Removes everything from `events`, `users` or `items`."""
+    connection = _connect(path)
+    connection.execute(f"DELETE FROM {table}")
+    connection.close()
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -63,14 +63,18 @@ Violations: TypeAlias = tuple[Violation, ...]
 Check: TypeAlias = Callable[[object], Violations]
 
 _NONE: Violations = ()
+_JAVA_CLASSES: Mapping[str, str] = {
+    r"\p{ASCII}": r"[\x00-\x7f]",
+    r"\p{L}\p{Z}\p{N}": "A-Za-z0-9 \u0080-\U0010ffff",
+}
 
 
 def compile_check(shape: Shape) -> Check:
     """A function that checks decoded JSON against `shape` and all below it.
 
     The function raises `ServiceError` (SerializationException) for a value of another JSON type,
-    and returns everything else that is wrong. Recursive shapes are not supported: neither
-    personalize-events nor personalize-runtime has one.
+    and returns everything else that is wrong. Recursive shapes are not supported: none of
+    Personalize's models has one.
     """
     if shape.type_name == "structure":
         return _structure(shape)
@@ -194,7 +198,7 @@ def _string(shape: Any) -> Check:
     limits = _length_limits(shape.metadata)
     pattern = shape.metadata.get("pattern")
     # Java's classes (\d) are ASCII, and AWS matches the whole value.
-    matches = re.compile(pattern, re.ASCII).fullmatch if pattern else None
+    matches = re.compile(_in_python(pattern), re.ASCII).fullmatch if pattern else None
     values = tuple(shape.enum or ())
     least, most = limits
 
@@ -211,6 +215,13 @@ def _string(shape: Any) -> Check:
         return tuple(Violation("", _shown(value, hidden), text) for text in texts)
 
     return check
+
+
+def _in_python(pattern: str) -> str:
+    """Java's classes in Python's words; letters beyond ASCII a little wider (tags have them)."""
+    for java, python in _JAVA_CLASSES.items():
+        pattern = pattern.replace(java, python)
+    return pattern
 
 
 def _number(shape: Any, *, whole: bool) -> Check:

@@ -1,0 +1,37 @@
+"""From a bootstrap output to a campaign: Personalize's resources and imports, idempotently.
+
+run          the steps, on one page
+plan         names, schemas, attempts (pure)
+output       the bootstrap output that is imported
+ensure       resources of a fixed name
+attempts     import jobs and trainings, once for a content
+calls        calls that are made again, and waiting
+states       what a status means
+"""
+
+from __future__ import annotations
+
+from batch.imports.calls import LOCAL_PACE, Calls, Clock, Pace, SystemClock
+from batch.imports.errors import ImportsError, ServiceRefused
+from batch.imports.output import BootstrapOutput, read_output
+from batch.imports.plan import DatasetSchemas, DatasetType, ImportSettings, Mode
+from batch.imports.run import Imported, Progress, run_imports
+
+__all__ = [
+    "LOCAL_PACE",
+    "BootstrapOutput",
+    "Calls",
+    "Clock",
+    "DatasetSchemas",
+    "DatasetType",
+    "ImportSettings",
+    "Imported",
+    "ImportsError",
+    "Mode",
+    "Pace",
+    "Progress",
+    "ServiceRefused",
+    "SystemClock",
+    "read_output",
+    "run_imports",
+]

@@ -1,0 +1,122 @@
+"""Calls of the service, made again where that helps, and waiting for what it makes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from batch.imports.errors import ImportsError, ServiceRefused
+
+THROTTLED: Final = frozenset(
+    ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
+)
+FAILED: Final = frozenset(("InternalFailure", "InternalServerError", "ServiceUnavailable"))
+IN_USE: Final = "ResourceInUseException"
+EXISTS: Final = "ResourceAlreadyExistsException"
+NOT_FOUND: Final = "ResourceNotFoundException"
+LIMIT: Final = "LimitExceededException"
+
+
+class Clock(Protocol):
+    """Where time comes from, in seconds; tests bring their own."""
+
+    def time(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's."""
+
+    def time(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often is asked, and for how long (seconds)."""
+
+    first_poll: float = 1.0
+    longest_poll: float = 30.0
+    longest_wait: float = 6 * 3600.0
+    """For one resource to become ACTIVE; a training may take hours."""
+    patience: float = 900.0
+    """For a service that throttles, fails, does not answer, or says that something is in use."""
+
+
+LOCAL_PACE: Final = Pace(first_poll=0.05, longest_poll=1.0, longest_wait=3600.0, patience=60.0)
+"""Where the service is on this machine."""
+
+
+class Calls:
+    """Calls operations by their names in boto3.
+
+    What is throttled, fails, or does not answer is called again, less and less often. So a call may
+    take effect and be made once more: whoever creates something must expect that it exists.
+    """
+
+    def __init__(self, client: Any, clock: Clock, pace: Pace) -> None:
+        self._client = client
+        self.clock = clock
+        self.pace = pace
+
+    def call(self, operation: str, *, again: frozenset[str] = frozenset(), **members: Any) -> Any:
+        """The answer. `again`: error codes that pass by themselves, beside those that always do.
+
+        Raises ServiceRefused, or ImportsError when patience ends.
+        """
+        started = self.clock.time()
+        for pause in self._pauses():
+            try:
+                return getattr(self._client, operation)(**members)
+            except ClientError as error:
+                answer = error.response.get("Error", {})
+                code, message = answer.get("Code", ""), answer.get("Message", "")
+                refused = ServiceRefused(operation, code, message)
+                if code not in THROTTLED | FAILED | again:
+                    raise refused from error
+            except BotoCoreError as error:
+                refused = ServiceRefused(operation, type(error).__name__, str(error))
+            if self.clock.time() - started >= self.pace.patience:
+                raise ImportsError(
+                    f"{refused}. It has been so for {self.pace.patience:.0f} s; what was done so "
+                    "far stays, and the same command goes on from here."
+                )
+            self.clock.sleep(pause)
+        raise AssertionError("pauses do not end")
+
+    def pages(self, operation: str, listed: str, **members: Any) -> Iterator[dict[str, Any]]:
+        """All entries of a List operation."""
+        token: dict[str, Any] = {}
+        while True:
+            answer = self.call(operation, **members, **token)
+            yield from answer[listed]
+            if not answer.get("nextToken"):
+                return
+            token = {"nextToken": answer["nextToken"]}
+
+    def wait(self, look: Callable[[], bool], what: str) -> None:
+        """Returns when `look` says True; raises ImportsError when that takes too long."""
+        started = self.clock.time()
+        for pause in self._pauses():
+            if look():
+                return
+            if self.clock.time() - started >= self.pace.longest_wait:
+                raise ImportsError(
+                    f"{what} is not ready after {self.pace.longest_wait:.0f} s. It goes on in "
+                    "Personalize; the same command waits for it again."
+                )
+            self.clock.sleep(pause)
+
+    def _pauses(self) -> Iterator[float]:
+        pause = self.pace.first_poll
+        while True:
+            yield pause
+            pause = min(self.pace.longest_poll, pause * 1.5)

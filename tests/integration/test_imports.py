@@ -1,0 +1,439 @@
+"""The imports against the real process of the local Personalize, over boto3."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from click.testing import CliRunner
+
+from batch.imports import (
+    Calls,
+    DatasetType,
+    Imported,
+    ImportsError,
+    ImportSettings,
+    Mode,
+    Pace,
+    SystemClock,
+    read_output,
+    run_imports,
+)
+from batch.imports.plan import FILTERS
+from deploy.bootstrap import Request, Stages, command
+from tests.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
+from tests.personalize_server import Server, running, wait_until
+
+PACE = Pace(first_poll=0.01, longest_poll=0.05, longest_wait=30.0, patience=10.0)
+
+
+CHANGES = frozenset(
+    f"create_{noun}"
+    for noun in (
+        *("schema", "dataset_group", "dataset", "event_tracker", "dataset_import_job"),
+        *("solution", "solution_version", "campaign", "filter"),
+    )
+)
+
+
+class Killed(BaseException):
+    """The process that runs the imports ends here."""
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with s3_running() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("personalize")
+    options = ("--s3-endpoint", s3.url, "--step-seconds", "0.005")
+    with running(data, *options) as found:
+        yield found
+
+
+@cache
+def _client(port: int) -> Any:
+    return boto3.client(
+        "personalize",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+
+
+def client(server: Server) -> Any:
+    """One that does not retry."""
+    return _client(server.port)
+
+
+def imported(
+    server: Server,
+    s3: S3,
+    location: str,
+    name: str,
+    mode: Mode = Mode.FULL,
+    made: Any = None,
+    lines: list[str] | None = None,
+    **settings: Any,
+) -> Imported:
+    """A whole run."""
+    calls = Calls(made or client(server), SystemClock(), PACE)
+    chosen = ImportSettings(role_arn=ROLE, name=name, mode=mode, **settings)
+    say: Callable[[str], None] = (lambda line: None) if lines is None else lines.append
+    return run_imports(calls, chosen, SCHEMAS, read_output(s3.client, location, mode), say)
+
+
+class Counting:
+    """A client that notes its calls, and ends the process before or after one that changes
+    something: the `kill_at`-th."""
+
+    def __init__(self, inner: Any, kill_at: int | None = None, *, after: bool = False) -> None:
+        self._inner = inner
+        self._kill_at = kill_at
+        self._after = after
+        self.made: list[str] = []
+
+    def __getattr__(self, operation: str) -> Any:
+        def call(**members: Any) -> Any:
+            self.made.append(operation)
+            changes = [one for one in self.made if one in CHANGES]
+            is_last = operation in CHANGES and len(changes) == self._kill_at
+            if is_last and not self._after:
+                raise Killed
+            answer = getattr(self._inner, operation)(**members)
+            if is_last:
+                raise Killed
+            return answer
+
+        return call
+
+
+def state(server: Server, name: str) -> dict[str, Any]:
+    """Everything of one dataset group, without what is random or a time."""
+    service = client(server)
+    (group,) = [g for g in service.list_dataset_groups()["datasetGroups"] if g["name"] == name]
+    arn = group["datasetGroupArn"]
+    found: dict[str, Any] = {"status": group["status"]}
+    for dataset in service.list_datasets(datasetGroupArn=arn)["datasets"]:
+        jobs = service.list_dataset_import_jobs(datasetArn=dataset["datasetArn"])
+        described = service.describe_dataset(datasetArn=dataset["datasetArn"])["dataset"]
+        found[dataset["datasetType"]] = (
+            dataset["status"],
+            described["schemaArn"].replace(name, "NAME"),
+            [
+                (job["jobName"].replace(name, "NAME"), job["status"], job["importMode"])
+                for job in jobs["datasetImportJobs"]
+            ],
+        )
+    trackers = service.list_event_trackers(datasetGroupArn=arn)["eventTrackers"]
+    found["trackers"] = [tracker["status"] for tracker in trackers]
+    found["filters"] = sorted(
+        (entry["name"].replace(name, "NAME"), entry["status"])
+        for entry in service.list_filters(datasetGroupArn=arn)["Filters"]
+    )
+    for solution in service.list_solutions(datasetGroupArn=arn)["solutions"]:
+        versions = service.list_solution_versions(solutionArn=solution["solutionArn"])
+        campaigns = service.list_campaigns(solutionArn=solution["solutionArn"])["campaigns"]
+        found["solution"] = (
+            solution["status"],
+            [version["status"] for version in versions["solutionVersions"]],
+            [
+                (campaign["name"].replace(name, "NAME"), campaign["status"])
+                for campaign in campaigns
+            ],
+        )
+    found["counts"] = server.stats()["groups"][name]["imported"]
+    return found
+
+
+def test_a_bootstrap_output_becomes_a_campaign_that_knows_its_listeners(
+    server: Server, s3: S3
+) -> None:
+    """Counts as in the files, and each listener gets their own taste."""
+    lines: list[str] = []
+    location = s3.put_output("first")
+    result = imported(server, s3, location, "first", lines=lines)
+    counts = server.stats()["groups"]["first"]["imported"]
+    assert counts == {"users": 60, "items": 40, "interactions": 1200}
+    for user, first, last in (("u000", 0, 19), ("u001", 20, 39)):
+        answer = server.runtime.get_recommendations(
+            campaignArn=result.campaign, userId=user, numResults=10
+        )
+        numbers = [int(item["itemId"][1:]) for item in answer["itemList"]]
+        assert len(numbers) == 10
+        assert all(first <= number <= last for number in numbers), (user, numbers)
+    assert any(line.startswith("the import of 1200 interactions: ACTIVE") for line in lines)
+    assert any(line.startswith("the training: ACTIVE") for line in lines)
+
+
+def test_a_second_run_makes_nothing(server: Server, s3: S3) -> None:
+    """All of it is found: no call but List and Describe, and the same result."""
+    location = s3.put_output("again")
+    first = imported(server, s3, location, "again")
+    counting = Counting(client(server))
+    assert imported(server, s3, location, "again", made=counting) == first
+    assert {operation.split("_")[0] for operation in counting.made} == {"list", "describe"}
+
+
+def test_a_run_that_was_killed_anywhere_ends_as_one_that_was_not(server: Server, s3: S3) -> None:
+    """Before each call that changes something, and after it, its answer lost.
+
+    Between two such calls there is nothing but questions: ended there, it is as before the next.
+    """
+    location = s3.put_output("killed")
+    filters = {"genres": FILTERS["genres"]}
+    counting = Counting(client(server))
+    imported(server, s3, location, "whole", made=counting, filters=filters)
+    wanted = state(server, "whole")
+    assert wanted["solution"][1] == ["ACTIVE"]
+    changes = sum(operation in CHANGES for operation in counting.made)
+    assert changes == 15
+    for number in range(1, changes + 1):
+        for after in (False, True):
+            name = f"killed{number}{'after' if after else 'before'}"
+            made = Counting(client(server), number, after=after)
+            with pytest.raises(Killed):
+                imported(server, s3, location, name, made=made, filters=filters)
+            imported(server, s3, location, name, filters=filters)
+            assert state(server, name) == wanted, f"killed at {made.made[-1]}, after={after}"
+
+
+def test_the_default_group_takes_an_import_and_the_stream_goes_on(server: Server, s3: S3) -> None:
+    """Its schemas are replaced, its campaign deploys the training, and what is put counts."""
+    result = imported(server, s3, s3.put_output("default"), "tunemesh")
+    assert result.tracking_id == "tunemesh-local-tracker"
+    assert result.campaign.endswith(":campaign/tunemesh")
+    assert result.datasets[DatasetType.ITEMS].endswith(":dataset/tunemesh/ITEMS")
+    before = server.runtime.get_recommendations(
+        campaignArn=result.campaign, userId="u000", numResults=5
+    )
+    for number in range(30):
+        server.events.put_events(
+            trackingId=result.tracking_id,
+            userId="u000",
+            sessionId="s",
+            eventList=[
+                {
+                    "eventId": f"e{number}",
+                    "eventType": "like",
+                    "itemId": f"i{20 + number % 4:03d}",
+                    "sentAt": 1_763_000_000 + number,
+                }
+            ],
+        )
+    after = server.runtime.get_recommendations(
+        campaignArn=result.campaign, userId="u000", numResults=5
+    )
+    assert before["itemList"] != after["itemList"]
+    assert all(int(item["itemId"][1:]) >= 20 for item in after["itemList"])
+
+
+def test_another_content_is_imported_and_deployed(server: Server, s3: S3) -> None:
+    """FULL replaces; the campaign moves on to the new version; going back imports again."""
+    first = s3.put_output("one")
+    second = s3.put_output("two", plays=interactions(1_500))
+    one = imported(server, s3, first, "moves")
+    two = imported(server, s3, second, "moves")
+    assert two.campaign == one.campaign
+    assert two.solution_version != one.solution_version
+    assert two.import_jobs[DatasetType.USERS] == one.import_jobs[DatasetType.USERS]
+    assert server.stats()["groups"]["moves"]["imported"]["interactions"] == 1500
+    back = imported(server, s3, first, "moves")
+    assert server.stats()["groups"]["moves"]["imported"]["interactions"] == 1200
+    assert back.import_jobs[DatasetType.INTERACTIONS] != one.import_jobs[DatasetType.INTERACTIONS]
+
+
+def test_an_incremental_run_adds_once(server: Server, s3: S3) -> None:
+    """Users with the same id are replaced, interactions are added, a second run adds nothing."""
+    imported(server, s3, s3.put_output("base"), "grows")
+    more = s3.put_output(
+        "more",
+        users=[("u000", "it"), ("u999", "es")],
+        items=[],
+        plays=interactions(1_000, start=1_770_000_000),
+    )
+    first = imported(server, s3, more, "grows", Mode.INCREMENTAL)
+    again = imported(server, s3, more, "grows", Mode.INCREMENTAL)
+    assert again == first
+    counts = server.stats()["groups"]["grows"]["imported"]
+    assert counts == {"users": 61, "items": 40, "interactions": 2200}
+    rows = server.request("/_local/imported/users?group=grows&limit=100")[1].splitlines()
+    countries = {row["USER_ID"]: row["COUNTRY"] for row in map(json.loads, rows)}
+    assert (countries["u000"], countries["u999"], countries["u001"]) == ("it", "es", "de")
+
+
+def test_a_failed_import_says_why_and_is_tried_again_when_mended(server: Server, s3: S3) -> None:
+    """The service's reason, naming the file and the line; the mended file is another attempt."""
+    broken = s3.put_output("broken")
+    key = "bootstrap/broken/interactions/part-00000.csv"
+    good = s3.client.get_object(Bucket="bulk", Key=key)["Body"].read()
+    s3.put(key, good.replace(b",1760000002,", b",1760000002000,"))
+    with pytest.raises(ImportsError) as raised:
+        imported(server, s3, broken, "mends")
+    assert "CREATE FAILED" in str(raised.value)
+    assert "part-00000.csv, line 3: TIMESTAMP is '1760000002000'" in str(raised.value)
+    assert "run the same command again" in str(raised.value)
+    s3.put(key, good)
+    imported(server, s3, broken, "mends")
+    assert server.stats()["groups"]["mends"]["imported"]["interactions"] == 1200
+
+
+def test_throttling_and_failures_of_the_service_are_waited_out(server: Server, s3: S3) -> None:
+    """A third of the calls is throttled or fails, some after they took effect."""
+    location = s3.put_output("trouble")
+    server.use_faults(
+        {"operation": "*", "kind": "throttle", "rate": 0.2},
+        {"operation": "*", "kind": "error500", "rate": 0.1, "after_write": True},
+        {"operation": "*", "kind": "disconnect", "rate": 0.05},
+    )
+    try:
+        imported(server, s3, location, "trouble")
+    finally:
+        server.request("/_local/faults", "DELETE")
+    imported(server, s3, location, "calm")
+    assert state(server, "trouble") == state(server, "calm")
+
+
+def test_filters_are_made_and_made_anew_when_they_change(server: Server, s3: S3) -> None:
+    """Recommendations by genre, and without what the listener has skipped."""
+    location = s3.put_output("filters")
+    result = imported(server, s3, location, "filters")
+    ask = server.runtime.get_recommendations
+    jazz = ask(
+        campaignArn=result.campaign,
+        userId="u000",
+        numResults=40,
+        filterArn=result.filters["genres"],
+        filterValues={"GENRES": '"jazz"'},
+    )
+    assert {int(item["itemId"][1:]) >= 20 for item in jazz["itemList"]} == {True}
+    heard = ask(
+        campaignArn=result.campaign,
+        userId="u000",
+        numResults=40,
+        filterArn=result.filters["not-skipped"],
+    )
+    everything = ask(campaignArn=result.campaign, userId="u000", numResults=40)
+    items = {item["itemId"] for item in everything["itemList"]}
+    assert items - {item["itemId"] for item in heard["itemList"]} == {"i003"}
+    expression = "EXCLUDE ItemID WHERE Items.GENRES IN ($GENRES)"
+    changed = imported(server, s3, location, "filters", filters={"genres": expression})
+    found = client(server).describe_filter(filterArn=changed.filters["genres"])
+    assert found["filter"]["filterExpression"] == expression
+
+
+def test_what_was_imported_and_trained_outlives_the_server(
+    s3: S3, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Killed in the middle of an import, the server begins it anew; the campaign answers again."""
+    data = tmp_path_factory.mktemp("durable")
+    options = ("--s3-endpoint", s3.url, "--step-seconds", "0.005")
+    location = s3.put_output("durable")
+    with running(data, *options) as server:
+        result = imported(server, s3, location, "durable")
+        ask = {"campaignArn": result.campaign, "userId": "u000", "numResults": 10}
+        wanted = server.runtime.get_recommendations(**ask)["itemList"]
+        second = s3.put_output("durable2", plays=interactions(60_000))
+        output = read_output(s3.client, second, Mode.FULL)
+        client(server).create_dataset_import_job(
+            jobName="by-hand",
+            datasetArn=result.datasets[DatasetType.INTERACTIONS],
+            dataSource={"dataLocation": output.folder(DatasetType.INTERACTIONS)},
+            roleArn=ROLE,
+        )
+        server.process.kill()
+        server.process.communicate(timeout=20)
+    with running(data, *options) as server:
+        answer = server.runtime.get_recommendations(**ask)["itemList"]
+        assert answer == wanted
+        service = client(server)
+
+        def is_active() -> bool:
+            arn = "arn:aws:personalize:us-east-1:000000000000:dataset-import-job/by-hand"
+            job = service.describe_dataset_import_job(datasetImportJobArn=arn)
+            return bool(job["datasetImportJob"]["status"] == "ACTIVE")
+
+        wait_until(is_active, 20, "the import that was under way")
+        assert server.stats()["groups"]["durable"]["imported"]["interactions"] == 60_000
+
+
+def test_another_interactions_schema_is_refused_with_what_to_do(server: Server, s3: S3) -> None:
+    """The service never replaces that schema."""
+    location = s3.put_output("schemas")
+    imported(server, s3, location, "schemas")
+    other = schema(
+        "Interactions",
+        {"name": "USER_ID", "type": "string"},
+        {"name": "ITEM_ID", "type": "string"},
+        {"name": "TIMESTAMP", "type": "long"},
+    )
+    calls = Calls(client(server), SystemClock(), PACE)
+    with pytest.raises(ImportsError, match="Choose another name"):
+        run_imports(
+            calls,
+            ImportSettings(role_arn=ROLE, name="schemas"),
+            replace(SCHEMAS, interactions=other),
+            read_output(s3.client, location, Mode.FULL),
+        )
+
+
+def test_the_command_runs_the_stages_it_is_given(
+    server: Server, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Discover, then the job with what was found, then the imports; the report has all ARNs."""
+    monkeypatch.setenv("TUNEMESH_HOME", str(tmp_path))
+    monkeypatch.setenv("TUNEMESH_PERSONALIZE_PORT", str(server.port))
+    monkeypatch.setenv("TUNEMESH_AWS_PORT", s3.url.rpartition(":")[2])
+    asked: list[Request] = []
+
+    def discover(request: Request) -> str:
+        asked.append(request)
+        return "products"
+
+    def run_job(request: Request, products: str) -> str:
+        assert (request, products) == (asked[0], "products")
+        return s3.put_output("command")
+
+    stages = Stages(discover, run_job, lambda contracts: SCHEMAS)
+    arguments = ["--name", "command", "--until", "2026-11-23T14:25:00Z"]
+    result = CliRunner().invoke(command(stages), arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert (asked[0].mode, asked[0].until) == (Mode.FULL, 1_795_443_900_000)
+    report = json.loads((tmp_path / "reports" / "imports.json").read_text())
+    assert report["campaign"].endswith(":campaign/command")
+    assert set(report["datasets"]) == {"users", "items", "interactions"}
+    assert f"tracking id: {report['tracking_id']}" in result.output
+
+
+def test_the_command_imports_a_finished_output(
+    server: Server, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its schemas from files; without either it says what is missing."""
+    monkeypatch.setenv("TUNEMESH_HOME", str(tmp_path))
+    monkeypatch.setenv("TUNEMESH_PERSONALIZE_PORT", str(server.port))
+    monkeypatch.setenv("TUNEMESH_AWS_PORT", s3.url.rpartition(":")[2])
+    for name in ("users", "items", "interactions"):
+        (tmp_path / f"{name}.json").write_text(getattr(SCHEMAS, name))
+    schemas = ["--schemas", str(tmp_path)]
+    place = ["--from", s3.put_output("finished")]
+    runner = CliRunner()
+    result = runner.invoke(command(None), [*schemas, *place, "--name", "finished"])
+    assert result.exit_code == 0, result.output
+    for arguments, missing in ((schemas, "--from"), (place, "--schemas")):
+        with pytest.raises(ImportsError, match=f"{missing} is needed"):
+            runner.invoke(command(None), arguments, catch_exceptions=False)
+    (tmp_path / "items.json").write_text("{")
+    with pytest.raises(ImportsError, match=r"items\.json is not JSON"):
+        runner.invoke(command(None), [*schemas, *place], catch_exceptions=False)
