@@ -1,1 +1,1 @@
-"""The plane at rest: from the domains' stores to data products, and from these to a trained recommender."""
+"""The plane at rest: domain stores to data products, and these to a trained recommender."""

@@ -16,7 +16,6 @@ from deploy.local import platform, process
 from deploy.local.settings import LocalSettings, jar_cache
 from schemas.errors import TunemeshError
 
-
 JAR_SETS = ("flink", "kafka", "opensearch", "dynamodb")
 """The parts with jars, which have the names of their sets."""
 

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlsplit
 from zlib import crc32
@@ -131,7 +132,7 @@ class _Worker:
 
     def _run(self) -> None:
         while (taken := self._waiting.get()) is not None:
-            self._guarded(lambda taken=taken: self._send(*taken))
+            self._guarded(partial(self._send, *taken))
         self._guarded(self._post_events)
 
     def _guarded(self, step: Callable[[], None]) -> None:
