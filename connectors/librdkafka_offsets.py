@@ -54,9 +54,21 @@ class KafkaOffsets:
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """The offset that the next record of each partition will have."""
-        request = {
-            TopicPartition(topic, number): OffsetSpec.latest() for topic, number in partitions
+        return self._listed(partitions, OffsetSpec.latest())
+
+    def since(self, partitions: Iterable[Partition], moment: int) -> dict[Partition, int]:
+        """The offset of the first record of each partition that was published at this moment
+        (epoch milliseconds) or later; where there is none, of the next one."""
+        wanted = list(partitions)
+        ends = self.ends(wanted)
+        found = self._listed(wanted, OffsetSpec.for_timestamp(moment))
+        return {
+            partition: offset if offset >= 0 else ends[partition]
+            for partition, offset in found.items()
         }
+
+    def _listed(self, partitions: Iterable[Partition], which: OffsetSpec) -> dict[Partition, int]:
+        request = {TopicPartition(topic, number): which for topic, number in partitions}
         futures = self._call(
             lambda: self._admin.list_offsets(request, request_timeout=CALL_SECONDS)
         )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from schemas.errors import TunemeshError
+from schemas.moments import epoch_ms
 
 MANAGED_PROPERTIES = Path("/etc/flink/application_properties.json")
 LOCAL_PROPERTIES = Path("application_properties.json")
@@ -110,6 +111,17 @@ class Group:
         if not (value.startswith("arn:") and value.endswith(ending)):
             raise SettingError(self.name, name, value, f"the ARN of a dataset, ending in {ending}")
         return value
+
+    def moment(self, name: str) -> int | None:
+        """Epoch milliseconds; None without the property."""
+        text = self.optional(name)
+        if text is None:
+            return None
+        try:
+            return epoch_ms(text)
+        except ValueError:
+            expected = "epoch milliseconds, or a time such as 2026-11-23T14:25:00Z"
+            raise SettingError(self.name, name, text, expected) from None
 
     def start(self, name: str, default: str) -> str:
         value = self.text(name, default)

@@ -1,23 +1,22 @@
 """`tunemesh bootstrap`: what has been -> a trained recommender.
 
-Three stages: the products are discovered through the catalog, a job makes import-ready files of
-them, and the imports bring these into Personalize. The first two are functions that this module is
-given (:class:`Stages`); without them it imports a finished output (`--from`).
+Three stages: the products are opened through the catalog, a job makes import-ready files of them,
+and the imports bring these into Personalize. Each finds what an earlier attempt has made, so a
+bootstrap that was killed goes on when it is run again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import boto3
 import click
 
+from batch.bootstrap.settings import Window
 from batch.imports import (
     LOCAL_PACE,
     Calls,
@@ -31,133 +30,90 @@ from batch.imports import (
     read_output,
     run_imports,
 )
-from deploy.local.settings import ACCESS_KEY, IMPORT_ROLE, REGION, SECRET_KEY, LocalSettings
-from schemas.contracts import Contracts, load_contracts
+from batch.personalize_schemas import interactions_schema, items_schema, users_schema
+from connectors.aws.sdk import sdk_client
+from connectors.catalog import Catalog, OpenedProduct
+from connectors.products import Location
+from deploy.local import bootstrap as local_bootstrap
+from deploy.local.commands import fetch_jars
+from deploy.local.settings import BUCKET, IMPORT_ROLE, LocalSettings
+from deploy.mesh import Mesh, parsed_moment
+from schemas.contracts import Contract, Contracts, Role, load_contracts
 
-Products = TypeVar("Products")
+CONSUMER = "recommender"
 REPORT = "imports.json"
+OUTPUT = Location(BUCKET, "bootstrap/")
+"""Where the laptop's runs are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What was asked for. `until`: interactions published before it (milliseconds since 1970)."""
+class Products:
+    """The opened products by contract, and which of the interactions a run takes."""
 
-    settings: LocalSettings
-    contracts: Contracts
-    mode: Mode
-    until: int | None
+    opened: Mapping[str, OpenedProduct]
+    window: Window
+    datasets_since: int
+    """When the first of the exports of users and items began, epoch ms: changes since then are the
+    stream's."""
 
+    @property
+    def run(self) -> str:
+        """A name that follows from what the run is made of: the same again is the same run."""
+        made_of = {
+            "products": {
+                name: [str(one.location), one.manifest.version, *one.columns]
+                for name, one in sorted(self.opened.items())
+            },
+            "window": [self.window.since, self.window.until],
+        }
+        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
-@dataclass(frozen=True, slots=True)
-class Stages(Generic[Products]):
-    """What comes before the imports."""
-
-    discover: Callable[[Request], Products]
-    """The data products, through the catalog."""
-    run_job: Callable[[Request, Products], str]
-    """Makes a bootstrap output of them; returns its location, `s3://BUCKET/PREFIX/RUN/`."""
-    schemas: Callable[[Contracts], DatasetSchemas]
-    """The Personalize schemas of that output, from the contracts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """Clients of S3 and Personalize, and how often the latter is asked."""
-
-    s3: Any
-    personalize: Any
-    pace: Pace
-
-    @classmethod
-    def local(cls, settings: LocalSettings) -> Cloud:
-        """Those of the laptop platform."""
-        session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
-        return cls(
-            session.client("s3", endpoint_url=settings.aws.url),
-            session.client("personalize", endpoint_url=settings.personalize.url),
-            LOCAL_PACE,
+    def request(self) -> local_bootstrap.Request:
+        """The same for the job: manifests, and columns that may be read."""
+        return local_bootstrap.Request(
+            output=str(OUTPUT),
+            run=self.run,
+            products={
+                name: one.location.url(one.location.manifest(one.manifest.version))
+                for name, one in self.opened.items()
+            },
+            window=self.window,
+            columns={name: one.columns for name, one in self.opened.items()},
         )
 
-    @classmethod
-    def aws(cls, region: str) -> Cloud:
-        """Those of a region, with the credentials of the environment."""
-        session = boto3.Session(region_name=region)
-        return cls(session.client("s3"), session.client("personalize"), Pace())
 
+def open_products(
+    catalog: Catalog, contracts: Contracts, consumer: str, since: int | None, until: int | None
+) -> Products:
+    """Every product of users, items and interactions, as the consumer may read it.
 
-def import_output(
-    cloud: Cloud,
-    location: str,
-    schemas: DatasetSchemas,
-    chosen: ImportSettings,
-    progress: Callable[[str], None],
-) -> Imported:
-    """A finished bootstrap output -> a campaign; raises ImportsError."""
-    output = read_output(cloud.s3, location, chosen.mode)
-    calls = Calls(cloud.personalize, SystemClock(), cloud.pace)
-    return run_imports(calls, chosen, schemas, output, progress)
-
-
-def command(stages: Stages[Any] | None) -> click.Command:
-    """The sub-command, with these stages before the imports."""
-
-    @click.command(name="bootstrap")
-    @click.option("--full/--incremental", "full", default=True, help="Replace, or add. [full]")
-    @click.option("--until", metavar="T", help="Only interactions published before T.")
-    @click.option("--from", "location", metavar="S3", help="A finished output, s3://BUCKET/RUN/.")
-    @click.option(
-        "--schemas",
-        "folder",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
-        help="Where users.json, items.json and interactions.json are: the output's schemas.",
-    )
-    @click.option("--name", default="tunemesh", show_default=True, help="Of the dataset group.")
-    @click.option(
-        "--aws", "region", metavar="REGION", help="Amazon Personalize, not the local one."
-    )
-    @click.option("--role", metavar="ARN", help="The role that reads the bucket; for --aws.")
-    def bootstrap(
-        full: bool,
-        until: str | None,
-        location: str | None,
-        folder: Path | None,
-        name: str,
-        region: str | None,
-        role: str | None,
-    ) -> None:
-        """Personalize from what has been: data products, imports, training, campaign.
-
-        Run again after it was interrupted, it goes on where it was.
-        """
-        settings = LocalSettings.from_environment(os.environ)
-        if region is not None and role is None:
-            raise ImportsError("--aws needs --role: what lets Personalize read the bucket.")
-        cloud = Cloud.local(settings) if region is None else Cloud.aws(region)
-        mode = Mode.FULL if full else Mode.INCREMENTAL
-        contracts = load_contracts()
-        request = Request(settings, contracts, mode, None if until is None else epoch_ms(until))
-        chosen = ImportSettings(role_arn=role or IMPORT_ROLE, name=name, mode=mode)
-        found = _schemas(folder, stages, contracts)
-        place = location if location is not None else _output(stages, request)
-        imported = import_output(cloud, place, found, chosen, click.echo)
-        _report(settings, imported)
-
-    return bootstrap
-
-
-def epoch_ms(text: str) -> int:
-    """Milliseconds since 1970 of `text`: these themselves, or a time in ISO 8601 (UTC without an
-    offset)."""
-    if text.isascii() and text.isdigit():
-        return int(text)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
+    Raises NotGranted, CatalogError, and ImportsError for a product of interactions that does not
+    reach to ``until``.
+    """
+    roles = (Role.USER, Role.ITEM, Role.INTERACTION)
+    needed: list[Contract] = [one for role in roles for one in contracts.with_role(role)]
+    opened = {contract.name: catalog.open(contract.name, consumer) for contract in needed}
+    interactions = opened[contracts.only(Role.INTERACTION).name].manifest
+    end = interactions.until if until is None else until
+    reaches = interactions.created_at if interactions.until is None else interactions.until
+    if end is not None and end > reaches:
         raise ImportsError(
-            f"--until {text!r}: expected milliseconds since 1970, or a time such as "
-            "2026-11-23T14:25:00Z."
-        ) from error
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+            f"the product {interactions.product} has what was published before {reaches}, not all"
+            f" before {end}: tunemesh export {interactions.product} --until {end}"
+        )
+    begun = [
+        opened[contract.name].manifest.created_at
+        for role in (Role.USER, Role.ITEM)
+        for contract in contracts.with_role(role)
+    ]
+    return Products(opened, Window(since, end), min(begun))
+
+
+def personalize_schemas(contracts: Contracts) -> DatasetSchemas:
+    """The schemas of what the job makes."""
+    return DatasetSchemas(
+        *(json.dumps(make(contracts)) for make in (users_schema, items_schema, interactions_schema))
+    )
 
 
 def read_schemas(folder: Path) -> DatasetSchemas:
@@ -175,29 +131,125 @@ def read_schemas(folder: Path) -> DatasetSchemas:
     return DatasetSchemas(*texts)
 
 
-def _schemas(
-    folder: Path | None, stages: Stages[Any] | None, contracts: Contracts
-) -> DatasetSchemas:
-    if folder is not None:
-        return read_schemas(folder)
-    if stages is None:
-        raise ImportsError("--schemas is needed: the folder with the schemas of the output.")
-    return stages.schemas(contracts)
+def make_output(mesh: Mesh, products: Products, report: Callable[[str], None]) -> str:
+    """The job, in a process of its own on this machine; returns the location of what it made.
+
+    Raises ImportsError when it is not enough to train with.
+    """
+    fetch_jars(["flink", "parquet", "s3"])
+    mesh.create_bucket(mesh.client("s3"), OUTPUT)
+    request = products.request()
+    report(f"job {request.run}: {', '.join(products.opened)} -> {request.folder}")
+    made = local_bootstrap.in_process(mesh.settings, request)
+    for dataset in ("users", "items", "interactions"):
+        counts = ", ".join(f"{count:,} {name}" for name, count in made[dataset].items())
+        report(f"  {dataset:<12} {counts}")
+    if not made["trainable"]:
+        raise ImportsError(
+            f"{request.folder} is not imported, it is not enough to train with: "
+            + "; ".join(made["problems"])
+        )
+    return f"{request.folder}/"
 
 
-def _output(stages: Stages[Any] | None, request: Request) -> str:
-    if stages is None:
-        raise ImportsError("--from is needed: the place of a finished bootstrap output.")
-    return stages.run_job(request, stages.discover(request))
+def import_output(
+    mesh: Mesh,
+    location: str,
+    schemas: DatasetSchemas,
+    chosen: ImportSettings,
+    progress: Callable[[str], None],
+) -> Imported:
+    """A finished bootstrap output -> a campaign; raises ImportsError."""
+    output = read_output(mesh.client("s3"), location, chosen.mode)
+    endpoint_url = mesh.settings.personalize.url if mesh.local else None
+    personalize = sdk_client("personalize", mesh.region, endpoint_url)
+    pace = LOCAL_PACE if mesh.local else Pace()
+    return run_imports(Calls(personalize, SystemClock(), pace), chosen, schemas, output, progress)
 
 
-def _report(settings: LocalSettings, imported: Imported) -> None:
-    settings.reports.mkdir(parents=True, exist_ok=True)
-    file = settings.reports / REPORT
-    file.write_text(json.dumps(imported.document(), indent=2) + "\n", encoding="utf-8")
+def stream_settings(products: Products) -> dict[str, str]:
+    """What makes the stream go on where the import ends: of the group tunemesh.recommendations."""
+    until = products.window.until
+    return {
+        "datasets.start": str(products.datasets_since),
+        **({} if until is None else {"imported.until": str(until)}),
+    }
+
+
+@click.command()
+@click.option("--full/--incremental", "full", default=True, help="Replace, or add. [full]")
+@click.option("--since", metavar="T", help="Only interactions published at T or later.")
+@click.option("--until", metavar="T", help="Only interactions published before T.")
+@click.option("--consumer", default=CONSUMER, show_default=True, help="Who reads the products.")
+@click.option("--from", "location", metavar="S3", help="A finished output, s3://BUCKET/RUN/.")
+@click.option(
+    "--schemas",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where users.json, items.json and interactions.json are, if not this version's.",
+)
+@click.option("--name", default="tunemesh", show_default=True, help="Of the dataset group.")
+@click.option("--aws", "region", metavar="REGION", help="Amazon Personalize, not the local one.")
+@click.option("--role", metavar="ARN", help="The role that reads the bucket; for --aws.")
+def bootstrap(
+    full: bool,
+    since: str | None,
+    until: str | None,
+    consumer: str,
+    location: str | None,
+    folder: Path | None,
+    name: str,
+    region: str | None,
+    role: str | None,
+) -> None:
+    """Personalize from what has been: data products, imports, training, campaign.
+
+    Run again after it was interrupted, it goes on where it was. T: epoch ms, or ISO 8601.
+    """
+    mode = Mode.FULL if full else Mode.INCREMENTAL
+    if region is not None and (role is None or location is None):
+        raise click.UsageError(
+            "--aws needs --role, which lets Personalize read the bucket, and --from: the job runs"
+            " on Managed Flink."
+        )
+    if location is not None and (since or until):
+        raise click.UsageError("--since and --until are the job's: --from has its output.")
+    if mode is Mode.INCREMENTAL and location is None and since is None:
+        raise click.UsageError(
+            "--incremental needs --since: with what an earlier bootstrap has imported again,"
+            " Personalize would count it twice."
+        )
+    mesh = Mesh(region, None)
+    contracts = load_contracts()
+    chosen = ImportSettings(role_arn=role or IMPORT_ROLE, name=name, mode=mode)
+    schemas = personalize_schemas(contracts) if folder is None else read_schemas(folder)
+    products = None
+    if location is None:
+        products = open_products(
+            mesh.catalog(),
+            contracts,
+            consumer,
+            None if since is None else parsed_moment("--since", since),
+            None if until is None else parsed_moment("--until", until),
+        )
+        location = make_output(mesh, products, click.echo)
+    imported = import_output(mesh, location, schemas, chosen, click.echo)
+    file = write_report(mesh.settings, imported, products)
     click.echo(f"campaign: {imported.campaign}")
     click.echo(f"tracking id: {imported.tracking_id}")
+    if products is not None:
+        click.echo("the stream goes on from there with")
+        for key, value in stream_settings(products).items():
+            click.echo(f"  --set tunemesh.recommendations:{key}={value}")
     click.echo(f"all of it: {file}")
 
 
-bootstrap = command(None)
+def write_report(settings: LocalSettings, imported: Imported, products: Products | None) -> Path:
+    """What there is now, and how the stream goes on; returns the file."""
+    settings.reports.mkdir(parents=True, exist_ok=True)
+    file = settings.reports / REPORT
+    document: dict[str, Any] = imported.document()
+    if products is not None:
+        document["stream"] = stream_settings(products)
+    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return file

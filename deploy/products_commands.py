@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -14,15 +12,12 @@ from batch.exports.interactions import export_interactions
 from batch.exports.point_in_time import PointInTimeExport
 from batch.exports.publication import MOST_REJECTED, ExportReport, Limits
 from batch.exports.records import RecordSource, export_records
-from connectors.aws.sdk import sdk_client, service_errors
 from connectors.catalog import Catalog, Grant, PiiClass, Product
+from connectors.librdkafka_offsets import KafkaOffsets
 from connectors.products import Location, columns_of, read_manifest
-from deploy.local.settings import (
-    BUCKET,
-    DELIVERY_PREFIX,
-    REGION,
-    LocalSettings,
-)
+from deploy.handover import wait_archived
+from deploy.local.settings import BUCKET, DELIVERY_PREFIX
+from deploy.mesh import Mesh, parsed_moment
 from schemas.contracts import Contract, Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
 
@@ -37,32 +32,6 @@ class ExportError(TunemeshError):
     """A domain that cannot be exported as it was asked for."""
 
     exit_code = 2
-
-
-class Mesh:
-    """Where products and stores are: the laptop platform, or AWS in a region."""
-
-    def __init__(self, region: str | None, endpoint_url: str | None) -> None:
-        self.settings = LocalSettings.from_environment(os.environ)
-        self.local = region is None
-        self.region = region or REGION
-        self.endpoint_url = endpoint_url or (self.settings.aws.url if self.local else None)
-
-    def client(self, service: str, endpoint_url: str | None = None) -> Any:
-        """A client of a service."""
-        return sdk_client(service, self.region, endpoint_url or self.endpoint_url)
-
-    def catalog(self) -> Catalog:
-        """The catalog."""
-        return Catalog.connect(self.region, self.endpoint_url)
-
-    def create_bucket(self, s3: Any, location: Location) -> None:
-        """Creates a product's bucket on the laptop; on AWS it is the domain's infrastructure."""
-        if not self.local:
-            return
-        with service_errors(f"create {location}", "Is the part aws up? See: tunemesh status"):
-            if location.bucket not in [one["Name"] for one in s3.list_buckets()["Buckets"]]:
-                s3.create_bucket(Bucket=location.bucket)
 
 
 def _place_options(command: _Command) -> _Command:
@@ -104,6 +73,11 @@ def _place_options(command: _Command) -> _Command:
     help="Files of ExportTableToPointInTime instead of a scan: s3://.../AWSDynamoDB/ID/",
 )
 @click.option("--archive", metavar="S3", help="What Firehose has written, for interactions.")
+@click.option(
+    "--kafka",
+    metavar="SERVERS",
+    help="With --until: wait until all that was published before T is archived.",
+)
 @_place_options
 def export(
     domains: tuple[str, ...],
@@ -115,6 +89,7 @@ def export(
     dynamodb_url: str | None,
     point_in_time: str | None,
     archive: str | None,
+    kafka: str | None,
     region: str | None,
     endpoint_url: str | None,
 ) -> None:
@@ -126,7 +101,9 @@ def export(
     mesh = Mesh(region, endpoint_url)
     contracts = load_contracts()
     chosen = [contracts[name] for name in domains]
-    moment = None if until is None else parse_moment(until)
+    moment = None if until is None else parsed_moment("--until", until)
+    if kafka is not None and moment is None:
+        raise click.UsageError("--kafka waits for what was published before --until T.")
     if point_in_time and len(chosen) > 1:
         raise ExportError("--point-in-time is one table's export: name one domain with it.")
     s3 = mesh.client("s3")
@@ -136,6 +113,8 @@ def export(
         mesh.create_bucket(s3, Location.of(contract))
         progress = _progress(contract.name)
         if contract.role is Role.INTERACTION:
+            if kafka is not None and moment is not None:
+                wait_archived(KafkaOffsets(kafka, {}), contracts, moment)
             place = archive or f"s3://{BUCKET}/{DELIVERY_PREFIX}"
             report = export_interactions(
                 contracts,
@@ -222,20 +201,6 @@ def report_lines(report: ExportReport) -> Iterator[str]:
     if manifest.rejected_file is not None:
         key = report.location.version(manifest.version) + manifest.rejected_file
         yield f"  listed in {report.location.url(key)}"
-
-
-def parse_moment(text: str) -> int:
-    """Epoch milliseconds of a text: a number of them, or ISO 8601 (UTC where it does not say)."""
-    if text.isascii() and text.isdigit():
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ExportError(
-            f"--until {text}: expected epoch milliseconds or a time such as 2026-11-23T14:25:00Z"
-        ) from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(aware.timestamp() * 1000)
 
 
 # The catalog

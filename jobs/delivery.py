@@ -157,6 +157,12 @@ class DeliverEvents(Deliver):
         """Of the function in the SQL."""
         return "deliver_events"
 
+    def decode(self, source: SourceRecord) -> Any:
+        """The event; None for one that an import has brought."""
+        record = super().decode(source)
+        until = self._settings.imported_until
+        return None if until is not None and record["published_at"] < until else record
+
     def destination(self, contracts: Contracts) -> Destination[Any, Any]:
         """PutEvents."""
         settings = self._settings

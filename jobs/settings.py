@@ -22,6 +22,10 @@ APPLICATIONS: tuple[tuple[str, ...], ...] = (
 """What an application can be: each has a compiled plan in jobs/plans."""
 
 
+CLOCKS_MS = 60_000
+"""By how much less than this the clocks of brokers differ."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
     """The Glue Schema Registry; ``endpoint_url`` None is the region's own."""
@@ -53,7 +57,8 @@ class RecommendationsSettings:
 
     Each worker process (a TaskManager) paces itself at ``calls_per_second / workers``.
     ``datasets_start``: where users and items start without restored state; with an import from the
-    data products, the moment of the import.
+    data products, the moment of their export. ``imported_until``: interactions published before it
+    (epoch milliseconds) are in an import, and are not sent.
     """
 
     tracking_id: str
@@ -67,6 +72,7 @@ class RecommendationsSettings:
     max_in_flight: int = 80
     datasets_start: str = "earliest"
     dataset_calls_per_second: float = 10.0
+    imported_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +164,17 @@ def application_settings(groups: Groups) -> ApplicationSettings:
 
 def _recommendations(groups: Groups) -> RecommendationsSettings:
     group = Group(groups, "tunemesh.recommendations")
+    imported_until = group.moment("imported.until")
+    # Enriched is later than published, but for what the brokers' clocks differ.
+    start = "earliest" if imported_until is None else str(max(0, imported_until - CLOCKS_MS))
     return RecommendationsSettings(
         tracking_id=group.text("tracking.id"),
         users_dataset_arn=group.dataset_arn("users.dataset.arn", "/USERS"),
         items_dataset_arn=group.dataset_arn("items.dataset.arn", "/ITEMS"),
         region=group.text("region"),
         endpoint_url=group.optional("endpoint.url"),
-        start=group.start("start", "earliest"),
+        start=group.start("start", start),
+        imported_until=imported_until,
         calls_per_second=float(group.whole("calls.per.second", 1000, 1, 100_000)),
         workers=group.whole("workers", 1, 1, 1000),
         max_in_flight=group.whole("max.in.flight", 80, 1, 1000),
@@ -212,6 +222,7 @@ _KNOWN = {
         "region",
         "endpoint.url",
         "start",
+        "imported.until",
         "calls.per.second",
         "workers",
         "max.in.flight",

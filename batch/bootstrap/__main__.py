@@ -11,12 +11,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from batch.bootstrap import finish, sql
 from batch.bootstrap.products import read_products
-from batch.bootstrap.settings import BootstrapSettings, bootstrap_settings, moment
+from batch.bootstrap.settings import BootstrapSettings, bootstrap_settings
 from batch.bootstrap.storage import storage_of
 from connectors.properties import properties_file, read_groups
 from schemas.contracts import load_contracts
@@ -38,7 +37,7 @@ def run(settings: BootstrapSettings, *, in_process: bool) -> dict[str, Any]:
     # Late, so that a bad setting is told at once and not after Flink has started a Java process.
     from batch.bootstrap.job import submit
 
-    script = sql.script(contracts, products, settings.work, settings.until)
+    script = sql.script(contracts, products, settings.work, settings.window)
     submit(script, settings, in_process=in_process).wait()
     return finish.finish(settings, contracts, products, storage)
 
@@ -47,12 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bootstrap; 0 when its output can be trained with, 1 when it cannot."""
     parser = argparse.ArgumentParser(prog="batch.bootstrap", description=__doc__.splitlines()[0])
     parser.add_argument("--properties", help="property file, as Managed Flink writes it")
-    parser.add_argument("--until", help="only interactions published before: ms or ISO 8601")
     options, _ = parser.parse_known_args(arguments)
     try:
         settings = bootstrap_settings(read_groups(properties_file(options.properties, os.environ)))
-        if options.until is not None:
-            settings = replace(settings, until=moment(options.until))
         made = run(settings, in_process=bool(os.environ.get("IS_LOCAL")))
     except TunemeshError as error:
         print(f"tunemesh: {error}", file=sys.stderr)

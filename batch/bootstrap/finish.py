@@ -14,8 +14,7 @@ from typing import Any, Final
 from batch.bootstrap import report
 from batch.bootstrap.products import Product
 from batch.bootstrap.rules import Reason
-from batch.bootstrap.settings import BootstrapSettings
-from batch.bootstrap.sql import LATER
+from batch.bootstrap.settings import BootstrapSettings, Window
 from batch.bootstrap.storage import Storage
 from batch.personalize_schemas import (
     columns,
@@ -43,7 +42,8 @@ def finished(settings: BootstrapSettings, products: Mapping[str, Product], stora
     except FileNotFoundError:
         return None
     versions = {name: product.version for name, product in products.items()}
-    if (found["products"], found["until"]) != (versions, settings.until):
+    window = Window(found["since"], found["until"])
+    if (found["products"], window) != (versions, settings.window):
         raise TunemeshError(
             f"{settings.folder} is complete and of other versions of the products, or of another"
             " moment; give this run another name"
@@ -88,7 +88,7 @@ def finish(
         storage.compose(b"", f"{settings.work}/{part}", target)
     made = report.report(
         settings.run,
-        settings.until,
+        settings.window,
         {name: product.version for name, product in products.items()},
         datasets,
         _rejected(settings, contracts, parts, counts, storage),
@@ -130,9 +130,9 @@ def _check_read(products: Mapping[str, Product], counts: report.Counts) -> None:
     """Each row of each manifest must have been read once."""
     for name, product in products.items():
         found = report.tally(counts, [name])
-        if found.read + found.later != product.rows:
+        if found.rows != product.rows:
             raise IncompleteError(
-                f"the job has read {found.read + found.later} rows of the product {name}; the"
+                f"the job has read {found.rows} rows of the product {name}; the"
                 f" manifest of its version {product.version} says {product.rows}"
             )
 
@@ -160,7 +160,7 @@ def _rejected(
             "ids": [],
         }
         for (product, name), n in sorted(counts.items())
-        if name in reasons and name != LATER
+        if name in reasons
     }
     for line in _lines(settings, parts, "rejected", storage, _SAMPLE_BYTES):
         ids = entries[line["product"], line["reason"]]["ids"]

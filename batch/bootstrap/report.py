@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from batch.bootstrap.rules import Reason
-from batch.bootstrap.sql import ACTIVE, EVENT_TYPES, GOOD, LATER, LISTENERS
+from batch.bootstrap.settings import Window
+from batch.bootstrap.sql import ACTIVE, EARLIER, EVENT_TYPES, GOOD, LATER, LISTENERS
 
 MIN_INTERACTIONS: Final = 1000
 MIN_ACTIVE_USERS: Final = 25
@@ -34,24 +35,32 @@ Counts = Mapping[tuple[str, str], int]
 @dataclass(frozen=True, slots=True)
 class Tally:
     """A dataset in numbers. ``later``: interactions that the stream delivers, as they were
-    published at or after ``until``; they are neither read nor rejected."""
+    published at or after the window's end; ``earlier``: those before its begin, which an earlier
+    run has brought. Both are neither read nor rejected."""
 
     read: int
     written: int
     rejected: int
+    earlier: int = 0
     later: int = 0
+
+    @property
+    def rows(self) -> int:
+        """All that the products have."""
+        return self.read + self.earlier + self.later
 
 
 def tally(counts: Counts, products: Sequence[str]) -> Tally:
     """The numbers of the dataset that these products make up."""
     of_these = {key: n for key, n in counts.items() if key[0] in products and key[1][0] != "@"}
+    earlier = sum(n for (_, name), n in of_these.items() if name == EARLIER)
     later = sum(n for (_, name), n in of_these.items() if name == LATER)
     superseded = sum(n for (_, name), n in of_these.items() if name == Reason.SUPERSEDED)
     good = sum(n for (_, name), n in of_these.items() if name == GOOD)
     # A row that was superseded is counted among the good ones first.
-    read = sum(of_these.values()) - superseded - later
+    read = sum(of_these.values()) - superseded - earlier - later
     written = good - superseded
-    return Tally(read, written, read - written, later)
+    return Tally(read, written, read - written, earlier, later)
 
 
 def figure(counts: Counts, name: str) -> int:
@@ -86,7 +95,7 @@ def training_problems(counts: Counts, interactions: int, metadata_columns: int) 
 
 def report(
     run: str,
-    until: int | None,
+    window: Window,
     versions: Mapping[str, str],
     datasets: Mapping[str, Tally],
     rejected: Iterable[Mapping[str, Any]],
@@ -96,14 +105,19 @@ def report(
     ids of some."""
     return {
         "run": run,
-        "until": until,
+        "since": window.since,
+        "until": window.until,
         "products": dict(versions),
         **{
             dataset: {
                 "read": tallied.read,
                 "written": tallied.written,
                 "rejected": tallied.rejected,
-                **({"later": tallied.later} if dataset == "interactions" else {}),
+                **(
+                    {"earlier": tallied.earlier, "later": tallied.later}
+                    if dataset == "interactions"
+                    else {}
+                ),
             }
             for dataset, tallied in datasets.items()
         },

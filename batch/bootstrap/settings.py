@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from connectors.properties import RUN_OPTIONS, Group, Groups, SettingError, refuse_unknown
 
@@ -13,8 +12,17 @@ GROUP = "tunemesh.bootstrap"
 PRODUCTS = "tunemesh.products"
 COLUMNS = "tunemesh.columns"
 
-_KNOWN = {GROUP: {"output", "run", "until", "region", "endpoint.url"}}
+_KNOWN = {GROUP: {"output", "run", "since", "until", "region", "endpoint.url"}}
 _RUN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which interactions: published at ``since`` or later and before ``until`` (epoch
+    milliseconds; None: no bound)."""
+
+    since: int | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,7 @@ class BootstrapSettings:
     """Everything that the bootstrap is told.
 
     ``output``: where runs are, ``s3://bucket/prefix`` or ``file:///folder``; ``run``: the name of
-    this one, below it. ``until``: only interactions published before, epoch milliseconds.
+    this one, below it. ``window``: which interactions.
     ``products``: location or manifest, by contract; ``columns``: what may be read, for contracts
     where that is not everything.
     """
@@ -32,7 +40,7 @@ class BootstrapSettings:
     products: Mapping[str, str]
     columns: Mapping[str, tuple[str, ...]]
     region: str
-    until: int | None = None
+    window: Window = Window()
     endpoint_url: str | None = None
     jars: tuple[str, ...] = ()
 
@@ -56,7 +64,6 @@ def bootstrap_settings(groups: Groups) -> BootstrapSettings:
     if not _RUN.fullmatch(run):
         raise SettingError(GROUP, "run", run, "letters, digits, '.', '_' and '-'")
     output = _address(GROUP, "output", group.text("output"))
-    until = group.optional("until")
     return BootstrapSettings(
         output=output.rstrip("/"),
         run=run,
@@ -69,26 +76,10 @@ def bootstrap_settings(groups: Groups) -> BootstrapSettings:
             for name, value in groups.get(COLUMNS, {}).items()
         },
         region=group.text("region"),
-        until=None if until is None else moment(until),
+        window=Window(group.moment("since"), group.moment("until")),
         endpoint_url=group.optional("endpoint.url"),
         jars=tuple(j for j in (run_options.optional("jarfile") or "").split(";") if j),
     )
-
-
-def moment(text: str) -> int:
-    """Epoch milliseconds of a text: such a number, or ISO 8601 with an offset."""
-    if text.isascii() and text.isdigit():
-        return int(text)
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise SettingError(
-            GROUP, "until", text, "epoch milliseconds, or a time such as 2026-11-23T12:00:00Z"
-        )
-    since = at - datetime(1970, 1, 1, tzinfo=UTC)
-    return int(since.total_seconds() * 1000)
 
 
 def _address(group: str, name: str, value: str) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from batch.bootstrap import rules
 from batch.bootstrap.products import Product
 from batch.bootstrap.rules import Reason, any_of, literal, name
+from batch.bootstrap.settings import Window
 from batch.personalize_schemas import column_of
 from connectors.personalize.datasets import ITEMS, USERS, DatasetField, FieldKind, dataset_fields
 from connectors.personalize.requests import DEFAULT_PROPERTIES, EventProperty
@@ -30,7 +31,7 @@ INTERACTION_COLUMNS = (
 )
 """What is read of an interaction."""
 
-GOOD, LATER = "good", "later"
+GOOD, EARLIER, LATER = "good", "earlier", "later"
 """What is counted beside reasons: rows without one, and rows that the stream delivers."""
 
 LISTENERS, ACTIVE, EVENT_TYPES = "@users", "@active_users", "@event_types"
@@ -63,7 +64,7 @@ def script(
     contracts: Contracts,
     products: Mapping[str, Product],
     work: str,
-    until: int | None,
+    window: Window,
     properties: Sequence[EventProperty] = DEFAULT_PROPERTIES,
 ) -> Script:
     """The whole job; ``products`` by contract, ``work`` is the address of its working folder."""
@@ -79,7 +80,7 @@ def script(
         _ranked("items", items, item_fields),
         _kept("users", [p for p in properties if p.source == "user"]),
         _kept("items", [p for p in properties if p.source == "item"], "duration_ms"),
-        _checked_interactions(products[interactions.name], until, properties),
+        _checked_interactions(products[interactions.name], window, properties),
         *(_lines_sink(dataset, work) for dataset in ("users", "items", "interactions")),
         *(_rejects_sink(c.name, _columns(c, products[c.name]), work) for c in (users, *items)),
         _rejects_sink(interactions.name, _interaction_columns(interactions), work),
@@ -255,7 +256,7 @@ def _kept(dataset: str, properties: Sequence[EventProperty], *more: str) -> str:
 
 
 def _checked_interactions(
-    product: Product, until: int | None, properties: Sequence[EventProperty]
+    product: Product, window: Window, properties: Sequence[EventProperty]
 ) -> str:
     own = [name(p.field) for p in properties if p.source == "event"]
     texts = ["event_type", "recommendation_id", *own]
@@ -277,8 +278,10 @@ def _checked_interactions(
         (any_of(rules.reserved(t) for t in ("item_id", "user_id", *texts)), Reason.RESERVED_WORD),
     ]
     reason = rules.first_match(*cases)
-    if until is not None:
-        reason = f"CASE WHEN {PUBLISHED_AT} >= {until} THEN '{LATER}' ELSE {reason} END"
+    if window.until is not None:
+        reason = f"CASE WHEN {PUBLISHED_AT} >= {window.until} THEN '{LATER}' ELSE {reason} END"
+    if window.since is not None:
+        reason = f"CASE WHEN {PUBLISHED_AT} < {window.since} THEN '{EARLIER}' ELSE {reason} END"
     columns = ", ".join(name(column) for column in INTERACTION_COLUMNS)
     return (
         f"CREATE TEMPORARY VIEW checked_interactions AS SELECT {columns},\n"
@@ -380,11 +383,13 @@ def _impression(column: str) -> str:
 def _insert_rejects(contract: Contract, dataset: str, columns: Mapping[str, str]) -> str:
     identity = "event_id" if contract.role is Role.INTERACTION else "f_id"
     record = ", ".join(name(column) for column in columns)
-    later = f" AND reason <> '{LATER}'" if contract.role is Role.INTERACTION else ""
+    outside = (
+        f" AND reason NOT IN ('{EARLIER}', '{LATER}')" if contract.role is Role.INTERACTION else ""
+    )
     return (
         f"INSERT INTO {name(f'rejected_{contract.name}')} SELECT {literal(dataset)},"
         f" {literal(contract.name)}, {identity}, reason, ROW({record})\n"
-        f"FROM checked_{view(contract.name)} WHERE reason IS NOT NULL{later}"
+        f"FROM checked_{view(contract.name)} WHERE reason IS NOT NULL{outside}"
     )
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from batch.bootstrap.settings import Window
 from benchmarks.bootstrap.products import UNTIL_MS, Size, make
 from benchmarks.errors import BenchmarkError, SystemUnavailable
 from benchmarks.processes import start
@@ -65,7 +66,10 @@ class Run:
 def ours(locations: Mapping[str, Path], size: Size, out: Path, settings: LocalSettings) -> Run:
     """`python -m batch.bootstrap` in the in-process minicluster."""
     request = bootstrap.Request(
-        out.as_uri(), "bench", {name: path.as_uri() for name, path in locations.items()}, UNTIL_MS
+        out.as_uri(),
+        "bench",
+        {name: path.as_uri() for name, path in locations.items()},
+        Window(until=UNTIL_MS),
     )
     out.mkdir(parents=True)
     properties = bootstrap.write_properties(settings, request)

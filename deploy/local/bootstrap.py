@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batch.bootstrap.finish import REPORT
-from batch.bootstrap.settings import COLUMNS, GROUP, PRODUCTS
+from batch.bootstrap.settings import COLUMNS, GROUP, PRODUCTS, Window
 from batch.bootstrap.storage import storage_of
 from connectors.properties import RUN_OPTIONS
 from deploy.local import flink, flink_cluster, jars, java
@@ -29,12 +29,12 @@ class BootstrapError(TunemeshError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run: ``output`` and ``products`` as in batch.bootstrap.settings, ``until`` in epoch ms."""
+    """A run: ``output``, ``products`` and ``window`` as in batch.bootstrap.settings."""
 
     output: str
     run: str
     products: Mapping[str, str]
-    until: int | None = None
+    window: Window = field(default_factory=Window)
     columns: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
@@ -51,8 +51,9 @@ def property_groups(settings: LocalSettings, request: Request) -> list[dict[str,
         "region": REGION,
         "endpoint.url": settings.aws.url,
     }
-    if request.until is not None:
-        own["until"] = str(request.until)
+    for name, moment in (("since", request.window.since), ("until", request.window.until)):
+        if moment is not None:
+            own[name] = str(moment)
     groups: dict[str, Mapping[str, str]] = {
         RUN_OPTIONS: {
             "jarfile": ";".join(str(jar) for jar in jars.paths("parquet", settings.jar_cache))

@@ -62,7 +62,7 @@ TROUBLES: Mapping[str, tuple[Rules, Rules]] = {
             {"kind": "timeout", "rate": 0.005, "seconds": HELD_SECONDS, "after_write": True},
         ),
         (
-            {"kind": "timeout", "rate": 0.1, "seconds": HELD_SECONDS, "first": 10},
+            {"kind": "timeout", "rate": 1, "seconds": HELD_SECONDS, "skip": 3, "first": 2},
             {"kind": "timeout", "rate": 0.1, "seconds": HELD_SECONDS, "after_write": True},
         ),
     ),

@@ -18,6 +18,7 @@ import boto3
 import pytest
 
 from batch.bootstrap.rules import Reason
+from batch.bootstrap.settings import Window
 from batch.personalize_schemas import columns, interactions_schema, items_schema, users_schema
 from connectors.delivery import Rejected
 from connectors.personalize.datasets import (
@@ -37,6 +38,7 @@ from tests.flink import products
 
 BUCKET = "mesh"
 NOW_MS = 1_790_000_000_123
+SINCE_MS = NOW_MS - 1_000
 UNTIL_MS = NOW_MS + 1_000_000
 STRANGE = 'A "quoted" \\ part, of | it\u00e9\u4e2d'
 
@@ -144,6 +146,7 @@ GOOD: Rows = {
         event(2009, played_ms=6_250),
         event(2010, occurred_at=NOW_MS + 86_400_000, published_at=NOW_MS),
         event(2011, published_at=UNTIL_MS - 1),
+        event(2012, published_at=SINCE_MS),
     ],
 }  # fmt: skip
 
@@ -194,6 +197,7 @@ BAD: dict[str, list[tuple[str, Row]]] = {
     ],
 }  # fmt: skip
 
+EARLIER = [event(4003, published_at=SINCE_MS - 1), event(4004, published_at=1)]
 LATER = [event(4001, published_at=UNTIL_MS), event(4002, published_at=UNTIL_MS + 1)]
 """What the stream delivers."""
 
@@ -271,7 +275,7 @@ def bootstrapped(
     contracts: Contracts,
     environ: dict[str, str],
 ) -> Bootstrapped:
-    """All rows, good, bad and later ones, through `python -m batch.bootstrap`."""
+    """All rows, good, bad, earlier and later ones, through `python -m batch.bootstrap`."""
     s3 = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client(
         "s3", endpoint_url=aws.aws.url
     )
@@ -280,7 +284,7 @@ def bootstrapped(
     for name, good in GOOD.items():
         rows = [*good, *(row for _, row in BAD[name])]
         if name == "interactions":
-            rows += LATER
+            rows += [*EARLIER, *LATER]
             files = {
                 "event_day=2026-09-21/part-00000.parquet": rows[::2],
                 "event_day=2026-09-22/part-00000.parquet": rows[1::2],
@@ -297,7 +301,9 @@ def bootstrapped(
             Key=f"{stray}/versions/20261123T142500Z-1a2b3c4d/part-00099.parquet",
             Body=products.parquet(contract, good[:1], "zstd"),
         )
-    request = bootstrap.Request(f"s3://{BUCKET}/bootstrap", "first", locations, UNTIL_MS)
+    request = bootstrap.Request(
+        f"s3://{BUCKET}/bootstrap", "first", locations, Window(SINCE_MS, UNTIL_MS)
+    )
     bootstrap.in_process(aws, request, environ)
     return Bootstrapped(s3, "bootstrap/first")
 
@@ -446,7 +452,9 @@ def test_the_report_counts_every_row_once(bootstrapped: Bootstrapped) -> None:
         "read": len(GOOD["interactions"]) + len(BAD["interactions"]),
         "written": len(GOOD["interactions"]),
         "rejected": len(BAD["interactions"]),
+        "earlier": len(EARLIER),
         "later": len(LATER),
     }
     assert (report["trainable"], report["problems"], report["until"]) == (True, [], UNTIL_MS)
+    assert report["since"] == SINCE_MS
     assert bootstrapped.objects("work/") == {}

@@ -27,7 +27,7 @@ from batch.imports import (
     run_imports,
 )
 from batch.imports.plan import FILTERS
-from deploy.bootstrap import Request, Stages, command
+from deploy.bootstrap import bootstrap
 from tests.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
 from tests.personalize_server import Server, running, wait_until
 
@@ -389,38 +389,10 @@ def test_another_interactions_schema_is_refused_with_what_to_do(server: Server, 
         )
 
 
-def test_the_command_runs_the_stages_it_is_given(
-    server: Server, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Discover, then the job with what was found, then the imports; the report has all ARNs."""
-    monkeypatch.setenv("TUNEMESH_HOME", str(tmp_path))
-    monkeypatch.setenv("TUNEMESH_PERSONALIZE_PORT", str(server.port))
-    monkeypatch.setenv("TUNEMESH_AWS_PORT", s3.url.rpartition(":")[2])
-    asked: list[Request] = []
-
-    def discover(request: Request) -> str:
-        asked.append(request)
-        return "products"
-
-    def run_job(request: Request, products: str) -> str:
-        assert (request, products) == (asked[0], "products")
-        return s3.put_output("command")
-
-    stages = Stages(discover, run_job, lambda contracts: SCHEMAS)
-    arguments = ["--name", "command", "--until", "2026-11-23T14:25:00Z"]
-    result = CliRunner().invoke(command(stages), arguments, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    assert (asked[0].mode, asked[0].until) == (Mode.FULL, 1_795_443_900_000)
-    report = json.loads((tmp_path / "reports" / "imports.json").read_text())
-    assert report["campaign"].endswith(":campaign/command")
-    assert set(report["datasets"]) == {"users", "items", "interactions"}
-    assert f"tracking id: {report['tracking_id']}" in result.output
-
-
 def test_the_command_imports_a_finished_output(
     server: Server, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its schemas from files; without either it says what is missing."""
+    """With its schemas from files; a schema that is none is refused."""
     monkeypatch.setenv("TUNEMESH_HOME", str(tmp_path))
     monkeypatch.setenv("TUNEMESH_PERSONALIZE_PORT", str(server.port))
     monkeypatch.setenv("TUNEMESH_AWS_PORT", s3.url.rpartition(":")[2])
@@ -429,11 +401,12 @@ def test_the_command_imports_a_finished_output(
     schemas = ["--schemas", str(tmp_path)]
     place = ["--from", s3.put_output("finished")]
     runner = CliRunner()
-    result = runner.invoke(command(None), [*schemas, *place, "--name", "finished"])
+    result = runner.invoke(bootstrap, [*schemas, *place, "--name", "finished"])
     assert result.exit_code == 0, result.output
-    for arguments, missing in ((schemas, "--from"), (place, "--schemas")):
-        with pytest.raises(ImportsError, match=f"{missing} is needed"):
-            runner.invoke(command(None), arguments, catch_exceptions=False)
+    report = json.loads((tmp_path / "reports" / "imports.json").read_text())
+    assert report["campaign"].endswith(":campaign/finished")
+    assert set(report["datasets"]) == {"users", "items", "interactions"}
+    assert f"tracking id: {report['tracking_id']}" in result.output
     (tmp_path / "items.json").write_text("{")
     with pytest.raises(ImportsError, match=r"items\.json is not JSON"):
-        runner.invoke(command(None), [*schemas, *place], catch_exceptions=False)
+        runner.invoke(bootstrap, [*schemas, *place], catch_exceptions=False)

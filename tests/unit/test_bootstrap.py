@@ -12,7 +12,7 @@ import pytest
 from batch.bootstrap import finish
 from batch.bootstrap.products import ProductError, read_product, read_products
 from batch.bootstrap.report import tally, training_problems
-from batch.bootstrap.settings import BootstrapSettings, bootstrap_settings, moment
+from batch.bootstrap.settings import BootstrapSettings, Window, bootstrap_settings
 from batch.bootstrap.sql import script
 from batch.bootstrap.storage import LocalStorage, S3Storage
 from batch.personalize_schemas import (
@@ -62,11 +62,11 @@ class TestSettings:
         assert settings.folder == "s3://bucket/prefix/r-1"
         assert settings.work == "s3://bucket/prefix/r-1/work"
         assert settings.columns == {"users": ("user_id", "country")}
-        assert (settings.until, settings.endpoint_url) == (None, None)
+        assert (settings.window, settings.endpoint_url) == (Window(), None)
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("run", "a/b"), ("output", "/folder"), ("until", "yesterday"), ("x", "y")],
+        [("run", "a/b"), ("output", "/folder"), ("until", "yesterday"), ("since", "x"), ("x", "y")],
     )
     def test_a_bad_property_is_named(self, name: str, value: str) -> None:
         """With its group."""
@@ -74,12 +74,11 @@ class TestSettings:
         with pytest.raises(SettingError, match=f"'{name}' of the group 'tunemesh.bootstrap'"):
             bootstrap_settings({**GROUPS, "tunemesh.bootstrap": own})
 
-    def test_a_moment_is_milliseconds_or_iso_8601(self) -> None:
-        """A time without an offset could be any."""
-        assert moment("1790000000123") == 1_790_000_000_123
-        assert moment("1970-01-01T01:00:00.250+01:00") == 250
-        with pytest.raises(SettingError):
-            moment("2026-11-23T12:00:00")
+    def test_a_window_has_milliseconds_or_iso_8601(self) -> None:
+        """In epoch milliseconds."""
+        own = {"since": "1790000000123", "until": "1970-01-01T01:00:00.250+01:00"}
+        groups = {**GROUPS, "tunemesh.bootstrap": {**GROUPS["tunemesh.bootstrap"], **own}}
+        assert bootstrap_settings(groups).window == Window(1_790_000_000_123, 250)
 
 
 class TestProducts:
@@ -193,7 +192,7 @@ class TestFinish:
         """What a job has left, of products with seven rows each."""
         locations = {name: publish(tmp_path, name, {"part-1.parquet": b"3"}) for name in NAMES}
         settings = BootstrapSettings(
-            f"{tmp_path.as_uri()}/out", "r", locations, {}, "eu-west-1", until=5
+            f"{tmp_path.as_uri()}/out", "r", locations, {}, "eu-west-1", Window(until=5)
         )
         products = read_products(CONTRACTS, locations, {}, LocalStorage())
         self.put(settings, "users/part-b-0", "u2,,,,\n")
@@ -256,7 +255,9 @@ class TestFinish:
         self.count(settings, *self.enough())
         report = finish.finish(settings, CONTRACTS, products, LocalStorage())
         assert finish.finished(settings, products, LocalStorage()) == report
-        other = BootstrapSettings(settings.output, "r", settings.products, {}, "eu-west-1", until=6)
+        other = BootstrapSettings(
+            settings.output, "r", settings.products, {}, "eu-west-1", Window(6, 5)
+        )
         with pytest.raises(TunemeshError, match="another name"):
             finish.finished(other, products, LocalStorage())
 
@@ -289,7 +290,7 @@ def test_a_domain_is_read_through_its_own_manifest_alone(tmp_path: Path) -> None
     """Every product's folder and files are in the script, and the moment that divides them."""
     locations = {name: publish(tmp_path, name, {f"{name}.parquet": b"3"}) for name in NAMES}
     products = read_products(CONTRACTS, locations, {}, LocalStorage())
-    made = script(CONTRACTS, products, "file:///w", 123)
+    made = script(CONTRACTS, products, "file:///w", Window(77, 123))
     text = "\n".join(made.definitions)
     for name in NAMES:
         assert f"{tmp_path.as_uri()}/{name}/versions/v1'" in text

@@ -70,6 +70,18 @@ def test_what_need_not_be_set_has_a_default() -> None:
     )
 
 
+def test_after_an_import_the_stream_starts_a_little_before_its_end() -> None:
+    """By what the clocks of brokers may differ."""
+    groups = with_property("tunemesh.recommendations", "imported.until", "2026-11-23T14:25:00Z")
+    found = application_settings(groups).recommendations
+    assert found is not None
+    assert (found.imported_until, found.start) == (1_795_443_900_000, "1795443840000")
+    groups["tunemesh.recommendations"]["start"] = "committed"
+    found = application_settings(groups).recommendations
+    assert found is not None
+    assert found.start == "committed"
+
+
 def test_every_property_is_read() -> None:
     """Each to its own place; properties of Kafka's client go to the client as they are."""
     groups = {

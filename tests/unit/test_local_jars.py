@@ -282,7 +282,7 @@ def test_paths_of_a_set_that_was_not_fetched_say_how_to_fetch(tmp_path: Path) ->
 
 def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     """A typo does not fetch nothing in silence."""
-    with pytest.raises(JarError, match="no jar set 'kafak'; there are: flink, kafka"):
+    with pytest.raises(JarError, match=r"no jar set 'kafak'; there are: .*, kafka, "):
         jars.paths("kafak", tmp_path)
 
 

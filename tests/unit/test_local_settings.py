@@ -100,6 +100,6 @@ def test_child_processes_talk_to_this_machine_only() -> None:
     for service in ("GLUE", "FIREHOSE", "S3"):
         assert environment[f"AWS_ENDPOINT_URL_{service}"] == "http://127.0.0.1:40001"
     endpoints = [value for name, value in environment.items() if "ENDPOINT" in name]
-    assert len(endpoints) == 6
+    assert len(endpoints) == 10
     assert all(value.startswith("http://127.0.0.1:") for value in endpoints)
     assert environment["AWS_EC2_METADATA_DISABLED"] == "true"
