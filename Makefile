@@ -27,6 +27,10 @@ $(READY): requirements.lock pyproject.toml deploy/setup.sh
 demo: setup ## the whole stream on this machine [REPLAY=DIR] [KEEP=1] [ARGS=...]
 	@$(BIN)/tunemesh demo $(if $(REPLAY),--replay "$(REPLAY)") $(if $(KEEP),--keep) $(ARGS)
 
+.PHONY: bootstrap-demo
+bootstrap-demo: setup ## stores, exports, catalog, import in bulk, then the stream [REPLAY=DIR] [KEEP=1] [ARGS=...]
+	@$(BIN)/tunemesh bootstrap-demo $(if $(REPLAY),--replay "$(REPLAY)") $(if $(KEEP),--keep) $(ARGS)
+
 .PHONY: test
 test: setup ## unit tests, minicluster tests, tests on real servers [ARGS=...]
 	$(BIN)/python -m pytest tests/unit tests/flink tests/integration $(ARGS)

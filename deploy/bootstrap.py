@@ -19,6 +19,7 @@ import click
 from batch.bootstrap.settings import Window
 from batch.imports import (
     LOCAL_PACE,
+    BootstrapOutput,
     Calls,
     DatasetSchemas,
     Imported,
@@ -154,13 +155,12 @@ def make_output(mesh: Mesh, products: Products, report: Callable[[str], None]) -
 
 def import_output(
     mesh: Mesh,
-    location: str,
+    output: BootstrapOutput,
     schemas: DatasetSchemas,
     chosen: ImportSettings,
     progress: Callable[[str], None],
 ) -> Imported:
     """A finished bootstrap output -> a campaign; raises ImportsError."""
-    output = read_output(mesh.client("s3"), location, chosen.mode)
     endpoint_url = mesh.settings.personalize.url if mesh.local else None
     personalize = sdk_client("personalize", mesh.region, endpoint_url)
     pace = LOCAL_PACE if mesh.local else Pace()
@@ -233,8 +233,9 @@ def bootstrap(
             None if until is None else parsed_moment("--until", until),
         )
         location = make_output(mesh, products, click.echo)
-    imported = import_output(mesh, location, schemas, chosen, click.echo)
-    file = write_report(mesh.settings, imported, products)
+    output = read_output(mesh.client("s3"), location, chosen.mode)
+    imported = import_output(mesh, output, schemas, chosen, click.echo)
+    file = write_report(mesh.settings, output, imported, products)
     click.echo(f"campaign: {imported.campaign}")
     click.echo(f"tracking id: {imported.tracking_id}")
     if products is not None:
@@ -244,11 +245,16 @@ def bootstrap(
     click.echo(f"all of it: {file}")
 
 
-def write_report(settings: LocalSettings, imported: Imported, products: Products | None) -> Path:
+def write_report(
+    settings: LocalSettings,
+    output: BootstrapOutput,
+    imported: Imported,
+    products: Products | None,
+) -> Path:
     """What there is now, and how the stream goes on; returns the file."""
     settings.reports.mkdir(parents=True, exist_ok=True)
     file = settings.reports / REPORT
-    document: dict[str, Any] = imported.document()
+    document: dict[str, Any] = imported.document() | {"bootstrap": output.report}
     if products is not None:
         document["stream"] = stream_settings(products)
     file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -28,6 +28,9 @@ class Entry:
 
 COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("deploy.demo:demo", "The whole stream on this machine, with a summary."),
+    "bootstrap-demo": Entry(
+        "deploy.bootstrap_demo:bootstrap_demo", "From empty stores to a trained recommender."
+    ),
     "up": Entry("deploy.local.commands:up", "Start the platform's parts, side by side."),
     "submit": Entry("deploy.submit:submit", "Topics, schemas, and the job on the cluster."),
     "down": Entry("deploy.local.commands:down", "Stop the parts; leaves no process."),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,7 @@ from deploy.accounting.personalize_events import PersonalizeReader
 from deploy.accounting.progress import TerminalProgress
 from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
 from deploy.accounting.verify import VerifyReport, VerifySettings, summary_lines, verify
+from deploy.background import Background
 from deploy.local import application, platform
 from deploy.local.settings import (
     ACCESS_KEY,
@@ -148,9 +148,9 @@ def _run(
     platform.up(settings, needed, environ=os.environ, fresh=True, report=click.echo)
     application.prepare(settings, contracts)
     click.echo("topics and schemas are there; submitting the job, publishing users and items")
-    submission = _Background(lambda: application.submit(settings, pipelines))
+    submission = Background(lambda: application.submit(settings, pipelines))
     endpoints = Endpoints.of(settings)
-    first = _Background(lambda: first_acceptance(settings, began))
+    first = Background(lambda: first_acceptance(settings, began))
     summary = replay(
         source,
         endpoints,
@@ -317,26 +317,3 @@ def _moved_lines(
 def _write(file: Path, document: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(document, indent=2) + "\n")
-
-
-class _Background:
-    """Work on a thread of its own; :meth:`result` waits for it and passes on what it raised."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self._outcome: Any = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self._thread.start()
-
-    def result(self) -> Any:
-        """What the work returned."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._outcome
-
-    def _run(self, work: Callable[[], Any]) -> None:
-        try:
-            self._outcome = work()
-        except BaseException as error:  # noqa: BLE001 - result() raises it where somebody waits
-            self._error = error

@@ -16,6 +16,7 @@ from connectors.catalog import Catalog, Grant, PiiClass, Product
 from connectors.librdkafka_offsets import KafkaOffsets
 from connectors.products import Location, columns_of, read_manifest
 from deploy.handover import wait_archived
+from deploy.local.postgresql import connection_string
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX
 from deploy.mesh import Mesh, parsed_moment
 from schemas.contracts import Contract, Contracts, Role, load_contracts
@@ -152,11 +153,15 @@ def _source(
         if point_in_time:
             return PointInTimeExport(s3, Location.parse(point_in_time))
         table = f"tunemesh-{contract.name}"
+        if mesh.local:
+            dynamodb_url = dynamodb_url or mesh.settings.dynamodb.url
         return DynamoDbScan(mesh.client("dynamodb", dynamodb_url), table, partitions)
     if contract.role is Role.USER:
         # psycopg loads libpq, which the other domains do without.
         from batch.exports.postgresql import PostgresqlSource
 
+        if mesh.local:
+            postgresql = postgresql or connection_string(mesh.settings)
         if not postgresql:
             raise ExportError(f"{contract.name}: where is PostgreSQL? --postgresql or {POSTGRESQL}")
         names = [column.name for column in columns_of(contract)]

@@ -47,6 +47,10 @@ class PersonalizeReader:
         for row in self._rows(dataset, 0):
             yield row[f"{dataset.removesuffix('s')}_id"], row["properties"]
 
+    def rows(self, table: str) -> Iterator[dict[str, Any]]:
+        """All rows of a table as they stand now, such as ``imported/interactions``."""
+        return self._rows(table, 0)
+
     def _new(self, table: str) -> Iterator[dict[str, Any]]:
         for row in self._rows(table, self._after[table]):
             self._after[table] = row["rowid"]

@@ -1,0 +1,30 @@
+"""Work beside the main thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Background:
+    """Work on a thread of its own; :meth:`result` waits for it and passes on what it raised."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._outcome: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+
+    def result(self) -> Any:
+        """What the work returned."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+    def _run(self, work: Callable[[], Any]) -> None:
+        try:
+            self._outcome = work()
+        except BaseException as error:  # noqa: BLE001 - result() raises it where somebody waits
+            self._error = error
