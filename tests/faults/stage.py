@@ -97,10 +97,20 @@ class Stage:
         platform.up(self.settings, needed, environ=self.environ)
         application.prepare(self.settings, self.contracts)
 
-    def submit(self, overrides: Mapping[str, Mapping[str, str]] | None = None) -> None:
-        """Submit the application; returns when all of it runs."""
+    def submit(
+        self,
+        overrides: Mapping[str, Mapping[str, str]] | None = None,
+        *,
+        savepoint: str | None = None,
+    ) -> None:
+        """Submit the application, from a savepoint or checkpoint; returns when all of it runs."""
         self.job = application.submit(
-            self.settings, self.pipelines, overrides, environ=self.environ, wait=False
+            self.settings,
+            self.pipelines,
+            overrides,
+            savepoint=savepoint,
+            environ=self.environ,
+            wait=False,
         )
         self.rest.wait_running(self.job, START_SECONDS)
 

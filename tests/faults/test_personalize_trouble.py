@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from deploy.local import flink
 from tests.faults.figures import check_clean, figures, write_figures
 from tests.faults.plans import Plan
 from tests.faults.stage import Stage, until
@@ -72,3 +73,22 @@ def test_twenty_seconds_without_personalize_cost_no_event(stage: Stage) -> None:
     write_figures("Personalize gone for 20 s", figures(report, restarts=restarts))
     check_clean(report)
     assert restarts == 0, stage.failures()[0]
+
+
+@pytest.mark.timeout(900)
+def test_a_job_is_cancelled_while_personalize_is_gone(stage: Stage) -> None:
+    """It ends, though deliveries wait; started again from its last checkpoint, nothing is lost."""
+    stage.start()
+    with stage.replaying(seconds=40, rate=RATE, seed=23):
+        until(lambda: stage.personalize_stats()["accepted_events"] > 0, 30, "none is accepted")
+        stage.rest.wait_checkpoint(stage.job, 60)
+        with stage.without_personalize():
+            before = stage.enriched_records()
+            until(lambda: stage.enriched_records() > before + 5 * RATE, 60, "deliveries wait")
+            stage.rest.cancel(stage.job, 60)
+        checkpoint = flink.latest_checkpoint(stage.settings)
+        assert checkpoint is not None
+        stage.submit(savepoint=checkpoint)
+    report = stage.verify()
+    write_figures("cancelled while Personalize is gone", figures(report))
+    check_clean(report)

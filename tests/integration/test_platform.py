@@ -462,7 +462,8 @@ def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
         assert unknown.returncode == 2
         assert unknown.stderr == (
             "tunemesh: no part 'zookeeper'; "
-            "there are: kafka, aws, personalize, opensearch, flink.\n"
+            "there are: kafka, aws, personalize, opensearch, flink,"
+            " postgresql, dynamodb, services.\n"
         )
     finally:
         platform.down(settings)
