@@ -33,11 +33,13 @@ def submit(script: Script, settings: BootstrapSettings, *, in_process: bool) -> 
 
 def make_tables(settings: BootstrapSettings, *, in_process: bool) -> StreamTableEnvironment:
     """The table environment; in process it also gets what a cluster has in its configuration."""
-    configuration = Configuration()
     if in_process:
+        # Before the first object of PyFlink, which starts Java.
         provide_java(os.environ)
         # Without it PyFlink would set it, and FLINK_PLUGINS_DIR beside it to its own.
         os.environ.setdefault("FLINK_HOME", str(Path(pyflink.__file__).parent))
+    configuration = Configuration()
+    if in_process:
         for key, value in local_configuration(settings).items():
             configuration.set_string(key, value)
     configuration.set_string("execution.runtime-mode", "BATCH")
