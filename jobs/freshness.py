@@ -54,6 +54,17 @@ them, and what is queued needs that much longer to settle."""
 LONGEST_QUEUE_SECONDS = 5.0
 """Flink's network buffers hold no more than the joins take in within this."""
 
+EASY_SECONDS = 0.1
+"""A question takes less than this beyond INTERVAL_SECONDS where the machine is not too busy."""
+
+STRAIN = 4.0
+"""What is slower than that by a second, on this thread and at the broker, is taken to slow the way
+from decoding to the joins by so many seconds."""
+
+MOST_STRAIN_SECONDS = 5.0
+STRAINED_SECONDS = 10.0
+"""For how long the slowest question counts."""
+
 CLOCK_SKEW_MS = 20
 """How far the clocks of broker and worker may be apart."""
 
@@ -129,9 +140,11 @@ class Reading:
 
     A record has settled some time after it was decoded (``settling``), and later by as much as the
     joins need for what was decoded before it and may still be queued: after a backlog, seconds.
+    Later still by ``strain`` seconds, on a machine that is too busy.
     """
 
     def __init__(self, settling: Settling) -> None:
+        self.strain = 0.0
         self._settling = settling
         self._warm_at: float | None = None
         self._read: dict[Partition, _Read] = {}
@@ -147,7 +160,7 @@ class Reading:
             max(self._joined_at, now) + 1 / JOIN_RECORDS_PER_SECOND, now + LONGEST_QUEUE_SECONDS
         )
         former = self._read.get(partition)
-        latest, due = offset + 1, self._joined_at + settle
+        latest, due = offset + 1, self._joined_at + settle + self.strain
         if former is None:
             self._read[partition] = _Read(0, latest, due, latest, due)
             return
@@ -206,6 +219,9 @@ class Freshness:
         self._nudges = 0
         self._closings = 0
         self._waiting = 0
+        self._question_at: float | None = None
+        self._strain = 0.0
+        self._strained_at = 0.0
 
     def start(self) -> None:
         """Forget the claims of a former attempt; every function calls it when it opens.
@@ -222,9 +238,15 @@ class Freshness:
             self._nudged.clear()
             self._store.commit(self._group, dict.fromkeys(self._partitions, 0))
 
+    def rested(self) -> None:
+        """Nobody has asked for a while: that says nothing of how busy the machine is."""
+        with self._lock:
+            self._question_at = None
+
     def follow(self, reading: Reading) -> None:
         """Take a decode function's reading into account for as long as the function lives."""
         with self._lock:
+            reading.strain = self._strain
             self._readings.add(reading)
 
     def forget(self, reading: Reading) -> None:
@@ -242,6 +264,7 @@ class Freshness:
         ends at that time, has been read."""
         with self._lock:
             asked_ms, now = self._wall_ms(), self._monotonic()
+            self._feel(now)
             ends = self._store.ends(self._partitions)
             if len(self._asked) == MOST_QUESTIONS:
                 self._asked.pop()
@@ -277,6 +300,18 @@ class Freshness:
 
     def _restored_positions(self) -> dict[Partition, int]:
         return dict(self._store.committed(self._source_group, self._partitions))
+
+    def _feel(self, now: float) -> None:
+        """How much slower than on a machine at ease the questions have become."""
+        before, self._question_at = self._question_at, now
+        if before is None:
+            return
+        late = now - before - INTERVAL_SECONDS - EASY_SECONDS
+        strain = min(max(0.0, late) * STRAIN, MOST_STRAIN_SECONDS)
+        if strain >= self._strain or now - self._strained_at > STRAINED_SECONDS:
+            self._strain, self._strained_at = strain, now
+            for reading in self._readings:
+                reading.strain = strain
 
     def _own_claims(self, now: float) -> dict[Partition, int]:
         result: dict[Partition, int] = {}
@@ -346,6 +381,7 @@ class Watch:
         with self._lock:
             self._users.add(function)
             if self._thread is None or not self._thread.is_alive():
+                self.freshness.rested()
                 self._thread = threading.Thread(target=self._run, name="freshness", daemon=True)
                 self._thread.start()
 

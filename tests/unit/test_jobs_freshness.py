@@ -11,8 +11,12 @@ from connectors.offsets import Offsets, Partition
 from jobs.freshness import (
     CLOCK_SKEW_MS,
     COLD_SECONDS,
+    EASY_SECONDS,
+    INTERVAL_SECONDS,
     JOIN_RECORDS_PER_SECOND,
     LONGEST_QUEUE_SECONDS,
+    STRAIN,
+    STRAINED_SECONDS,
     STUCK_SECONDS,
     UNCLAIMED_SECONDS,
     Freshness,
@@ -68,11 +72,16 @@ class Worker:
         for offset in offsets:
             self.reading.decoded(partition, offset, self.now[0])
 
+    def ask(self) -> None:
+        """A question on a machine at ease, however far the test has moved the clock."""
+        self.freshness.rested()
+        self.freshness.ask()
+
     def is_fresh(self) -> bool:
         """Whether an event published at this moment passes after a question asked a bit later."""
         published_ms = int(self.now[0] * 1000)
         self.now[0] += (CLOCK_SKEW_MS + 1) / 1000
-        self.freshness.ask()
+        self.ask()
         return self.freshness.fresh_until_ms >= published_ms
 
 
@@ -129,7 +138,7 @@ def test_another_workers_backlog_is_waited_for(store: Store, now: list[float]) -
     assert not early.is_fresh()
     late.read(ITEMS, 0, 1)
     now[0] += SETTLED
-    late.freshness.ask()
+    late.ask()
     assert early.is_fresh()
 
 
@@ -194,7 +203,7 @@ def test_a_worker_claims_again_what_another_has_reset(store: Store, now: list[fl
     now[0] += SETTLED
     assert first.is_fresh()
     second = started(store, now)
-    first.freshness.ask()
+    first.ask()
     assert second.is_fresh()
 
 
@@ -252,7 +261,7 @@ def test_updates_without_a_pause_hold_no_event_longer_than_they_settle(
         store.end[USERS] = offset + 1
         worker.read(USERS, offset)
         now[0] += SETTLE_SECONDS / 10
-        worker.freshness.ask()
+        worker.ask()
     assert worker.freshness.fresh_until_ms >= (now[0] - 2.5 * SETTLE_SECONDS) * 1000
 
 
@@ -262,7 +271,7 @@ def test_when_nothing_moves_one_waiting_event_is_let_pass(store: Store, now: lis
     worker = started(store, now)
     worker.read(USERS, 0)
     now[0] += SETTLED
-    worker.freshness.ask()
+    worker.ask()
     passed: list[int] = []
     published_ms = int(now[0] * 1000)
 
@@ -275,11 +284,11 @@ def test_when_nothing_moves_one_waiting_event_is_let_pass(store: Store, now: lis
     thread.start()
     wait_until(lambda: worker.freshness.someone_waits)
     now[0] += STUCK_SECONDS
-    worker.freshness.ask()
+    worker.ask()
     wait_until(lambda: passed == [1] and worker.freshness.someone_waits)
     worker.read(USERS, 1, 2)
     now[0] += SETTLED
-    worker.freshness.ask()
+    worker.ask()
     thread.join(10)
     assert passed == [1, 2]
 
@@ -353,3 +362,34 @@ def test_a_waiting_event_is_let_go_when_the_worker_closes(store: Store, now: lis
     worker.freshness.forget(worker.reading)
     thread.join(10)
     assert raised
+
+
+def test_on_a_busy_machine_records_settle_later(store: Store, now: list[float]) -> None:
+    """Questions that come late say so, for a while; at ease nothing is added."""
+    worker = started(store, now)
+
+    def settles_after(partition: Partition, offset: int) -> float:
+        worker.read(partition, offset)
+        begun = now[0]
+        while worker.reading.claims(now[0])[partition] <= offset:
+            now[0] += 0.01
+            assert now[0] < begun + 10
+        return now[0] - begun
+
+    worker.freshness.ask()
+    now[0] += INTERVAL_SECONDS + EASY_SECONDS
+    worker.freshness.ask()
+    assert settles_after(USERS, 0) == pytest.approx(SETTLE_SECONDS, abs=0.02)
+    worker.freshness.rested()
+    worker.freshness.ask()
+    now[0] += INTERVAL_SECONDS + EASY_SECONDS + 0.5
+    worker.freshness.ask()
+    late = SETTLE_SECONDS + 0.5 * STRAIN
+    assert settles_after(USERS, 1) == pytest.approx(late, abs=0.02)
+    joined = Reading(SETTLING)
+    worker.freshness.follow(joined)
+    assert joined.strain == pytest.approx(0.5 * STRAIN)
+    for _ in range(int(STRAINED_SECONDS / INTERVAL_SECONDS) + 2):
+        now[0] += INTERVAL_SECONDS
+        worker.freshness.ask()
+    assert settles_after(USERS, 2) == pytest.approx(SETTLE_SECONDS, abs=0.02)
