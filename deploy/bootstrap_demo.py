@@ -44,7 +44,10 @@ LISTENERS = 5
 BEFORE = 0.7
 """The share of the source that is published before the moment is chosen."""
 
-FLOWING_EVENTS_A_SECOND = 50.0
+LEAST_EVENTS_A_SECOND = 50.0
+FLOWING_SECONDS = 90.0
+"""About how long the rest takes, at that rate or above."""
+
 SETTLED_SECONDS = 240.0
 _HOUR_MS = 3_600_000
 
@@ -160,7 +163,10 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
     before = {user: top_items(settings, user) for user in listeners}
 
     # Events flow while the moment passes, and while everything is exported and imported.
-    rest = Part(source, half, source.stream_count, FLOWING_EVENTS_A_SECOND)
+    left = source.stream_count - half
+    rest = Part(
+        source, half, source.stream_count, max(LEAST_EVENTS_A_SECOND, left / FLOWING_SECONDS)
+    )
     flow = Background(lambda: fill(rest, settings.services.url, contracts))
     time.sleep(2)
     moment = time.time_ns() // 1_000_000
