@@ -246,7 +246,7 @@ def _read(folder: Path) -> Contract:
             owner=text["team"][0]["username"],
             topic=topic,
             key=text["schema"][0]["properties"][0]["name"],
-            compatibility=custom.get("compatibility", "BACKWARD"),
+            compatibility=custom.get("compatibility", "FULL_ALL"),
             max_bytes=int(custom["maxBytes"]),
             retention=next(
                 e["value"] for e in text["slaProperties"] if e["property"] == "retention"

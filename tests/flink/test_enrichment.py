@@ -20,7 +20,10 @@ from deploy.accounting.poison import (
 )
 from deploy.accounting.positions import topic_ends
 from jobs.metrics import DELIVERY
+from schemas.codec import Encoder
 from schemas.invalid import Reason
+from schemas.registry import RegistryError
+from tests.flink.evolution import next_version
 from tests.flink.mesh import (
     DAY_MS,
     HOUR_MS,
@@ -419,6 +422,45 @@ def test_an_event_that_came_twice_is_sent_twice_and_counted_once(mesh: Mesh) -> 
 
 
 # What can be seen of it.
+
+
+def test_schemas_change_while_the_job_runs(mesh: Mesh) -> None:
+    """A field more, a field less, a producer that goes back to v1: read as what the job knows, in
+    the same process, and nothing becomes a dead letter. An incompatible version is refused."""
+    songs, plays = mesh.contracts["songs"], mesh.contracts["interactions"]
+    newer_songs = next_version(songs, {"name": "mood", "type": ["null", "string"], "default": None})
+    newer_plays = next_version(
+        plays, {"name": "volume", "type": "int", "default": 5}, removed={"device"}
+    )
+    refused = next_version(newer_plays, removed={"session_id"})
+    known = len(mesh.dead_letters())
+
+    mesh.registry.register(newer_songs)
+    song_id = mesh.new_id("song")
+    value = Encoder(newer_songs, mesh.registry.version_id(newer_songs)).encode(
+        {**SONG, "song_id": song_id, "title": "Second version", "mood": "calm"}
+    )
+    mesh.publish("songs", value, song_id)
+    mesh.play_until(
+        None, song_id, lambda r: r["item"] is not None and r["item"]["title"] == "Second version"
+    )
+
+    mesh.registry.register(newer_plays)
+    event = mesh.event(None, song_id)
+    newest = {**{k: v for k, v in event.items() if k != "device"}, "volume": 9}
+    encoder = Encoder(newer_plays, mesh.registry.version_id(newer_plays))
+    mesh.publish("interactions", encoder.encode(newest), event["session_id"])
+    enriched = mesh.enriched(event["event_id"])
+    assert {name: enriched[name] for name in event} == {**event, "device": None}
+    assert mesh.accepted(event["event_id"])["item_id"] == song_id
+
+    with pytest.raises(RegistryError, match="session_id"):
+        mesh.registry.register(refused)
+
+    where = mesh.song(song_id, title="First version again")
+    mesh.play_until(None, song_id, lambda r: origin(r["item"]) == where.origin)
+    assert mesh.play(None, song_id)["device"] == "ios"
+    assert len(mesh.dead_letters()) == known
 
 
 def test_metrics_account_for_every_record(mesh: Mesh, app: Application) -> None:

@@ -121,7 +121,7 @@ def test_an_incompatible_version_is_refused_although_moto_takes_it(
     """The gate is ours; without it the version would be there."""
     registry.register(SONGS)
     bad = with_field(SONGS, name="bpm", type="int")
-    with pytest.raises(RegistryError, match=r"songs\.v2 is not BACKWARD compatible.*bpm: has no"):
+    with pytest.raises(RegistryError, match=r"songs\.v2 is not FULL_ALL compatible.*bpm: has no"):
         registry.register(bad)
     assert len(registry.registered_versions(SONGS)) == 1
     taken = registry._client.register_schema_version(
@@ -152,7 +152,7 @@ def test_a_definition_with_other_white_space_is_the_same_version(registry: GlueR
 def test_the_contracts_compatibility_is_set_in_the_registry(registry: GlueRegistry) -> None:
     """On AWS it is what Glue itself checks by."""
     registry.register(SONGS)
-    assert registry.registered_compatibility(SONGS) == "BACKWARD"
+    assert registry.registered_compatibility(SONGS) == "FULL_ALL"
     changed = with_field(replace(SONGS, compatibility="FULL"), name="b", type="int", default=1)
     registry.register(changed)
     assert registry.registered_compatibility(SONGS) == "FULL"
@@ -243,7 +243,7 @@ def test_diff_shows_what_the_folder_has_more(
     ]
     code, text = run(endpoint, registry, "register")
     assert code == 1
-    assert "songs.v2 is not BACKWARD compatible" in text
+    assert "songs.v2 is not FULL_ALL compatible" in text
     assert len(registry.registered_versions(SONGS)) == 1
 
 

@@ -84,7 +84,7 @@ def test_fields_are_compared_by_path() -> None:
 def test_the_same_is_the_same_whatever_its_white_space() -> None:
     """Definitions are compared as JSON."""
     spaced = SchemaVersion(1, json.dumps(SONGS.newest.avro, indent=2))
-    found = compare(SONGS, registered(spaced), "BACKWARD")
+    found = compare(SONGS, registered(spaced), "FULL_ALL")
     assert found.text() == "songs: the same, 1 version"
     assert found.registrable
 
@@ -92,7 +92,7 @@ def test_the_same_is_the_same_whatever_its_white_space() -> None:
 def test_a_version_in_the_registry_only_is_told() -> None:
     """Somebody registered what no file has: the folder is not the truth any more."""
     other = second(SONGS, {"name": "bpm", "type": "int", "default": 1})
-    found = compare(SONGS, registered(*SONGS.versions, other), "BACKWARD")
+    found = compare(SONGS, registered(*SONGS.versions, other), "FULL_ALL")
     assert not found.registrable
     assert found.text().splitlines() == [
         "songs: differs, 1 version",
@@ -104,12 +104,12 @@ def test_a_compatible_version_and_another_mode_are_told() -> None:
     """What `register` would do."""
     version = second(SONGS, {"name": "bpm", "type": "int", "default": 1})
     both = replace(SONGS, versions=(*SONGS.versions, version), compatibility="FULL")
-    found = compare(both, registered(*SONGS.versions), "BACKWARD")
+    found = compare(both, registered(*SONGS.versions), "FULL_ALL")
     assert found.registrable
     assert found.text().splitlines() == [
         "songs: v2 not registered, FULL compatible",
         "  v2: + bpm: int, default 1",
-        "  compatibility: BACKWARD -> FULL",
+        "  compatibility: FULL_ALL -> FULL",
     ]
 
 
