@@ -148,6 +148,22 @@ def make_home(
 
 
 @contextmanager
+def passing_home() -> Iterator[tuple[LocalSettings, dict[str, str]]]:
+    """The same for a test that starts its parts itself: stopped, and removed unless it failed."""
+    with make_home() as (settings, environ):
+        try:
+            yield settings, environ
+        except BaseException:
+            print(f"logs and reports of the failed test: {settings.home}")
+            raise
+        else:
+            platform.down(settings)
+            shutil.rmtree(settings.home)
+        finally:
+            platform.down(settings)
+
+
+@contextmanager
 def stopped_and_kept(made: Stage) -> Iterator[None]:
     """Stops the platform at the end; its folder goes unless a test has failed."""
     try:

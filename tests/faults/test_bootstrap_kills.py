@@ -27,7 +27,7 @@ from deploy.local import application, platform
 from deploy.local.services.fill import fill
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, LocalSettings
 from schemas.contracts import load_contracts
-from tests.faults.conftest import make_home
+from tests.faults.conftest import passing_home
 from tests.faults.figures import write_figures
 from tests.faults.stage import HOUR_START_MS
 
@@ -137,14 +137,11 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
 @contextmanager
 def filled() -> Iterator[Mesh]:
     """A platform with the same content each time."""
-    with make_home() as (settings, environ):
-        try:
-            platform.up(settings, PARTS, environ=environ)
-            mesh = Mesh(settings, environ)
-            _fill(mesh)
-            yield mesh
-        finally:
-            platform.down(settings)
+    with passing_home() as (settings, environ):
+        platform.up(settings, PARTS, environ=environ)
+        mesh = Mesh(settings, environ)
+        _fill(mesh)
+        yield mesh
 
 
 def _fill(mesh: Mesh) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.faults.conftest import make_home
+from tests.faults.conftest import passing_home
 from tests.faults.figures import write_figures
 
 SECONDS = 1_500
@@ -18,7 +18,7 @@ SECONDS = 1_500
 @pytest.mark.timeout(SECONDS + 120)
 def test_every_interaction_comes_in_exactly_one_way() -> None:
     """The demo's own accounts: events flow while the moment passes that divides them."""
-    with make_home() as (settings, environ):
+    with passing_home() as (settings, environ):
         done = subprocess.run(
             [sys.executable, "-m", "deploy.cli", "bootstrap-demo", "--events", "4000"],
             env=environ,
