@@ -114,18 +114,23 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
 
     chance = random.Random(SEED)
     log = tmp_path / "killed.log"
-    killed = 0
+    killed, lasts = 0, seconds
     with filled() as mesh:
-        while killed < KILLS:
+        for _ in range(3 * KILLS):
+            began = time.monotonic()
             process = mesh.begin(log)
             try:
-                # In each tenth of the whole once: what an earlier run has made goes faster.
-                process.wait(seconds * (killed + chance.random()) / KILLS)
+                # In each tenth once. One that ends before its moment says how long they last now.
+                process.wait(lasts * (killed + chance.random()) / KILLS)
                 assert process.returncode == 0, log.read_text()[-3000:]
+                lasts = time.monotonic() - began
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            killed += 1
+                killed += 1
+            if killed == KILLS:
+                break
+        assert killed == KILLS
         process = mesh.begin(log)
         assert process.wait(LIMIT_SECONDS) == 0, log.read_text()[-3000:]
         again = mesh.state()
