@@ -81,8 +81,11 @@ class Mesh:
         for domain in DOMAINS:
             location = Location.of(CONTRACTS[domain])
             manifest = read_manifest(s3, location)
-            rows = ProductReader(s3, location, manifest).rows()
-            found[f"product {domain}"] = Counter(json.dumps(r, default=str) for r in rows)
+            # The version is the moment at which the back end stored the record.
+            found[f"product {domain}"] = Counter(
+                json.dumps({**row, "updated_at": None}, default=str)
+                for row in ProductReader(s3, location, manifest).rows()
+            )
         for dataset in ("users", "items", "interactions"):
             rows = reader.rows(f"imported/{dataset}")
             found[f"imported {dataset}"] = Counter(
