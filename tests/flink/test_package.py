@@ -89,8 +89,8 @@ class Service:
     @property
     def environment(self) -> dict[str, str]:
         return {
-            **os.environ,
             **aws_environment(self.settings),
+            "PATH": os.pathsep.join([str(self.python.parent), os.environ["PATH"]]),
             "PYTHONPATH": str(self.packages),
             "TUNEMESH_TRACES": str(self.traces.folder),
         }
@@ -131,7 +131,12 @@ def service(mesh: Mesh, repository: Path, tmp_path: Path) -> Iterator[Service]:
         launches = [server.prepare() for server in servers]
         configure(settings, {**RESCALING, **dict.fromkeys(PYTHON_OPTIONS, str(found.python))})
         for server, launch in zip(servers, launches, strict=True):
-            launch = replace(launch, environment={**launch.environment, **found.environment})
+            launch = replace(
+                launch,
+                # It lives for seconds: compiling thoroughly would not pay.
+                arguments=(launch.arguments[0], "-XX:TieredStopAtLevel=1", *launch.arguments[1:]),
+                environment={**launch.environment, **found.environment},
+            )
             process.start(settings, server, launch, os.environ)
         wait_until(lambda: all(server.healthy() for server in servers), seconds=START_SECONDS)
         yield found
