@@ -72,6 +72,7 @@ def build(
     project: Path = PROJECT,
     environ: Mapping[str, str] = os.environ,
     download: wheels.Download = wheels.pip_download,
+    limit: int = archive.MAX_BYTES,
     report: Report = lambda line: None,
 ) -> Package:
     """Build the package of an application (stream, bootstrap) into a folder; returns it.
@@ -114,7 +115,7 @@ def build(
     members[contents.RELEASE] = description.json()
     report(f"zip: {len(members)} files")
     zipped = archive.zipped(members)
-    archive.check_size(zipped)
+    archive.check_size(zipped, limit)
     path = output / f"{description.name}.zip"
     package = Package(
         path=path,

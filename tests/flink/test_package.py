@@ -21,8 +21,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from deploy import package
+from deploy import cli, package
 from deploy.local import application, flink, flink_cluster, java, platform, process
 from deploy.local.flink import FlinkRest
 from deploy.local.settings import LocalSettings, aws_environment
@@ -44,6 +45,9 @@ PYTHON_OPTIONS = ("python.executable", "python.client.executable")
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The zip for the service has wheels for 3.12; what runs here must be for this Python."""
+
+RUNNING_SECONDS = 180.0
+"""For every task of the job to run; 15 s on a quiet machine."""
 
 RECORDER = """\
 import os, sys
@@ -153,10 +157,15 @@ def test_the_package_runs_alone(
     they connect to this machine only. All of it holds after a restart of the job on the same
     TaskManager, too: Flink then removes the folder from which its Python has loaded the code.
     """
-    built = package.build("stream", tmp_path / "packages", python=PYTHON)
+    arguments = ["package", "--python", PYTHON, "--output", str(tmp_path / "packages")]
+    done = CliRunner().invoke(cli.tunemesh, arguments)
+    assert done.exit_code == 0, done.output
+    (built,) = (tmp_path / "packages").glob("*.zip")
     again = package.build("stream", tmp_path / "again", python=PYTHON, download=refuse)
-    assert again.sha256 == built.sha256
-    release = package.unpack(built.path, tmp_path / "release")
+    assert again.path.name == built.name
+    assert again.path.read_bytes() == built.read_bytes()
+    assert f"{again.bytes:,} bytes" in done.output
+    release = package.unpack(built, tmp_path / "release")
     groups = application.property_groups(
         service.settings,
         ("enrichment",),
@@ -180,7 +189,7 @@ def test_the_package_runs_alone(
         jar=release / JAR,
     )
     rest = FlinkRest.of(service.settings)
-    rest.wait_running(job, START_SECONDS)
+    wait_until(lambda: rest.all_running(job), lambda: problem(rest, job), RUNNING_SECONDS)
     user, song = mesh.new_id("user"), mesh.new_id("song")
     mesh.user(user)
     mesh.song(song)
@@ -188,6 +197,7 @@ def test_the_package_runs_alone(
 
     restart(rest, job)
     mesh.play_until(user, song, is_whole)
+    assert rest.job_exception(job) == ""
     rest.cancel(job)
     check_files(service, release)
     for addresses in service.traces.of("connect").values():
@@ -253,5 +263,10 @@ def restart(rest: FlinkRest, job: str) -> None:
     rest.call("PUT", f"/jobs/{job}/resource-requirements", dict.fromkeys(vertices, bounds))
     wait_until(
         lambda: all(v.parallelism == 1 for v in rest.vertices(job)) and rest.all_running(job),
-        lambda: f"{rest.job_status(job)}: {rest.job_exception(job)[:2000]}",
+        lambda: problem(rest, job),
     )
+
+
+def problem(rest: FlinkRest, job: str) -> str:
+    """What keeps a job from running."""
+    return f"{rest.job_status(job)}: {rest.job_exception(job)[:2000]}"

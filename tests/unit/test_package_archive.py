@@ -183,7 +183,10 @@ def build(project: Path, tmp_path: Path) -> Callable[..., package.Package]:
             small_wheel(folder, entry.name)
 
     def run(
-        name: str = "stream", output: str = "packages", python: str = "3.12"
+        name: str = "stream",
+        output: str = "packages",
+        python: str = "3.12",
+        limit: int = archive.MAX_BYTES,
     ) -> package.Package:
         environ = {
             "TUNEMESH_MAVEN_REPOSITORY": (project / "m2").as_uri(),
@@ -197,6 +200,7 @@ def build(project: Path, tmp_path: Path) -> Callable[..., package.Package]:
             project=project,
             environ=environ,
             download=download,
+            limit=limit,
         )
 
     return run
@@ -305,6 +309,7 @@ def test_what_cannot_be_built_leaves_nothing(
         ({"name": "nothing"}, "no application 'nothing'; there are: stream, bootstrap"),
         ({"name": "bootstrap"}, "needs the package 'batch'"),
         ({"python": "3.10"}, r"no Python '3\.10'"),
+        ({"limit": 10_000}, r"takes 10,000\. What is large in it:\n +[\d,]+ dep/jobs\n"),
     ):
         with pytest.raises(PackageError, match=message):
             build(**arguments)
