@@ -95,11 +95,15 @@ class OffsetsProcess:
 
 
 def interpreter() -> str:
-    """This Python as a program: inside a JVM ``sys.executable`` is not one."""
+    """This Python as a program.
+
+    Inside a JVM ``sys.executable`` is the first python3 on the PATH, or Java; a Python of another
+    version cannot run with this one's modules.
+    """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     candidates = [
+        *(f"{prefix}/bin/{version}" for prefix in (sys.prefix, sys.base_prefix)),
         sys.executable or "",
-        *(f"{p}/bin/{version}" for p in (sys.prefix, sys.base_prefix)),
     ]
     for candidate in candidates:
         if Path(candidate).name.startswith("python") and os.access(candidate, os.X_OK):

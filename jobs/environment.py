@@ -27,8 +27,10 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
     """The table environment of an application.
 
     In process it also gets what a cluster has in its own configuration: this Python, the jars,
-    checkpoints. Everything set for all targets is on Managed Flink's list of keys that code may
-    set (its documentation: "Programmatic Flink configuration properties").
+    checkpoints. On a cluster a jar with a relative path is one of the package, which the service
+    has put on the class path (`flink run --jarfile`). Everything set for all targets is on Managed
+    Flink's list of keys that code may set (its documentation: "Programmatic Flink configuration
+    properties").
     """
     configuration = Configuration()
     if in_process:
@@ -37,8 +39,8 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
         for key, value in local_configuration().items():
             configuration.set_string(key, value)
     environment = StreamExecutionEnvironment.get_execution_environment(configuration)
-    if settings.jars:
-        environment.add_jars(*(Path(jar).absolute().as_uri() for jar in settings.jars))
+    if jars := [Path(jar) for jar in settings.jars if in_process or Path(jar).is_absolute()]:
+        environment.add_jars(*(jar.absolute().as_uri() for jar in jars))
     tables = StreamTableEnvironment.create(environment)
     options = {
         "pipeline.name": settings.name,

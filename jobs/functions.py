@@ -14,6 +14,7 @@ from pyflink.table import DataTypes, FunctionContext, Row
 from pyflink.table.udf import ScalarFunction
 
 from connectors.offsets_process import OffsetsProcess
+from jobs.code_folder import keep_code_folder
 from jobs.decode import STATE_PREFIX, Decoded, DimensionDecoder, InteractionDecoder, SchemaIds
 from jobs.freshness import (
     BUNDLE_SETTLING,
@@ -93,6 +94,7 @@ class RegistryFunction(ScalarFunction):
 
     def connect(self) -> tuple[Contracts, GlueRegistry]:
         """The contracts, and a connection to the registry."""
+        keep_code_folder()
         contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
         settings = self._registry
         registry = GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)

@@ -252,13 +252,15 @@ def run_job(
     savepoint: str | None = None,
     allow_non_restored_state: bool = False,
     python_files: Sequence[Path] = (),
+    jar: Path | None = None,
     configuration: Mapping[str, str] | None = None,
     seconds: float = 180.0,
 ) -> str:
     """Submits a Python job to the platform's cluster (`flink run --detached -py`); returns its id.
 
     The script runs here, in Flink's client; `environ` is added to its environment, and
-    `configuration` to its Flink configuration. Blocks until the job is submitted, not until it
+    `configuration` to its Flink configuration. `python_files` go on the path of the client and of
+    the workers, `jar` on the job's class path. Blocks until the job is submitted, not until it
     runs. The client's output is kept in the log `flink-client`. Raises :class:`FlinkError` with the
     end of it when the script fails, submits nothing, or takes longer than `seconds`.
     """
@@ -272,6 +274,8 @@ def run_job(
         options.append("--allowNonRestoredState")
     if python_files:
         options += ["--pyFiles", ",".join(str(file) for file in python_files)]
+    if jar is not None:
+        options += ["--jarfile", str(jar)]
     command = [
         str(found.executable),
         # It lives for seconds: compiling thoroughly would not pay.

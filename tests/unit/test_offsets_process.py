@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connectors.offsets import OffsetsUnavailable
-from connectors.offsets_process import OffsetsProcess
+from connectors.offsets_process import OffsetsProcess, interpreter
 
 ANSWERS = """
 import json, pathlib, sys, time
@@ -36,3 +36,22 @@ def test_a_process_in_trouble_is_replaced(tmp_path: Path, trouble: str) -> None:
     with pytest.raises(OffsetsUnavailable, match="does not answer"):
         offsets.partitions(["songs"])
     assert offsets.partitions(["songs", "users"]) == (("songs", 0), ("users", 0))
+
+
+def test_the_process_has_the_version_of_python_that_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a JVM ``sys.executable`` is whatever the PATH has, which may be another version."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    programs = [tmp_path / "own" / "bin" / version, tmp_path / "path" / "bin" / "python3"]
+    for program in programs:
+        program.parent.mkdir(parents=True)
+        program.touch(0o755)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "none"))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "own"))
+    monkeypatch.setattr(sys, "executable", str(programs[1]))
+    assert interpreter() == str(programs[0])
+    programs[0].unlink()
+    assert interpreter() == str(programs[1])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "own" / "bin" / "java"))
+    assert interpreter() == version
