@@ -29,13 +29,15 @@ class BootstrapError(TunemeshError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A run: ``output``, ``products`` and ``window`` as in batch.bootstrap.settings."""
+    """A run: ``output``, ``products`` and ``window`` as in batch.bootstrap.settings. ``jars``: on
+    the job's class path, instead of the set parquet."""
 
     output: str
     run: str
     products: Mapping[str, str]
     window: Window = field(default_factory=Window)
     columns: Mapping[str, Collection[str]] = field(default_factory=dict)
+    jars: tuple[Path, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -54,10 +56,9 @@ def property_groups(settings: LocalSettings, request: Request) -> list[dict[str,
     for name, moment in (("since", request.window.since), ("until", request.window.until)):
         if moment is not None:
             own[name] = str(moment)
+    chosen = request.jars or jars.paths("parquet", settings.jar_cache)
     groups: dict[str, Mapping[str, str]] = {
-        RUN_OPTIONS: {
-            "jarfile": ";".join(str(jar) for jar in jars.paths("parquet", settings.jar_cache))
-        },
+        RUN_OPTIONS: {"jarfile": ";".join(str(jar) for jar in chosen)},
         GROUP: own,
         PRODUCTS: request.products,
         COLUMNS: {name: ",".join(columns) for name, columns in request.columns.items()},

@@ -3,7 +3,7 @@
     main.py                          the entry script
     release.json                     what it is: version, content hash, plans, schema versions
     schemas/ connectors/ jobs/       the code (bootstrap: batch/ instead of jobs/)
-    lib/pyflink-dependencies.jar     the jars of a set of pom-deps.txt (flink, parquet), merged into one
+    lib/pyflink-dependencies.jar     the jars of a set of pom-deps.txt (flink, parquet) as one
     dep/                             wheels, unpacked, and the code once more: `pyFiles`
 
 The code is there twice, because the service's workers see `pyFiles` and nothing else, and its

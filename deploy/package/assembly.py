@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local import flink_cluster, jars
+from deploy.local import jars
 from deploy.local.settings import PROJECT, jar_cache
 from deploy.package import archive, contents, jar, release, requirements, wheels
 from deploy.package.errors import PackageError
@@ -92,13 +92,13 @@ def build(
     if jars.missing(listed, cache):
         jars.fetch(listed, cache, jars.repository(environ))
     lock = requirements.locked((project / "requirements.lock").read_text(encoding="utf-8"))
-    wanted = requirements.needed(lock, requirements.IMPORTED, python)
+    wanted = requirements.needed(lock, chosen.imports, python)
     report(f"wheels: {len(wanted)} for Python {python}")
     found = wheels.provide(wanted, python, wheels.wheel_cache(environ), download)
     members = {
         contents.ENTRY: contents.entry(chosen),
         **code,
-        contents.JAR: jar.merged(jars.paths(chosen.jar_set, cache, listed), _provided()),
+        contents.JAR: jar.merged(jars.paths(chosen.jar_set, cache, listed), jar.provided()),
         **_below(contents.WHEELS, wheels.unpacked(found)),
         **_below(contents.WHEELS, code),
     }
@@ -134,11 +134,6 @@ def build(
 
 def _below(folder: str, members: Mapping[str, bytes]) -> dict[str, bytes]:
     return {folder + name: content for name, content in members.items()}
-
-
-def _provided() -> frozenset[str]:
-    """What is in the jars of Flink itself, as the runtime has it."""
-    return jar.entries_of(sorted((flink_cluster.package() / "lib").glob("*.jar")))
 
 
 def _contracts(project: Path) -> Path:

@@ -21,23 +21,52 @@ SUFFIXES = frozenset({".py", ".sql", ".json", ".yaml", ".avsc"})
 """What a package of the repository has at run time: code, SQL, plans, contracts."""
 
 
+_EVERYWHERE = ("aiohttp", "boto3", "botocore", "fastavro", "pyyaml", "yarl")
+
+IN_MOTION = ("connectors/kafka.py", "connectors/librdkafka_offsets.py", "connectors/offsets")
+"""What the streams use."""
+
+AT_REST = ("connectors/catalog/", "connectors/products/", "connectors/stores/")
+"""What exports, the catalog and the back ends use."""
+
+
 @dataclass(frozen=True, slots=True)
 class Application:
     """What can be packaged: its name, its packages, the module with its ``main``, and the set of
-    pom-deps.txt that it brings along."""
+    pom-deps.txt that it brings along.
+
+    ``imports`` are the requirements that its code imports; what these need comes along by itself. A
+    test compares them with the imports. Some are there on the service too, in a version that nobody
+    has promised: what is imported is what was tested. ``without`` of its packages is what only
+    others use.
+    """
 
     name: str
     packages: tuple[str, ...]
     main: str
     jar_set: str
+    imports: tuple[str, ...]
+    without: tuple[str, ...] = ()
 
 
 APPLICATIONS: Mapping[str, Application] = {
     found.name: found
     for found in (
-        Application("stream", ("schemas", "connectors", "jobs"), "jobs.main", "flink"),
         Application(
-            "bootstrap", ("schemas", "connectors", "batch"), "batch.bootstrap.__main__", "parquet"
+            name="stream",
+            packages=("schemas", "connectors", "jobs"),
+            main="jobs.main",
+            jar_set="flink",
+            imports=(*_EVERYWHERE, "confluent-kafka"),
+            without=AT_REST,
+        ),
+        Application(
+            name="bootstrap",
+            packages=("schemas", "connectors", "batch"),
+            main="batch.bootstrap.__main__",
+            jar_set="parquet",
+            imports=_EVERYWHERE,
+            without=(*AT_REST, *IN_MOTION, "batch/exports/", "batch/imports/"),
         ),
     )
 }
@@ -89,6 +118,7 @@ def code(project: Path, chosen: Application) -> dict[str, bytes]:
                 f" which is not in {project}."
             )
         for path in sorted((project / package).rglob("*")):
-            if path.suffix in SUFFIXES and path.is_file():
-                members[path.relative_to(project).as_posix()] = path.read_bytes()
+            name = path.relative_to(project).as_posix()
+            if path.suffix in SUFFIXES and path.is_file() and not name.startswith(chosen.without):
+                members[name] = path.read_bytes()
     return members

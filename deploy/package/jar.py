@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from deploy.local import flink_cluster
 from deploy.package.archive import zipped
 from deploy.package.errors import PackageError
 
@@ -27,6 +28,10 @@ LOGGING = (
 
 FLINK = "org/apache/flink/"
 """As is this; left out where Flink's own jars have the class."""
+
+UNUSED = ("org/apache/hadoop/hdfs/", "org/apache/hadoop/yarn/")
+"""Of Hadoop's client, which Parquet's reader needs for its configuration and codecs: file system
+and scheduler of a Hadoop cluster."""
 
 _SIGNATURES = (".SF", ".RSA", ".DSA", ".EC")
 _LEGAL = ("LICENSE", "NOTICE", "DEPENDENCIES", "COPYRIGHT", "AL2.0", "LGPL2.1")
@@ -72,6 +77,11 @@ def merged(jars: Iterable[Path], provided: Collection[str] = ()) -> bytes:
     return zipped(entries, first=(MANIFEST,), compress=False)
 
 
+def provided() -> frozenset[str]:
+    """What is in the jars of Flink itself, as the runtime has it."""
+    return entries_of(sorted((flink_cluster.package() / "lib").glob("*.jar")))
+
+
 def entries_of(jars: Iterable[Path]) -> frozenset[str]:
     """The names of everything in the jars."""
     names: set[str] = set()
@@ -87,11 +97,13 @@ def _left_out(name: str, provided: Collection[str]) -> bool:
         file.upper().endswith(_SIGNATURES) or file.upper().startswith("SIG-")
     ):
         return True
+    if name.startswith("META-INF/maven/"):  # how each was built
+        return True
     if name == "META-INF/INDEX.LIST" or file == "module-info.class":
         return True
     # The name of a class without the folder of a release of Java.
     path = name.split("/", 3)[3] if name.startswith("META-INF/versions/") else name
-    return path.startswith(LOGGING) or (path.startswith(FLINK) and path in provided)
+    return path.startswith((*LOGGING, *UNUSED)) or (path.startswith(FLINK) and path in provided)
 
 
 def _services(before: bytes, more: bytes) -> bytes:

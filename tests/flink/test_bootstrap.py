@@ -30,8 +30,9 @@ from connectors.personalize.datasets import (
     dataset_fields,
 )
 from connectors.personalize.requests import EventRequests
-from deploy.local import bootstrap, platform
+from deploy.local import bootstrap, jars, platform
 from deploy.local.settings import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalSettings
+from deploy.package.jar import merged, provided
 from schemas.contracts import Contract, Contracts, load_contracts
 from schemas.projection import project_item, project_user, record_id
 from tests.flink import products
@@ -274,6 +275,7 @@ def bootstrapped(
     aws: LocalSettings,
     contracts: Contracts,
     environ: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Bootstrapped:
     """All rows, good, bad, earlier and later ones, through `python -m batch.bootstrap`."""
     s3 = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client(
@@ -301,9 +303,12 @@ def bootstrapped(
             Key=f"{stray}/versions/20261123T142500Z-1a2b3c4d/part-00099.parquet",
             Body=products.parquet(contract, good[:1], "zstd"),
         )
-    request = bootstrap.Request(
-        f"s3://{BUCKET}/bootstrap", "first", locations, Window(SINCE_MS, UNTIL_MS)
-    )
+    # As on the service: the jars as one, that of the package.
+    jar = tmp_path_factory.mktemp("jar") / "pyflink-dependencies.jar"
+    jar.write_bytes(merged(jars.paths("parquet", aws.jar_cache), provided()))
+    window = Window(SINCE_MS, UNTIL_MS)
+    output = f"s3://{BUCKET}/bootstrap"
+    request = bootstrap.Request(output, "first", locations, window, jars=(jar,))
     bootstrap.in_process(aws, request, environ)
     return Bootstrapped(s3, "bootstrap/first")
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.package.contents import APPLICATIONS
+from deploy.package.contents import APPLICATIONS, Application, code
 from deploy.package.errors import PackageError
 from deploy.package.requirements import (
     AWS_SERVICES,
-    IMPORTED,
     LOCAL,
     PROVIDED,
     locked,
@@ -77,30 +76,28 @@ def test_what_is_not_locked_cannot_be_brought_along() -> None:
         needed(locked(LOCK), ["unknown", "client"], "3.12")
 
 
-def shipped(repository: Path) -> list[ast.Module]:
-    """Every module that is in a package of an application."""
-    packages = {name for found in APPLICATIONS.values() for name in found.packages}
-    return [
-        ast.parse(path.read_text())
-        for package in sorted(packages)
-        for path in (repository / package).rglob("*.py")
-    ]
+def shipped(repository: Path, application: Application) -> list[ast.Module]:
+    """Every module that is in the package of an application."""
+    files = code(repository, application)
+    return [ast.parse(files[name]) for name in sorted(files) if name.endswith(".py")]
 
 
-def test_what_the_code_imports_is_in_the_package_or_on_the_service(repository: Path) -> None:
+@pytest.mark.parametrize("application", APPLICATIONS.values(), ids=lambda one: one.name)
+def test_what_the_code_imports_is_in_the_package_or_on_the_service(
+    repository: Path, application: Application
+) -> None:
     """An import that is neither would fail there and nowhere else."""
     names = set()
-    for module in shipped(repository):
+    for module in shipped(repository, application):
         for node in ast.walk(module):
             if isinstance(node, ast.Import):
                 names.update(alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.partition(".")[0])
-    own = {name for found in APPLICATIONS.values() for name in found.packages}
-    names -= own | sys.stdlib_module_names
+    names -= {*application.packages, *sys.stdlib_module_names}
     distributions = importlib.metadata.packages_distributions()
     imported = {min(distributions[name]).lower() for name in names}
-    assert imported == {*IMPORTED, *PROVIDED, *LOCAL}
+    assert imported - {*PROVIDED, *LOCAL} == set(application.imports)
 
 
 def test_the_models_of_every_service_that_the_code_calls_are_in_the_package(
@@ -108,7 +105,7 @@ def test_the_models_of_every_service_that_the_code_calls_are_in_the_package(
 ) -> None:
     """botocore without a service's model cannot make its client."""
     called = set()
-    for module in shipped(repository):
+    for module in (m for one in APPLICATIONS.values() for m in shipped(repository, one)):
         for node in ast.walk(module):
             if isinstance(node, ast.Call) and re.search(
                 r"(^|\.)(client|create_client|service_endpoint)$", ast.unparse(node.func)
@@ -124,6 +121,6 @@ def test_the_models_of_every_service_that_the_code_calls_are_in_the_package(
 def test_the_lock_of_the_repository_has_all_of_it(repository: Path) -> None:
     """Known by example: what aiohttp and boto3 need, and nothing of PyFlink's or of the tests'."""
     lock = locked((repository / "requirements.lock").read_text())
-    names = {entry.name for entry in needed(lock, IMPORTED, "3.12")}
+    names = {entry.name for entry in needed(lock, APPLICATIONS["stream"].imports, "3.12")}
     assert {"multidict", "s3transfer", "urllib3", "jmespath"} <= names
     assert not names & {"apache-flink", "pemja", "numpy", "apache-beam", "pytest", "moto"}
