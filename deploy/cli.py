@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, Entry] = {
     "status": Entry("deploy.local.status:status", "What runs, and how far the jobs have come."),
     "logs": Entry("deploy.local.commands:logs", "The log of a part; -f follows it."),
     "jars": Entry("deploy.local.commands:jars", "The jars of pom-deps.txt: fetch, list, path."),
+    "package": Entry("deploy.package.commands:package", "The zip for Managed Flink."),
     "schemas": Entry("deploy.schemas_commands:schemas", "Contracts: check, register, diff."),
     "replay": Entry(
         "deploy.accounting.commands:replay", "Publish events and keep a ledger of them."

@@ -1,0 +1,148 @@
+"""release.json: what a package is, for whoever compares it with what runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.package.contents import RELEASE
+from deploy.package.errors import PackageError
+from schemas.contracts import Contracts
+
+FORMAT = 1
+
+RUNTIME = "FLINK-2_2"
+"""The service's name of the runtime (`RuntimeEnvironment`)."""
+
+STATELESS = frozenset(
+    {
+        "stream-exec-calc",
+        "stream-exec-correlate",
+        "stream-exec-exchange",
+        "stream-exec-expand",
+        "stream-exec-python-calc",
+        "stream-exec-python-correlate",
+        "stream-exec-union",
+        "stream-exec-values",
+    }
+)
+"""Types of plan nodes that keep nothing in a savepoint; every other type counts as keeping."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDescription:
+    """A compiled plan: the hash of its file, and of each operator with state, by its uid.
+
+    An operator's hash is over what its state depends on: its node in the plan but for the text for
+    people, and the types of the rows that it gets. Equal hashes under equal uids: the state fits.
+    """
+
+    sha256: str
+    operators: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageDescription:
+    """What release.json says of a package.
+
+    ``content_hash``: sha256 over all members but release.json; ``python``: the version that its
+    wheels are for; ``plans`` by file name without its ending; ``schemas``: of each contract the
+    sha256 of each schema version's text, by number.
+    """
+
+    application: str
+    version: str
+    content_hash: str
+    python: str
+    runtime: str
+    plans: Mapping[str, PlanDescription]
+    schemas: Mapping[str, Mapping[int, str]]
+
+    @property
+    def name(self) -> str:
+        """``tunemesh-<application>-<version>-<first 12 digits of the content hash>``."""
+        return f"tunemesh-{self.application}-{self.version}-{self.content_hash[:12]}"
+
+    def json(self) -> bytes:
+        """As release.json has it."""
+        return (json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode()
+
+
+def plan_description(text: str) -> PlanDescription:
+    """The fingerprints of a compiled plan."""
+    plan = json.loads(text)
+    types = {node["id"]: node["outputType"] for node in plan["nodes"]}
+    operators = {}
+    for node in plan["nodes"]:
+        if node["type"].rpartition("_")[0] in STATELESS:
+            continue
+        inputs = [types[edge["source"]] for edge in plan["edges"] if edge["target"] == node["id"]]
+        facts = {key: value for key, value in node.items() if key != "description"}
+        text_of_node = json.dumps([facts, inputs], sort_keys=True)
+        operators[f"{node['id']}_{node['type']}"] = _sha256(text_of_node)
+    return PlanDescription(_sha256(text), operators)
+
+
+def plan_descriptions(members: Mapping[str, bytes]) -> dict[str, PlanDescription]:
+    """Those of the plans among a package's members."""
+    return {
+        Path(name).stem: plan_description(members[name].decode())
+        for name in sorted(members)
+        if name.startswith("jobs/plans/")
+    }
+
+
+def schema_hashes(contracts: Contracts) -> dict[str, dict[int, str]]:
+    """Of each contract the hash of each schema version."""
+    return {
+        contract.name: {entry.number: _sha256(entry.definition) for entry in contract.versions}
+        for contract in sorted(contracts, key=lambda contract: contract.name)
+    }
+
+
+def read(path: Path) -> PackageDescription:
+    """The description in a package, given as the zip or as the folder that it was unpacked to.
+
+    Raises PackageError for what is no package, or one of a later format.
+    """
+    try:
+        if path.is_dir():
+            text = (path / RELEASE).read_text(encoding="utf-8")
+        else:
+            with zipfile.ZipFile(path) as archive:
+                text = archive.read(RELEASE).decode()
+        return _description(json.loads(text))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise PackageError(
+            f"{path} is no package of tunemesh, or one of another version:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+
+
+def _description(fields: dict[str, Any]) -> PackageDescription:
+    if fields["format"] != FORMAT:
+        raise ValueError(f"format {fields['format']!r}, expected {FORMAT}")
+    return PackageDescription(
+        application=fields["application"],
+        version=fields["version"],
+        content_hash=fields["content_hash"],
+        python=fields["python"],
+        runtime=fields["runtime"],
+        plans={
+            name: PlanDescription(plan["sha256"], plan["operators"])
+            for name, plan in fields["plans"].items()
+        },
+        schemas={
+            contract: {int(number): sha256 for number, sha256 in versions.items()}
+            for contract, versions in fields["schemas"].items()
+        },
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
