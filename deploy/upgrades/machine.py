@@ -221,7 +221,7 @@ class Machine:
 
     def _wait(self, journal: Journal) -> Journal:
         """Until the new version runs, or the target has given it up."""
-        deadline = journal.since + self.limits.change
+        deadline = self.clock.now() + self.limits.change
         last = None
         while True:
             seen = self.target.state()
@@ -289,7 +289,7 @@ class Machine:
     def _roll_back(self, journal: Journal) -> Journal:
         """Back to the former configuration and the newest state that it has left."""
         self.report(f"roll back to {journal.former.release}: {journal.why}")
-        deadline = journal.since + self.limits.change
+        deadline = self.clock.now() + self.limits.change
         last, ordered = None, False
         while True:
             seen = self.target.state()
@@ -324,8 +324,9 @@ class Machine:
             self.target.start(self._former_state(journal))
         elif seen.status is Status.READY:
             self.target.update(seen, journal.former, None, self._former_state(journal))
-        elif seen.status in (Status.UPDATING, Status.AUTOSCALING) and not ordered:
-            self.target.rollback(seen)
+        elif seen.status in (Status.UPDATING, Status.AUTOSCALING):
+            if not former and not ordered:
+                self.target.rollback(seen)
             return True
         elif seen.status in RUNS:
             if self._newest_is_formers(journal):

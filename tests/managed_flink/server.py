@@ -11,13 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Protocol
 
 import botocore.session
 
 from deploy.local.personalize.errors import ServiceError
 from deploy.local.personalize.validation import compile_check, refuse
-from tests.managed_flink.service import Refusal, Service
+from tests.managed_flink.records import Refusal
 
 OPERATIONS = (
     "CreateApplication",
@@ -60,8 +60,15 @@ class Model:
             raise Refusal("InvalidArgumentException", refuse(violations).message)
 
 
+class Answers(Protocol):
+    """A service, or what stands before one."""
+
+    def answer(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Raises Refusal."""
+
+
 @contextmanager
-def serving(service: Service) -> Iterator[str]:
+def serving(service: Answers) -> Iterator[str]:
     """The address of a server that answers for a service, until the block ends."""
     model, lock = Model(), threading.Lock()
 

@@ -2,114 +2,22 @@
 
 Rules from the API reference (2018-05-23) and the developer guide ("System rollbacks", "Manage
 application backups using snapshots"). Nothing runs in it: how a code file does is scripted
-(:class:`Behaviour`). Time is the number of looks: a change or a snapshot is complete after so many
+(`records.Behaviour`). Time is the number of looks: a change or a snapshot is complete after so many
 Describe and List calls, so tests are slow in the service's way and quick in theirs.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
 
-ACCOUNT = "000000000000"
+from tests.managed_flink import records
+from tests.managed_flink.records import Answer, App, Behaviour, Fault, Operation, Refusal, Snapshot
+
 MOST_SNAPSHOTS = 1_000
-
-Answer = dict[str, Any]
-
-
-class Behaviour(Enum):
-    """What becomes of an application with a certain code file."""
-
-    RUNS = "runs"
-    FAILS = "fails"
-    """It does not get to RUNNING: the operation fails."""
-    LOOPS = "loops"
-    """RUNNING, and its job restarts for ever."""
-    HANGS = "hangs"
-    """The change never ends."""
-
-
-class Refusal(Exception):
-    """An error answer, by the service's code."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-
-
-@dataclass(slots=True)
-class Fault:
-    """The next call of an operation fails: before it has an effect, or after (the answer is
-    lost)."""
-
-    operation: str
-    code: str
-    after: bool = False
-
-
-@dataclass(slots=True)
-class Operation:
-    id: str
-    name: str
-    status: str
-    started: float
-    from_version: int
-    to_version: int
-    ended: float | None = None
-    error: str = ""
-    rollback_id: str = ""
-
-
-@dataclass(slots=True)
-class Snapshot:
-    name: str
-    status: str
-    version: int
-    created: float
-    due: int
-
-
-@dataclass(slots=True)
-class App:
-    name: str
-    runtime: str
-    role: str
-    status: str
-    version: int
-    versions: dict[int, Answer]
-    """Configurations, in the shape of ApplicationConfiguration."""
-    token: str
-    run: Answer = field(default_factory=dict)
-    """The present run configuration."""
-    starts: list[Answer] = field(default_factory=list)
-    """What each start restored from: restore type, snapshot name, version."""
-    snapshots: list[Snapshot] = field(default_factory=list)
-    operations: list[Operation] = field(default_factory=list)
-    running_version: int | None = None
-    """The last version that ran."""
-    former_version: int | None = None
-    """The running version before it."""
-    rolled_back_from: int | None = None
-    rolled_back_to: int | None = None
-    due: int = 0
-    then: Callable[[], None] | None = None
-
-    @property
-    def configuration(self) -> Answer:
-        return self.versions[self.version]
-
-    @property
-    def key(self) -> str:
-        code = self.configuration["ApplicationCodeConfiguration"]["CodeContent"]
-        return str(code["S3ContentLocation"]["FileKey"])
 
 
 class Service:
@@ -126,7 +34,7 @@ class Service:
         self.started: Callable[[App, Behaviour], None] = lambda app, behaviour: None
         """Told whenever an application begins to run."""
         self._tick = 0
-        self._seconds = itertools.count(int(time.time()))
+        self._last = 0.0
 
     # Calls.
 
@@ -193,16 +101,16 @@ class Service:
         )
         self.apps[name] = app
         self._done(app, "CreateApplication", 1, 1)
-        return {"ApplicationDetail": self._detail(app)}
+        return {"ApplicationDetail": records.application(app)}
 
     def _DescribeApplication(self, body: Answer) -> Answer:
-        return {"ApplicationDetail": self._detail(self._app(body))}
+        return {"ApplicationDetail": records.application(self._app(body))}
 
     def _DescribeApplicationVersion(self, body: Answer) -> Answer:
         app, version = self._app(body), body["ApplicationVersionId"]
         if version not in app.versions:
             raise Refusal("ResourceNotFoundException", f"no version {version}")
-        detail = self._detail(app, version)
+        detail = records.application(app, version)
         return {"ApplicationVersionDetail": detail}
 
     def _StartApplication(self, body: Answer) -> Answer:
@@ -272,7 +180,7 @@ class Service:
             self._after(app, lambda: self._end(app, operation, "READY"))
         elif self._behaviour(app) is not Behaviour.HANGS:
             self._after(app, lambda: self._restart(app, operation, former, restore))
-        return {"ApplicationDetail": self._detail(app), "OperationId": operation.id}
+        return {"ApplicationDetail": records.application(app), "OperationId": operation.id}
 
     def _restart(self, app: App, operation: Operation, former: int, restore: Answer) -> None:
         self._own_snapshot(app, former)
@@ -314,7 +222,7 @@ class Service:
                 operation.status, operation.ended = "CANCELLED", self._now()
         back = self._begun(app, "RollbackApplication", app.version, app.version + 1)
         self._revert(app, back, target)
-        return {"ApplicationDetail": self._detail(app), "OperationId": back.id}
+        return {"ApplicationDetail": records.application(app), "OperationId": back.id}
 
     def _revert(self, app: App, operation: Operation, target: int) -> None:
         app.rolled_back_from, app.rolled_back_to = app.version, target
@@ -363,30 +271,30 @@ class Service:
 
     def _DescribeApplicationSnapshot(self, body: Answer) -> Answer:
         snapshot = self._snapshot_of(self._app(body), body["SnapshotName"])
-        return {"SnapshotDetails": _snapshot(snapshot)}
+        return {"SnapshotDetails": records.snapshot_summary(snapshot)}
 
     def _ListApplicationSnapshots(self, body: Answer) -> Answer:
         newest_first = sorted(self._app(body).snapshots, key=lambda one: -one.created)
-        page, token = _page([_snapshot(one) for one in newest_first], body)
+        page, token = records.page([records.snapshot_summary(one) for one in newest_first], body)
         return {"SnapshotSummaries": page, **token}
 
     # Operations.
 
     def _ListApplicationOperations(self, body: Answer) -> Answer:
         wanted = [
-            {**_operation(one), "OperationId": one.id}
+            {**records.operation_summary(one), "OperationId": one.id}
             for one in reversed(self._app(body).operations)
             if body.get("Operation") in (None, one.name)
             and body.get("OperationStatus") in (None, one.status)
         ]
-        page, token = _page(wanted, body)
+        page, token = records.page(wanted, body)
         return {"ApplicationOperationInfoList": page, **token}
 
     def _DescribeApplicationOperation(self, body: Answer) -> Answer:
         for one in self._app(body).operations:
             if one.id == body["OperationId"]:
                 details = {
-                    **_operation(one),
+                    **records.operation_summary(one),
                     "EndTime": one.ended or one.started,
                     "ApplicationVersionChangeDetails": {
                         "ApplicationVersionUpdatedFrom": one.from_version,
@@ -405,7 +313,8 @@ class Service:
 
     def _now(self) -> float:
         """Seconds since the epoch, never the same twice."""
-        return float(next(self._seconds))
+        self._last = round(max(time.time(), self._last + 0.01), 3)
+        return self._last
 
     def _after(self, app: App, then: Callable[[], None]) -> None:
         app.due, app.then = self._tick + self.looks, then
@@ -503,71 +412,3 @@ class Service:
             if changed := update.get(name + "Update"):
                 result[name] = {key.removesuffix("Update"): v for key, v in changed.items()}
         return result
-
-    def _detail(self, app: App, version: int | None = None) -> Answer:
-        configuration = app.versions[version or app.version]
-        location = configuration["ApplicationCodeConfiguration"]["CodeContent"]["S3ContentLocation"]
-        described = {
-            "ApplicationCodeConfigurationDescription": {
-                "CodeContentType": "ZIPFILE",
-                "CodeContentDescription": {"S3ApplicationCodeLocationDescription": location},
-            },
-            "EnvironmentPropertyDescriptions": {
-                "PropertyGroupDescriptions": configuration.get("EnvironmentProperties", {}).get(
-                    "PropertyGroups", []
-                )
-            },
-            "FlinkApplicationConfigurationDescription": {
-                f"{name}Description": value
-                for name, value in configuration.get("FlinkApplicationConfiguration", {}).items()
-            },
-            "RunConfigurationDescription": app.run,
-            **{
-                f"{name}Description": configuration[name]
-                for name in (
-                    "ApplicationSnapshotConfiguration",
-                    "ApplicationSystemRollbackConfiguration",
-                )
-                if name in configuration
-            },
-        }
-        detail = {
-            "ApplicationARN": f"arn:aws:kinesisanalytics:us-east-1:{ACCOUNT}:application/{app.name}",
-            "ApplicationName": app.name,
-            "RuntimeEnvironment": app.runtime,
-            "ServiceExecutionRole": app.role,
-            "ApplicationStatus": app.status,
-            "ApplicationVersionId": version or app.version,
-            "ApplicationConfigurationDescription": described,
-            "ConditionalToken": app.token,
-        }
-        if app.rolled_back_from is not None:
-            detail["ApplicationVersionRolledBackFrom"] = app.rolled_back_from
-            detail["ApplicationVersionRolledBackTo"] = app.rolled_back_to
-        return detail
-
-
-def _snapshot(snapshot: Snapshot) -> Answer:
-    return {
-        "SnapshotName": snapshot.name,
-        "SnapshotStatus": snapshot.status,
-        "ApplicationVersionId": snapshot.version,
-        "SnapshotCreationTimestamp": snapshot.created,
-    }
-
-
-def _operation(operation: Operation) -> Answer:
-    result: Answer = {
-        "Operation": operation.name,
-        "OperationStatus": operation.status,
-        "StartTime": operation.started,
-    }
-    if operation.ended is not None:
-        result["EndTime"] = operation.ended
-    return result
-
-
-def _page(entries: list[Answer], body: Answer) -> tuple[list[Answer], Answer]:
-    start, limit = int(body.get("NextToken", "0")), body.get("Limit", 50)
-    rest = start + limit < len(entries)
-    return entries[start : start + limit], {"NextToken": str(start + limit)} if rest else {}
