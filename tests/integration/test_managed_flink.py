@@ -27,8 +27,8 @@ from deploy.upgrades.target import (
     TargetError,
 )
 from deploy.upgrades.verification import VerifySettings
-from tests.managed_flink.server import serving
 from tests.managed_flink.records import App, Behaviour, Fault
+from tests.managed_flink.server import serving
 from tests.managed_flink.service import Service
 from tests.upgrade_contract import Place, TargetContract
 
