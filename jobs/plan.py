@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pyflink.table import StreamTableEnvironment
+from pyflink.table import PlanReference, StreamTableEnvironment
 
+from jobs.gate import RECOVERY_KEY
 from jobs.sql import read_steps
 from jobs.trends import KEEP_MS
 
@@ -73,6 +74,20 @@ def keep_for_a_while(plan: dict[str, Any]) -> None:
         if node["type"].startswith(("stream-exec-deduplicate", "stream-exec-group-aggregate")):
             for state in node["state"]:
                 state["ttl"] = f"{KEEP_MS} ms"
+
+
+def rehearse(tables: StreamTableEnvironment, plan: Path) -> None:
+    """Do with a plan all that comes before its submission; raises what the submission would raise.
+
+    What is loaded and compiled for it stays: the submission itself is quicker then.
+    """
+    tables.load_plan(PlanReference.from_file(str(plan))).explain()
+
+
+def restore_from(tables: StreamTableEnvironment, savepoint: str | None) -> None:
+    """Let the next submission start from a savepoint; None: from none."""
+    if savepoint is not None:
+        tables.get_config().set(RECOVERY_KEY, savepoint)
 
 
 def execute(tables: StreamTableEnvironment, plan: Path) -> Any:

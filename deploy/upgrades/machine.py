@@ -32,7 +32,6 @@ from deploy.upgrades.target import (
     SnapshotStatus,
     Status,
     Target,
-    TargetError,
 )
 from deploy.upgrades.verification import VerifySettings, judge
 from schemas.errors import TunemeshError
@@ -213,7 +212,7 @@ class Machine:
                 if self.clock.now() > deadline:
                     return self._abandoned(journal, str(error))
                 self.clock.sleep(self.limits.poll)
-            except TargetError as error:
+            except TunemeshError as error:
                 now = self.target.state()
                 if now.version == journal.base and now.status in RUNS:
                     return self._abandoned(journal, str(error))
@@ -244,7 +243,7 @@ class Machine:
                 return journal.at(Step.ROLL_BACK, self.clock.now(), why)
             try:
                 self._ask(self.target.advance, deadline)
-            except TargetError as error:
+            except TunemeshError as error:
                 return journal.at(Step.ROLL_BACK, self.clock.now(), str(error))
             self.clock.sleep(self.limits.poll)
 
@@ -279,7 +278,7 @@ class Machine:
         """Old snapshots go; what fails here fails no upgrade."""
         try:
             removed = prune(self.target, journal.keep, {journal.snapshot})
-        except TargetError as error:
+        except TunemeshError as error:
             self.report(f"  old snapshots stay: {error}")
         else:
             if removed:
@@ -360,7 +359,7 @@ class Machine:
         while True:
             try:
                 return self.target.health()
-            except TargetError:
+            except TunemeshError:
                 if self.clock.now() > patience:
                     return None
                 self.clock.sleep(self.limits.poll)
