@@ -2,8 +2,8 @@
 
 An upgrade starts the new version's client while the former version still runs: Python, Java and the
 planner take seconds, which are then no part of the pause. The client waits at a gate, a named pipe,
-for one line: ``{"savepoint": ADDRESS}``, or null for none. Whoever holds the other end lets go of
-it, or dies, and the client ends without having submitted anything.
+for one line: ``{"savepoint": ADDRESS or null, "job": the id that the job is to have}``. Whoever
+holds the other end lets go of it, or dies, and the client ends without having submitted anything.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import select
 from pathlib import Path
+from typing import NamedTuple
 
 from schemas.errors import TunemeshError
 
@@ -19,14 +20,29 @@ LONGEST_SECONDS = 900.0
 """For the other end to open the pipe and to write; then nobody is there any more."""
 
 RECOVERY_KEY = "execution.state-recovery.path"
+JOB_ID_KEY = "$internal.pipeline.job-id"
+
+
+class Order(NamedTuple):
+    """What was written through the gate."""
+
+    savepoint: str | None
+    job: str
+
+    def configuration(self) -> dict[str, str]:
+        """Flink's configuration for the submission."""
+        found = {JOB_ID_KEY: self.job}
+        if self.savepoint is not None:
+            found[RECOVERY_KEY] = self.savepoint
+        return found
 
 
 class CalledOffError(TunemeshError):
     """The submission is not wanted any more: nothing was submitted."""
 
 
-def wait(gate: Path, seconds: float = LONGEST_SECONDS) -> str | None:
-    """Block until told to go on; the savepoint to start from, None: from none.
+def wait(gate: Path, seconds: float = LONGEST_SECONDS) -> Order:
+    """Block until told to go on.
 
     Opening the pipe tells the other end that all is prepared. Raises CalledOffError.
     """
@@ -46,5 +62,4 @@ def wait(gate: Path, seconds: float = LONGEST_SECONDS) -> str | None:
             text += part
     finally:
         os.close(reader)
-    savepoint = json.loads(text)["savepoint"]
-    return None if savepoint is None else str(savepoint)
+    return Order(**json.loads(text))

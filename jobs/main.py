@@ -28,18 +28,22 @@ from schemas.errors import TunemeshError
 from schemas.registry import GlueRegistry
 
 
-def start(settings: ApplicationSettings, *, in_process: bool, held: Path | None = None) -> Any:
+def start(
+    settings: ApplicationSettings, *, in_process: bool, held: Path | None = None, warm: bool = False
+) -> Any:
     """Submit the application; returns Flink's TableResult.
 
-    ``held``: a gate to wait at (:mod:`jobs.gate`) when all but the submission is done.
+    ``held``: a gate to wait at (:mod:`jobs.gate`) when all but the submission is done; ``warm``:
+    with fresh TaskManagers made ready before that (:mod:`jobs.warm`).
     """
     # Late, so that a bad setting is told at once and not after Flink has started a Java process.
     from connectors.librdkafka_offsets import KafkaOffsets
     from connectors.opensearch import set_up_opensearch
     from jobs import analytics, enrichment, gate, plan, recommendations
     from jobs.delivery import opensearch_settings
-    from jobs.environment import execution_mode, make_tables, register_sinks
+    from jobs.environment import THREAD, execution_mode, make_tables, register_sinks
     from jobs.freshness import begin_anew, dimension_topics
+    from jobs.warm import warm_up
 
     settings = replace(settings, execution_mode=execution_mode(settings))
     contracts, extra = load_contracts(), contract_folders()[1:]
@@ -54,7 +58,10 @@ def start(settings: ApplicationSettings, *, in_process: bool, held: Path | None 
     chosen = plan.plan_file(settings.pipelines)
     if held is not None:
         plan.rehearse(tables, chosen)
-        plan.restore_from(tables, gate.wait(held))
+        if settings.execution_mode == THREAD and warm:
+            warm_up(tables)
+        for key, value in gate.wait(held).configuration().items():
+            tables.get_config().set(key, value)
     # After the gate: until then a former version reads the same topics.
     if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
         offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
@@ -85,13 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="jobs.main", description=__doc__.splitlines()[0])
     parser.add_argument("--properties", help="property file, as Managed Flink writes it")
     parser.add_argument("--gate", type=Path, help="named pipe to wait at before the submission")
+    parser.add_argument("--warm", action="store_true", help="make fresh TaskManagers ready first")
     options, _ = parser.parse_known_args(arguments)
     in_process = bool(os.environ.get("IS_LOCAL"))
     try:
         settings = application_settings(
             read_groups(properties_file(options.properties, dict(os.environ)))
         )
-        result = start(settings, in_process=in_process, held=options.gate)
+        result = start(settings, in_process=in_process, held=options.gate, warm=options.warm)
     except TunemeshError as error:
         print(f"tunemesh: {error}", file=sys.stderr)
         return error.exit_code

@@ -12,7 +12,6 @@ from typing import Any
 
 from pyflink.table import PlanReference, StreamTableEnvironment
 
-from jobs.gate import RECOVERY_KEY
 from jobs.sql import read_steps
 from jobs.trends import KEEP_MS
 
@@ -82,12 +81,6 @@ def rehearse(tables: StreamTableEnvironment, plan: Path) -> None:
     What is loaded and compiled for it stays: the submission itself is quicker then.
     """
     tables.load_plan(PlanReference.from_file(str(plan))).explain()
-
-
-def restore_from(tables: StreamTableEnvironment, savepoint: str | None) -> None:
-    """Let the next submission start from a savepoint; None: from none."""
-    if savepoint is not None:
-        tables.get_config().set(RECOVERY_KEY, savepoint)
 
 
 def execute(tables: StreamTableEnvironment, plan: Path) -> Any:

@@ -75,13 +75,13 @@ class HeldClient:
                     ) from None
                 time.sleep(POLL_SECONDS)
 
-    def go(self, savepoint: str | None) -> str:
-        """Let it submit the job, from a savepoint or from none; the job's id.
+    def go(self, savepoint: str | None, job: str) -> str:
+        """Let it submit the job under this id, from a savepoint or from none; the id that it has.
 
         Raises FlinkError with what the client said when it fails.
         """
         assert self._writer is not None, "not ready"
-        os.write(self._writer, json.dumps({"savepoint": savepoint}).encode() + b"\n")
+        os.write(self._writer, json.dumps({"savepoint": savepoint, "job": job}).encode() + b"\n")
         try:
             code = self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:

@@ -25,11 +25,12 @@ from pathlib import Path
 from deploy.local import progress
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.settings import LocalSettings
-from deploy.package import PackageError, unpack
+from deploy.package import PackageError
 from deploy.upgrades import deployment as deployments
 from deploy.upgrades.deployment import Deployment, Pending, TakenSnapshot
 from deploy.upgrades.local_release import LocalRelease
 from deploy.upgrades.local_workers import LocalWorkers
+from deploy.upgrades.releases import unpacked
 from deploy.upgrades.target import (
     PASSING,
     RUNS,
@@ -120,7 +121,7 @@ class LocalCluster:
     def check(self, configuration: Configuration, release: Path) -> None:
         """That the release is for this Python, that nothing else has the cluster, and that its
         client compiles the plan with these settings: what it would say then, it says now."""
-        self._unpacked(configuration.release, release)
+        unpacked(self._releases, configuration.release, release)
         self._release(configuration).check_python()
         running = self._rest.running_jobs()
         own = deployments.read(self._file)
@@ -131,7 +132,7 @@ class LocalCluster:
                 f" {self.name} needs all of its TaskManagers. Stop it first, for instance:"
                 " tunemesh down flink; tunemesh up flink"
             )
-        client = self._release(configuration).client(uuid.uuid4().hex, restored=False)
+        client = self._release(configuration).client(restored=False, warm=False)
         try:
             client.ready(RUNNING_SECONDS)
         except FlinkError as error:
@@ -148,7 +149,7 @@ class LocalCluster:
         with self._locked():
             if deployments.read(self._file) is not None:
                 raise BusyError(f"{self.name} is there already")
-            self._unpacked(configuration.release, release)
+            unpacked(self._releases, configuration.release, release)
             deployments.write(self._file, Deployment(self.name, {1: configuration}))
 
     def start(self, restore: Restore) -> None:
@@ -177,7 +178,7 @@ class LocalCluster:
             self._seen(found, seen)
             self._require(found, Status.READY, *RUNS)
             if release is not None:
-                self._unpacked(configuration.release, release)
+                unpacked(self._releases, configuration.release, release)
             running, former = found.status in RUNS, found.version
             address = None
             if not (running and restore.kind is RestoreKind.LATEST):
@@ -306,7 +307,9 @@ class LocalCluster:
             fresh = workers.start(release.python_path(), found.configuration.parallelism)
             self._report(f"  TaskManagers of {found.configuration.release}: {', '.join(fresh)}")
             restored = pending.latest or pending.restore is not None
-            client = release.client(pending.job, restored=restored)
+            # Without a former version its TaskManagers have free slots, too; and nobody waits.
+            warm = found.job is not None and pending.kind == "update"
+            client = release.client(restored=restored, warm=warm)
         except REFUSALS as error:
             self._kept(found, pending, workers, str(error))
             return
@@ -319,7 +322,8 @@ class LocalCluster:
             self._report("  the client is prepared; the former version stops")
             savepoint = self._stopped(found, pending)
             workers.end_all_but(fresh)
-            client.go(savepoint)
+            pending.job = client.go(savepoint, pending.job)
+            deployments.write(self._file, found)
         except REFUSALS as error:
             found.failures[found.version] = reason(str(error))
             found.status, found.job = Status.READY, None
@@ -370,6 +374,7 @@ class LocalCluster:
             found.failures[found.version] = reason(str(error))
             if not self._alive(pending.job):
                 found.status, found.job = Status.READY, None
+                workers.reap()
                 return
         workers.reap()
         found.job, found.status = pending.job, Status.RUNNING
@@ -443,20 +448,6 @@ class LocalCluster:
             if one.name == restore.snapshot:
                 return one.location
         raise TargetError(f"{self.name} has no snapshot {restore.snapshot} that is READY")
-
-    def _unpacked(self, release: str, given: Path) -> None:
-        """The release's folder; made, whole or not at all, when it is not there."""
-        folder = self._releases / release
-        if folder.is_dir():
-            return
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        if given.is_dir():
-            shutil.copytree(given, part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            unpack(given, part)
-        part.replace(folder)
 
     def _release(self, configuration: Configuration) -> LocalRelease:
         return LocalRelease(self.name, configuration, self._releases, self._settings, self._environ)

@@ -18,9 +18,6 @@ from deploy.upgrades.target import Configuration, TargetError
 
 ENTRY, JAR, WHEELS = "main.py", "lib/pyflink-dependencies.jar", "dep"
 
-JOB_ID_KEY = "$internal.pipeline.job-id"
-"""The id that the job will have, so that it is known again by whoever comes next."""
-
 RUN_OPTIONS = "kinesis.analytics.flink.run.options"
 
 
@@ -58,18 +55,18 @@ class LocalRelease:
                 f" {own} here: tunemesh package --python {own}"
             )
 
-    def client(self, job: str, *, restored: bool) -> HeldClient:
-        """Start the client that will submit the job under this id."""
+    def client(self, *, restored: bool, warm: bool) -> HeldClient:
+        """Start the client that will submit the job; ``warm``: its TaskManagers are fresh, and no
+        others have free slots."""
         properties = self._properties(restored=restored)
         configuration = {
             **application.job_configuration(self.configuration.properties),
             "parallelism.default": str(self.configuration.parallelism),
-            JOB_ID_KEY: job,
         }
         return HeldClient(
             self.settings,
             self.folder / ENTRY,
-            ("--properties", str(properties)),
+            ("--properties", str(properties), *(["--warm"] if warm else [])),
             configuration,
             self.python_path(),
             {**os.environ, **self.environ},

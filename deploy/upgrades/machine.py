@@ -55,13 +55,14 @@ class StuckError(TunemeshError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long is waited for what, in seconds."""
+    """How long is waited for what, in seconds, and how often the former version is started."""
 
     snapshot: float = 600.0
     change: float = 1_800.0
     poll: float = 0.5
     patience: float = 120.0
     """For a target that does not answer or is busy, in one wait."""
+    starts: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ class Machine:
             if seen.status in RUNS:
                 why = self.target.failure(journal.base + 1) or "it gave no reason"
                 journal = replace(journal, by_service=True)
-                why = f"the service gave the new version up: {why}"
+                why = f"the target gave the new version up: {why}"
                 return journal.at(Step.ROLL_BACK, self.clock.now(), why)
             if seen.status is Status.READY:
                 why = self.target.failure(journal.base + 1) or "the target gave no reason"
@@ -289,7 +290,7 @@ class Machine:
         """Back to the former configuration and the newest state that it has left."""
         self.report(f"roll back to {journal.former.release}: {journal.why}")
         deadline = self.clock.now() + self.limits.change
-        last, ordered = None, False
+        last, ordered, starts = None, False, 0
         while True:
             seen = self.target.state()
             if (seen.status, seen.version) != last:
@@ -300,11 +301,13 @@ class Machine:
             )
             if former and seen.status in RUNS:
                 return journal.at(Step.ROLLED_BACK, self.clock.now())
-            if self.clock.now() > deadline:
+            starts += former and seen.status is Status.READY
+            if self.clock.now() > deadline or starts > self.limits.starts:
+                why = self.target.failure(seen.version)
                 raise StuckError(
                     f"{seen.name} is {seen.status} at version {seen.version}"
                     f" ({seen.configuration.release}) and could not be rolled back to"
-                    f" {journal.former.release} within {self.limits.change:.0f} s. Snapshots are"
+                    f" {journal.former.release}{': ' + why if why else ''}. Its snapshots are"
                     " there: tunemesh deploy snapshots. To try again: tunemesh deploy rollback"
                 )
             try:
