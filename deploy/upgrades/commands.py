@@ -245,10 +245,11 @@ def upgrade(
     place = _patient(place, verify_seconds)
     unfinished = place.machine.present()
     if unfinished is not None and not unfinished.ended:
-        if release is not None and read(release).name != unfinished.wanted.release:
+        another = release is not None and read(release).name != unfinished.wanted.release
+        if another or assignments or parallelism or dry_run:
             raise UpgradeError(
-                f"an upgrade to {unfinished.wanted.release} is not finished: without a release"
-                " this command goes on with it, tunemesh deploy rollback takes it back"
+                f"an upgrade to {unfinished.wanted.release} is not finished: without a release and"
+                " options this command goes on with it, tunemesh deploy rollback takes it back"
             )
         click.echo(f"going on with the upgrade to {unfinished.wanted.release}")
         _told(place.machine.resume(unfinished))
@@ -378,6 +379,8 @@ def _planned(
         raise UpgradeError(f"the files of {seen.configuration.release} are gone; name a release")
     groups = _merged(seen.configuration.properties, property_overrides(assignments))
     wanted = Configuration(name, groups, parallelism or seen.configuration.parallelism)
+    if wanted == seen.configuration:
+        raise UpgradeError(f"{seen.name} runs {name} with these settings already")
     findings = preflight.settings_findings(folder, groups)
     if findings:
         raise PreflightError(findings)

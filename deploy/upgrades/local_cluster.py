@@ -223,10 +223,12 @@ class LocalCluster:
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         """All of them; one that is being made is asked for."""
-        with self._changing() as found:
-            for one in found.snapshots:
-                if one.status is SnapshotStatus.CREATING:
-                    self._look_at(one)
+        found = self._found()
+        if any(one.status is SnapshotStatus.CREATING for one in found.snapshots):
+            with self._changing() as found:
+                for one in found.snapshots:
+                    if one.status is SnapshotStatus.CREATING:
+                        self._look_at(one)
         return tuple(
             Snapshot(one.name, one.status, one.version, one.created) for one in found.snapshots
         )

@@ -11,8 +11,10 @@ whatever has happened meanwhile.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -101,6 +103,34 @@ class Machine:
     def begin(self, change: Change) -> Journal:
         """An upgrade of the running application; returns its end. Raises UpgradeError if another
         one is not finished, or if there is nothing to upgrade."""
+        with self._alone():
+            return self._carried_on(self._begun(change))
+
+    def resume(self, journal: Journal) -> Journal:
+        """Go on with an upgrade; returns its end (done, rolled back or abandoned)."""
+        with self._alone():
+            return self._carried_on(journal)
+
+    def take_back(self, journal: Journal, why: str) -> Journal:
+        """Roll back an upgrade, finished or not; returns its end."""
+        with self._alone():
+            return self._carried_on(self._turned(journal, why))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One client at a time; another one is told so."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UpgradeError(
+                    f"another tunemesh is upgrading {self.target.name}; when it has ended, see:"
+                    " tunemesh deploy status"
+                ) from None
+            yield
+
+    def _begun(self, change: Change) -> Journal:
         unfinished = self.present()
         if unfinished is not None and not unfinished.ended:
             raise UpgradeError(
@@ -135,11 +165,9 @@ class Machine:
             keep=change.keep,
             since=now,
         )
-        journals.write(self.file, journal)
-        return self.resume(journal)
+        return self._save(journal)
 
-    def resume(self, journal: Journal) -> Journal:
-        """Go on with an upgrade; returns its end (done, rolled back or abandoned)."""
+    def _carried_on(self, journal: Journal) -> Journal:
         steps = {
             Step.SNAPSHOT: self._snapshot,
             Step.UPDATE: self._update,
@@ -153,8 +181,7 @@ class Machine:
             journals.write(self.file, journal)
         return journal
 
-    def take_back(self, journal: Journal, why: str) -> Journal:
-        """Roll back an upgrade, finished or not; returns its end."""
+    def _turned(self, journal: Journal, why: str) -> Journal:
         if journal.step is Step.SNAPSHOT:
             return self._save(journal.at(Step.ABANDONED, self.clock.now(), why))
         if journal.step in (Step.ROLLED_BACK, Step.ABANDONED):
@@ -169,7 +196,7 @@ class Machine:
                     " to go back to must be said: tunemesh deploy upgrade RELEASE"
                 )
             journal = self._save(journal.at(Step.ROLL_BACK, self.clock.now(), why))
-        return self.resume(journal)
+        return journal
 
     # The steps.
 
