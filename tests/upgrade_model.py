@@ -28,7 +28,8 @@ from deploy.upgrades.target import (
 )
 
 WELL = Health(True, 0, 5, {"interactions": FlowHealth(5_000, 10, 40, 500.0)})
-SILENT = Health(True, 0, 5, {"interactions": FlowHealth(0, 0, 0, 0.0)})
+SILENT = Health(True, 0, 5, {"interactions": FlowHealth(0, 0, 0, 500.0)})
+QUIET = Health(True, 0, 5, {"interactions": FlowHealth(0, 0, 0, 0.0)})
 LOOPS = Health(True, 3, 0, {}, "ValueError: bad code")
 LETTERS = Health(True, 0, 5, {"interactions": FlowHealth(3_000, 2_000, 40, 500.0)})
 SLOW = Health(True, 0, 5, {"interactions": FlowHealth(5_000, 10, 90_000, 500.0)})

@@ -106,8 +106,8 @@ def _behind(flows: Mapping[str, FlowHealth]) -> int:
 
 
 def _standing_still(before: Health | None, first: Health, now: Health) -> str:
-    """Flows with records to read of which nothing comes out; all of them, if records came before
-    and nothing has been delivered at all."""
+    """Flows with records to read of which nothing comes out; all of them, if records are read and
+    nothing has been delivered at all. Where nothing comes in any more nothing can be said."""
     still = [
         name
         for name, flow in now.flows.items()
@@ -117,7 +117,7 @@ def _standing_still(before: Health | None, first: Health, now: Health) -> str:
     ]  # fmt: skip
     if still:
         return f"nothing is delivered of {', '.join(still)}"
-    flowed = before is not None and any((flow.rate or 0) >= 1 for flow in before.flows.values())
-    if flowed and not any(flow.delivered for flow in now.flows.values()):
+    flows = before is not None and any((flow.rate or 0) >= 1 for flow in now.flows.values())
+    if flows and not any(flow.delivered for flow in now.flows.values()):
         return "nothing has been delivered"
     return ""

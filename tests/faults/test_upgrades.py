@@ -28,7 +28,7 @@ from tests.faults.stage import Stage
 
 pytestmark = pytest.mark.timeout(1_500)
 
-SECONDS, RATE = 90, 200
+SECONDS, RATE = 120, 100
 COMMAND_SECONDS = 900
 ROLLED_BACK = 4
 

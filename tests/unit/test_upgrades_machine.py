@@ -17,6 +17,7 @@ from tests.upgrade_model import (
     LETTERS,
     LOOPS,
     NO_CHECKPOINT,
+    QUIET,
     SILENT,
     SLOW,
     WELL,
@@ -115,6 +116,14 @@ def test_a_version_that_runs_and_does_badly_is_rolled_back(
     # From the state that the former version left.
     assert target.starts[-1] == ("old", target.taken[-1].name)
     assert any(reason in line for line in lines)
+
+
+def test_a_version_to_which_nothing_comes_is_not_blamed(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """The producers have stopped meanwhile: there is nothing to deliver."""
+    target.health_of = {"old": WELL, "new": QUIET}
+    assert machine(target, tmp_path).begin(CHANGE).step is Step.DONE
 
 
 def test_a_change_that_hangs_is_rolled_back(target: ModelTarget, tmp_path: Path) -> None:
