@@ -66,7 +66,7 @@ def judge(before: Health | None, first: Health, now: Health, settings: VerifySet
         missing.append(f"{now.checkpoints} of {settings.checkpoints} checkpoints completed")
     if lag := _lag(before, now, settings):
         missing.append(lag)
-    if still := _standing_still(before, first, now):
+    if still := _standing_still(first, now):
         missing.append(still)
     return Verdict(missing=tuple(missing))
 
@@ -105,7 +105,7 @@ def _behind(flows: Mapping[str, FlowHealth]) -> int:
     return sum(flow.behind or 0 for flow in flows.values())
 
 
-def _standing_still(before: Health | None, first: Health, now: Health) -> str:
+def _standing_still(first: Health, now: Health) -> str:
     """Flows with records to read of which nothing comes out; all of them, if records are read and
     nothing has been delivered at all. Where nothing comes in any more nothing can be said."""
     still = [
@@ -117,7 +117,7 @@ def _standing_still(before: Health | None, first: Health, now: Health) -> str:
     ]  # fmt: skip
     if still:
         return f"nothing is delivered of {', '.join(still)}"
-    flows = before is not None and any((flow.rate or 0) >= 1 for flow in now.flows.values())
+    flows = any((flow.rate or 0) >= 1 for flow in now.flows.values())
     if flows and not any(flow.delivered for flow in now.flows.values()):
         return "nothing has been delivered"
     return ""
