@@ -222,8 +222,9 @@ def test_old_snapshots_go_and_its_own_stays(target: ModelTarget, tmp_path: Path)
     """The service never removes one."""
     for _ in range(6):
         target._take("service")
-    end = machine(target, tmp_path).begin(replace(CHANGE, keep=2))
+    end = machine(target, tmp_path).begin(replace(CHANGE, keep=1))
     assert end.step is Step.DONE
+    # The newest is the one made at the stop.
     assert len(target.taken) == 2
     assert end.snapshot in [one.name for one in target.taken]
 
@@ -237,6 +238,7 @@ def test_a_former_version_that_does_not_come_back_is_said_with_what_to_do(
     target.system_rollback = False
     with pytest.raises(StuckError, match="tunemesh deploy rollback"):
         its.begin(CHANGE)
+    assert [release for release, _ in target.starts].count("old") == its.limits.starts
     present = its.present()
     assert present is not None
     assert present.step is Step.ROLL_BACK
