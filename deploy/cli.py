@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Entry] = {
     "logs": Entry("deploy.local.commands:logs", "The log of a part; -f follows it."),
     "jars": Entry("deploy.local.commands:jars", "The jars of pom-deps.txt: fetch, list, path."),
     "package": Entry("deploy.package.commands:package", "The zip for Managed Flink."),
+    "deploy": Entry("deploy.upgrades.commands:deploy", "Submit, upgrade, roll back applications."),
     "schemas": Entry("deploy.schemas_commands:schemas", "Contracts: check, register, diff."),
     "export": Entry("deploy.products_commands:export", "Stores to data products on S3."),
     "catalog": Entry(

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from connectors.properties import properties_file, read_groups
@@ -21,22 +22,26 @@ from schemas.errors import TunemeshError
 from schemas.registry import GlueRegistry
 
 
-def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
-    """Submit the application; returns Flink's TableResult."""
+def start(
+    settings: ApplicationSettings, *, in_process: bool, held: Path | None = None, warm: bool = False
+) -> Any:
+    """Submit the application; returns Flink's TableResult.
+
+    ``held``: a gate to wait at (:mod:`jobs.gate`) when all but the submission is done; ``warm``:
+    with fresh TaskManagers made ready before that (:mod:`jobs.warm`).
+    """
     # Late, so that a bad setting is told at once and not after Flink has started a Java process.
     from connectors.librdkafka_offsets import KafkaOffsets
     from connectors.opensearch import set_up_opensearch
-    from jobs import analytics, enrichment, plan, recommendations
+    from jobs import analytics, enrichment, gate, plan, recommendations
     from jobs.delivery import opensearch_settings
-    from jobs.environment import execution_mode, make_tables, register_sinks
+    from jobs.environment import THREAD, execution_mode, make_tables, register_sinks
     from jobs.freshness import begin_anew, dimension_topics
+    from jobs.warm import warm_up
 
     settings = replace(settings, execution_mode=execution_mode(settings))
     contracts, extra = load_contracts(), contract_folders()[1:]
     check_registered(contracts, settings.registry)
-    if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
-        offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
-        begin_anew(offsets, dimension_topics(contracts), settings.group(enrichment.NAME))
     if settings.analytics is not None:
         set_up_opensearch(opensearch_settings(settings.analytics, Role.TREND))
     tables = make_tables(settings, in_process=in_process)
@@ -44,7 +49,18 @@ def start(settings: ApplicationSettings, *, in_process: bool) -> Any:
     for pipeline in (enrichment, recommendations, analytics):
         if pipeline.NAME in settings.pipelines:
             pipeline.register(tables, contracts, extra, settings)
-    return plan.execute(tables, plan.plan_file(settings.pipelines))
+    chosen = plan.plan_file(settings.pipelines)
+    if held is not None:
+        plan.rehearse(tables, chosen)
+        if settings.execution_mode == THREAD and warm:
+            warm_up(tables)
+        for key, value in gate.wait(held).configuration().items():
+            tables.get_config().set(key, value)
+    # After the gate: until then a former version reads the same topics.
+    if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
+        offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
+        begin_anew(offsets, dimension_topics(contracts), settings.group(enrichment.NAME))
+    return plan.execute(tables, chosen)
 
 
 def check_registered(contracts: Contracts, settings: RegistrySettings) -> None:
@@ -62,13 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Start the application; waits for its end when it runs in this process."""
     parser = argparse.ArgumentParser(prog="jobs.main", description=__doc__.splitlines()[0])
     parser.add_argument("--properties", help="property file, as Managed Flink writes it")
+    parser.add_argument("--gate", type=Path, help="named pipe to wait at before the submission")
+    parser.add_argument("--warm", action="store_true", help="make fresh TaskManagers ready first")
     options, _ = parser.parse_known_args(arguments)
     in_process = bool(os.environ.get("IS_LOCAL"))
     try:
         settings = application_settings(
             read_groups(properties_file(options.properties, os.environ))
         )
-        result = start(settings, in_process=in_process)
+        result = start(settings, in_process=in_process, held=options.gate, warm=options.warm)
     except TunemeshError as error:
         print(f"tunemesh: {error}", file=sys.stderr)
         return error.exit_code

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pyflink.table import StreamTableEnvironment
+from pyflink.table import PlanReference, StreamTableEnvironment
 
 from jobs.sql import read_steps
 from jobs.trends import KEEP_MS
@@ -73,6 +73,14 @@ def keep_for_a_while(plan: dict[str, Any]) -> None:
         if node["type"].startswith(("stream-exec-deduplicate", "stream-exec-group-aggregate")):
             for state in node["state"]:
                 state["ttl"] = f"{KEEP_MS} ms"
+
+
+def rehearse(tables: StreamTableEnvironment, plan: Path) -> None:
+    """Do with a plan all that comes before its submission; raises what the submission would raise.
+
+    What is loaded and compiled for it stays: the submission itself is quicker then.
+    """
+    tables.load_plan(PlanReference.from_file(str(plan))).explain()
 
 
 def execute(tables: StreamTableEnvironment, plan: Path) -> Any:

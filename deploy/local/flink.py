@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local import flink_cluster, java
+from deploy.local.process import Launch
 from deploy.local.settings import LocalSettings
 from schemas.errors import TunemeshError
 
@@ -264,9 +265,6 @@ def run_job(
     runs. The client's output is kept in the log `flink-client`. Raises :class:`FlinkError` with the
     end of it when the script fails, submits nothing, or takes longer than `seconds`.
     """
-    found = java.find(os.environ)
-    log = settings.log(CLIENT_LOG)
-    log.parent.mkdir(parents=True, exist_ok=True)
     options = [f"-D{key}={value}" for key, value in (configuration or {}).items()]
     if savepoint is not None:
         options += ["--fromSavepoint", savepoint]
@@ -276,36 +274,17 @@ def run_job(
         options += ["--pyFiles", ",".join(str(file) for file in python_files)]
     if jar is not None:
         options += ["--jarfile", str(jar)]
-    command = [
-        str(found.executable),
-        # It lives for seconds: compiling thoroughly would not pay.
-        "-XX:TieredStopAtLevel=1",
-        "-XX:+UseSerialGC",
-        "-Xmx512m",
-        *flink_cluster.java_options(),
-        f"-Dlog4j.configurationFile={flink_cluster.conf(settings) / 'log4j-client.properties'}",
-        "-classpath",
-        flink_cluster.class_path(),
-        "org.apache.flink.client.cli.CliFrontend",
-        "run",
-        "--detached",
-        *options,
-        "--python",
-        str(script),
-        *arguments,
-    ]
+    client = client_launch(settings, script, arguments, options)
+    log = settings.log(CLIENT_LOG)
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         try:
             code = subprocess.run(
-                command,
+                client.arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    **flink_cluster.environment(settings, found, os.environ),
-                    **(environ or {}),
-                },
+                env={**os.environ, **client.environment, **(environ or {})},
                 timeout=seconds,
                 check=False,
             ).returncode
@@ -314,6 +293,46 @@ def run_job(
                 f"submitting {script.name} took longer than {seconds:.0f} s. "
                 f"The client's log: {log}"
             ) from error
+    return submitted_job(script, code, log)
+
+
+def client_launch(
+    settings: LocalSettings,
+    script: Path,
+    arguments: Sequence[str],
+    options: Sequence[str],
+    python_path: tuple[str, ...] | None = None,
+) -> Launch:
+    """How to start Flink's client for a Python job: `flink run --detached OPTIONS -py SCRIPT`."""
+    found = java.find(os.environ)
+    return Launch(
+        (
+            str(found.executable),
+            # It lives for seconds: compiling thoroughly would not pay.
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+UseSerialGC",
+            "-Xmx512m",
+            *flink_cluster.java_options(),
+            f"-Dlog4j.configurationFile={flink_cluster.conf(settings) / 'log4j-client.properties'}",
+            "-classpath",
+            flink_cluster.class_path(),
+            "org.apache.flink.client.cli.CliFrontend",
+            "run",
+            "--detached",
+            *options,
+            "--python",
+            str(script),
+            *arguments,
+        ),
+        flink_cluster.environment(settings, found, os.environ, python_path),
+    )
+
+
+def submitted_job(script: Path, code: int, log: Path) -> str:
+    """The id of the job that a client has submitted, by its exit code and its log.
+
+    Raises FlinkError with what the log says most.
+    """
     text = log.read_text(encoding="utf-8", errors="replace")
     submitted = re.findall(r"Job has been submitted with JobID ([0-9a-f]{32})", text)
     if code != 0 or not submitted:

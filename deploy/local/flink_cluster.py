@@ -13,7 +13,6 @@ import json
 import os
 import socket
 import sys
-import sysconfig
 import threading
 import time
 import urllib.request
@@ -26,15 +25,15 @@ from typing import Any
 
 import yaml
 
-from deploy.local import jars, process
+from deploy.local import flink_workers, jars, process
+from deploy.local.flink_workers import Workers
 from deploy.local.java import Java
 from deploy.local.process import Launch, Server
-from deploy.local.settings import HOST, PROJECT, LocalSettings, aws_environment
+from deploy.local.settings import HOST, LocalSettings, aws_environment
 from jobs.interpreter import shared_libpython
 
 PART = "flink"
-JOBMANAGER = "flink-jobmanager"
-TASKMANAGER = "flink-taskmanager-"
+JOBMANAGER, TASKMANAGER = flink_workers.JOBMANAGER, flink_workers.TASKMANAGER
 
 MEBI = 1 << 20
 
@@ -201,10 +200,17 @@ def _reporters(settings: LocalSettings) -> dict[str, object]:
     }
 
 
-def environment(settings: LocalSettings, java: Java, environ: Mapping[str, str]) -> dict[str, str]:
-    """What every Flink process and the client get: where Flink, Java and this Python's modules
-    are."""
+def environment(
+    settings: LocalSettings,
+    java: Java,
+    environ: Mapping[str, str],
+    python_path: tuple[str, ...] | None = None,
+) -> dict[str, str]:
+    """What every Flink process and the client get: where Flink, Java and Python's modules are (by
+    default this checkout and this Python's packages)."""
     home = package()
+    if python_path is None:
+        python_path = flink_workers.of_checkout(settings).python_path
     result = {
         "FLINK_HOME": str(home),
         "FLINK_CONF_DIR": str(conf(settings)),
@@ -214,7 +220,7 @@ def environment(settings: LocalSettings, java: Java, environ: Mapping[str, str])
         "FLINK_PLUGINS_DIR": str(plugins(settings.run / "flink-plugins", settings.jar_cache)),
         "JAVA_HOME": str(java.home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")]),
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), sysconfig.get_paths()["purelib"]]),
+        "PYTHONPATH": os.pathsep.join(python_path),
         **aws_environment(settings),
     }
     if library := shared_libpython():
@@ -264,17 +270,27 @@ def servers(settings: LocalSettings, java: Java) -> tuple[Server, ...]:
             prepare=cluster.jobmanager,
             healthy=lambda: _overview(settings) is not None,
         ),
-        *(
-            Server(
-                name=name,
-                part=PART,
-                ports=(),
-                address=f"slots: {settings.task_slots}",
-                prepare=partial(cluster.taskmanager, name),
-                healthy=partial(_registered, settings, name),
-            )
-            for name in (f"{TASKMANAGER}{n}" for n in range(1, settings.taskmanagers + 1))
-        ),
+        *_taskmanagers(cluster, flink_workers.present(settings)),
+    )
+
+
+def taskmanagers(settings: LocalSettings, java: Java, workers: Workers) -> tuple[Server, ...]:
+    """TaskManagers of a cluster that runs."""
+    return _taskmanagers(_Cluster(settings, java), workers)
+
+
+def _taskmanagers(cluster: _Cluster, workers: Workers) -> tuple[Server, ...]:
+    settings = cluster.settings
+    return tuple(
+        Server(
+            name=name,
+            part=PART,
+            ports=(),
+            address=f"slots: {settings.task_slots}",
+            prepare=partial(cluster.taskmanager, name, workers.python_path),
+            healthy=partial(_registered, settings, name),
+        )
+        for name in workers.names
     )
 
 
@@ -301,15 +317,16 @@ class _Cluster:
             ("--executionMode", "cluster"),
         )
 
-    def taskmanager(self, name: str) -> Launch:
+    def taskmanager(self, name: str, python_path: tuple[str, ...]) -> Launch:
         self.configure()
-        identity = f"{name}-{time.time_ns():x}"
-        _identity(self.settings, name).write_text(identity, encoding="utf-8")
+        own = f"{name}-{time.time_ns():x}"
+        _identity(self.settings, name).write_text(own, encoding="utf-8")
         return self._launch(
             name,
             (*TaskManagerMemory().java_options(), "-XX:+UseG1GC"),
             "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
-            ("-D", f"taskmanager.resource-id={identity}"),
+            ("-D", f"taskmanager.resource-id={own}"),
+            python_path,
         )
 
     def configure(self) -> None:
@@ -334,7 +351,12 @@ class _Cluster:
         return any(process.running(process.recorded(self.settings, name)) for name in names)
 
     def _launch(
-        self, name: str, options: tuple[str, ...], main_class: str, arguments: tuple[str, ...]
+        self,
+        name: str,
+        options: tuple[str, ...],
+        main_class: str,
+        arguments: tuple[str, ...],
+        python_path: tuple[str, ...] | None = None,
     ) -> Launch:
         folder = conf(self.settings)
         return Launch(
@@ -352,8 +374,16 @@ class _Cluster:
                 str(folder),
                 *arguments,
             ),
-            environment(self.settings, self.java, os.environ),
+            environment(self.settings, self.java, os.environ, python_path),
         )
+
+
+def identity(settings: LocalSettings, name: str) -> str | None:
+    """Under which id a TaskManager registers as it was last started; None: it never was."""
+    try:
+        return _identity(settings, name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
 
 
 def _identity(settings: LocalSettings, name: str) -> Path:
@@ -389,12 +419,9 @@ def _registered(settings: LocalSettings, name: str) -> bool:
 
     The slots arrive with a report of their own, a moment after the registration.
     """
-    try:
-        identity = _identity(settings, name).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return False
+    own = identity(settings, name)
     answer = _get(settings, "/taskmanagers")
     return answer is not None and any(
-        entry["id"] == identity and entry["slotsNumber"] == settings.task_slots
+        entry["id"] == own and entry["slotsNumber"] == settings.task_slots
         for entry in answer["taskmanagers"]
     )

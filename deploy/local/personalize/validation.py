@@ -11,6 +11,7 @@ the model marks it as sensitive, also inside a list or a structure.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -190,6 +191,8 @@ def _scalar(shape: Any) -> Check:
         return _timestamp
     if shape.type_name == "boolean":
         return _boolean
+    if shape.type_name == "blob":
+        return _blob(shape)
     raise NotImplementedError(f"shape {shape.name} of type {shape.type_name}")
 
 
@@ -261,11 +264,29 @@ def _boolean(value: object) -> Violations:
     return _NONE
 
 
+def _blob(shape: Any) -> Check:
+    """Bytes, which JSON has as base64."""
+    limits = _length_limits(shape.metadata)
+
+    def check(value: object) -> Violations:
+        if not isinstance(value, str):
+            raise _wrong_type(value, "a Blob")
+        try:
+            content = base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise malformed(f"a Blob that is not base64: {error}") from error
+        return tuple(Violation("", None, text) for text in _outside(content, limits))
+
+    return check
+
+
 def _length_limits(metadata: Mapping[str, Any]) -> tuple[float, float]:
     return metadata.get("min", 0), metadata.get("max", float("inf"))
 
 
-def _outside(value: str | list[Any] | dict[Any, Any], limits: tuple[float, float]) -> list[str]:
+def _outside(
+    value: str | bytes | list[Any] | dict[Any, Any], limits: tuple[float, float]
+) -> list[str]:
     least, most = limits
     if len(value) < least:
         return [f"Member must have length greater than or equal to {least}"]

@@ -1,0 +1,513 @@
+"""`tunemesh deploy`: submit, upgrade, rollback, status, snapshots; on the laptop and on AWS."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from connectors.properties import read_groups
+from deploy.local.settings import LocalSettings
+from deploy.package import read
+from deploy.submit import property_overrides
+from deploy.upgrades import preflight
+from deploy.upgrades.journal import Journal, Step
+from deploy.upgrades.machine import (
+    SNAPSHOT_NAMES,
+    Change,
+    Machine,
+    UpgradeError,
+    prune,
+)
+from deploy.upgrades.plans import Comparison, Fit
+from deploy.upgrades.preflight import PreflightError
+from deploy.upgrades.target import (
+    LATEST,
+    NOTHING,
+    PASSING,
+    RUNS,
+    Application,
+    Configuration,
+    Groups,
+    NoApplicationError,
+    Status,
+    Target,
+)
+from deploy.upgrades.verification import VerifySettings
+from jobs.settings import DEFAULT_PIPELINES
+
+ROLLED_BACK = 4
+"""The exit code when the upgrade was rolled back: the former version runs."""
+
+CHANGE_SECONDS = 1_800
+
+AWS_VERIFY = VerifySettings(least_seconds=300, most_seconds=1_200, poll_seconds=15, checkpoints=2)
+"""Checkpoints are a minute apart there, and CloudWatch is minutes late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the options mean."""
+
+    settings: LocalSettings
+    target: Target
+    machine: Machine
+
+    @property
+    def local(self) -> bool:
+        """Whether it is the laptop's cluster."""
+        return self.target.kind == "local"
+
+
+_OPTIONS = (
+    click.option(
+        "--target",
+        "kind",
+        type=click.Choice(["local", "aws"]),
+        default="local",
+        show_default=True,
+        help="The laptop's cluster, or Managed Service for Apache Flink.",
+    ),
+    click.option("--application", default="tunemesh", show_default=True, help="Its name."),
+    click.option("--region", help="aws: the region."),
+    click.option("--bucket", help="aws: the S3 bucket for the code."),
+    click.option("--prefix", default="tunemesh/", show_default=True, help="aws: of its keys."),
+    click.option("--role", help="aws: ARN of the role that a new application takes on."),
+)
+
+_CHANGES = (
+    click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="GROUP:NAME=VALUE",
+        help="A property.",
+    ),
+    click.option("--parallelism", type=click.IntRange(1, 256), help="In task slots."),
+)
+
+
+def _with(options: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _placed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that gets a Place instead of the options that mean it."""
+
+    @wraps(command)
+    def placed(
+        kind: str,
+        application: str,
+        region: str | None,
+        bucket: str | None,
+        prefix: str,
+        role: str | None,
+        **arguments: Any,
+    ) -> None:
+        settings = LocalSettings.from_environment(os.environ)
+        releases = settings.home / "releases"
+        target: Target
+        if kind == "local":
+            from deploy.upgrades.local_cluster import LocalCluster
+
+            target = LocalCluster(application, settings, os.environ, click.echo)
+        else:
+            from deploy.upgrades.managed_flink import ManagedFlink, ManagedFlinkSettings
+
+            region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            if region is None or bucket is None:
+                raise click.UsageError("--target aws needs --region and --bucket")
+            where = ManagedFlinkSettings(region, bucket, prefix, role)
+            target = ManagedFlink.connect(application, where, releases)
+        machine = Machine(
+            target,
+            settings.home / "upgrades" / f"{kind}-{application}.json",
+            verify=VerifySettings() if kind == "local" else AWS_VERIFY,
+            report=click.echo,
+        )
+        command(Place(settings, target, machine), **arguments)
+
+    found: Callable[..., Any] = _with(_OPTIONS)(placed)
+    return found
+
+
+@click.group()
+def deploy() -> None:
+    """Applications: submit, upgrade by snapshot, verify, roll back.
+
+    A release is what `tunemesh package` has made.
+    """
+
+
+@deploy.command()
+@click.argument("release", type=click.Path(exists=True, path_type=Path), required=False)
+@click.option(
+    "--pipelines",
+    default=",".join(DEFAULT_PIPELINES),
+    show_default=True,
+    help="Which pipelines a new application runs.",
+)
+@click.option(
+    "--properties",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Property file of a new application; by default the laptop platform's.",
+)
+@_with(_CHANGES)
+@_placed
+def submit(
+    place: Place,
+    release: Path | None,
+    pipelines: str,
+    properties: Path | None,
+    assignments: tuple[str, ...],
+    parallelism: int | None,
+) -> None:
+    """Make an application of RELEASE and start it; without RELEASE start a stopped one again.
+
+    A new application starts without state, a stopped one from its last snapshot.
+    """
+    target = place.target
+    try:
+        seen: Application | None = target.state()
+    except NoApplicationError:
+        seen = None
+    if seen is not None:
+        if release is not None or seen.status is not Status.READY:
+            raise UpgradeError(
+                f"{seen.name} is there already ({seen.status}, {seen.configuration.release});"
+                " tunemesh deploy upgrade changes a running one, tunemesh deploy submit without a"
+                " release starts a stopped one"
+            )
+        click.echo(f"{seen.name} starts again from its last snapshot")
+        target.start(LATEST)
+    else:
+        if release is None:
+            raise click.UsageError("a new application needs a release: tunemesh package makes one")
+        groups = _new_properties(place, pipelines, properties, assignments)
+        count = parallelism or place.settings.taskmanagers * place.settings.task_slots
+        configuration = Configuration(read(release).name, groups, count)
+        if place.local:
+            from deploy.local import application
+
+            application.prepare(place.settings)
+        folder = _folder_of(place, configuration.release, release)
+        if findings := preflight.settings_findings(folder, groups):
+            raise PreflightError(findings)
+        target.check(configuration, release)
+        target.create(configuration, release)
+        click.echo(f"{target.name} starts: {configuration.release}")
+        target.start(NOTHING)
+    _settled(target)
+
+
+@deploy.command()
+@click.argument("release", type=click.Path(exists=True, path_type=Path), required=False)
+@_with(_CHANGES)
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Where the state does not fit the new plan: start without, from the topics.",
+)
+@click.option("--dry-run", is_flag=True, help="Look at everything and print the steps.")
+@click.option("--keep", default=5, show_default=True, help="How many snapshots stay.")
+@click.option(
+    "--verify-seconds",
+    type=click.IntRange(5, 7_200),
+    help="When the new version must have done what is expected of it.",
+)
+@_placed
+def upgrade(
+    place: Place,
+    release: Path | None,
+    assignments: tuple[str, ...],
+    parallelism: int | None,
+    rebuild: bool,
+    dry_run: bool,
+    keep: int,
+    verify_seconds: int | None,
+) -> None:
+    """Upgrade the running application to RELEASE, or to other settings of what it runs.
+
+    Snapshot, update, wait, verify; rolled back by itself when the new version does not do what the
+    former one did (exit code 4). An upgrade that was interrupted is gone on with.
+    """
+    place = _patient(place, verify_seconds)
+    unfinished = place.machine.present()
+    if unfinished is not None and not unfinished.ended:
+        another = release is not None and read(release).name != unfinished.wanted.release
+        if another or assignments or parallelism or dry_run:
+            raise UpgradeError(
+                f"an upgrade to {unfinished.wanted.release} is not finished: without a release and"
+                " options this command goes on with it, tunemesh deploy rollback takes it back"
+            )
+        click.echo(f"going on with the upgrade to {unfinished.wanted.release}")
+        _told(place.machine.resume(unfinished))
+        return
+    change, comparison = _planned(place, release, assignments, parallelism, keep)
+    _say(comparison, change)
+    if comparison.fit is Fit.REBUILD and not rebuild:
+        raise PreflightError(
+            [
+                *comparison.reasons,
+                "the state does not fit: --rebuild starts the new version without it, from the"
+                " topics (README.md, Upgrades)",
+            ]
+        )
+    if dry_run:
+        for line in _steps(place.target.state(), change):
+            click.echo(line)
+        return
+    _told(place.machine.begin(change))
+
+
+@deploy.command()
+@click.option("--verify-seconds", type=click.IntRange(5, 7_200), help="As with upgrade.")
+@_placed
+def rollback(place: Place, verify_seconds: int | None) -> None:
+    """Take the last upgrade back, finished or not: the former code, settings and state.
+
+    Where the plan is the same, the state goes on; else it is that of the snapshot before the
+    upgrade, and what has come since is read again.
+    """
+    place = _patient(place, verify_seconds)
+    last = place.machine.present()
+    if last is None:
+        raise UpgradeError(f"{place.target.name} was never upgraded from here")
+    if last.step is Step.DONE and place.target.state().configuration == last.wanted:
+        back = _back(place, last)
+        if back is not None:
+            click.echo("the plan is the same: back with the present state")
+            _told(place.machine.begin(back), expected=Step.DONE)
+            return
+    _told(place.machine.take_back(last, "as told"), expected=Step.ROLLED_BACK)
+
+
+@deploy.command()
+@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@_placed
+def status(place: Place, as_json: bool) -> None:
+    """What runs, since which version, how it does, and how the last upgrade went."""
+    seen, last = place.target.state(), place.machine.present()
+    health = place.target.health() if seen.status in RUNS else None
+    if as_json:
+        document = {
+            "application": seen.name,
+            "target": place.target.kind,
+            "status": seen.status.value,
+            "version": seen.version,
+            **seen.configuration.as_json(),
+            "restarts": health.restarts if health else None,
+            "checkpoints": health.checkpoints if health else None,
+            "behind": sum(f.behind or 0 for f in health.flows.values()) if health else None,
+            "upgrade": None
+            if last is None
+            else {"to": last.wanted.release, "step": last.step.value, "why": last.why},
+        }
+        click.echo(json.dumps(document, indent=2))
+        return
+    configuration = seen.configuration
+    click.echo(
+        f"{seen.name} is {seen.status} at version {seen.version}: {configuration.release},"
+        f" parallelism {configuration.parallelism}"
+    )
+    if health is not None:
+        restarts = "no restart" if not health.restarts else f"{health.restarts} restarts"
+        click.echo(
+            f"  {restarts}, {health.checkpoints} checkpoints,"
+            f" {sum(f.behind or 0 for f in health.flows.values()):,} records behind"
+            + (f"; restarted last because of: {health.failure}" if health.restarts else "")
+        )
+    if last is not None:
+        click.echo(f"  last upgrade, to {last.wanted.release}: {last.step.value}")
+        if last.why:
+            click.echo(f"    {last.why}")
+        if not last.ended:
+            click.echo("    not finished: tunemesh deploy upgrade goes on, rollback takes it back")
+
+
+@deploy.command()
+@click.option("--create", metavar="NAME", help="Make one of the running application.")
+@click.option("--delete", metavar="NAME", help="Delete one.")
+@click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N.")
+@_placed
+def snapshots(place: Place, create: str | None, delete: str | None, keep: int | None) -> None:
+    """The application's snapshots, the oldest first."""
+    target = place.target
+    if create is not None:
+        target.snapshot(create)
+    if delete is not None:
+        chosen = [one for one in target.snapshots() if one.name == delete]
+        if not chosen:
+            raise UpgradeError(f"{target.name} has no snapshot {delete}")
+        target.delete_snapshot(chosen[0])
+    if keep is not None:
+        prune(target, keep, set())
+    for one in target.snapshots():
+        made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.created))
+        click.echo(f"{one.name:<32} {one.status:<9} version {one.version:<4} {made}")
+
+
+# What they share.
+
+
+def _planned(
+    place: Place,
+    release: Path | None,
+    assignments: tuple[str, ...],
+    parallelism: int | None,
+    keep: int,
+) -> tuple[Change, Comparison]:
+    """Preflight: all findings at once; raises PreflightError if something speaks against it."""
+    target, seen = place.target, place.target.state()
+    running = target.files(seen.configuration.release)
+    if release is not None:
+        name, folder = read(release).name, _folder_of(place, read(release).name, release)
+    elif running is not None:
+        name, folder = seen.configuration.release, running
+    else:
+        raise UpgradeError(f"the files of {seen.configuration.release} are gone; name a release")
+    groups = _merged(seen.configuration.properties, property_overrides(assignments))
+    wanted = Configuration(name, groups, parallelism or seen.configuration.parallelism)
+    if wanted == seen.configuration:
+        raise UpgradeError(f"{seen.name} runs {name} with these settings already")
+    findings = preflight.settings_findings(folder, groups)
+    if findings:
+        raise PreflightError(findings)
+    comparison = preflight.fitting(running, folder, seen.configuration.properties, groups)
+    contracts, notes = preflight.contract_findings(folder, preflight.registry_of(groups))
+    if contracts:
+        raise PreflightError(contracts)
+    for note in notes:
+        click.echo(f"note: {note}")
+    wanted, restore = preflight.prepared(wanted, comparison.fit, time.time())
+    given = release if release is not None else folder
+    if release is not None or place.local:
+        target.check(wanted, given)
+    return Change(wanted, release, restore, keep), comparison
+
+
+def _back(place: Place, last: Journal) -> Change | None:
+    """The way back with the present state; None where the plans differ."""
+    new, old = (place.target.files(one.release) for one in (last.wanted, last.former))
+    if new is None or old is None:
+        return None
+    fit = preflight.fitting(new, old, last.wanted.properties, last.former.properties).fit
+    if fit is not Fit.SAME:
+        return None
+    wanted, restore = preflight.prepared(last.former, fit, time.time())
+    if wanted == last.wanted:
+        return None
+    return Change(wanted, None, restore, last.keep)
+
+
+def _say(comparison: Comparison, change: Change) -> None:
+    meaning = {
+        Fit.SAME: "the plan is the same, the state fits",
+        Fit.COMPATIBLE: "the plan is another one, the state fits",
+        Fit.REBUILD: "the state does not fit",
+    }[comparison.fit]
+    click.echo(f"preflight: {change.wanted.release}: {meaning} ({comparison.fit})")
+    for reason in comparison.reasons:
+        click.echo(f"  {reason}")
+
+
+def _steps(seen: Application, change: Change) -> list[str]:
+    state = {
+        LATEST: "from the state at the stop",
+        NOTHING: "without state, from the topics",
+    }.get(change.restore, f"from {change.restore.snapshot}")
+    return [
+        f"1 snapshot  {SNAPSHOT_NAMES}{seen.version + 1}-...",
+        f"2 update    {seen.configuration.release} -> {change.wanted.release}, parallelism"
+        f" {seen.configuration.parallelism} -> {change.wanted.parallelism}, {state}",
+        "3 wait      until it runs",
+        "4 verify    checkpoints, restarts, lag, deliveries, dead letters",
+        f"5 prune     {change.keep} snapshots stay",
+        "            whatever goes wrong after 2: back to the former version and its state",
+        "nothing was touched (--dry-run)",
+    ]
+
+
+def _told(end: Journal, expected: Step = Step.DONE) -> None:
+    """Says how it ended; the exit code says so, too."""
+    if end.step is Step.DONE:
+        click.echo(f"done: {end.wanted.release} runs")
+    elif end.step is Step.ROLLED_BACK:
+        click.echo(f"rolled back: {end.former.release} runs again. Why: {end.why}", err=True)
+    else:
+        raise UpgradeError(f"the upgrade was abandoned before anything was changed: {end.why}")
+    if end.step is not expected:
+        raise click.exceptions.Exit(ROLLED_BACK)
+
+
+def _settled(target: Target) -> None:
+    deadline = time.monotonic() + CHANGE_SECONDS
+    while True:
+        target.advance()
+        seen = target.state()
+        if seen.status not in PASSING:
+            break
+        if time.monotonic() > deadline:
+            raise UpgradeError(f"{seen.name} is still {seen.status}; see: tunemesh deploy status")
+        time.sleep(0.5)
+    if seen.status not in RUNS:
+        why = target.failure(seen.version) or "no reason given"
+        raise UpgradeError(f"{seen.name} did not start: {why}")
+    click.echo(f"{seen.name} runs, version {seen.version}")
+
+
+def _new_properties(
+    place: Place, pipelines: str, file: Path | None, assignments: tuple[str, ...]
+) -> Groups:
+    overrides = property_overrides(assignments)
+    if file is not None:
+        groups = read_groups(file)
+    elif place.local:
+        from deploy.local import application
+
+        chosen = tuple(name.strip() for name in pipelines.split(","))
+        entries = application.property_groups(place.settings, chosen)
+        groups = {str(e["PropertyGroupId"]): dict(e["PropertyMap"]) for e in entries}  # type: ignore[call-overload]
+    else:
+        raise click.UsageError("a new application on aws needs --properties FILE")
+    if not place.local:
+        from deploy.package.contents import RUN_OPTIONS, RUN_OPTIONS_GROUP
+
+        groups = {**groups, RUN_OPTIONS_GROUP: dict(RUN_OPTIONS)}
+    return _merged(groups, overrides)
+
+
+def _merged(groups: Groups, overrides: Mapping[str, Mapping[str, str]]) -> Groups:
+    merged = {name: dict(values) for name, values in groups.items()}
+    for name, values in overrides.items():
+        merged.setdefault(name, {}).update(values)
+    return merged
+
+
+def _folder_of(place: Place, name: str, release: Path) -> Path:
+    """The release's files, unpacked below the platform's home unless they are there."""
+    from deploy.upgrades.releases import unpacked
+
+    return unpacked(place.settings.home / "releases", name, release)
+
+
+def _patient(place: Place, seconds: int | None) -> Place:
+    if seconds is None:
+        return place
+    verify = place.machine.verify
+    verify = replace(
+        verify, most_seconds=float(seconds), least_seconds=min(verify.least_seconds, seconds)
+    )
+    return replace(place, machine=replace(place.machine, verify=verify))

@@ -1,0 +1,96 @@
+"""The TaskManagers of a version: started beside those of the former one, which end later."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+
+from deploy.local import flink_cluster, flink_workers, java, process
+from deploy.local.flink import FlinkError, FlinkRest
+from deploy.local.flink_workers import TASKMANAGER, Workers
+from deploy.local.settings import LocalSettings
+from deploy.upgrades.target import TargetError
+
+POLL_SECONDS = 0.05
+PATIENCE_SECONDS = 3.0
+"""For a TaskManager to end in order; then it is killed: its job has ended, it holds nothing."""
+
+
+class LocalWorkers:
+    """One replacement of the cluster's TaskManagers."""
+
+    def __init__(self, settings: LocalSettings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = {**os.environ, **environ}
+        self._rest = FlinkRest.of(settings)
+        self._fresh: tuple[str, ...] = ()
+        self._ending: list[threading.Thread] = []
+
+    def start(self, python_path: tuple[str, ...], parallelism: int) -> tuple[str, ...]:
+        """As many as the parallelism needs, under names that no other has; returns when all have
+        registered. Raises TargetError when one does not."""
+        count = -(-parallelism // self._settings.task_slots)
+        taken = set(self._running())
+        names = tuple(
+            name
+            for number in range(1, len(taken) + count + 1)
+            if (name := f"{TASKMANAGER}{number}") not in taken
+        )[:count]
+        workers = Workers(names, python_path)
+        servers = flink_cluster.taskmanagers(self._settings, java.find(self._environ), workers)
+        self._fresh = names
+        for server in servers:
+            # What a dead one of that name has left behind.
+            process.stop(self._settings, server.name, self._settings.stop_seconds)
+            process.start(self._settings, server, server.prepare(), self._environ)
+        deadline = time.monotonic() + self._settings.start_seconds
+        for server in servers:
+            while not server.healthy():
+                gone = process.running(process.recorded(self._settings, server.name)) is None
+                if gone or time.monotonic() > deadline:
+                    what = "died while starting" if gone else "did not register in time"
+                    raise TargetError(f"{server.name} {what}. Its log: tunemesh logs {server.name}")
+                time.sleep(POLL_SECONDS)
+        self._python_path = python_path
+        return names
+
+    def end_all_but(self, kept: tuple[str, ...]) -> None:
+        """End the other TaskManagers; returns when the JobManager offers no slot of theirs.
+
+        Before that a new job could be given slots of the former release. Their processes may take
+        longer (:meth:`reap`).
+        """
+        others = [name for name in self._running() if name not in kept]
+        flink_workers.note(self._settings, Workers(kept, self._python_path))
+        for name in others:
+            thread = threading.Thread(
+                target=process.stop, args=(self._settings, name, PATIENCE_SECONDS), daemon=True
+            )
+            thread.start()
+            self._ending.append(thread)
+        wanted = {flink_cluster.identity(self._settings, name) for name in kept}
+        deadline = time.monotonic() + self._settings.stop_seconds
+        while any(entry.id not in wanted for entry in self._rest.taskmanagers()):
+            if time.monotonic() > deadline:
+                raise FlinkError("the former version's TaskManagers are still registered")
+            time.sleep(POLL_SECONDS)
+
+    def end_fresh(self) -> None:
+        """End those that were started here: they are not needed after all."""
+        for name in self._fresh:
+            process.stop(self._settings, name, PATIENCE_SECONDS)
+
+    def reap(self) -> None:
+        """Wait until the processes of the former version are gone."""
+        for thread in self._ending:
+            thread.join()
+
+    def _running(self) -> list[str]:
+        return [
+            name
+            for name in process.all_recorded(self._settings)
+            if name.startswith(TASKMANAGER)
+            and process.running(process.recorded(self._settings, name)) is not None
+        ]

@@ -1,0 +1,160 @@
+"""What is looked at before anything is touched: settings, contracts, plan and state.
+
+The new release's own code judges its settings, in a process of its own; its contracts are those in
+its files. Every finding is told, not only the first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.package import read
+from deploy.upgrades.plans import Comparison, Fit, compare
+from deploy.upgrades.target import LATEST, NOTHING, Configuration, Groups, Restore
+from jobs.settings import DEFAULT_PIPELINES, PIPELINES, application_settings
+from jobs.trends import KEEP_MS, LATEST_MS
+from schemas.compatibility import incompatibilities
+from schemas.contracts import Contract, Contracts, Role, load_contracts
+from schemas.errors import TunemeshError
+from schemas.registry import GlueRegistry
+
+CONTRACTS = Path("schemas") / "contracts"
+
+WRITTEN = (Role.ENRICHED, Role.DEAD_LETTER, Role.DELETION, Role.TREND)
+"""What the application writes; it does not start unless these are registered."""
+
+CHECK_SECONDS = 60
+
+_CHECK_SETTINGS = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+from jobs.settings import application_settings
+from schemas.errors import TunemeshError
+try:
+    application_settings(json.load(sys.stdin))
+except TunemeshError as error:
+    sys.exit(f"settings: {error}")
+"""
+
+
+class PreflightError(TunemeshError):
+    """An upgrade that must not begin; one line for each reason. Nothing was touched."""
+
+    exit_code = 3
+
+    def __init__(self, findings: Iterable[str]) -> None:
+        lines = "\n".join(f"  - {finding}" for finding in findings)
+        super().__init__(f"the upgrade was not begun, nothing was touched:\n{lines}")
+
+
+def settings_findings(release: Path, properties: Groups) -> list[str]:
+    """What the release's own code says against the settings."""
+    done = subprocess.run(
+        [sys.executable, "-c", _CHECK_SETTINGS, str(release)],
+        input=json.dumps({name: dict(group) for name, group in properties.items()}),
+        # From a folder without code, and without this checkout on the path.
+        cwd=release,
+        env={**os.environ, "PYTHONPATH": str(release)},
+        capture_output=True,
+        text=True,
+        timeout=CHECK_SECONDS,
+        check=False,
+    )
+    if done.returncode == 0:
+        return []
+    return [(done.stderr.strip().splitlines() or ["settings: cannot be checked"])[-1]]
+
+
+def contract_findings(release: Path, registry: GlueRegistry) -> tuple[list[str], list[str]]:
+    """What speaks against the release's contracts beside what is registered, and what is only to
+    be known."""
+    contracts = load_contracts((release / CONTRACTS,))
+    findings, notes = [], []
+    for contract in contracts:
+        registered = [one.definition for one in registry.registered_versions(contract)]
+        known = [json.loads(definition) for definition in registered]
+        for version in contract.versions:
+            if version.avro in known:
+                continue
+            faults = incompatibilities(contract.compatibility, version.definition, registered)
+            name = f"{contract.name}.v{version.number}"
+            if faults:
+                findings.append(f"{name} cannot be registered: {'; '.join(faults)}")
+            elif _is_written(contract, contracts):
+                findings.append(
+                    f"{name}, which the application writes, is not registered; run"
+                    " `tunemesh schemas register`"
+                )
+            else:
+                notes.append(f"{name} is not registered yet; it can be")
+        unreadable = incompatibilities("BACKWARD_ALL", contract.newest.definition, registered)
+        if unreadable and not findings:
+            findings.append(
+                f"{contract.name}: the release cannot read what is registered:"
+                f" {'; '.join(unreadable)}"
+            )
+    return findings, notes
+
+
+def _is_written(contract: Contract, contracts: Contracts) -> bool:
+    return contract in [contracts.only(role) for role in WRITTEN]
+
+
+def registry_of(properties: Groups) -> GlueRegistry:
+    """The registry that the application's settings name."""
+    settings = application_settings(properties).registry
+    return GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
+
+
+def fitting(running: Path | None, new: Path, former: Groups, wanted: Groups) -> Comparison:
+    """How the state of the running release (its files; None: gone) fits the new one's plan."""
+    was, will = pipelines_of(former), pipelines_of(wanted)
+    if was != will:
+        reason = f"the pipelines change from {','.join(was)} to {','.join(will)}"
+        return Comparison(Fit.REBUILD, (reason,))
+    if running is None:
+        return Comparison(Fit.REBUILD, ("the running release's files are not there any more",))
+    name = "_".join(will)
+    before, after = read(running).plans.get(name), read(new).plans.get(name)
+    if before is None or after is None:
+        raise PreflightError(
+            [f"the {'running' if before is None else 'new'} release has no {name}"]
+        )
+    return compare(before, after)
+
+
+def pipelines_of(properties: Groups) -> tuple[str, ...]:
+    """What an application with these settings runs, in the order of its plan's name."""
+    named = properties.get("tunemesh.application", {}).get("pipelines")
+    chosen = [name.strip() for name in named.split(",")] if named else list(DEFAULT_PIPELINES)
+    return tuple(name for name in PIPELINES if name in chosen)
+
+
+def prepared(wanted: Configuration, fit: Fit, now: float) -> tuple[Configuration, Restore]:
+    """The configuration with what it must be told of its state, and where that comes from.
+
+    Without state (rebuild) users and items are read from the beginning, as ever; interactions and
+    enriched events from what the former version's consumer groups have committed, which they do
+    with each checkpoint and savepoint, the one at the stop too. Trends are state: their events are
+    counted again, from before the oldest minute that is still kept.
+    """
+    pipelines = pipelines_of(wanted.properties)
+    groups = {name: dict(values) for name, values in wanted.properties.items()}
+    rebuild = fit is Fit.REBUILD
+    if "enrichment" in pipelines:
+        enrichment = groups.setdefault("tunemesh.enrichment", {})
+        enrichment["restored"] = "false" if rebuild else "true"
+        if rebuild:
+            enrichment["start"] = "committed"
+    if rebuild and "recommendations" in pipelines:
+        groups.setdefault("tunemesh.recommendations", {})["start"] = "committed"
+    if rebuild and "analytics" in pipelines:
+        first = int(now * 1000) - KEEP_MS - LATEST_MS
+        groups.setdefault("tunemesh.analytics", {})["start"] = str(first)
+    return replace(wanted, properties=groups), NOTHING if rebuild else LATEST

@@ -1,0 +1,73 @@
+"""Releases for the tests of upgrades: a package of this checkout, and others made from it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.package import build, read, unpack
+from deploy.package.release import plan_description
+
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+ON_THE_PATH = ("", "dep")
+"""The folders of a release that have its code."""
+
+
+def packaged(folder: Path) -> Path:
+    """The package of this checkout for the Python that runs here, unpacked."""
+    package = build("stream", folder, python=PYTHON)
+    return unpack(package.path, folder / package.name)
+
+
+def changed(release: Path, mark: str) -> Path:
+    """The same code under another name, so that TaskManagers can be told apart."""
+    return _copy(release, mark)
+
+
+def restarting(release: Path, mark: str) -> Path:
+    """Code that compiles, and fails as soon as a task of it opens."""
+    other = _copy(release, mark)
+    for part in ON_THE_PATH:
+        file = other / part / "jobs" / "functions.py"
+        text = file.read_text(encoding="utf-8")
+        begin = text.index("class DecodeInteraction")
+        at = text.index("def open(self", begin)
+        end = text.index(":\n", at) + 2
+        broken = f'{text[:end]}        raise ValueError("a bad release")\n{text[end:]}'
+        file.write_text(broken, encoding="utf-8")
+    return other
+
+
+def replanned(release: Path, mark: str) -> Path:
+    """The same SQL under another plan: every operator has another uid."""
+    other = _copy(release, mark)
+    plans = {}
+    for file in sorted((other / "jobs" / "plans").glob("*.json")):
+        plan = json.loads(file.read_text(encoding="ascii"))
+        for node in plan["nodes"]:
+            node["id"] += 1000
+        for edge in plan["edges"]:
+            edge["source"] += 1000
+            edge["target"] += 1000
+        text = json.dumps(plan, indent=1)
+        plans[file.stem] = plan_description(text)
+        for part in ON_THE_PATH:
+            (other / part / "jobs" / "plans" / file.name).write_text(text, encoding="ascii")
+    described = replace(read(other), plans=plans)
+    (other / "release.json").write_bytes(described.json())
+    return other
+
+
+def _copy(release: Path, mark: str) -> Path:
+    """A copy whose content hash begins with the mark (12 characters)."""
+    description = read(release)
+    content_hash = mark.ljust(12, "0") + description.content_hash[12:]
+    other = release.with_name(f"release-{mark}")
+    shutil.copytree(release, other)
+    described = replace(description, content_hash=content_hash)
+    (other / "release.json").write_bytes(described.json())
+    return other

@@ -1,0 +1,248 @@
+"""`tunemesh deploy --target aws` as an operator gives it: every message, every way it ends.
+
+The service is the local kinesisanalyticsv2; S3, CloudWatch and the schema registry are moto's.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from deploy import cli
+from deploy.package import PackageDescription
+from deploy.package.contents import APPLICATIONS, ENTRY, code, entry
+from deploy.package.release import RUNTIME, plan_description, plan_descriptions
+from deploy.upgrades import commands
+from deploy.upgrades.verification import VerifySettings
+from schemas.contracts import BUILT_IN_FOLDER, load_contracts
+from schemas.registry import GlueRegistry
+from tests.managed_flink.records import Behaviour
+from tests.managed_flink.server import serving
+from tests.managed_flink.service import Service
+
+ROOT = Path(__file__).resolve().parents[2]
+REGION, BUCKET = "us-east-1", "tunemesh-code"
+ROLE = "arn:aws:iam::000000000000:role/tunemesh"
+
+
+@dataclass(slots=True)
+class Operator:
+    """Somebody at a terminal."""
+
+    service: Service
+    folder: Path
+    capsys: pytest.CaptureFixture[str]
+    output: str = ""
+
+    def deploy(self, *arguments: str) -> int:
+        """A command; its exit code. What it said is in ``output``."""
+        where = ("--target", "aws", "--region", REGION, "--bucket", BUCKET)
+        code = cli.run(cli.tunemesh, ["deploy", arguments[0], *where, *arguments[1:]])
+        captured = self.capsys.readouterr()
+        self.output = captured.out + captured.err
+        assert "Traceback" not in self.output
+        return code
+
+    def release(self, mark: str, *, plan: bool = False) -> str:
+        """A package without jars and wheels, told apart by its mark; ``plan``: with another
+        plan."""
+        members = {ENTRY: entry(APPLICATIONS["stream"]), **code(ROOT, APPLICATIONS["stream"])}
+        if plan:
+            name = "jobs/plans/enrichment.json"
+            content = json.loads(members[name])
+            for node in content["nodes"]:
+                node["id"] += 1000
+            for edge in content["edges"]:
+                edge["source"] += 1000
+                edge["target"] += 1000
+            members[name] = json.dumps(content).encode()
+            assert plan_description(members[name].decode())
+        description = PackageDescription(
+            "stream", "0.1.0", mark * 12, "3.12", RUNTIME, plan_descriptions(members), {}
+        )
+        path = self.folder / f"{description.name}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in {**members, "release.json": description.json()}.items():
+                archive.writestr(name, content)
+        return str(path)
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """S3 with the bucket, CloudWatch, and a registry with the contracts."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    address = f"http://127.0.0.1:{port}"
+    registry = GlueRegistry.connect(REGION, address, "tunemesh")
+    for contract in load_contracts((BUILT_IN_FOLDER,)):
+        registry.register(contract)
+    session = boto3.session.Session("local", "local", region_name=REGION)
+    session.client("s3", endpoint_url=address).create_bucket(Bucket=BUCKET)
+    yield address
+    server.stop()
+
+
+@pytest.fixture
+def operator(
+    moto: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Operator]:
+    """With an environment that points to all of it, and an application that runs."""
+    service = Service()
+    quick = VerifySettings(least_seconds=0, most_seconds=1, poll_seconds=0.05, checkpoints=0)
+    monkeypatch.setattr(commands, "AWS_VERIFY", quick)
+    with serving(service) as address:
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_ENDPOINT_URL_KINESIS_ANALYTICS_V2": address,
+            "AWS_ENDPOINT_URL_S3": moto,
+            "AWS_ENDPOINT_URL_CLOUDWATCH": moto,
+            "TUNEMESH_HOME": str(tmp_path / "home"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        made = Operator(service, tmp_path, capsys)
+        properties = [
+            ("tunemesh.application", {"pipelines": "enrichment"}),
+            ("tunemesh.kafka", {"bootstrap.servers": "127.0.0.1:1"}),
+            ("tunemesh.registry", {"region": REGION, "endpoint.url": moto}),
+        ]
+        file = tmp_path / "properties.json"
+        entries = [{"PropertyGroupId": name, "PropertyMap": group} for name, group in properties]
+        file.write_text(json.dumps(entries))
+        one = made.release("1")
+        done = made.deploy(
+            "submit", one, "--properties", str(file), "--role", ROLE, "--parallelism", "2"
+        )
+        assert done == 0, made.output
+        yield made
+
+
+def status(operator: Operator) -> dict[str, object]:
+    assert operator.deploy("status", "--json") == 0
+    found: dict[str, object] = json.loads(operator.output)
+    return found
+
+
+def test_a_submitted_application_has_the_run_options_of_its_package(operator: Operator) -> None:
+    """They make the service find entry, jar and wheels."""
+    seen = status(operator)
+    assert (seen["status"], seen["version"], seen["parallelism"]) == ("RUNNING", 1, 2)
+    groups = seen["properties"]
+    assert isinstance(groups, dict)
+    assert groups["kinesis.analytics.flink.run.options"]["python"] == "main.py"
+
+
+def test_an_upgrade_says_how_the_state_fits_and_is_done(operator: Operator) -> None:
+    """The new version is told that it has state."""
+    assert operator.deploy("upgrade", operator.release("2"), "--parallelism", "4") == 0
+    assert "the plan is the same, the state fits (same)" in operator.output
+    assert "done: tunemesh-stream-0.1.0-222222222222 runs" in operator.output
+    seen = status(operator)
+    assert (seen["version"], seen["parallelism"]) == (2, 4)
+    groups = seen["properties"]
+    assert isinstance(groups, dict)
+    assert groups["tunemesh.enrichment"] == {"restored": "true"}
+
+
+def test_a_dry_run_prints_the_steps_and_touches_nothing(operator: Operator) -> None:
+    """Not even a snapshot."""
+    assert operator.deploy("upgrade", operator.release("2"), "--dry-run") == 0
+    for word in ("1 snapshot", "2 update", "3 wait", "4 verify", "5 prune", "nothing was touched"):
+        assert word in operator.output
+    called = {name for name, _ in operator.service.calls}
+    assert not called & {"UpdateApplication", "CreateApplicationSnapshot"}
+
+
+def test_a_plan_that_does_not_fit_needs_consent(operator: Operator) -> None:
+    """It is said which operators lose their state; with --rebuild none is restored."""
+    other = operator.release("3", plan=True)
+    assert operator.deploy("upgrade", other) == 3
+    assert "is not in the new plan" in operator.output
+    assert "--rebuild" in operator.output
+    assert status(operator)["version"] == 1
+    assert operator.deploy("upgrade", other, "--rebuild") == 0
+    (body,) = operator.service.called("UpdateApplication")
+    restore = body["RunConfigurationUpdate"]["ApplicationRestoreConfiguration"]
+    assert restore == {"ApplicationRestoreType": "SKIP_RESTORE_FROM_SNAPSHOT"}
+    groups = status(operator)["properties"]
+    assert isinstance(groups, dict)
+    assert groups["tunemesh.enrichment"] == {"restored": "false", "start": "committed"}
+
+
+def test_a_failed_upgrade_says_why_and_has_its_own_exit_code(operator: Operator) -> None:
+    """The former version runs again."""
+    operator.service.behaviours["-222222222222.zip"] = Behaviour.FAILS
+    assert operator.deploy("upgrade", operator.release("2")) == commands.ROLLED_BACK
+    assert "rolled back: tunemesh-stream-0.1.0-111111111111 runs again" in operator.output
+    assert "exit code 1" in operator.output
+    seen = status(operator)
+    assert seen["status"] == "RUNNING"
+    assert seen["release"] == "tunemesh-stream-0.1.0-111111111111"
+    assert operator.deploy("status") == 0
+    assert "last upgrade, to tunemesh-stream-0.1.0-222222222222: rolled back" in operator.output
+
+
+def test_a_rollback_with_the_same_plan_keeps_the_present_state(operator: Operator) -> None:
+    """It is an upgrade back: nothing that has come since is read again."""
+    assert operator.deploy("upgrade", operator.release("2")) == 0
+    assert operator.deploy("rollback") == 0
+    assert "back with the present state" in operator.output
+    seen = status(operator)
+    assert seen["release"] == "tunemesh-stream-0.1.0-111111111111"
+    assert not operator.service.called("RollbackApplication")
+
+
+def test_a_rollback_to_another_plan_takes_its_own_snapshot(operator: Operator) -> None:
+    """The state that the new plan has made does not fit the former one."""
+    assert operator.deploy("upgrade", operator.release("3", plan=True), "--rebuild") == 0
+    assert operator.deploy("rollback") == 0
+    (app,) = operator.service.apps.values()
+    assert app.key.endswith("-111111111111.zip")
+    restored = app.starts[-1]["SnapshotName"]
+    assert restored in [one.name for one in app.snapshots if one.version == 1]
+
+
+def test_a_setting_that_the_release_does_not_know_is_found_before(operator: Operator) -> None:
+    """With its name and what there is."""
+    assert operator.deploy("upgrade", "--set", "tunemesh.enrichment:begin=latest") == 3
+    assert "'begin'" in operator.output
+    assert "restored, start" in operator.output
+    assert not operator.service.called("UpdateApplication")
+
+
+def test_snapshots_are_made_listed_pruned_and_deleted(operator: Operator) -> None:
+    """A line each."""
+    assert operator.deploy("snapshots", "--create", "by-hand") == 0
+    assert "by-hand" in operator.output
+    while "READY" not in operator.output:
+        assert operator.deploy("snapshots") == 0
+    assert operator.deploy("snapshots", "--delete", "by-hand") == 0
+    assert operator.deploy("snapshots", "--delete", "no-such") == 1
+    assert "no snapshot no-such" in operator.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("upgrade",), "runs tunemesh-stream-0.1.0-111111111111 with these settings already"),
+        (("submit",), "is there already (RUNNING"),
+        (("rollback",), "was never upgraded from here"),
+        (("status", "--application", "other"), "ResourceNotFoundException"),
+        (("submit", "--application", "other"), "a new application needs a release"),
+    ],
+)
+def test_a_mistake_is_one_message(
+    operator: Operator, arguments: tuple[str, ...], message: str
+) -> None:
+    """And changes nothing."""
+    assert operator.deploy(*arguments) != 0
+    assert message in operator.output
+    assert not operator.service.called("UpdateApplication")

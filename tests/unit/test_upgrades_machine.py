@@ -1,0 +1,315 @@
+"""The state machine of upgrades: where it ends, whatever happens, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.upgrades import journal as journals
+from deploy.upgrades.journal import Journal, Step
+from deploy.upgrades.machine import Change, Clock, Limits, Machine, StuckError, UpgradeError
+from deploy.upgrades.target import LATEST, NOTHING, Configuration, Snapshot, SnapshotStatus, Status
+from schemas.errors import TunemeshError
+from tests.upgrade_model import (
+    LETTERS,
+    LOOPS,
+    NO_CHECKPOINT,
+    QUIET,
+    SILENT,
+    SLOW,
+    WELL,
+    FakeClock,
+    Interrupted,
+    ModelTarget,
+)
+
+OLD = Configuration("old", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
+NEW = replace(OLD, release="new")
+CHANGE = Change(NEW, Path("new.zip"), LATEST)
+
+
+def machine(target: ModelTarget, folder: Path, lines: list[str] | None = None) -> Machine:
+    clock = FakeClock()
+    return Machine(
+        target,
+        folder / "upgrades" / "app.json",
+        limits=Limits(snapshot=60, change=120, poll=1, patience=10),
+        report=(lines if lines is not None else []).append,
+        clock=Clock(clock.now, clock.sleep),
+    )
+
+
+@pytest.fixture
+def target() -> ModelTarget:
+    return ModelTarget(OLD)
+
+
+def test_an_upgrade_that_goes_well_is_done(target: ModelTarget, tmp_path: Path) -> None:
+    """Its own snapshot first; the new version goes on from the one made at the stop."""
+    end = machine(target, tmp_path).begin(CHANGE)
+    assert end.step is Step.DONE
+    assert (target.status, target.number, target.versions[2]) == (Status.RUNNING, 2, NEW)
+    own, service = target.taken
+    assert own.name == end.snapshot
+    assert (own.version, service.version) == (1, 1)
+    assert target.starts == [("new", service.name)]
+
+
+def test_the_new_version_takes_no_state_when_told_so(target: ModelTarget, tmp_path: Path) -> None:
+    """A plan that does not fit the state."""
+    end = machine(target, tmp_path).begin(replace(CHANGE, restore=NOTHING))
+    assert end.step is Step.DONE
+    assert target.starts == [("new", None)]
+
+
+def test_a_version_that_does_not_start_is_rolled_back_by_the_service(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """Only looked at; the reason is the service's."""
+    target.fails.add("new")
+    end = machine(target, tmp_path).begin(CHANGE)
+    assert end.step is Step.ROLLED_BACK
+    assert end.by_service
+    assert "version 2: exit code 1" in end.why
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    assert "rollback" not in target.calls
+
+
+def test_a_version_that_does_not_start_is_rolled_back_by_us_where_the_service_does_not(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """READY with the new code: the former code again, from the newest state that it left."""
+    target.fails.add("new")
+    target.system_rollback = False
+    end = machine(target, tmp_path).begin(CHANGE)
+    assert end.step is Step.ROLLED_BACK
+    assert "did not start" in end.why
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    assert target.starts[-1] == ("old", target.taken[-1].name)
+
+
+@pytest.mark.parametrize(
+    ("health", "reason"),
+    [
+        (LOOPS, "restarted 3 times: ValueError: bad code"),
+        (LETTERS, "records became dead letters (40.0%; before the upgrade 0.2%)"),
+        (SLOW, "90,000 records behind"),
+        (SILENT, "nothing has been delivered"),
+        (NO_CHECKPOINT, "0 of 1 checkpoints completed"),
+        (replace(WELL, running=False), "not all of its tasks run"),
+    ],
+    ids=["restarts", "dead letters", "lag", "silence", "no checkpoint", "not running"],
+)
+def test_a_version_that_runs_and_does_badly_is_rolled_back(
+    target: ModelTarget, tmp_path: Path, health: object, reason: str
+) -> None:
+    """RUNNING proves nothing: five things are looked at, and the reason is told."""
+    target.health_of = {"old": WELL, "new": health}  # type: ignore[dict-item]
+    lines: list[str] = []
+    end = machine(target, tmp_path, lines).begin(CHANGE)
+    assert end.step is Step.ROLLED_BACK
+    assert reason in end.why
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    # From the state that the former version left.
+    assert target.starts[-1] == ("old", target.taken[-1].name)
+    assert any(reason in line for line in lines)
+
+
+def test_a_version_to_which_nothing_comes_is_not_blamed(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """The producers have stopped meanwhile: there is nothing to deliver."""
+    target.health_of = {"old": WELL, "new": QUIET}
+    assert machine(target, tmp_path).begin(CHANGE).step is Step.DONE
+
+
+def test_a_change_that_hangs_is_rolled_back(target: ModelTarget, tmp_path: Path) -> None:
+    """The service takes a rollback in the middle of an update."""
+    target.hangs.add("new")
+    end = machine(target, tmp_path).begin(CHANGE)
+    assert end.step is Step.ROLLED_BACK
+    assert "still UPDATING after 120 s" in end.why
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+
+
+def test_a_snapshot_of_the_new_version_is_not_what_the_former_one_gets(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """The service's own rollback would take the last one: then the way is by hand."""
+    its = machine(target, tmp_path)
+    end = its.begin(CHANGE)
+    target.snapshot("made-by-new")
+    target.snapshots()
+    back = its.take_back(end, "the users do not like it")
+    assert back.step is Step.ROLLED_BACK
+    assert "rollback" not in target.calls
+    release, snapshot = target.starts[-1]
+    assert release == "old"
+    assert snapshot in [one.name for one in target.taken if one.version == 1]
+
+
+def test_a_snapshot_that_fails_ends_it_before_anything_is_touched(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """No snapshot, no upgrade."""
+    its = machine(target, tmp_path)
+
+    def failing() -> tuple[Snapshot, ...]:
+        return tuple(replace(one, status=SnapshotStatus.FAILED) for one in target.taken)
+
+    object.__setattr__(its, "target", _With(target, snapshots=failing))
+    end = its.begin(CHANGE)
+    assert end.step is Step.ABANDONED
+    assert "failed" in end.why
+    assert (target.status, target.number) == (Status.RUNNING, 1)
+
+
+class _With:
+    """A target of which a method is another one."""
+
+    def __init__(self, target: ModelTarget, **methods: Callable[..., object]) -> None:
+        self._target = target
+        self._methods = methods
+
+    def __getattr__(self, name: str) -> object:
+        return self._methods.get(name) or getattr(self._target, name)
+
+
+def test_a_busy_target_is_asked_again(target: ModelTarget, tmp_path: Path) -> None:
+    """ResourceInUse says not yet."""
+    target.busy = 3
+    end = machine(target, tmp_path).begin(CHANGE)
+    assert end.step is Step.DONE
+
+
+def test_somebody_elses_change_ends_it(target: ModelTarget, tmp_path: Path) -> None:
+    """Between our look and our order: nothing of theirs is undone."""
+    its = machine(target, tmp_path)
+    other = replace(OLD, parallelism=8)
+
+    def meanwhile(*arguments: object) -> None:
+        if target.number == 1:
+            target.number = 2
+            target.versions[2] = other
+        target.update(*arguments)  # type: ignore[arg-type]
+
+    object.__setattr__(its, "target", _With(target, update=meanwhile))
+    end = its.begin(CHANGE)
+    assert end.step is Step.ABANDONED
+    assert "somebody else has changed app" in end.why
+    assert target.versions[target.number] == other
+
+
+def test_nothing_to_upgrade_is_said(target: ModelTarget, tmp_path: Path) -> None:
+    """The same code, settings and parallelism."""
+    with pytest.raises(UpgradeError, match="runs old with these settings already"):
+        machine(target, tmp_path).begin(replace(CHANGE, wanted=OLD))
+
+
+def test_an_application_that_does_not_run_is_not_upgraded(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """There is nothing to make a snapshot of."""
+    target.status = Status.READY
+    with pytest.raises(UpgradeError, match="only a running application"):
+        machine(target, tmp_path).begin(CHANGE)
+
+
+def test_old_snapshots_go_and_its_own_stays(target: ModelTarget, tmp_path: Path) -> None:
+    """The service never removes one."""
+    for _ in range(6):
+        target._take("service")
+    end = machine(target, tmp_path).begin(replace(CHANGE, keep=1))
+    assert end.step is Step.DONE
+    # The newest is the one made at the stop.
+    assert len(target.taken) == 2
+    assert end.snapshot in [one.name for one in target.taken]
+
+
+def test_a_former_version_that_does_not_come_back_is_said_with_what_to_do(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """And can be tried again."""
+    its = machine(target, tmp_path)
+    target.fails = {"new", "old"}
+    target.system_rollback = False
+    with pytest.raises(StuckError, match="tunemesh deploy rollback"):
+        its.begin(CHANGE)
+    assert [release for release, _ in target.starts].count("old") == its.limits.starts
+    present = its.present()
+    assert present is not None
+    assert present.step is Step.ROLL_BACK
+    target.fails = set()
+    end = its.take_back(present, "again")
+    assert end.step is Step.ROLLED_BACK
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+
+
+def test_a_second_upgrade_waits_for_the_first(target: ModelTarget, tmp_path: Path) -> None:
+    """An unfinished one is named, with both ways on."""
+    target.interrupt_at = 6
+    its = machine(target, tmp_path)
+    with pytest.raises(Interrupted):
+        its.begin(CHANGE)
+    target.interrupt_at = None
+    with pytest.raises(UpgradeError, match="an upgrade to new is not finished"):
+        its.begin(replace(CHANGE, wanted=replace(OLD, release="newer")))
+
+
+ENDS: dict[str, Callable[[ModelTarget], None]] = {
+    "well": lambda target: None,
+    "does badly": lambda target: target.health_of.update(new=LOOPS),
+    "does not start": lambda target: target.fails.add("new"),
+    "hangs": lambda target: target.hangs.add("new"),
+    "does not start, no rollback": lambda target: (
+        target.fails.add("new") or setattr(target, "system_rollback", False)  # type: ignore[func-returns-value]
+    ),
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
+@pytest.mark.parametrize("prepare", ENDS.values(), ids=ENDS)
+def test_a_client_may_be_interrupted_at_any_call(
+    tmp_path: Path, prepare: Callable[[ModelTarget], None], after: bool
+) -> None:
+    """The next one goes on and ends where an uninterrupted one ends, with no order given twice."""
+    whole = ModelTarget(OLD)
+    prepare(whole)
+    expected = machine(whole, tmp_path / "whole").begin(CHANGE).step
+    for number in range(1, len(whole.calls) + 1):
+        target = ModelTarget(OLD, interrupt_at=number, interrupt_after=after)
+        prepare(target)
+        its = machine(target, tmp_path / f"{number}")
+        with pytest.raises(Interrupted):
+            its.begin(CHANGE)
+        target.interrupt_at = None
+        present = its.present()
+        if present is None:  # nothing was begun
+            assert target.number == 1
+            continue
+        again = machine(target, tmp_path / f"{number}")
+        assert again.resume(present).step is expected, f"interrupted at call {number}"
+        assert target.status is Status.RUNNING
+        assert target.versions[target.number] == whole.versions[whole.number]
+        assert target.number == whole.number
+        names = [one.name for one in target.taken]
+        assert len(names) == len(set(names))
+
+
+def test_a_journal_is_read_as_it_was_written(target: ModelTarget, tmp_path: Path) -> None:
+    """All of it: a new client knows no more."""
+    its = machine(target, tmp_path)
+    end = its.begin(CHANGE)
+    assert its.present() == end
+    assert isinstance(end, Journal)
+
+
+def test_a_broken_journal_is_one_message(tmp_path: Path) -> None:
+    """It names the file and what to do."""
+    file = tmp_path / "app.json"
+    file.write_text('{"target": "local"}')
+    with pytest.raises(TunemeshError, match=r"app\.json cannot be read"):
+        journals.read(file)

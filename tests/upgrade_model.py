@@ -1,0 +1,286 @@
+"""A target in memory, for the tests of the state machine alone: no server, no clock, no job.
+
+It keeps the rules that the machine relies on. What becomes of a release is scripted by its name;
+every call can be made the last one of a client (:class:`Interrupted`), before or after its effect.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from deploy.upgrades.target import (
+    RUNS,
+    Application,
+    BusyError,
+    ConcurrentChangeError,
+    Configuration,
+    FlowHealth,
+    Health,
+    Restore,
+    RestoreKind,
+    Snapshot,
+    SnapshotStatus,
+    Status,
+    TargetError,
+)
+
+WELL = Health(True, 0, 5, {"interactions": FlowHealth(5_000, 10, 40, 500.0)})
+SILENT = Health(True, 0, 5, {"interactions": FlowHealth(0, 0, 0, 500.0)})
+QUIET = Health(True, 0, 5, {"interactions": FlowHealth(0, 0, 0, 0.0)})
+LOOPS = Health(True, 3, 0, {}, "ValueError: bad code")
+LETTERS = Health(True, 0, 5, {"interactions": FlowHealth(3_000, 2_000, 40, 500.0)})
+SLOW = Health(True, 0, 5, {"interactions": FlowHealth(5_000, 10, 90_000, 500.0)})
+NO_CHECKPOINT = Health(True, 0, 0, {"interactions": FlowHealth(5_000, 10, 40, 500.0)})
+
+
+class Interrupted(BaseException):
+    """The client is gone: like a KeyboardInterrupt or a kill."""
+
+
+@dataclass(slots=True)
+class FakeClock:
+    """Time passes only while somebody waits."""
+
+    seconds: float = 1_000_000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@dataclass(slots=True)
+class ModelTarget:
+    """See :class:`deploy.upgrades.target.Target`."""
+
+    configuration: Configuration
+    name: str = "app"
+    kind: str = "local"
+    looks: int = 2
+    """How often is looked before a change or a snapshot is complete."""
+    system_rollback: bool = True
+    health_of: dict[str, Health] = field(default_factory=dict)
+    fails: set[str] = field(default_factory=set)
+    hangs: set[str] = field(default_factory=set)
+    busy: int = 0
+    """So many orders are refused because the application is busy."""
+    calls: list[str] = field(default_factory=list)
+    interrupt_at: int | None = None
+    """The number of the call at which the client is interrupted, from 1."""
+    interrupt_after: bool = False
+    status: Status = Status.RUNNING
+    number: int = 1
+    rolled_back_from: int | None = None
+    taken: list[Snapshot] = field(default_factory=list)
+    versions: dict[int, Configuration] = field(default_factory=dict)
+    starts: list[tuple[str, str | None]] = field(default_factory=list)
+    """Release and snapshot of each start."""
+    _then: Callable[[], None] | None = None
+    _left: int = 0
+    _clock: itertools.count[int] = field(default_factory=itertools.count)
+    _former: int | None = None
+    _runs: int = 1
+    _looked: int = 0
+
+    def __post_init__(self) -> None:
+        self.versions[1] = self.configuration
+
+    # Reading.
+
+    def state(self) -> Application:
+        self._called("state")
+        self._pass()
+        return Application(
+            self.name,
+            self.status,
+            self.number,
+            self.versions[self.number],
+            str(self.number),
+            self.rolled_back_from,
+        )
+
+    def version(self, number: int) -> Configuration:
+        return self.versions[number]
+
+    def files(self, release: str) -> Path | None:
+        return None
+
+    def check(self, configuration: Configuration, release: Path) -> None:
+        pass
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        self._called("snapshots")
+        found = tuple(self.taken)
+        self.taken = [
+            replace(one, status=SnapshotStatus.READY)
+            if one.status is SnapshotStatus.CREATING
+            else one
+            for one in self.taken
+        ]
+        return found
+
+    def health(self) -> Health:
+        self._called("health")
+        found = self.health_of.get(self.versions[self.number].release, WELL)
+        self._looked += 1
+        flows = {
+            name: replace(flow, delivered=flow.delivered + self._looked if flow.delivered else 0)
+            for name, flow in found.flows.items()
+        }
+        return replace(found, flows=flows)
+
+    def failure(self, version: int) -> str:
+        return f"version {version}: exit code 1"
+
+    # Orders.
+
+    def create(self, configuration: Configuration, release: Path) -> None:
+        raise AssertionError("not asked for here")
+
+    def start(self, restore: Restore) -> None:
+        def order() -> None:
+            self._require(self.status is Status.READY)
+            self.status = Status.STARTING
+            self._later(lambda: self._start(restore))
+
+        self._order("start", order)
+
+    def stop(self, *, force: bool) -> None:
+        def order() -> None:
+            self._require(self.status in RUNS)
+            if not force:
+                self._take("service")
+            self.status = Status.STOPPING
+            self._later(lambda: self._become(Status.READY))
+
+        self._order("stop", order)
+
+    def update(
+        self,
+        seen: Application,
+        configuration: Configuration,
+        release: Path | None,
+        restore: Restore,
+    ) -> None:
+        def order() -> None:
+            if seen.token != str(self.number):
+                raise ConcurrentChangeError("somebody was faster")
+            running = self.status in RUNS
+            self._require(running or self.status is Status.READY)
+            base, self.number = self.number, self.number + 1
+            self.versions[self.number] = configuration
+            self.rolled_back_from = None
+            self.status = Status.UPDATING
+            if not running:
+                self._later(lambda: self._become(Status.READY))
+            elif configuration.release not in self.hangs:
+                self._later(lambda: self._restart(base, restore))
+
+        self._order("update", order)
+
+    def rollback(self, seen: Application) -> None:
+        def order() -> None:
+            if seen.token != str(self.number):
+                raise ConcurrentChangeError("somebody was faster")
+            self._require(self.status in (Status.UPDATING, Status.AUTOSCALING, Status.RUNNING))
+            if not self.taken:
+                raise TargetError("there are no snapshots")
+            to = self._runs if self.status is Status.UPDATING else self._former
+            assert to is not None
+            self._revert(to)
+
+        self._order("rollback", order)
+
+    def advance(self) -> None:
+        pass
+
+    def snapshot(self, name: str) -> None:
+        def order() -> None:
+            self._require(self.status is Status.RUNNING)
+            self._take(name, SnapshotStatus.CREATING)
+
+        self._order("snapshot", order)
+
+    def delete_snapshot(self, snapshot: Snapshot) -> None:
+        self._order("delete_snapshot", lambda: self.taken.remove(snapshot))
+
+    # What becomes of it.
+
+    def _restart(self, base: int, restore: Restore) -> None:
+        self._take("service", version=base)
+        if self.versions[self.number].release not in self.fails:
+            self._later(lambda: self._start(restore))
+        elif self.system_rollback:
+            self._revert(base)
+        else:
+            self._become(Status.READY)
+
+    def _start(self, restore: Restore) -> None:
+        name = {
+            RestoreKind.NOTHING: lambda: None,
+            RestoreKind.LATEST: lambda: self.taken[-1].name if self.taken else None,
+            RestoreKind.CUSTOM: lambda: restore.snapshot,
+        }[restore.kind]()
+        assert name is None or name in [one.name for one in self.taken]
+        self.starts.append((self.versions[self.number].release, name))
+        if self.versions[self.number].release in self.fails:
+            self._become(Status.READY)
+            return
+        if self._runs != self.number:
+            self._former, self._runs = self._runs, self.number
+        self._become(Status.RUNNING)
+
+    def _revert(self, to: int) -> None:
+        self.rolled_back_from = self.number
+        self.number += 1
+        self.versions[self.number] = self.versions[to]
+        self.status = Status.ROLLING_BACK
+        self._later(lambda: self._start(Restore(RestoreKind.LATEST)))
+
+    def _take(
+        self,
+        name: str,
+        status: SnapshotStatus = SnapshotStatus.READY,
+        version: int | None = None,
+    ) -> None:
+        number = next(self._clock)
+        chosen = name if name != "service" else f"service-{number}"
+        self.taken.append(Snapshot(chosen, status, version or self.number, float(number)))
+
+    def _become(self, status: Status) -> None:
+        self.status = status
+
+    def _later(self, then: Callable[[], None]) -> None:
+        self._then, self._left = then, self.looks
+
+    def _pass(self) -> None:
+        if self._then is not None:
+            self._left -= 1
+            if self._left <= 0:
+                then, self._then = self._then, None
+                then()
+
+    def _require(self, allowed: bool) -> None:
+        if not allowed:
+            raise BusyError(f"the application is {self.status}")
+
+    def _order(self, name: str, effect: Callable[[], None]) -> None:
+        if self.busy:
+            self.busy -= 1
+            self._called(name)
+            raise BusyError("busy")
+        if not self.interrupt_after:
+            self._called(name)
+            effect()
+            return
+        effect()
+        self._called(name)
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.interrupt_at == len(self.calls):
+            raise Interrupted(name)
