@@ -37,7 +37,8 @@ test: setup ## unit tests, minicluster tests, tests on real servers [ARGS=...]
 
 .PHONY: test-faults
 test-faults: setup ## kills things while events flow; takes long [ARGS=...]
-	$(BIN)/python -m pytest -o faulthandler_timeout=880 $(if $(findstring tests/,$(ARGS)),,tests/faults) $(ARGS)
+	$(BIN)/python -m pytest -m faults -o faulthandler_timeout=880 \
+		$(if $(findstring tests/,$(ARGS)),,tests/faults tests/integration) $(ARGS)
 
 .PHONY: check
 check: $(READY) ## format, lint, strict types, layers, repository tests

