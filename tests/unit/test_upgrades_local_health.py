@@ -12,8 +12,8 @@ from deploy.upgrades.local_health import reason
     [
         ("java.io.IOException: gone\n\tat a.b(C.java:1)\n", "java.io.IOException: gone"),
         (
-            "java.lang.Exception: x\n\tat a.b(C.java:1)\nCaused by: pemja.PythonException: bad\n\tat",
-            "pemja.PythonException: bad",
+            "java.lang.Exception: x\n\tat a.b(C.java:1)\nCaused by: a.PythonException: bad\n\tat c",
+            "a.PythonException: bad",
         ),
         (
             "main.py failed. The end of client.log:\n    Traceback\n    ValueError: no such start",
