@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import wraps
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from connectors.properties import read_groups
-from deploy.local.settings import LocalSettings
 from deploy.package import read
 from deploy.submit import property_overrides
 from deploy.upgrades import preflight
@@ -22,10 +18,10 @@ from deploy.upgrades.journal import Journal, Step
 from deploy.upgrades.machine import (
     SNAPSHOT_NAMES,
     Change,
-    Machine,
     UpgradeError,
     prune,
 )
+from deploy.upgrades.place import CHANGES, Place, placed_command, with_options
 from deploy.upgrades.plans import Comparison, Fit
 from deploy.upgrades.preflight import PreflightError
 from deploy.upgrades.target import (
@@ -40,107 +36,12 @@ from deploy.upgrades.target import (
     Status,
     Target,
 )
-from deploy.upgrades.verification import VerifySettings
 from jobs.settings import DEFAULT_PIPELINES
 
 ROLLED_BACK = 4
 """The exit code when the upgrade was rolled back: the former version runs."""
 
 CHANGE_SECONDS = 1_800
-
-AWS_VERIFY = VerifySettings(least_seconds=300, most_seconds=1_200, poll_seconds=15, checkpoints=2)
-"""Checkpoints are a minute apart there, and CloudWatch is minutes late."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What the options mean."""
-
-    settings: LocalSettings
-    target: Target
-    machine: Machine
-
-    @property
-    def local(self) -> bool:
-        """Whether it is the laptop's cluster."""
-        return self.target.kind == "local"
-
-
-_OPTIONS = (
-    click.option(
-        "--target",
-        "kind",
-        type=click.Choice(["local", "aws"]),
-        default="local",
-        show_default=True,
-        help="The laptop's cluster, or Managed Service for Apache Flink.",
-    ),
-    click.option("--application", default="tunemesh", show_default=True, help="Its name."),
-    click.option("--region", help="aws: the region."),
-    click.option("--bucket", help="aws: the S3 bucket for the code."),
-    click.option("--prefix", default="tunemesh/", show_default=True, help="aws: of its keys."),
-    click.option("--role", help="aws: ARN of the role that a new application takes on."),
-)
-
-_CHANGES = (
-    click.option(
-        "--set",
-        "assignments",
-        multiple=True,
-        metavar="GROUP:NAME=VALUE",
-        help="A property.",
-    ),
-    click.option("--parallelism", type=click.IntRange(1, 256), help="In task slots."),
-)
-
-
-def _with(options: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-def _placed(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command that gets a Place instead of the options that mean it."""
-
-    @wraps(command)
-    def placed(
-        kind: str,
-        application: str,
-        region: str | None,
-        bucket: str | None,
-        prefix: str,
-        role: str | None,
-        **arguments: Any,
-    ) -> None:
-        settings = LocalSettings.from_environment(os.environ)
-        releases = settings.home / "releases"
-        target: Target
-        if kind == "local":
-            from deploy.upgrades.local_cluster import LocalCluster
-
-            target = LocalCluster(application, settings, os.environ, click.echo)
-        else:
-            from deploy.upgrades.managed_flink import ManagedFlink, ManagedFlinkSettings
-
-            region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-            if region is None or bucket is None:
-                raise click.UsageError("--target aws needs --region and --bucket")
-            where = ManagedFlinkSettings(region, bucket, prefix, role)
-            target = ManagedFlink.connect(application, where, releases)
-        machine = Machine(
-            target,
-            settings.home / "upgrades" / f"{kind}-{application}.json",
-            verify=VerifySettings() if kind == "local" else AWS_VERIFY,
-            report=click.echo,
-        )
-        command(Place(settings, target, machine), **arguments)
-
-    found: Callable[..., Any] = _with(_OPTIONS)(placed)
-    return found
 
 
 @click.group()
@@ -164,8 +65,8 @@ def deploy() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Property file of a new application; by default the laptop platform's.",
 )
-@_with(_CHANGES)
-@_placed
+@with_options(CHANGES)
+@placed_command
 def submit(
     place: Place,
     release: Path | None,
@@ -214,7 +115,7 @@ def submit(
 
 @deploy.command()
 @click.argument("release", type=click.Path(exists=True, path_type=Path), required=False)
-@_with(_CHANGES)
+@with_options(CHANGES)
 @click.option(
     "--rebuild",
     is_flag=True,
@@ -227,7 +128,7 @@ def submit(
     type=click.IntRange(5, 7_200),
     help="When the new version must have done what is expected of it.",
 )
-@_placed
+@placed_command
 def upgrade(
     place: Place,
     release: Path | None,
@@ -274,7 +175,7 @@ def upgrade(
 
 @deploy.command()
 @click.option("--verify-seconds", type=click.IntRange(5, 7_200), help="As with upgrade.")
-@_placed
+@placed_command
 def rollback(place: Place, verify_seconds: int | None) -> None:
     """Take the last upgrade back, finished or not: the former code, settings and state.
 
@@ -296,7 +197,7 @@ def rollback(place: Place, verify_seconds: int | None) -> None:
 
 @deploy.command()
 @click.option("--json", "as_json", is_flag=True, help="The same for programs.")
-@_placed
+@placed_command
 def status(place: Place, as_json: bool) -> None:
     """What runs, since which version, how it does, and how the last upgrade went."""
     seen, last = place.target.state(), place.machine.present()
@@ -341,7 +242,7 @@ def status(place: Place, as_json: bool) -> None:
 @click.option("--create", metavar="NAME", help="Make one of the running application.")
 @click.option("--delete", metavar="NAME", help="Delete one.")
 @click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N.")
-@_placed
+@placed_command
 def snapshots(place: Place, create: str | None, delete: str | None, keep: int | None) -> None:
     """The application's snapshots, the oldest first."""
     target = place.target

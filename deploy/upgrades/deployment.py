@@ -43,6 +43,8 @@ class Pending:
     latest: bool = False
     former: int | None = None
     """The version that ran when it was ordered."""
+    replaces: str | None = None
+    """The job of an order that this one took the place of; it may have been submitted."""
 
 
 @dataclass(slots=True)

@@ -22,12 +22,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deploy.local import progress
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.settings import LocalSettings
 from deploy.package import PackageError
 from deploy.upgrades import deployment as deployments
 from deploy.upgrades.deployment import Deployment, Pending, TakenSnapshot
+from deploy.upgrades.local_health import health_of, reason
 from deploy.upgrades.local_release import LocalRelease
 from deploy.upgrades.local_workers import LocalWorkers
 from deploy.upgrades.releases import unpacked
@@ -38,7 +38,6 @@ from deploy.upgrades.target import (
     BusyError,
     ConcurrentChangeError,
     Configuration,
-    FlowHealth,
     Health,
     NoApplicationError,
     Restore,
@@ -53,6 +52,7 @@ RUNNING_SECONDS = 240.0
 """For all tasks of a job to run; some ten on a machine with nothing else to do."""
 
 STOP_SECONDS = 300.0
+POLL_SECONDS = 0.2
 
 REFUSALS = (FlinkError, TargetError, PackageError)
 
@@ -202,7 +202,9 @@ class LocalCluster:
             found.rolled_back_from = found.version
             found.next_version(found.versions[former])
             address = _ready(found)[-1].location
-            self._order(found, Pending("rollback", uuid.uuid4().hex, address, former=former))
+            replaced = found.pending.job if found.pending is not None else None
+            pending = Pending("rollback", uuid.uuid4().hex, address, False, former, replaced)
+            self._order(found, pending)
 
     def snapshot(self, name: str) -> None:
         """Begin a savepoint of the running job, which goes on."""
@@ -250,27 +252,7 @@ class LocalCluster:
         found = self._found()
         if found.job is None or self._gone(found):
             return Health(running=False, restarts=0, checkpoints=0)
-        flows = {
-            flow.flow: FlowHealth(
-                delivered=flow.delivered or 0,
-                dead_letters=flow.rejected or 0,
-                behind=flow.behind,
-                rate=flow.records_per_second,
-            )
-            for job in progress.running(self._settings)
-            if job.id == found.job
-            for flow in job.flows
-        }
-        history = self._rest.call("GET", f"/jobs/{found.job}/exceptions")
-        failures = history.get("exceptionHistory", {}).get("entries", [])
-        return Health(
-            running=self._rest.all_running(found.job),
-            # The metric is absent at first and late; the history holds some sixteen.
-            restarts=max(self._rest.restarts(found.job), len(failures)),
-            checkpoints=self._rest.completed_checkpoints(found.job),
-            flows=flows,
-            failure=reason(str(failures[0]["stacktrace"])) if failures else "",
-        )
+        return health_of(self._rest, self._settings, found.job)
 
     # Carrying out.
 
@@ -336,6 +318,8 @@ class LocalCluster:
 
     def _stopped(self, found: Deployment, pending: Pending) -> str | None:
         """End what runs, if anything does; the savepoint to go on from."""
+        if pending.replaces is not None and self._alive(pending.replaces):
+            self._rest.cancel(pending.replaces)
         if found.job is None:
             return pending.restore
         if pending.kind == "rollback":
@@ -370,10 +354,8 @@ class LocalCluster:
         deployments.write(self._file, found)
 
     def _runs(self, found: Deployment, pending: Pending, workers: LocalWorkers) -> None:
-        try:
-            self._rest.wait_running(pending.job, RUNNING_SECONDS)
-        except FlinkError as error:
-            found.failures[found.version] = reason(str(error))
+        if why := self._wait_running(pending.job):
+            found.failures[found.version] = why
             if not self._alive(pending.job):
                 found.status, found.job = Status.READY, None
                 workers.reap()
@@ -383,6 +365,18 @@ class LocalCluster:
         if found.running_version != found.version:
             found.former_version = found.running_version
             found.running_version = found.version
+
+    def _wait_running(self, job: str) -> str:
+        """Wait until all of a job runs; why it does not, as soon as that is known. As the service
+        has it, one that is restarted counts as running: verification looks closer."""
+        deadline = time.monotonic() + RUNNING_SECONDS
+        while not self._rest.all_running(job):
+            if (failure := self._rest.job_exception(job)) or not self._alive(job):
+                return reason(failure) or "its job has ended"
+            if time.monotonic() > deadline:
+                return f"not all of its tasks run after {RUNNING_SECONDS:.0f} s"
+            time.sleep(POLL_SECONDS)
+        return ""
 
     def _kept(self, found: Deployment, pending: Pending, workers: LocalWorkers, why: str) -> None:
         """The new version could not be prepared: nothing was stopped, and what ran runs on."""
@@ -484,20 +478,6 @@ class LocalCluster:
             return reason(self._rest.job_exception(job or "")) or "its job has ended"
         except FlinkError:
             return "Flink was started anew and does not know its job"
-
-
-def reason(text: str) -> str:
-    """What a stack trace or a client's log says most, in a line: its innermost cause."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    causes = [line for line in lines if line.startswith(("Caused by: ", "tunemesh: "))]
-    errors = [line for line in lines if _is_error(line)]
-    chosen = (errors or causes or lines or [""])[-1]
-    return chosen.removeprefix("Caused by: ")[:500]
-
-
-def _is_error(line: str) -> bool:
-    name = line.partition(":")[0]
-    return name.isidentifier() and name.endswith(("Error", "Exception"))
 
 
 def _ready(found: Deployment) -> list[TakenSnapshot]:

@@ -19,7 +19,7 @@ from deploy import cli
 from deploy.package import PackageDescription
 from deploy.package.contents import APPLICATIONS, ENTRY, code, entry
 from deploy.package.release import RUNTIME, plan_description, plan_descriptions
-from deploy.upgrades import commands
+from deploy.upgrades import commands, place
 from deploy.upgrades.verification import VerifySettings
 from schemas.contracts import BUILT_IN_FOLDER, load_contracts
 from schemas.registry import GlueRegistry
@@ -97,7 +97,7 @@ def operator(
     """With an environment that points to all of it, and an application that runs."""
     service = Service()
     quick = VerifySettings(least_seconds=0, most_seconds=1, poll_seconds=0.05, checkpoints=0)
-    monkeypatch.setattr(commands, "AWS_VERIFY", quick)
+    monkeypatch.setattr(place, "AWS_VERIFY", quick)
     with serving(service) as address:
         for name, value in {
             "AWS_ACCESS_KEY_ID": "local",

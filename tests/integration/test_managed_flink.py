@@ -96,6 +96,9 @@ def servers() -> Iterator[Servers]:
             patch.setenv(name, value)
         clients = clients_of(REGION)
         clients["objects"].create_bucket(Bucket=BUCKET)
+        clients["objects"].put_bucket_versioning(
+            Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"}
+        )
         yield Servers(relay, clients)
     moto.stop()
 
@@ -221,12 +224,16 @@ def test_a_new_application_without_a_role_is_refused_with_what_is_missing(
 
 def test_code_is_uploaded_once_and_comes_back_as_files(place: Place, cloud: Cloud) -> None:
     """A key is a content's: the same zip again is not sent again."""
-    place.created()
     key = f"tunemesh/{place.one.release}.zip"
-    first = cloud.objects.head_object(Bucket=BUCKET, Key=key)["LastModified"]
+
+    def uploads() -> int:
+        return len(cloud.objects.list_object_versions(Bucket=BUCKET, Prefix=key)["Versions"])
+
+    place.created()
+    first = uploads()
     seen = place.target.state()
     place.target.update(seen, place.one, place.files[place.one.release], LATEST)
-    assert cloud.objects.head_object(Bucket=BUCKET, Key=key)["LastModified"] == first
+    assert uploads() == first
     folder = place.target.files(place.one.release)
     assert folder is not None
     assert (folder / "main.py").read_text() == place.one.release

@@ -1,0 +1,47 @@
+"""How an application on the laptop's cluster does: Flink's REST API and Kafka's offsets."""
+
+from __future__ import annotations
+
+from deploy.local import progress
+from deploy.local.flink import FlinkRest
+from deploy.local.settings import LocalSettings
+from deploy.upgrades.target import FlowHealth, Health
+
+
+def health_of(rest: FlinkRest, settings: LocalSettings, job: str) -> Health:
+    """Of a job that has not ended; raises FlinkError when the cluster does not answer."""
+    flows = {
+        flow.flow: FlowHealth(
+            delivered=flow.delivered or 0,
+            dead_letters=flow.rejected or 0,
+            behind=flow.behind,
+            rate=flow.records_per_second,
+        )
+        for one in progress.running(settings)
+        if one.id == job
+        for flow in one.flows
+    }
+    history = rest.call("GET", f"/jobs/{job}/exceptions")
+    failures = history.get("exceptionHistory", {}).get("entries", [])
+    return Health(
+        running=rest.all_running(job),
+        # The metric is absent at first and late; the history holds some sixteen.
+        restarts=max(rest.restarts(job), len(failures)),
+        checkpoints=rest.completed_checkpoints(job),
+        flows=flows,
+        failure=reason(str(failures[0]["stacktrace"])) if failures else "",
+    )
+
+
+def reason(text: str) -> str:
+    """What a stack trace or a client's log says most, in a line: its innermost cause."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line for line in lines if line.startswith(("Caused by: ", "tunemesh: "))]
+    errors = [line for line in lines if _is_error(line)]
+    chosen = (errors or causes or lines[:1] or [""])[-1]
+    return chosen.removeprefix("Caused by: ")[:500]
+
+
+def _is_error(line: str) -> bool:
+    name = line.partition(":")[0]
+    return name.isidentifier() and name.endswith(("Error", "Exception"))

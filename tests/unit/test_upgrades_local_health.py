@@ -1,0 +1,31 @@
+"""Of a stack trace one line is told: the one that says what was wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.upgrades.local_health import reason
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("java.io.IOException: gone\n\tat a.b(C.java:1)\n", "java.io.IOException: gone"),
+        (
+            "java.lang.Exception: x\n\tat a.b(C.java:1)\nCaused by: a.PythonException: bad\n\tat c",
+            "a.PythonException: bad",
+        ),
+        (
+            "main.py failed. The end of client.log:\n    Traceback\n    ValueError: no such start",
+            "ValueError: no such start",
+        ),
+        (
+            "main.py failed:\n    tunemesh: the property is wrong\n",
+            "tunemesh: the property is wrong",
+        ),
+        ("", ""),
+    ],
+)
+def test_the_reason_is_the_innermost_cause(text: str, told: str) -> None:
+    """Python's own error before Java's frames."""
+    assert reason(text) == told
