@@ -31,6 +31,10 @@ demo: setup ## the whole stream on this machine [REPLAY=DIR] [KEEP=1] [ARGS=...]
 bootstrap-demo: setup ## stores, exports, catalog, import in bulk, then the stream [REPLAY=DIR] [KEEP=1] [ARGS=...]
 	@$(BIN)/tunemesh bootstrap-demo $(if $(REPLAY),--replay "$(REPLAY)") $(if $(KEEP),--keep) $(ARGS)
 
+.PHONY: upgrade-demo
+upgrade-demo: setup ## upgrades, rescaling, a rollback, newer schemas while 500 events/s flow [ARGS=...]
+	@$(BIN)/tunemesh upgrade-demo $(ARGS)
+
 .PHONY: test
 test: setup ## unit tests, minicluster tests, tests on real servers [ARGS=...]
 	$(BIN)/python -m pytest tests/unit tests/flink tests/integration $(ARGS)

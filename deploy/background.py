@@ -16,6 +16,11 @@ class Background:
         self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._thread.is_alive()
+
     def result(self) -> Any:
         """What the work returned."""
         self._thread.join()

@@ -31,6 +31,9 @@ COMMANDS: Mapping[str, Entry] = {
     "bootstrap-demo": Entry(
         "deploy.bootstrap_demo:bootstrap_demo", "From empty stores to a trained recommender."
     ),
+    "upgrade-demo": Entry(
+        "deploy.upgrade_demo:upgrade_demo", "Upgrades and a rollback while events flow."
+    ),
     "up": Entry("deploy.local.commands:up", "Start the platform's parts, side by side."),
     "submit": Entry("deploy.submit:submit", "Topics, schemas, and the job on the cluster."),
     "down": Entry("deploy.local.commands:down", "Stop the parts; leaves no process."),

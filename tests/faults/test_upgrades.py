@@ -23,7 +23,7 @@ from deploy.local import process
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.local.settings import PROJECT
 from deploy.package import read
-from tests.faults import releases
+from deploy.upgrades import variants
 from tests.faults.stage import Stage
 
 pytestmark = pytest.mark.timeout(1_500)
@@ -99,7 +99,7 @@ class Deployed:
 def deployed(shared_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """The application runs from its package alone."""
     folder = tmp_path_factory.mktemp("releases")
-    found = Deployed(shared_stage, releases.packaged(folder), folder)
+    found = Deployed(shared_stage, variants.packaged(folder), folder)
     done = found.tunemesh("submit", str(found.release))
     assert done.code == 0
     return found
@@ -109,7 +109,7 @@ def test_new_code_takes_over_while_events_flow(deployed: Deployed) -> None:
     """On TaskManagers of its own, with the state that the former code left."""
     stage = deployed.stage
     stage.stale_tolerance_ms = 5_000
-    two = releases.changed(deployed.release, "2" * 12)
+    two = variants.changed(deployed.release, "2" * 12)
     before = deployed.code_of_workers()
     with deployed.load(seed=21):
         began = time.time()
@@ -130,7 +130,7 @@ def test_new_code_takes_over_while_events_flow(deployed: Deployed) -> None:
 def test_a_version_that_restarts_for_ever_is_rolled_back(deployed: Deployed) -> None:
     """It compiles, it is RUNNING, and its tasks fail: the former code and state come back."""
     former = deployed.status()["release"]
-    bad = releases.restarting(deployed.release, "b" * 12)
+    bad = variants.restarting(deployed.release, "b" * 12)
     with deployed.load(seed=22):
         done = deployed.tunemesh("upgrade", str(bad))
     assert done.code == ROLLED_BACK
@@ -146,7 +146,7 @@ def test_a_plan_that_does_not_fit_the_state_is_said_before_and_starts_from_the_t
 ) -> None:
     """Refused without a word of consent; with it, users and items are read anew and interactions
     from where the former version was."""
-    other = releases.replanned(deployed.release, "c" * 12)
+    other = variants.replanned(deployed.release, "c" * 12)
     version = deployed.status()["version"]
     refused = deployed.tunemesh("upgrade", str(other))
     assert refused.code == 3

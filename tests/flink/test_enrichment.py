@@ -19,11 +19,11 @@ from deploy.accounting.poison import (
     spoil_value,
 )
 from deploy.accounting.positions import topic_ends
+from deploy.upgrades.variants import next_version
 from jobs.metrics import DELIVERY
 from schemas.codec import Encoder
 from schemas.invalid import Reason
 from schemas.registry import RegistryError
-from tests.flink.evolution import next_version
 from tests.flink.mesh import (
     DAY_MS,
     HOUR_MS,

@@ -1,15 +1,18 @@
-"""Releases for the tests of upgrades: a package of this checkout, and others made from it."""
+"""Releases and schema versions to try upgrades with: a package of this checkout, and others of it."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from deploy.package import build, read, unpack
 from deploy.package.release import plan_description
+from schemas.contracts import Contract, SchemaVersion
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -71,3 +74,13 @@ def _copy(release: Path, mark: str) -> Path:
     described = replace(description, content_hash=content_hash)
     (other / "release.json").write_bytes(described.json())
     return other
+
+
+def next_version(
+    contract: Contract, *added: dict[str, Any], removed: Collection[str] = ()
+) -> Contract:
+    """The contract with one version more: fields added at the end, fields removed."""
+    avro = contract.newest.avro
+    avro["fields"] = [f for f in avro["fields"] if f["name"] not in removed] + list(added)
+    version = SchemaVersion(contract.newest.number + 1, json.dumps(avro))
+    return replace(contract, versions=(*contract.versions, version))

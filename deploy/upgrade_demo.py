@@ -1,0 +1,320 @@
+"""`tunemesh upgrade-demo`: everything that an operator does to a running application, under load.
+
+Events flow without a break while the application gets new code, another parallelism, another plan,
+a version that restarts for ever, and records of newer schema versions. In the end every event is
+accounted for. The pause of each step is the longest time without an accepted event; beside them
+those of plain `flink stop` and `flink run -s` are measured in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy.accounting.endpoints import Endpoints
+from deploy.accounting.entries import Entry, Source
+from deploy.accounting.generator import GeneratedHour, Hour
+from deploy.accounting.personalize_events import PersonalizeReader
+from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
+from deploy.accounting.verify import VerifyReport, VerifySettings, summary_lines, verify
+from deploy.background import Background
+from deploy.cli import run, tunemesh
+from deploy.local import application, flink, flink_cluster, platform
+from deploy.local.settings import LocalSettings
+from deploy.upgrades import variants
+from deploy.upgrades.commands import ROLLED_BACK
+from deploy.upgrades.deployment import read as read_deployment
+from deploy.upgrades.local_release import LocalRelease
+from jobs.settings import DEFAULT_PIPELINES
+from schemas.contracts import Contracts, load_contracts
+from schemas.errors import TunemeshError
+
+APPLICATION = "tunemesh"
+LONGEST_SECONDS = 1_800
+"""Events are generated for so long; they end when the last step has."""
+
+AFTER_SECONDS = 10.0
+"""Events that must flow after a step before the next one."""
+
+STALE_TOLERANCE_MS = 5_000
+"""As ARCHITECTURE.md promises: a user or item published that long before an event is attached."""
+
+PLAIN_RUNS = 3
+MOST_PAUSE_S = 15.0
+
+
+class UpgradeDemoError(TunemeshError):
+    """A step did not end as it should, or an event is missing."""
+
+
+@dataclass(slots=True)
+class Until:
+    """A source that ends when it is told to."""
+
+    source: Source
+    ended: bool = False
+    description: str = field(init=False)
+    dimension_count: int = field(init=False)
+    stream_count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.description = self.source.description
+        self.dimension_count = self.source.dimension_count
+        self.stream_count = self.source.stream_count
+
+    def dimensions(self) -> Iterator[Entry]:
+        """Those of the source."""
+        return self.source.dimensions()
+
+    def stream(self) -> Iterator[Entry]:
+        """Those of the source until the end."""
+        for entry in self.source.stream():
+            if self.ended:
+                return
+            yield entry
+
+
+@dataclass(slots=True)
+class Step:
+    """What was done, from when to when (seconds since the epoch), and whether it counts among the
+    upgrades whose state fits."""
+
+    name: str
+    began: float
+    ended: float
+    plain: bool = False
+    fits: bool = False
+    pause_s: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "name": self.name,
+            "seconds": round(self.ended - self.began, 1),
+            "pause_s": round(self.pause_s, 2),
+        }
+
+
+@click.command("upgrade-demo")
+@click.option("--rate", type=click.FloatRange(min=10), default=500.0, show_default=True)
+@click.option("--keep", is_flag=True, help="Leave everything running at the end.")
+def upgrade_demo(rate: float, keep: bool) -> None:
+    """Upgrade, rescale, change the plan, roll back, evolve schemas, while events flow."""
+    settings = LocalSettings.from_environment(os.environ)
+    try:
+        report = _run(settings, rate)
+    finally:
+        if not keep:
+            platform.down(settings, report=click.echo)
+    file = settings.reports / "upgrade.json"
+    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    for step in report["steps"]:
+        click.echo(
+            f"  {step['name']:<44} {step['seconds']:>7.1f} s  pause {step['pause_s']:>6.2f} s"
+        )
+    click.echo(
+        f"median pause {report['median_pause_s']} s, plain stop and run -s"
+        f" {report['plain_pause_s']} s; lost {report['lost']}, invented {report['invented']},"
+        f" misenriched {report['misenriched']}; report: {file}"
+    )
+    if report["lost"] or report["invented"] or report["misenriched"] or not report["ok"]:
+        raise UpgradeDemoError("something is off: see above")
+
+
+def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
+    contracts = load_contracts()
+    platform.up(
+        settings,
+        application.parts_of(DEFAULT_PIPELINES),
+        environ=os.environ,
+        fresh=True,
+        report=click.echo,
+    )
+    application.prepare(settings, contracts)
+    folder = settings.home / "upgrade-demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    releases = _Releases(variants.packaged(folder))
+    _deploy("submit", str(releases.first))
+
+    flow = _Flow(settings, rate, contracts, seed=1)
+    steps = list(_steps(settings, releases, flow))
+    second = _Flow(settings, rate, _newer(settings, contracts), seed=2)
+    began = time.time()
+    first = flow.end()
+    time.sleep(AFTER_SECONDS)
+    steps.append(Step("songs v2 and interactions v2 arrive", began, time.time()))
+    steps += _plain(settings)
+    accounts = [_accounts(settings, one) for one in (first, second.end())]
+    accepted = sorted(
+        row["accepted_at"] / 1000
+        for row in PersonalizeReader(settings.personalize.url).rows("events")
+    )
+    for step in steps:
+        step.pause_s = longest_pause(accepted, step)
+    return document(steps, accounts, rate)
+
+
+def document(steps: list[Step], accounts: list[VerifyReport], rate: float) -> dict[str, Any]:
+    """The report; pauses are medians over the upgrades whose state fits, and over the plain ones."""
+    return {
+        "events": sum(one.produced for one in accounts),
+        "rate": rate,
+        "lost": sum(one.lost for one in accounts),
+        "invented": sum(one.invented for one in accounts),
+        "misenriched": sum(one.misenriched for one in accounts),
+        "median_pause_s": round(statistics.median(s.pause_s for s in steps if s.fits), 2),
+        "plain_pause_s": round(statistics.median(s.pause_s for s in steps if s.plain), 2),
+        "steps": [step.document() for step in steps],
+        "ok": all(one.ok for one in accounts),
+    }
+
+
+def longest_pause(accepted: list[float], step: Step) -> float:
+    """The longest time between two accepted events, from a step's begin until after its end."""
+    inside = [at for at in accepted if step.began - 1 <= at <= step.ended + AFTER_SECONDS]
+    return max((later - earlier for earlier, later in pairwise(inside)), default=0.0)
+
+
+class _Releases:
+    """The package of this checkout, and others made from it."""
+
+    def __init__(self, first: Path) -> None:
+        self.first = first
+        self.second = variants.changed(first, "2" * 12)
+        self.third = variants.changed(first, "3" * 12)
+        self.bad = variants.restarting(first, "b" * 12)
+        self.replanned = variants.replanned(first, "c" * 12)
+
+
+def _steps(settings: LocalSettings, releases: _Releases, flow: _Flow) -> Iterator[Step]:
+    upgrades: tuple[tuple[str, bool, int, tuple[str, ...]], ...] = (
+        ("v1 -> v2, new code", True, 0, (str(releases.second),)),
+        ("rescale 2 -> 1", True, 0, ("--parallelism", "1")),
+        ("rescale 1 -> 2", True, 0, ("--parallelism", "2")),
+        ("v2 -> v3, new code", True, 0, (str(releases.third),)),
+        ("a setting", True, 0, ("--set", "tunemesh.recommendations:max.in.flight=60")),
+        ("a version that restarts in a loop", False, ROLLED_BACK, (str(releases.bad),)),
+        ("another plan, from the topics", False, 0, (str(releases.replanned), "--rebuild")),
+    )
+    for name, fits, code, arguments in upgrades:
+        flow.check()
+        began = time.time()
+        _deploy("upgrade", *arguments, code=code)
+        ended = time.time()
+        time.sleep(AFTER_SECONDS)
+        yield Step(name, began, ended, fits=fits)
+
+
+def _plain(settings: LocalSettings) -> Iterator[Step]:
+    """`flink stop` and `flink run -s` of what runs, with nothing prepared before the stop."""
+    rest = flink.FlinkRest.of(settings)
+    deployment = read_deployment(settings.home / "deployments" / f"{APPLICATION}.json")
+    assert deployment is not None
+    release = LocalRelease(
+        APPLICATION, deployment.configuration, settings.home / "releases", settings, {}
+    )
+    properties = settings.home / "applications" / f"{APPLICATION}.json"
+    savepoints = settings.data(flink_cluster.PART) / "savepoints"
+    for number in range(PLAIN_RUNS):
+        (job,) = rest.running_jobs()
+        began = time.time()
+        savepoint = rest.stop_with_savepoint(job.id, savepoints)
+        started = flink.run_job(
+            settings,
+            release.folder / "main.py",
+            ["--properties", str(properties)],
+            environ={"PYTHONPATH": os.pathsep.join(release.python_path())},
+            savepoint=savepoint,
+            configuration={
+                **application.job_configuration(deployment.configuration.properties),
+                "parallelism.default": str(deployment.configuration.parallelism),
+            },
+        )
+        rest.wait_running(started, application.RUNNING_SECONDS)
+        ended = time.time()
+        time.sleep(AFTER_SECONDS)
+        yield Step(f"plain stop and run -s, {number + 1}", began, ended, plain=True)
+
+
+def _newer(settings: LocalSettings, contracts: Contracts) -> Contracts:
+    """A field more in songs, one more and one less in interactions; registered."""
+    songs = variants.next_version(
+        contracts["songs"], {"name": "mood", "type": ["null", "string"], "default": None}
+    )
+    plays = variants.next_version(
+        contracts["interactions"],
+        {"name": "volume", "type": "int", "default": 5},
+        removed={"device"},
+    )
+    registry = application.registry(settings)
+    for contract in (songs, plays):
+        registry.register(contract)
+    return replace(contracts, by_name={**contracts.by_name, "songs": songs, "interactions": plays})
+
+
+class _Flow:
+    """A replay beside everything else, which ends when it is told to."""
+
+    def __init__(
+        self, settings: LocalSettings, rate: float, contracts: Contracts, *, seed: int
+    ) -> None:
+        start_ms = time.time_ns() // 1_000_000 - 3_600_000
+        events = round(rate * LONGEST_SECONDS)
+        hour = Hour(events, start_ms, seed, users=2_000, songs=4_000, podcasts=500)
+        self._source = Until(GeneratedHour(hour))
+        flowing: list[float] = []
+        endpoints = Endpoints.of(settings)
+        self._replay = Background(
+            lambda: replay(
+                self._source,
+                endpoints,
+                ReplaySettings(rate=rate),
+                contracts=contracts,
+                before_interactions=lambda: flowing.append(time.time()),
+            )
+        )
+        while not flowing:
+            self.check()
+            time.sleep(0.2)
+        time.sleep(AFTER_SECONDS)
+
+    def check(self) -> None:
+        """Raises what has ended the replay before its time."""
+        if not self._replay.running:
+            self._replay.result()
+            raise UpgradeDemoError("the events ended before the steps did")
+
+    def end(self) -> ReplaySummary:
+        """No more events; returns when all that were begun are published."""
+        self._source.ended = True
+        summary: ReplaySummary = self._replay.result()
+        return summary
+
+
+def _accounts(settings: LocalSettings, summary: ReplaySummary) -> VerifyReport:
+    report = verify(
+        Endpoints.of(settings),
+        summary.run,
+        VerifySettings(wait=300, quiet=60, stale_tolerance_ms=STALE_TOLERANCE_MS),
+    )
+    click.echo("\n".join(summary_lines(report)))
+    return report
+
+
+def _deploy(*arguments: str, code: int = 0) -> None:
+    click.echo(f"$ tunemesh deploy {' '.join(arguments)}")
+    sys.stdout.flush()
+    if (found := run(tunemesh, ("deploy", *arguments))) != code:
+        raise UpgradeDemoError(
+            f"tunemesh deploy {arguments[0]} ended with {found}, expected was {code}"
+        )
