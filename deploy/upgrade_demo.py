@@ -165,7 +165,7 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
 
 
 def document(steps: list[Step], accounts: list[VerifyReport], rate: float) -> dict[str, Any]:
-    """The report; pauses are medians over the upgrades whose state fits, and over the plain ones."""
+    """The report; pauses are medians: of the upgrades whose state fits, and of the plain ones."""
     return {
         "events": sum(one.produced for one in accounts),
         "rate": rate,

@@ -1,4 +1,4 @@
-"""Releases and schema versions to try upgrades with: a package of this checkout, and others of it."""
+"""Releases and schema versions to try upgrades with, made from those of this checkout."""
 
 from __future__ import annotations
 

@@ -1,0 +1,52 @@
+"""The figures of the upgrade demo, and its source that ends when it is told to."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deploy.accounting.generator import GeneratedHour, Hour
+from deploy.upgrade_demo import AFTER_SECONDS, Step, Until, document, longest_pause
+
+
+def step(name: str, pause_s: float, **kind: bool) -> Step:
+    return Step(name, 100.0, 110.0, pause_s=pause_s, **kind)
+
+
+def accounts(lost: int, *, ok: bool) -> Any:
+    return SimpleNamespace(produced=10, lost=lost, invented=1, misenriched=2, ok=ok)
+
+
+def test_a_pause_is_the_longest_time_without_an_accepted_event() -> None:
+    """Within the step and a while after it; what lies outside does not count."""
+    accepted = [50.0, 90.0, 99.5, 100.5, 104.0, 110.5, 111.0, 110.0 + AFTER_SECONDS, 200.0]
+    assert longest_pause(accepted, step("one", 0)) == pytest.approx(9.0)
+    assert longest_pause(accepted[:6], step("one", 0)) == pytest.approx(6.5)
+    assert longest_pause([], step("none", 0)) == 0
+
+
+def test_the_report_has_medians_of_the_upgrades_that_fit_and_of_the_plain_ones() -> None:
+    """And the sums of both accounts."""
+    steps = [
+        *(step("fits", pause, fits=True) for pause in (3.0, 9.0, 4.0)),
+        *(step("plain", pause, plain=True) for pause in (12.0, 20.0, 13.0)),
+        step("another plan", 99.0),
+    ]
+    found = document(steps, [accounts(0, ok=True), accounts(3, ok=False)], 500.0)
+    assert (found["median_pause_s"], found["plain_pause_s"]) == (4.0, 13.0)
+    assert (found["lost"], found["invented"], found["misenriched"]) == (3, 2, 4)
+    assert (found["events"], found["ok"], len(found["steps"])) == (20, False, 7)
+
+
+def test_a_source_ends_when_it_is_told_to() -> None:
+    """Users and items are all there."""
+    hour = GeneratedHour(Hour(interactions=500, start_ms=1_760_000_000_000))
+    until = Until(hour)
+    assert len(list(until.dimensions())) == until.dimension_count == hour.dimension_count
+    taken = []
+    for entry in until.stream():
+        taken.append(entry)
+        until.ended = len(taken) == 7
+    assert len(taken) == 7
