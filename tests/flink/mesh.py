@@ -35,7 +35,7 @@ from schemas.registry import GlueRegistry
 
 Record = dict[str, Any]
 
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 150.0
 """For what takes a second on a quiet machine."""
 
 START_SECONDS = 420.0

@@ -343,6 +343,7 @@ def run(
     monkeypatch.setenv("TUNEMESH_CONTRACTS", str(tmp_path / "contracts"))
     monkeypatch.setenv("TUNEMESH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TUNEMESH_AWS_PORT", aws.rpartition(":")[2])
+    monkeypatch.setenv("TUNEMESH_DYNAMODB_URL", aws)
     load_contracts.cache_clear()
 
     def invoke(*arguments: str) -> Result:
