@@ -79,6 +79,7 @@ def ours(locations: Mapping[str, Path], size: Size, out: Path, settings: LocalSe
             (
                 f"-Xmx{HEAP_MB}m -XX:MaxDirectMemorySize={DIRECT_MB + 128}m",
                 "-XX:+IgnoreUnrecognizedVMOptions",
+                bootstrap.JAVA_OPTIONS,
                 *java_options(),
             )
         ),
