@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import process
+from deploy.local.files import write_whole
 from deploy.local.settings import PROJECT, LocalSettings
 
 JOBMANAGER = "flink-jobmanager"
@@ -48,7 +49,6 @@ def present(settings: LocalSettings) -> Workers:
 def note(settings: LocalSettings, workers: Workers) -> None:
     """These are the TaskManagers from now on."""
     file = _file(settings)
-    file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(
         {
             "names": workers.names,
@@ -56,9 +56,7 @@ def note(settings: LocalSettings, workers: Workers) -> None:
             "jobmanager": _jobmanager(settings),
         }
     )
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
+    write_whole(file, text)
 
 
 def site_packages() -> str:

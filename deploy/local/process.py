@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from deploy.local.files import write_whole
 from deploy.local.settings import HOST, LocalSettings, Port
 
 MARK = "TUNEMESH_SERVER"
@@ -115,7 +116,7 @@ def start(
         started = 0.0  # it is gone already; nothing will be taken for it
     ports = tuple(port.number for port in server.ports)
     record = Record(server.name, child.pid, started, own_mark, ports, int(launch.stop_signal))
-    _write(settings.run / f"{server.name}.json", json.dumps(asdict(record)))
+    write_whole(settings.run / f"{server.name}.json", json.dumps(asdict(record)))
     return record
 
 
@@ -331,11 +332,3 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

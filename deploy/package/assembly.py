@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import jars
+from deploy.local.files import write_whole
 from deploy.local.settings import PROJECT, jar_cache
 from deploy.package import archive, contents, jar, release, requirements, wheels
 from deploy.package.errors import PackageError
@@ -126,9 +127,8 @@ def build(
         largest=archive.largest(zipped),
         description=description,
     )
-    output.mkdir(parents=True, exist_ok=True)
-    _write(path, zipped)
-    _write(path.with_suffix(".json"), package.json().encode() + b"\n")
+    write_whole(path, zipped)
+    write_whole(path.with_suffix(".json"), package.json().encode() + b"\n")
     return package
 
 
@@ -143,10 +143,3 @@ def _contracts(project: Path) -> Path:
 def _version(project: Path) -> str:
     with (project / "pyproject.toml").open("rb") as file:
         return str(tomllib.load(file)["project"]["version"])
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deploy.local.files import write_whole
 from deploy.upgrades.target import Configuration, SnapshotStatus, Status
 from schemas.errors import TunemeshError
 
@@ -90,12 +91,9 @@ def read(file: Path) -> Deployment | None:
 
 def write(file: Path, deployment: Deployment) -> None:
     """Whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     fields = asdict(deployment)
     fields["versions"] = {n: one.as_json() for n, one in deployment.versions.items()}
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(fields, indent=1), encoding="utf-8")
-    part.replace(file)
+    write_whole(file, json.dumps(fields, indent=1))
 
 
 def _decoded(fields: dict[str, Any]) -> Deployment:

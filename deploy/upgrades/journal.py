@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from deploy.local.files import write_whole
 from deploy.upgrades.target import (
     Configuration,
     FlowHealth,
@@ -93,10 +94,7 @@ def read(file: Path) -> Journal | None:
 
 def write(file: Path, journal: Journal) -> None:
     """Write a journal, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(_encoded(journal), indent=1), encoding="utf-8")
-    part.replace(file)
+    write_whole(file, json.dumps(_encoded(journal), indent=1))
 
 
 def _encoded(journal: Journal) -> dict[str, Any]:

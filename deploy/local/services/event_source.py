@@ -17,6 +17,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from deploy.local.files import write_whole
+
 BATCH = 500
 IDLE_SECONDS = 0.1
 RETRY_SECONDS = 1.0
@@ -48,9 +50,7 @@ class Checkpoints:
         """Keep how far a shard has been handled."""
         with self._lock:
             self._kept[shard] = number
-            part = self._path.with_name(self._path.name + ".part")
-            part.write_text(json.dumps(self._kept, indent=1), encoding="utf-8")
-            part.replace(self._path)
+            write_whole(self._path, json.dumps(self._kept, indent=1))
 
 
 class StreamMapping:
