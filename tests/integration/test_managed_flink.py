@@ -152,7 +152,7 @@ def put(cloud: Cloud, name: str, **values: float) -> None:
                 "MetricName": metric,
                 "Dimensions": [{"Name": "Application", "Value": name}, *dimensions],
                 "Value": value,
-                "Timestamp": datetime.now(UTC),
+                "Timestamp": datetime.fromtimestamp(cloud.service.now(), UTC),
             }
             for key, value in values.items()
             for metric, _, function in [key.partition("__")]

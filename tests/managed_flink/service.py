@@ -193,8 +193,7 @@ class Service:
     ) -> None:
         behaviour = self._behaviour(app)
         if behaviour is not Behaviour.FAILS:
-            self._runs(app, restore)
-            self._end(app, operation, "RUNNING")
+            self._runs(app, operation, restore)
             return
         self._end(app, operation, "READY", "The application's main() ended with exit code 1")
         system = app.configuration.get("ApplicationSystemRollbackConfiguration", {})
@@ -219,7 +218,7 @@ class Service:
             raise Refusal("InvalidRequestException", "There is no previous running version")
         for operation in app.operations:
             if operation.status == "IN_PROGRESS":
-                operation.status, operation.ended = "CANCELLED", self._now()
+                operation.status, operation.ended = "CANCELLED", self.now()
         back = self._begun(app, "RollbackApplication", app.version, app.version + 1)
         self._revert(app, back, target)
         return {"ApplicationDetail": records.application(app), "OperationId": back.id}
@@ -236,8 +235,7 @@ class Service:
             if self._behaviour(app) is Behaviour.FAILS:
                 self._end(app, operation, "READY", "The former version did not start either")
                 return
-            self._runs(app, restore)
-            self._end(app, operation, "RUNNING")
+            self._runs(app, operation, restore)
 
         self._after(app, back)
 
@@ -255,7 +253,7 @@ class Service:
         if len(app.snapshots) >= MOST_SNAPSHOTS:
             raise Refusal("LimitExceededException", "Too many snapshots")
         app.snapshots.append(
-            Snapshot(name, "CREATING", app.version, self._now(), self._tick + self.looks)
+            Snapshot(name, "CREATING", app.version, self.now(), self._tick + self.looks)
         )
         return {}
 
@@ -311,7 +309,7 @@ class Service:
 
     # What they share.
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Seconds since the epoch, never the same twice."""
         self._last = round(max(time.time(), self._last + 0.01), 3)
         return self._last
@@ -320,23 +318,25 @@ class Service:
         app.due, app.then = self._tick + self.looks, then
 
     def _begun(self, app: App, name: str, before: int, after: int) -> Operation:
-        operation = Operation(uuid.uuid4().hex, name, "IN_PROGRESS", self._now(), before, after)
+        operation = Operation(uuid.uuid4().hex, name, "IN_PROGRESS", self.now(), before, after)
         app.operations.append(operation)
         return operation
 
     def _done(self, app: App, name: str, before: int, after: int) -> None:
         operation = self._begun(app, name, before, after)
-        operation.status, operation.ended = "SUCCESSFUL", self._now()
+        operation.status, operation.ended = "SUCCESSFUL", self.now()
 
     def _end(self, app: App, operation: Operation, status: str, error: str = "") -> None:
         operation.status = "FAILED" if error else "SUCCESSFUL"
-        operation.error, operation.ended = error, self._now()
+        operation.error, operation.ended = error, self.now()
         app.status = status
 
-    def _runs(self, app: App, restore: Answer) -> None:
+    def _runs(self, app: App, operation: Operation, restore: Answer) -> None:
         if app.running_version != app.version:
             app.former_version, app.running_version = app.running_version, app.version
         app.starts.append({**restore, "version": app.version})
+        self._end(app, operation, "RUNNING")
+        # Last: what it publishes is of its own time, not of the operation's.
         self.started(app, self._behaviour(app))
 
     def _behaviour(self, app: App) -> Behaviour:
@@ -349,7 +349,7 @@ class Service:
         enabled = app.configuration.get("ApplicationSnapshotConfiguration", {})
         if enabled.get("SnapshotsEnabled"):
             name = f"service-{uuid.uuid4().hex[:8]}"
-            app.snapshots.append(Snapshot(name, "READY", version, self._now(), self._tick))
+            app.snapshots.append(Snapshot(name, "READY", version, self.now(), self._tick))
 
     def _snapshot_of(self, app: App, name: str) -> Snapshot:
         for one in app.snapshots:
