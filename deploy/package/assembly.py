@@ -104,6 +104,7 @@ def build(
         **_below(contents.WHEELS, code),
     }
     archive.check_names(members)
+    mesh = load_contracts((_contracts(project),))
     description = PackageDescription(
         application=chosen.name,
         version=_version(project),
@@ -111,7 +112,8 @@ def build(
         python=python,
         runtime=release.RUNTIME,
         plans=release.plan_descriptions(code),
-        schemas=release.schema_hashes(load_contracts((_contracts(project),))),
+        schemas=release.schema_hashes(mesh),
+        layout=release.layout_hash(mesh),
     )
     members[contents.RELEASE] = description.json()
     report(f"zip: {len(members)} files")

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fastavro.schema import to_parsing_canonical_form
+
 from deploy.package.contents import RELEASE
 from deploy.package.errors import PackageError
-from schemas.contracts import Contracts
+from schemas.contracts import Contracts, Role
 
 FORMAT = 1
 
@@ -52,7 +54,8 @@ class PackageDescription:
 
     ``content_hash``: sha256 over all members but release.json; ``python``: the version that its
     wheels are for; ``plans`` by file name without its ending; ``schemas``: of each contract the
-    sha256 of each schema version's text, by number.
+    sha256 of each schema version's text, by number; ``layout``: the sha256 of what lays out the
+    bytes that the enrichment keeps (:func:`layout_hash`).
     """
 
     application: str
@@ -62,6 +65,7 @@ class PackageDescription:
     runtime: str
     plans: Mapping[str, PlanDescription]
     schemas: Mapping[str, Mapping[int, str]]
+    layout: str
 
     @property
     def name(self) -> str:
@@ -105,6 +109,15 @@ def schema_hashes(contracts: Contracts) -> dict[str, dict[int, str]]:
     }
 
 
+def layout_hash(contracts: Contracts) -> str:
+    """The hash of the schema that enriched events are written with, without names for people.
+
+    Users, items and the events on their way are kept as bytes in its layout: under another one a
+    savepoint would be restored, and read as something else.
+    """
+    return _sha256(to_parsing_canonical_form(contracts.only(Role.ENRICHED).newest.avro))
+
+
 def read(path: Path) -> PackageDescription:
     """The description in a package, given as the zip or as the folder that it was unpacked to.
 
@@ -141,6 +154,7 @@ def _description(fields: dict[str, Any]) -> PackageDescription:
             contract: {int(number): sha256 for number, sha256 in versions.items()}
             for contract, versions in fields["schemas"].items()
         },
+        layout=fields["layout"],
     )
 
 

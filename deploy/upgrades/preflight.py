@@ -121,11 +121,15 @@ def fitting(running: Path | None, new: Path, former: Groups, wanted: Groups) -> 
     if running is None:
         return Comparison(Fit.REBUILD, ("the running release's files are not there any more",))
     name = "_".join(will)
-    before, after = read(running).plans.get(name), read(new).plans.get(name)
+    one, other = read(running), read(new)
+    before, after = one.plans.get(name), other.plans.get(name)
     if before is None or after is None:
         raise PreflightError(
             [f"the {'running' if before is None else 'new'} release has no {name}"]
         )
+    if "enrichment" in will and one.layout != other.layout:
+        reason = "what is kept of users, items and events is laid out in another way"
+        return Comparison(Fit.REBUILD, (f"{reason}: the schema of enriched events has changed",))
     return compare(before, after)
 
 

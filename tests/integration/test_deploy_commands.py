@@ -65,7 +65,7 @@ class Operator:
             members[name] = json.dumps(content).encode()
             assert plan_description(members[name].decode())
         description = PackageDescription(
-            "stream", "0.1.0", mark * 12, "3.12", RUNTIME, plan_descriptions(members), {}
+            "stream", "0.1.0", mark * 12, "3.12", RUNTIME, plan_descriptions(members), {}, "layout"
         )
         path = self.folder / f"{description.name}.zip"
         with zipfile.ZipFile(path, "w") as archive:

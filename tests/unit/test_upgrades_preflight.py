@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.package.release import PlanDescription, plan_description
+from deploy.package.release import (
+    RUNTIME,
+    PackageDescription,
+    PlanDescription,
+    layout_hash,
+    plan_description,
+)
 from deploy.upgrades.plans import Fit, compare
 from deploy.upgrades.preflight import (
     PreflightError,
@@ -18,9 +24,11 @@ from deploy.upgrades.preflight import (
     settings_findings,
 )
 from deploy.upgrades.target import LATEST, NOTHING, Configuration
+from deploy.upgrades.variants import next_version
 from jobs.plan import plan_file
 from jobs.settings import PIPELINES
 from jobs.trends import KEEP_MS, LATEST_MS
+from schemas.contracts import Role, SchemaVersion, load_contracts
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = PlanDescription("a", {"1_source": "s", "11_over": "o"})
@@ -77,6 +85,30 @@ def test_other_pipelines_need_a_rebuild_and_so_do_lost_files(tmp_path: Path) -> 
     assert found.fit is Fit.REBUILD
     assert "from enrichment to enrichment,recommendations" in found.reasons[0]
     assert fitting(None, tmp_path, one, one).fit is Fit.REBUILD
+
+
+def test_enriched_events_laid_out_in_another_way_need_a_rebuild(tmp_path: Path) -> None:
+    """The plan is the same, and its state would be read as something else. Another description in
+    the schema, which no byte depends on, is none."""
+    one = {"tunemesh.application": {"pipelines": "enrichment"}}
+    contracts = load_contracts((ROOT / "schemas" / "contracts",))
+    enriched = contracts.only(Role.ENRICHED)
+    text = enriched.newest.avro
+    text["doc"] = "Told otherwise."
+    told = SchemaVersion(2, json.dumps(text))
+    (more,) = next_version(enriched, {"name": "mood", "type": "string", "default": ""}).versions[1:]
+    fits = {}
+    for name, version in {"now": enriched.newest, "told": told, "more": more}.items():
+        changed = replace(enriched, versions=(*enriched.versions, version))
+        mesh = replace(contracts, by_name={**contracts.by_name, enriched.name: changed})
+        plans = {"enrichment": PLAN}
+        description = PackageDescription(
+            "stream", "0.1.0", "0" * 64, "3.12", RUNTIME, plans, {}, layout_hash(mesh)
+        )
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "release.json").write_bytes(description.json())
+        fits[name] = fitting(tmp_path / "now", tmp_path / name, one, one).fit
+    assert fits == {"now": Fit.SAME, "told": Fit.SAME, "more": Fit.REBUILD}
 
 
 def test_a_version_with_state_is_told_so() -> None:
