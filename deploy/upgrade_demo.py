@@ -13,7 +13,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +40,7 @@ from schemas.contracts import Contracts, load_contracts
 from schemas.errors import TunemeshError
 
 APPLICATION = "tunemesh"
-LONGEST_SECONDS = 1_800
+LONGEST_SECONDS = 3_600
 """Events are generated for so long; they end when the last step has."""
 
 AFTER_SECONDS = 10.0
@@ -49,8 +49,10 @@ AFTER_SECONDS = 10.0
 STALE_TOLERANCE_MS = 5_000
 """As ARCHITECTURE.md promises: a user or item published that long before an event is attached."""
 
+REMOVED = frozenset({"device"})
+"""Fields that the second schema version of interactions has no more."""
+
 PLAIN_RUNS = 3
-MOST_PAUSE_S = 15.0
 
 
 class UpgradeDemoError(TunemeshError):
@@ -59,9 +61,10 @@ class UpgradeDemoError(TunemeshError):
 
 @dataclass(slots=True)
 class Until:
-    """A source that ends when it is told to."""
+    """A source that ends when it is told to; of interactions it leaves out some fields."""
 
     source: Source
+    left_out: Collection[str] = ()
     ended: bool = False
     description: str = field(init=False)
     dimension_count: int = field(init=False)
@@ -81,6 +84,9 @@ class Until:
         for entry in self.source.stream():
             if self.ended:
                 return
+            if entry.domain == "interactions" and entry.record is not None:
+                left = {k: v for k, v in entry.record.items() if k not in self.left_out}
+                entry = replace(entry, record=left)
             yield entry
 
 
@@ -148,7 +154,8 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
 
     flow = _Flow(settings, rate, contracts, seed=1)
     steps = list(_steps(settings, releases, flow))
-    second = _Flow(settings, rate, _newer(settings, contracts), seed=2)
+    newer = _newer(settings, contracts)
+    second = _Flow(settings, rate, newer, seed=2, left_out=REMOVED)
     began = time.time()
     first = flow.end()
     time.sleep(AFTER_SECONDS)
@@ -254,7 +261,7 @@ def _newer(settings: LocalSettings, contracts: Contracts) -> Contracts:
     plays = variants.next_version(
         contracts["interactions"],
         {"name": "volume", "type": "int", "default": 5},
-        removed={"device"},
+        removed=REMOVED,
     )
     registry = application.registry(settings)
     for contract in (songs, plays):
@@ -266,12 +273,18 @@ class _Flow:
     """A replay beside everything else, which ends when it is told to."""
 
     def __init__(
-        self, settings: LocalSettings, rate: float, contracts: Contracts, *, seed: int
+        self,
+        settings: LocalSettings,
+        rate: float,
+        contracts: Contracts,
+        *,
+        seed: int,
+        left_out: Collection[str] = (),
     ) -> None:
         start_ms = time.time_ns() // 1_000_000 - 3_600_000
         events = round(rate * LONGEST_SECONDS)
         hour = Hour(events, start_ms, seed, users=2_000, songs=4_000, podcasts=500)
-        self._source = Until(GeneratedHour(hour))
+        self._source = Until(GeneratedHour(hour), left_out)
         flowing: list[float] = []
         endpoints = Endpoints.of(settings)
         self._replay = Background(

@@ -50,3 +50,15 @@ def test_a_source_ends_when_it_is_told_to() -> None:
         taken.append(entry)
         until.ended = len(taken) == 7
     assert len(taken) == 7
+    assert all(entry.record["device"] for entry in taken if entry.domain == "interactions")
+
+
+def test_a_producer_of_the_next_version_leaves_out_what_was_removed() -> None:
+    """From interactions; users and items have what they had."""
+    hour = GeneratedHour(Hour(interactions=500, start_ms=1_760_000_000_000))
+    for entry in Until(hour, {"device", "country"}).stream():
+        if entry.domain == "interactions":
+            assert "device" not in entry.record
+            assert "event_id" in entry.record
+        elif entry.domain == "users" and entry.record is not None:
+            assert "country" in entry.record
