@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import sys
 import time
@@ -148,7 +149,8 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     )
     application.prepare(settings, contracts)
     folder = settings.home / "upgrade-demo"
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     releases = _Releases(variants.packaged(folder))
     _deploy("submit", str(releases.first))
 
@@ -197,10 +199,10 @@ class _Releases:
 
     def __init__(self, first: Path) -> None:
         self.first = first
-        self.second = variants.changed(first, "2" * 12)
-        self.third = variants.changed(first, "3" * 12)
-        self.bad = variants.restarting(first, "b" * 12)
-        self.replanned = variants.replanned(first, "c" * 12)
+        self.second = variants.changed(first, "2222")
+        self.third = variants.changed(first, "3333")
+        self.bad = variants.restarting(first, "bbbb")
+        self.replanned = variants.replanned(first, "cccc")
 
 
 def _steps(settings: LocalSettings, releases: _Releases, flow: _Flow) -> Iterator[Step]:

@@ -66,9 +66,9 @@ def replanned(release: Path, mark: str) -> Path:
 
 
 def _copy(release: Path, mark: str) -> Path:
-    """A copy whose content hash begins with the mark (12 characters)."""
+    """A copy whose content hash begins with the mark; the rest is the original's."""
     description = read(release)
-    content_hash = mark.ljust(12, "0") + description.content_hash[12:]
+    content_hash = mark + description.content_hash[len(mark) :]
     other = release.with_name(f"release-{mark}")
     shutil.copytree(release, other)
     described = replace(description, content_hash=content_hash)
