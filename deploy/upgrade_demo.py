@@ -32,9 +32,9 @@ from deploy.background import Background
 from deploy.cli import run, tunemesh
 from deploy.local import application, flink, flink_cluster, platform
 from deploy.local.settings import LocalSettings
+from deploy.upgrades import deployment as deployments
 from deploy.upgrades import variants
 from deploy.upgrades.commands import ROLLED_BACK
-from deploy.upgrades.deployment import read as read_deployment
 from deploy.upgrades.local_release import LocalRelease
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.contracts import Contracts, load_contracts
@@ -227,7 +227,7 @@ def _steps(settings: LocalSettings, releases: _Releases, flow: _Flow) -> Iterato
 def _plain(settings: LocalSettings) -> Iterator[Step]:
     """`flink stop` and `flink run -s` of what runs, with nothing prepared before the stop."""
     rest = flink.FlinkRest.of(settings)
-    deployment = read_deployment(settings.home / "deployments" / f"{APPLICATION}.json")
+    deployment = deployments.read(deployments.file_of(settings, APPLICATION))
     assert deployment is not None
     release = LocalRelease(
         APPLICATION, deployment.configuration, settings.home / "releases", settings, {}

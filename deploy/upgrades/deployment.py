@@ -1,7 +1,8 @@
 """What the local target knows of an application, where Managed Flink would: a file.
 
-``deployments/<application>.json`` below the platform's home: versions, snapshots, the job, and the
-change that is under way, so that whoever comes next can carry it out.
+``deployments/<application>.json`` among the cluster's data, which `tunemesh up --fresh` empties:
+versions, snapshots, the job, and the change that is under way, so that whoever comes next can carry
+it out.
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deploy.local import flink_cluster
 from deploy.local.files import write_whole
+from deploy.local.settings import LocalSettings
 from deploy.upgrades.target import Configuration, SnapshotStatus, Status
 from schemas.errors import TunemeshError
+
+
+def file_of(settings: LocalSettings, application: str) -> Path:
+    """Where an application's deployment is noted."""
+    return settings.data(flink_cluster.PART) / "deployments" / f"{application}.json"
 
 
 @dataclass(slots=True)

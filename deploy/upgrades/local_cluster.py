@@ -85,7 +85,7 @@ class LocalCluster:
         self._environ = environ
         self._report = report
         self._rest = FlinkRest.of(settings)
-        self._file = settings.home / "deployments" / f"{name}.json"
+        self._file = deployments.file_of(settings, name)
         self._releases = settings.home / "releases"
 
     # What there is.

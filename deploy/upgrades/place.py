@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from deploy.local import flink_cluster
 from deploy.local.settings import LocalSettings
 from deploy.upgrades.machine import Machine
 from deploy.upgrades.target import Target
@@ -86,10 +87,12 @@ def placed_command(command: Callable[..., Any]) -> Callable[..., Any]:
         settings = LocalSettings.from_environment(os.environ)
         releases = settings.home / "releases"
         target: Target
+        journals = settings.home / "upgrades"
         if kind == "local":
             from deploy.upgrades.local_cluster import LocalCluster
 
             target = LocalCluster(application, settings, os.environ, click.echo)
+            journals = settings.data(flink_cluster.PART) / "upgrades"
         else:
             from deploy.upgrades.managed_flink import ManagedFlink, ManagedFlinkSettings
 
@@ -100,7 +103,7 @@ def placed_command(command: Callable[..., Any]) -> Callable[..., Any]:
             target = ManagedFlink.connect(application, where, releases)
         machine = Machine(
             target,
-            settings.home / "upgrades" / f"{kind}-{application}.json",
+            journals / f"{kind}-{application}.json",
             verify=VerifySettings() if kind == "local" else AWS_VERIFY,
             report=click.echo,
         )

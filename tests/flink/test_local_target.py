@@ -19,7 +19,13 @@ from deploy.local import platform, process
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.local.settings import PROJECT, LocalSettings
 from deploy.upgrades.local_cluster import LocalCluster
-from deploy.upgrades.target import LATEST, NOTHING, Configuration, Status
+from deploy.upgrades.target import (
+    LATEST,
+    NOTHING,
+    Configuration,
+    NoApplicationError,
+    Status,
+)
 from tests.upgrade_contract import Place, TargetContract
 
 pytestmark = pytest.mark.timeout(900)
@@ -150,3 +156,14 @@ def test_a_start_that_was_interrupted_is_carried_out_by_the_next_client(
     again = LocalCluster(place.target.name, settings, environ)
     assert again.state().status is Status.STARTING
     replace(place, target=again).settled(Status.RUNNING)
+
+
+def test_a_fresh_cluster_knows_no_application(
+    place: Place, cluster: tuple[LocalSettings, dict[str, str]]
+) -> None:
+    """Its savepoints are gone, so what was submitted is, too."""
+    settings, environ = cluster
+    place.created()
+    platform.up(settings, ["flink"], environ=environ, fresh=True)
+    with pytest.raises(NoApplicationError):
+        place.target.state()
