@@ -14,8 +14,8 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,10 @@ from typing import Any
 import click
 
 from deploy.accounting.endpoints import Endpoints
-from deploy.accounting.entries import Entry, Source
-from deploy.accounting.generator import GeneratedHour, Hour
+from deploy.accounting.flow import Flow
 from deploy.accounting.personalize_events import PersonalizeReader
-from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
+from deploy.accounting.replay import ReplaySummary
 from deploy.accounting.verify import VerifyReport, VerifySettings, summary_lines, verify
-from deploy.background import Background
 from deploy.cli import run, tunemesh
 from deploy.local import application, flink, flink_cluster, platform
 from deploy.local.settings import LocalSettings
@@ -41,9 +39,6 @@ from schemas.contracts import Contracts, load_contracts
 from schemas.errors import TunemeshError
 
 APPLICATION = "tunemesh"
-LONGEST_SECONDS = 3_600
-"""Events are generated for so long; they end when the last step has."""
-
 AFTER_SECONDS = 10.0
 """Events that must flow after a step before the next one."""
 
@@ -58,37 +53,6 @@ PLAIN_RUNS = 3
 
 class UpgradeDemoError(TunemeshError):
     """A step did not end as it should, or an event is missing."""
-
-
-@dataclass(slots=True)
-class Until:
-    """A source that ends when it is told to; of interactions it leaves out some fields."""
-
-    source: Source
-    left_out: Collection[str] = ()
-    ended: bool = False
-    description: str = field(init=False)
-    dimension_count: int = field(init=False)
-    stream_count: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.description = self.source.description
-        self.dimension_count = self.source.dimension_count
-        self.stream_count = self.source.stream_count
-
-    def dimensions(self) -> Iterator[Entry]:
-        """Those of the source."""
-        return self.source.dimensions()
-
-    def stream(self) -> Iterator[Entry]:
-        """Those of the source until the end."""
-        for entry in self.source.stream():
-            if self.ended:
-                return
-            if entry.domain == "interactions" and entry.record is not None:
-                left = {k: v for k, v in entry.record.items() if k not in self.left_out}
-                entry = replace(entry, record=left)
-            yield entry
 
 
 @dataclass(slots=True)
@@ -154,10 +118,11 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     releases = _Releases(variants.packaged(folder))
     _deploy("submit", str(releases.first))
 
-    flow = _Flow(settings, rate, contracts, seed=1)
+    flow = Flow(Endpoints.of(settings), rate, contracts, seed=1)
+    time.sleep(AFTER_SECONDS)
     steps = list(_steps(settings, releases, flow))
     newer = _newer(settings, contracts)
-    second = _Flow(settings, rate, newer, seed=2, left_out=REMOVED)
+    second = Flow(Endpoints.of(settings), rate, newer, seed=2, left_out=REMOVED)
     began = time.time()
     first = flow.end()
     time.sleep(AFTER_SECONDS)
@@ -205,7 +170,7 @@ class _Releases:
         self.replanned = variants.replanned(first, "cccc")
 
 
-def _steps(settings: LocalSettings, releases: _Releases, flow: _Flow) -> Iterator[Step]:
+def _steps(settings: LocalSettings, releases: _Releases, flow: Flow) -> Iterator[Step]:
     upgrades: tuple[tuple[str, bool, int, tuple[str, ...]], ...] = (
         ("v1 -> v2, new code", True, 0, (str(releases.second),)),
         ("rescale 2 -> 1", True, 0, ("--parallelism", "1")),
@@ -269,51 +234,6 @@ def _newer(settings: LocalSettings, contracts: Contracts) -> Contracts:
     for contract in (songs, plays):
         registry.register(contract)
     return replace(contracts, by_name={**contracts.by_name, "songs": songs, "interactions": plays})
-
-
-class _Flow:
-    """A replay beside everything else, which ends when it is told to."""
-
-    def __init__(
-        self,
-        settings: LocalSettings,
-        rate: float,
-        contracts: Contracts,
-        *,
-        seed: int,
-        left_out: Collection[str] = (),
-    ) -> None:
-        start_ms = time.time_ns() // 1_000_000 - 3_600_000
-        events = round(rate * LONGEST_SECONDS)
-        hour = Hour(events, start_ms, seed, users=2_000, songs=4_000, podcasts=500)
-        self._source = Until(GeneratedHour(hour), left_out)
-        flowing: list[float] = []
-        endpoints = Endpoints.of(settings)
-        self._replay = Background(
-            lambda: replay(
-                self._source,
-                endpoints,
-                ReplaySettings(rate=rate),
-                contracts=contracts,
-                before_interactions=lambda: flowing.append(time.time()),
-            )
-        )
-        while not flowing:
-            self.check()
-            time.sleep(0.2)
-        time.sleep(AFTER_SECONDS)
-
-    def check(self) -> None:
-        """Raises what has ended the replay before its time."""
-        if not self._replay.running:
-            self._replay.result()
-            raise UpgradeDemoError("the events ended before the steps did")
-
-    def end(self) -> ReplaySummary:
-        """No more events; returns when all that were begun are published."""
-        self._source.ended = True
-        summary: ReplaySummary = self._replay.result()
-        return summary
 
 
 def _accounts(settings: LocalSettings, summary: ReplaySummary) -> VerifyReport:

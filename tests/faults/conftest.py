@@ -15,7 +15,9 @@ import pytest
 
 from deploy.local import platform
 from deploy.local.settings import LocalSettings
+from deploy.upgrades import variants
 from jobs.settings import PIPELINES
+from tests.faults.deployed import Deployed
 from tests.faults.figures import read_figures, report_file, summarized
 from tests.faults.stage import Stage
 from tests.faults.whole import WholeStage
@@ -68,6 +70,16 @@ def shared_stage() -> Iterator[Stage]:
     with make_stage() as made:
         made.start_platform()
         yield made
+
+
+@pytest.fixture(scope="module")
+def deployed(shared_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    """The application runs from its package alone."""
+    folder = tmp_path_factory.mktemp("releases")
+    found = Deployed(shared_stage, variants.packaged(folder), folder)
+    done = found.tunemesh("submit", str(found.release))
+    assert done.code == 0
+    return found
 
 
 class Wholes:

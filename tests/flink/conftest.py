@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,7 @@ import pytest
 import yaml
 
 from schemas.contracts import BUILT_IN_FOLDER
-from tests.flink.mesh import Mesh, make_mesh
-
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
+from tests.flink.mesh import Mesh, free_ports, make_mesh
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +57,7 @@ def audiobooks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory, audiobooks: Path) -> Iterator[Mesh]:
     """Kafka, registry and Personalize on ports of their own, topics made, schemas registered."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    numbers = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    ports = {f"TUNEMESH_{n}_PORT": str(p) for n, p in zip(PORTS, numbers, strict=True)}
-    yield from make_mesh(tmp_path_factory.mktemp("mesh"), ports, audiobooks)
+    yield from make_mesh(tmp_path_factory.mktemp("mesh"), free_ports(), audiobooks)
 
 
 @pytest.fixture(scope="session")

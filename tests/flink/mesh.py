@@ -12,11 +12,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,11 +27,12 @@ from confluent_kafka import Message, Producer
 
 from deploy.accounting.positions import TopicReader
 from deploy.local import application, platform
+from deploy.local.flink import FlinkRest
 from deploy.local.progress import FlowProgress
 from deploy.local.progress import running as running_jobs
 from deploy.local.settings import PROJECT, LocalSettings, Port, aws_environment
 from schemas.codec import Decoder, Encoder
-from schemas.contracts import Contract, Contracts, Role, load_contracts
+from schemas.contracts import BUILT_IN_FOLDER, Contract, Contracts, Role, load_contracts
 from schemas.registry import GlueRegistry
 
 Record = dict[str, Any]
@@ -40,6 +42,8 @@ LIMIT_SECONDS = 150.0
 
 START_SECONDS = 420.0
 """For an application to get its first record through; 20 s on a quiet machine."""
+
+PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
@@ -296,14 +300,20 @@ class Application:
 
     def progress(self, mesh: Mesh) -> dict[str, FlowProgress]:
         """How far it has come, by flow, as `tunemesh status` reads it from Flink's REST API."""
+        (job,) = running_jobs(self._settings(mesh))
+        return {flow.flow: flow for flow in job.flows}
+
+    def rest(self, mesh: Mesh) -> FlinkRest:
+        """Its Flink's REST API."""
+        return FlinkRest.of(self._settings(mesh))
+
+    def _settings(self, mesh: Mesh) -> LocalSettings:
         (port,) = {
             found[1]
             for line in self.log()
             if (found := re.search(r"Rest endpoint listening at [^:]+:(\d+)", line))
         }
-        flink = Port(int(port), mesh.settings.flink.variable)
-        (job,) = running_jobs(replace(mesh.settings, flink=flink))
-        return {flow.flow: flow for flow in job.flows}
+        return replace(mesh.settings, flink=Port(int(port), mesh.settings.flink.variable))
 
     def check(self) -> None:
         """Make sure that it runs and that it never had to restart."""
@@ -318,12 +328,13 @@ def running(
     folder: Path,
     environ: Mapping[str, str],
     overrides: Mapping[str, Mapping[str, str]] | None = None,
+    arguments: Sequence[str] = (),
 ) -> Iterator[Application]:
     """An application with both pipelines, started as a person would; killed at the end."""
     write_properties(folder, application.property_groups(mesh.settings, overrides=overrides))
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jobs.main"],
+            [sys.executable, "-m", "jobs.main", *arguments],
             cwd=folder,
             env={**application_environment(folder, environ), **aws_environment(mesh.settings)},
             stdin=subprocess.DEVNULL,
@@ -409,11 +420,20 @@ SONG: Record = {
 }
 
 
-def make_mesh(home: Path, ports: Mapping[str, str], extra_contracts: Path) -> Iterator[Mesh]:
-    """Servers, topics and schemas; everything is stopped at the end."""
+def free_ports() -> dict[str, str]:
+    """The environment variables of ports that nobody has, for the servers of a mesh."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
+    numbers = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return {f"TUNEMESH_{n}_PORT": str(p) for n, p in zip(PORTS, numbers, strict=True)}
+
+
+def make_mesh(home: Path, ports: Mapping[str, str], *contract_folders: Path) -> Iterator[Mesh]:
+    """Servers, topics and schemas, also of other folders; everything is stopped at the end."""
     environ = {**os.environ, **ports, "TUNEMESH_HOME": str(home)}
     settings = LocalSettings.from_environment(environ)
-    contracts = load_contracts((PROJECT / "schemas" / "contracts", extra_contracts))
+    contracts = load_contracts((BUILT_IN_FOLDER, *contract_folders))
     try:
         platform.up(settings, ["kafka", "aws", "personalize"], environ=environ)
         application.prepare(settings, contracts)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from deploy.accounting.flow import Until
 from deploy.accounting.generator import GeneratedHour, Hour
-from deploy.upgrade_demo import AFTER_SECONDS, Step, Until, document, longest_pause
+from deploy.upgrade_demo import AFTER_SECONDS, Step, document, longest_pause
 
 
 def step(name: str, pause_s: float, **kind: bool) -> Step:

@@ -1,0 +1,94 @@
+"""Events that flow beside something else, and end when they are told to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+
+from deploy.accounting.endpoints import Endpoints
+from deploy.accounting.entries import Entry, Source
+from deploy.accounting.generator import GeneratedHour, Hour
+from deploy.accounting.replay import ReplayError, ReplaySettings, ReplaySummary, replay
+from deploy.background import Background
+from schemas.contracts import Contracts
+
+LONGEST_SECONDS = 3_600
+"""Events are generated for so long."""
+
+
+@dataclass(slots=True)
+class Until:
+    """A source that ends when it is told to; of interactions it leaves out some fields."""
+
+    source: Source
+    left_out: Collection[str] = ()
+    ended: bool = False
+    description: str = field(init=False)
+    dimension_count: int = field(init=False)
+    stream_count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.description = self.source.description
+        self.dimension_count = self.source.dimension_count
+        self.stream_count = self.source.stream_count
+
+    def dimensions(self) -> Iterator[Entry]:
+        """Those of the source."""
+        return self.source.dimensions()
+
+    def stream(self) -> Iterator[Entry]:
+        """Those of the source until the end."""
+        for entry in self.source.stream():
+            if self.ended:
+                return
+            if entry.domain == "interactions" and entry.record is not None:
+                left = {k: v for k, v in entry.record.items() if k not in self.left_out}
+                entry = replace(entry, record=left)
+            yield entry
+
+
+class Flow:
+    """A generated hour, published at a rate (events a second) beside everything else.
+
+    Returns from its making when the first interactions are about to be published.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        rate: float,
+        contracts: Contracts,
+        *,
+        seed: int,
+        left_out: Collection[str] = (),
+    ) -> None:
+        start_ms = time.time_ns() // 1_000_000 - 3_600_000
+        events = round(rate * LONGEST_SECONDS)
+        hour = Hour(events, start_ms, seed, users=2_000, songs=4_000, podcasts=500)
+        self._source = Until(GeneratedHour(hour), left_out)
+        flowing: list[float] = []
+        self._replay = Background(
+            lambda: replay(
+                self._source,
+                endpoints,
+                ReplaySettings(rate=rate),
+                contracts=contracts,
+                before_interactions=lambda: flowing.append(time.time()),
+            )
+        )
+        while not flowing:
+            self.check()
+            time.sleep(0.2)
+
+    def check(self) -> None:
+        """Raises what has ended the events before their time; ReplayError if they ran out."""
+        if not self._replay.running:
+            self._replay.result()
+            raise ReplayError(f"the events ended by themselves, after {LONGEST_SECONDS} s")
+
+    def end(self) -> ReplaySummary:
+        """No more events; returns when all that were begun are published."""
+        self._source.ended = True
+        summary: ReplaySummary = self._replay.result()
+        return summary

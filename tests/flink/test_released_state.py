@@ -1,0 +1,70 @@
+"""A savepoint of each released version restores under today's code, and its state is attached."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.flink.mesh import Mesh, free_ports, make_mesh, running, started, wait_until
+from tests.flink.released import FOLDER, SONG_ID, UPDATED_MS, USER_ID, Released
+from tests.unit.test_frozen_api import rebuilds
+
+pytestmark = pytest.mark.timeout(900)
+
+VERSIONS = [
+    folder.parent.name
+    for folder in sorted(FOLDER.glob("*/savepoint"))
+    if folder.parent.name not in rebuilds()
+]
+
+
+@pytest.fixture
+def empty_mesh(tmp_path: Path) -> Iterator[Mesh]:
+    """Topics of its own: the savepoint has offsets in them."""
+    yield from make_mesh(tmp_path / "mesh", free_ports())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_savepoint_of_a_released_version_goes_on(
+    version: str, empty_mesh: Mesh, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """User and song are known from the savepoint alone; what is older than they are is refused,
+    by the enrichment and for Personalize, and what is newer wins."""
+    mesh, released = empty_mesh, Released.read(version)
+    released.fill(mesh)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    order = json.dumps({"savepoint": released.savepoint, "job": "12" * 16}) + "\n"
+    # Opening it waits for the application.
+    threading.Thread(target=lambda: gate.write_text(order), daemon=True).start()
+    settings = {"tunemesh.enrichment": {"restored": "true"}}
+    with running(mesh, tmp_path, environ, settings, ["--gate", str(gate)]) as app:
+        started(mesh, app)
+        found = mesh.play(USER_ID, SONG_ID)
+        assert (found["user"], found["item"]) == (
+            released.enriched["user"],
+            released.enriched["item"],
+        )
+        older = {"updated_at": UPDATED_MS - 1}
+        mesh.user(USER_ID, country="XX", **older)
+        mesh.song(SONG_ID, title="An older title", **older)
+        # Others of the same topics after them, twice: what was refused would have passed by then.
+        for marker in ("first-marker", "second-marker"):
+            mesh.user(marker)
+            wait_until(
+                lambda marker=marker: (
+                    marker in {row["user_id"] for row in mesh.personalize("users")}
+                )
+            )
+        assert USER_ID not in {row["user_id"] for row in mesh.personalize("users")}
+        found = mesh.play(USER_ID, SONG_ID)
+        assert found["user"] == released.enriched["user"]
+        assert found["item"] == released.enriched["item"]
+        mesh.user(USER_ID, country="CV", updated_at=UPDATED_MS + 1)
+        mesh.play_until(USER_ID, SONG_ID, lambda record: record["user"]["country"] == "CV")
+        app.check()
