@@ -1,0 +1,93 @@
+"""Every command of the runbook is run, in its order, against an application under load."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+from confluent_kafka import Producer
+
+from deploy.accounting.dlq import read_letters
+from deploy.accounting.flow import Flow
+from deploy.local.settings import PROJECT
+from deploy.upgrades import variants
+from schemas.contracts import load_contracts
+from tests.faults.deployed import COMMAND_SECONDS, Deployed
+from tests.faults.stage import until
+
+pytestmark = pytest.mark.timeout(2_400)
+
+RUNBOOK = PROJECT / "deploy" / "RUNBOOK.md"
+COMMAND = re.compile(
+    r"^    tunemesh (?P<words>[^#]*?)(?: +# exit code (?P<code>\d+).*)?$", re.MULTILINE
+)
+RATE = 50.0
+
+
+def commands() -> list[tuple[str, int]]:
+    """Each command without `tunemesh`, and the exit code that it must have."""
+    return [
+        (found["words"], int(found["code"] or 0)) for found in COMMAND.finditer(RUNBOOK.read_text())
+    ]
+
+
+def test_every_command_does_what_the_runbook_says(deployed: Deployed) -> None:
+    """By its exit code; in the end nothing is lost, and the application runs."""
+    stage = deployed.stage
+    stage.stale_tolerance_ms = 5_000
+    producer = Producer({"bootstrap.servers": stage.settings.kafka.address})
+    producer.produce("interactions", b"junk")
+    assert producer.flush(20) == 0
+    until(lambda: bool(read_letters(stage.endpoints)), 240, "junk is a dead letter")
+    (letter,) = read_letters(stage.endpoints)
+    flow = Flow(stage.endpoints, RATE, load_contracts(), seed=51)
+    given = {
+        "REPLANNED_RELEASE": str(variants.replanned(deployed.release, "dddd")),
+        "BAD_RELEASE": str(variants.restarting(deployed.release, "bbbb")),
+        "RELEASE": str(variants.changed(deployed.release, "2222")),
+        "TOPIC:PARTITION:OFFSET": letter.id,
+        "REASON": letter.error_code,
+    }
+    left = commands()
+    assert len(left) > 30
+    for words, code in left:
+        if words.startswith("verify"):
+            flow.end()
+        found = tunemesh(deployed, words, given)
+        assert found == code, f"`tunemesh {words}` ended with {found}, the runbook says {code}"
+    assert deployed.status()["status"] == "RUNNING"
+
+
+def tunemesh(deployed: Deployed, words: str, given: Mapping[str, str]) -> int:
+    """Run a command; returns its exit code."""
+    arguments = words.split()
+    arguments = [given.get(one, one) for one in arguments]
+    unknown = [one for one in arguments if re.fullmatch(r"[A-Z_:]{3,}", one)]
+    assert not unknown, f"the runbook names {unknown}, which this test does not know"
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", *arguments],
+        cwd=deployed.folder,
+        env={**deployed.stage.environ, "PYTHONPATH": str(PROJECT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    print(f"$ tunemesh {words}\n{done.stdout}[{done.returncode}]")
+    assert "Traceback" not in done.stdout
+    return done.returncode
+
+
+def test_the_runbook_has_no_command_in_a_sentence_that_is_not_run() -> None:
+    """What stands in backquotes is a command of a block, or an option of one."""
+    text = RUNBOOK.read_text()
+    run = [words for words, _ in commands()]
+    for found in re.findall(r"`tunemesh ([^`]+)`", text):
+        words = " ".join(found.split())
+        assert any(command.startswith(words) for command in run), words
+    assert text.count("**Do:**") == text.count("**Shows:**") >= 12
