@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from deploy.accounting.flow import Until
 from deploy.accounting.generator import GeneratedHour, Hour
-from deploy.upgrade_demo import AFTER_SECONDS, Step, document, longest_pause
+from deploy.accounting.publications import Publisher
+from deploy.upgrade_demo import AFTER_SECONDS, REMOVED, Step, document, longest_pause, newer
+from schemas.contracts import BUILT_IN_FOLDER, load_contracts
 
 
 def step(name: str, pause_s: float, **kind: bool) -> Step:
@@ -52,6 +55,17 @@ def test_a_source_ends_when_it_is_told_to() -> None:
         until.ended = len(taken) == 7
     assert len(taken) == 7
     assert all(entry.record["device"] for entry in taken if entry.domain == "interactions")
+
+
+def test_what_flows_after_the_schemas_have_changed_can_be_published() -> None:
+    """Under the newer contracts; what was removed is left out."""
+    contracts = newer(load_contracts((BUILT_IN_FOLDER,)))
+    publisher = Publisher(contracts, {contract.name: uuid4() for contract in contracts.sources})
+    hour = Hour(500, 1_760_000_000_000, users=100, songs=100, podcasts=20)
+    flowing = Until(GeneratedHour(hour), REMOVED)
+    for entry in (*flowing.dimensions(), *flowing.stream()):
+        found = publisher.publication(entry, 1_760_000_000_000)
+        assert (found.value is None) == (entry.record is None)
 
 
 def test_a_producer_of_the_next_version_leaves_out_what_was_removed() -> None:
