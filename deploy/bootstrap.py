@@ -37,7 +37,8 @@ from connectors.catalog import Catalog, OpenedProduct
 from connectors.products import Location
 from deploy.local import bootstrap as local_bootstrap
 from deploy.local.commands import fetch_jars
-from deploy.local.settings import BUCKET, IMPORT_ROLE, LocalSettings
+from deploy.local.files import write_report
+from deploy.local.settings import BUCKET, IMPORT_ROLE
 from deploy.mesh import Mesh, parsed_moment
 from schemas.contracts import Contract, Contracts, Role, load_contracts
 
@@ -235,7 +236,8 @@ def bootstrap(
         location = make_output(mesh, products, click.echo)
     output = read_output(mesh.client("s3"), location, chosen.mode)
     imported = import_output(mesh, output, schemas, chosen, click.echo)
-    file = write_report(mesh.settings, output, imported, products)
+    file = mesh.settings.reports / REPORT
+    write_report(file, report_of(output, imported, products))
     click.echo(f"campaign: {imported.campaign}")
     click.echo(f"tracking id: {imported.tracking_id}")
     if products is not None:
@@ -245,17 +247,11 @@ def bootstrap(
     click.echo(f"all of it: {file}")
 
 
-def write_report(
-    settings: LocalSettings,
-    output: BootstrapOutput,
-    imported: Imported,
-    products: Products | None,
-) -> Path:
-    """What there is now, and how the stream goes on; returns the file."""
-    settings.reports.mkdir(parents=True, exist_ok=True)
-    file = settings.reports / REPORT
+def report_of(
+    output: BootstrapOutput, imported: Imported, products: Products | None
+) -> dict[str, Any]:
+    """What there is now, and how the stream goes on."""
     document: dict[str, Any] = imported.document() | {"bootstrap": output.report}
     if products is not None:
         document["stream"] = stream_settings(products)
-    file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return file
+    return document

@@ -28,10 +28,11 @@ from deploy.accounting.known import Difference, Expected, Known, compare, read_k
 from deploy.accounting.personalize_events import PersonalizeReader
 from deploy.accounting.progress import TerminalProgress
 from deploy.background import Background
-from deploy.cli import run, tunemesh
+from deploy.cli import given
 from deploy.demo import top_items
 from deploy.local import application, platform
 from deploy.local.commands import fetch_jars
+from deploy.local.files import write_report
 from deploy.local.services.commands import fill_lines
 from deploy.local.services.fill import fill
 from deploy.local.settings import LocalSettings
@@ -129,7 +130,7 @@ def bootstrap_demo(directory: Path | None, events: int, seed: int, keep: bool) -
         if not keep:
             platform.down(settings, report=click.echo)
     file = settings.reports / "bootstrap.json"
-    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(file, report)
     counts = ", ".join(f"{report[name]:,} {name}" for name in ("users", "items", "interactions"))
     click.echo(f"Personalize knows {counts}")
     off = {name: report[name] for name in ("lost", "invented", "twice")}
@@ -171,7 +172,7 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
     time.sleep(2)
     moment = time.time_ns() // 1_000_000
     _export(settings, contracts, moment)
-    _tunemesh("bootstrap", "--until", str(moment))
+    given("bootstrap", "--until", str(moment))
     after = {user: top_items(settings, user) for user in listeners}
     click.echo("\n".join(_recommended(before, after)))
 
@@ -256,17 +257,11 @@ def _export(settings: LocalSettings, contracts: Contracts, moment: int) -> None:
         for role in (Role.USER, Role.ITEM, Role.INTERACTION)
         for one in contracts.with_role(role)
     ]
-    _tunemesh("export", *domains, "--until", str(moment), "--kafka", settings.kafka.address)
-    _tunemesh("catalog", "register", *domains)
+    given("export", *domains, "--until", str(moment), "--kafka", settings.kafka.address)
+    given("catalog", "register", *domains)
     for domain in domains:
         pii = ("--pii", "pseudonymous", "--pii", "personal")
-        _tunemesh("catalog", "grant", domain, bootstrap.CONSUMER, *pii)
-
-
-def _tunemesh(*arguments: str) -> None:
-    click.echo(f"$ tunemesh {' '.join(arguments)}")
-    if code := run(tunemesh, arguments):
-        raise BootstrapDemoError(f"tunemesh {arguments[0]} ended with {code}")
+        given("catalog", "grant", domain, bootstrap.CONSUMER, *pii)
 
 
 def _rejected(imports: dict[str, Any]) -> Counter[str]:

@@ -114,6 +114,22 @@ def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+class CommandError(TunemeshError):
+    """A command did not end as whoever gave it had expected."""
+
+
+def given(*arguments: str, code: int = 0) -> None:
+    """Runs a command of this tool and shows it, as if a person had given it.
+
+    Raises CommandError for another exit code.
+    """
+    click.echo(f"$ tunemesh {' '.join(arguments)}")
+    sys.stdout.flush()
+    if (found := run(tunemesh, arguments)) != code:
+        expected = f", expected was {code}" if code else ""
+        raise CommandError(f"tunemesh {' '.join(arguments[:2])} ended with {found}{expected}")
+
+
 def main() -> None:
     """The entry point of the `tunemesh` script."""
     sys.exit(run(tunemesh))

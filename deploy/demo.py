@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -26,6 +25,7 @@ from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
 from deploy.accounting.verify import VerifyReport, VerifySettings, summary_lines, verify
 from deploy.background import Background
 from deploy.local import application, platform
+from deploy.local.files import write_report
 from deploy.local.settings import (
     ACCESS_KEY,
     ACCOUNT,
@@ -179,14 +179,14 @@ def _run(
     moved = verify(endpoints, plays.run, VerifySettings(wait=60, quiet=30))
     after = top_items(settings, listener.user_id)
     # The verification of the few plays has overwritten the file of the replay's.
-    _write(settings.reports / "verify.json", report.document())
+    write_report(settings.reports / "verify.json", report.document())
     click.echo("\n".join(summary_lines(report)))
     click.echo("\n".join(_moved_lines(listener, before, after, _titles(source, contracts))))
     document = demo_document(
         summary, report, moved, time.monotonic() - began, first_accepted_s, listener, before, after
     )
     file = settings.reports / "demo.json"
-    _write(file, document)
+    write_report(file, document)
     click.echo(f"first event accepted {first_accepted_s:.1f} s after the start; report: {file}")
     return document
 
@@ -312,8 +312,3 @@ def _moved_lines(
             for rank, item in enumerate(items, 1)
         ]
     return lines
-
-
-def _write(file: Path, document: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(document, indent=2) + "\n")

@@ -8,11 +8,9 @@ those of plain `flink stop` and `flink run -s` are measured in the same run.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,8 +25,9 @@ from deploy.accounting.flow import Flow
 from deploy.accounting.personalize_events import PersonalizeReader
 from deploy.accounting.replay import ReplaySummary
 from deploy.accounting.verify import VerifyReport, VerifySettings, summary_lines, verify
-from deploy.cli import run, tunemesh
+from deploy.cli import given
 from deploy.local import application, flink, flink_cluster, platform
+from deploy.local.files import write_report
 from deploy.local.settings import LocalSettings
 from deploy.upgrades import deployment as deployments
 from deploy.upgrades import variants
@@ -88,7 +87,7 @@ def upgrade_demo(rate: float, keep: bool) -> None:
         if not keep:
             platform.down(settings, report=click.echo)
     file = settings.reports / "upgrade.json"
-    file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_report(file, report)
     for step in report["steps"]:
         click.echo(
             f"  {step['name']:<44} {step['seconds']:>7.1f} s  pause {step['pause_s']:>6.2f} s"
@@ -116,7 +115,7 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     releases = _Releases(variants.packaged(folder))
-    _deploy("submit", str(releases.first))
+    given("deploy", "submit", str(releases.first))
 
     flow = Flow(Endpoints.of(settings), rate, contracts, seed=1)
     time.sleep(AFTER_SECONDS)
@@ -185,7 +184,7 @@ def _steps(settings: LocalSettings, releases: _Releases, flow: Flow) -> Iterator
     for name, fits, code, arguments in upgrades:
         flow.check()
         began = time.time()
-        _deploy("upgrade", *arguments, code=code)
+        given("deploy", "upgrade", *arguments, code=code)
         ended = time.time()
         time.sleep(AFTER_SECONDS)
         yield Step(name, began, ended, fits=fits)
@@ -243,12 +242,3 @@ def _accounts(settings: LocalSettings, summary: ReplaySummary) -> VerifyReport:
     )
     click.echo("\n".join(summary_lines(report)))
     return report
-
-
-def _deploy(*arguments: str, code: int = 0) -> None:
-    click.echo(f"$ tunemesh deploy {' '.join(arguments)}")
-    sys.stdout.flush()
-    if (found := run(tunemesh, ("deploy", *arguments))) != code:
-        raise UpgradeDemoError(
-            f"tunemesh deploy {arguments[0]} ended with {found}, expected was {code}"
-        )

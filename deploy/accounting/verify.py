@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from deploy.accounting.positions import KafkaUnavailable, TopicReader, cluster_i
 from deploy.accounting.progress import Progress, Step, silent
 from deploy.accounting.reconcile import INVENTED, LOST, Accepted, Accounts, Fault, Finding
 from deploy.accounting.replay import connect_registry
+from deploy.local.files import write_report
 from schemas.codec import Decoder, SchemaLookup
 from schemas.contracts import Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
@@ -190,9 +190,7 @@ def verify(
         lambda note: progress(Step("accounting", 0, 0, note)),
     )
     report = _report(run, accounts, findings, destinations, time.monotonic() - began)
-    path = endpoints.home / "reports" / "verify.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report.document(), indent=1) + "\n")
+    write_report(endpoints.home / "reports" / "verify.json", report.document())
     return report
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -11,3 +14,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content.encode() if isinstance(content, str) else content)
     part.replace(path)
+
+
+def write_report(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a report for people and programs: JSON, indented."""
+    write_whole(path, json.dumps(document, indent=2) + "\n")
