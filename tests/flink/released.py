@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Consumer, TopicPartition
+
 from deploy.accounting.positions import topic_ends
 from deploy.local import java
 from deploy.local.settings import PROJECT
@@ -28,7 +30,7 @@ from deploy.package.release import (
     plan_descriptions,
     schema_hashes,
 )
-from jobs.settings import DEFAULT_PIPELINES
+from jobs.settings import DEFAULT_GROUP_ID, DEFAULT_PIPELINES
 from schemas.contracts import BUILT_IN_FOLDER, load_contracts
 from tests.flink.mesh import (
     SONG,
@@ -78,7 +80,8 @@ class Released:
         return (self.folder / "savepoint").as_uri()
 
     def fill(self, mesh: Mesh) -> None:
-        """Publish records of nobody until no topic ends before what the savepoint has read."""
+        """Publish records of nobody until no topic ends before what the savepoint has read, and
+        commit that, as its consumer group had."""
         records: dict[str, Record] = {
             "users": {**USER, "user_id": "nobody"},
             "songs": {**SONG, "song_id": "nothing"},
@@ -89,6 +92,18 @@ class Released:
             for partition, end in ends.items():
                 for _ in range(end - present.get(partition, 0)):
                     mesh.publish(topic, records[topic], partition=partition)
+        group = {
+            "bootstrap.servers": mesh.settings.kafka.address,
+            "group.id": f"{DEFAULT_GROUP_ID}-enrichment",
+        }
+        committed = [
+            TopicPartition(topic, partition, end)
+            for topic, ends in self.ends.items()
+            for partition, end in ends.items()
+        ]
+        consumer = Consumer(group)
+        consumer.commit(offsets=committed, asynchronous=False)
+        consumer.close()
 
 
 def description(version: str) -> PackageDescription:
