@@ -126,7 +126,7 @@ def description(version: str) -> PackageDescription:
 
 
 def make(version: str, home: Path) -> None:
-    """Run the application, let it know something, stop it with a savepoint, keep that."""
+    """Run the application, let it know something, keep a savepoint of it."""
     folder = FOLDER / version
     environ = {**os.environ, "JAVA_HOME": str(java.find(os.environ).home)}
     (home / "application").mkdir(parents=True)
@@ -139,7 +139,8 @@ def make(version: str, home: Path) -> None:
             wait_until(lambda: len(mesh.personalize("users")) == 1, seconds=START_SECONDS)
             rest = app.rest(mesh)
             (job,) = rest.running_jobs()
-            location = rest.stop_with_savepoint(job.id, home / "savepoints")
+            # Not at a stop: with the job its cluster would end, before it could tell where.
+            location = rest.savepoint(job.id, home / "savepoints")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(location.removeprefix("file:"), folder / "savepoint")
         topics = ["users", "songs", "interactions"]

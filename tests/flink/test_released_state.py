@@ -24,9 +24,9 @@ VERSIONS = [
 
 
 @pytest.fixture
-def empty_mesh(tmp_path: Path) -> Iterator[Mesh]:
+def empty_mesh(tmp_path: Path, audiobooks: Path) -> Iterator[Mesh]:
     """Topics of its own: the savepoint has offsets in them."""
-    yield from make_mesh(tmp_path / "mesh", free_ports())
+    yield from make_mesh(tmp_path / "mesh", free_ports(), audiobooks)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
