@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from deploy.accounting.endpoints import Endpoints
 from deploy.accounting.entries import Entry, Source
 from deploy.accounting.generator import GeneratedHour, Hour
-from deploy.accounting.replay import ReplayError, ReplaySettings, ReplaySummary, replay
+from deploy.accounting.publications import Publication, Publisher
+from deploy.accounting.replay import (
+    ReplayError,
+    ReplaySettings,
+    ReplaySummary,
+    connect_registry,
+    replay,
+)
 from deploy.background import Background
 from schemas.contracts import Contracts
 
@@ -19,10 +26,9 @@ LONGEST_SECONDS = 3_600
 
 @dataclass(slots=True)
 class Until:
-    """A source that ends when it is told to; of interactions it leaves out some fields."""
+    """A source that ends when it is told to."""
 
     source: Source
-    left_out: Collection[str] = ()
     ended: bool = False
     description: str = field(init=False)
     dimension_count: int = field(init=False)
@@ -42,10 +48,17 @@ class Until:
         for entry in self.source.stream():
             if self.ended:
                 return
-            if entry.domain == "interactions" and entry.record is not None:
-                left = {k: v for k, v in entry.record.items() if k not in self.left_out}
-                entry = replace(entry, record=left)
             yield entry
+
+
+class _Present:
+    """A publisher that another one can take the place of."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.publisher = publisher
+
+    def publication(self, entry: Entry, now_ms: int) -> Publication:
+        return self.publisher.publication(entry, now_ms)
 
 
 class Flow:
@@ -54,19 +67,14 @@ class Flow:
     Returns from its making when the first interactions are about to be published.
     """
 
-    def __init__(
-        self,
-        endpoints: Endpoints,
-        rate: float,
-        contracts: Contracts,
-        *,
-        seed: int,
-        left_out: Collection[str] = (),
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, rate: float, contracts: Contracts, seed: int) -> None:
         start_ms = time.time_ns() // 1_000_000 - 3_600_000
         events = round(rate * LONGEST_SECONDS)
         hour = Hour(events, start_ms, seed, users=2_000, songs=4_000, podcasts=500)
-        self._source = Until(GeneratedHour(hour), left_out)
+        self._source = Until(GeneratedHour(hour))
+        self._accounts = contracts
+        self._registry = connect_registry(endpoints)
+        self._present = _Present(self._publisher(contracts))
         flowing: list[float] = []
         self._replay = Background(
             lambda: replay(
@@ -74,6 +82,7 @@ class Flow:
                 endpoints,
                 ReplaySettings(rate=rate),
                 contracts=contracts,
+                publisher=self._present,
                 before_interactions=lambda: flowing.append(time.time()),
             )
         )
@@ -86,6 +95,14 @@ class Flow:
         if not self._replay.running:
             self._replay.result()
             raise ReplayError(f"the events ended by themselves, after {LONGEST_SECONDS} s")
+
+    def evolve(self, contracts: Contracts) -> None:
+        """Go on as producers with these contracts, which are registered."""
+        self._present.publisher = self._publisher(contracts)
+
+    def _publisher(self, contracts: Contracts) -> Publisher:
+        ids = {contract.name: self._registry.version_id(contract) for contract in contracts.sources}
+        return Publisher(contracts, ids, self._accounts)
 
     def end(self) -> ReplaySummary:
         """No more events; returns when all that were begun are published."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from deploy.accounting.entries import Entry, Kind, Record
@@ -66,6 +66,10 @@ class _Domain:
         self.updated = mapping.updated if mapping else None
         self.deleted = mapping.deleted if mapping else None
 
+    def known(self, record: Record) -> dict[str, Any]:
+        """The fields of a record of another version that the contract has."""
+        return {name: value for name, value in record.items() if name in self.names}
+
     def conform(self, record: Record) -> dict[str, Any]:
         """All fields of the contract: absent ones get their default, or null where that is allowed.
 
@@ -95,10 +99,33 @@ def _field(entry: Mapping[str, Any]) -> _Field:
     return _Field(entry["name"], None, not nullable, filler)
 
 
-class Publisher:
-    """Turns entries into publications; pure but for the ids of the registered schema versions."""
+class Publishes(Protocol):
+    """Whatever turns entries into publications."""
 
-    def __init__(self, contracts: Contracts, version_ids: Mapping[str, UUID]) -> None:
+    def publication(self, entry: Entry, now_ms: int) -> Publication:
+        """The key, value and ledger row of an entry."""
+
+
+class Publisher:
+    """Turns entries into publications; pure but for the ids of the registered schema versions.
+
+    ``accounts``: the contracts that the accounts are kept by, where the producer's are newer. The
+    producer leaves out what its newer contract has no more; a publication's body is in the layout
+    of the accounts, without the fields that they do not know.
+    """
+
+    def __init__(
+        self,
+        contracts: Contracts,
+        version_ids: Mapping[str, UUID],
+        accounts: Contracts | None = None,
+    ) -> None:
+        self._accounts = {
+            contract.name: _Domain(contract, version_ids[contract.name])
+            for contract in (accounts.sources if accounts is not None else ())
+            if contract.name in contracts.by_name
+            and contract.newest.definition != contracts[contract.name].newest.definition
+        }
         self._domains = {
             contract.name: _Domain(contract, version_ids[contract.name])
             for contract in contracts.sources
@@ -129,7 +156,8 @@ class Publisher:
             return Publication(
                 contract.topic, key.encode(), None, entry.kind, entity=key, deleted=True
             )
-        record = domain.conform(entry.record)
+        newer = entry.domain in self._accounts
+        record = domain.conform(domain.known(entry.record) if newer else entry.record)
         key = _key(contract, record)
         if entry.kind is Kind.POISON:
             return self._poison(entry, domain, record, key)
@@ -141,7 +169,7 @@ class Publisher:
             raise UnusableEntry(
                 f"{len(value)} bytes, {contract.name} allows {contract.max_bytes} a record"
             )
-        body = value[wire.HEADER_SIZE :]
+        body = self._body(contract.name, record, value)
         if contract.role is Role.INTERACTION:
             _check_event(record, now_ms)
             return Publication(
@@ -165,6 +193,12 @@ class Publisher:
             deleted=bool(record[domain.deleted]) if domain.deleted else False,
             body=body,
         )
+
+    def _body(self, name: str, record: dict[str, Any], value: bytes) -> bytes:
+        kept = self._accounts.get(name)
+        if kept is not None:
+            value = kept.encoder.encode(kept.conform(kept.known(record)))
+        return value[wire.HEADER_SIZE :]
 
     def _poison(
         self, entry: Entry, domain: _Domain, record: dict[str, Any], key: str
@@ -200,8 +234,7 @@ def frame_of_another(
         if other != name and (examples := domain.contract.examples("valid")):
             # An example may have a field that the newest version has no more.
             example = next(iter(examples.values()))
-            known = {name: value for name, value in example.items() if name in domain.names}
-            return domain.encoder.encode(domain.conform(known))
+            return domain.encoder.encode(domain.conform(domain.known(example)))
     # A mesh of one domain: the id of the domain itself, which nothing can be wrong about.
     return wire.frame(version_ids[name], b"")
 

@@ -24,7 +24,7 @@ from deploy.accounting.entries import Entry, Kind, Source
 from deploy.accounting.ledger import DeliveryReport, Ledger, ledger_path
 from deploy.accounting.positions import cluster_id, topic_ends
 from deploy.accounting.progress import Progress, Step, silent
-from deploy.accounting.publications import Publication, Publisher
+from deploy.accounting.publications import Publication, Publisher, Publishes
 from schemas.contracts import Contract, Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
 
@@ -99,6 +99,7 @@ def replay(
     *,
     registry: VersionIds | None = None,
     contracts: Contracts | None = None,
+    publisher: Publishes | None = None,
     before_interactions: Callable[[], object] = lambda: None,
 ) -> ReplaySummary:
     """Send everything that a source has; returns when the broker has acknowledged all of it.
@@ -113,7 +114,7 @@ def replay(
     contracts = contracts or load_contracts()
     registry = registry or connect_registry(endpoints)
     version_ids = {contract.name: registry.version_id(contract) for contract in contracts.sources}
-    publisher = Publisher(contracts, version_ids)
+    publisher = publisher or Publisher(contracts, version_ids, load_contracts())
     if isinstance(source, ReplayDirectory):
         _check(source, publisher, progress)
     started_ms = _now_ms()
@@ -156,7 +157,7 @@ def connect_registry(endpoints: Endpoints) -> Any:
     )
 
 
-def _check(source: ReplayDirectory, publisher: Publisher, progress: Progress) -> None:
+def _check(source: ReplayDirectory, publisher: Publishes, progress: Progress) -> None:
     """Encode every line once, so that a line that does not fit stops the replay before it began."""
     now_ms = _now_ms()
     total = source.dimension_count + source.stream_count
@@ -178,7 +179,7 @@ class _Sending:
         self,
         endpoints: Endpoints,
         ledger: Ledger,
-        publisher: Publisher,
+        publisher: Publishes,
         settings: ReplaySettings,
         contracts: Contracts,
         progress: Progress,
