@@ -118,8 +118,9 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     time.sleep(AFTER_SECONDS)
     steps = list(_steps(settings, releases, flow))
     changed = newer(contracts)
+    registry = application.registry(settings)
     for contract in changed.sources:
-        application.registry(settings).register(contract)
+        registry.register(contract)
     began = time.time()
     flow.evolve(changed)
     time.sleep(AFTER_SECONDS)

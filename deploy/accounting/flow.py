@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from deploy.accounting.endpoints import Endpoints
 from deploy.accounting.entries import Entry, Source
 from deploy.accounting.generator import GeneratedHour, Hour
-from deploy.accounting.publications import Publication, Publisher
+from deploy.accounting.publications import Publication
 from deploy.accounting.replay import (
     ReplayError,
     ReplaySettings,
     ReplaySummary,
     connect_registry,
+    publisher_of,
     replay,
 )
 from deploy.background import Background
@@ -51,16 +52,6 @@ class Until:
             yield entry
 
 
-class _Present:
-    """A publisher that another one can take the place of."""
-
-    def __init__(self, publisher: Publisher) -> None:
-        self.publisher = publisher
-
-    def publication(self, entry: Entry, now_ms: int) -> Publication:
-        return self.publisher.publication(entry, now_ms)
-
-
 class Flow:
     """A generated hour, published at a rate (events a second) beside everything else.
 
@@ -74,7 +65,7 @@ class Flow:
         self._source = Until(GeneratedHour(hour))
         self._accounts = contracts
         self._registry = connect_registry(endpoints)
-        self._present = _Present(self._publisher(contracts))
+        self._publisher = publisher_of(contracts, self._registry, contracts)
         flowing: list[float] = []
         self._replay = Background(
             lambda: replay(
@@ -82,7 +73,7 @@ class Flow:
                 endpoints,
                 ReplaySettings(rate=rate),
                 contracts=contracts,
-                publisher=self._present,
+                publisher=self,
                 before_interactions=lambda: flowing.append(time.time()),
             )
         )
@@ -96,13 +87,13 @@ class Flow:
             self._replay.result()
             raise ReplayError(f"the events ended by themselves, after {LONGEST_SECONDS} s")
 
+    def publication(self, entry: Entry, now_ms: int) -> Publication:
+        """As the producers publish at this moment."""
+        return self._publisher.publication(entry, now_ms)
+
     def evolve(self, contracts: Contracts) -> None:
         """Go on as producers with these contracts, which are registered."""
-        self._present.publisher = self._publisher(contracts)
-
-    def _publisher(self, contracts: Contracts) -> Publisher:
-        ids = {contract.name: self._registry.version_id(contract) for contract in contracts.sources}
-        return Publisher(contracts, ids, self._accounts)
+        self._publisher = publisher_of(contracts, self._registry, self._accounts)
 
     def end(self) -> ReplaySummary:
         """No more events; returns when all that were begun are published."""

@@ -111,10 +111,10 @@ def replay(
     contract, ReplayError when the broker or a topic is not there or a record is refused.
     """
     settings = settings or ReplaySettings()
-    contracts = contracts or load_contracts()
-    registry = registry or connect_registry(endpoints)
-    version_ids = {contract.name: registry.version_id(contract) for contract in contracts.sources}
-    publisher = publisher or Publisher(contracts, version_ids, load_contracts())
+    accounts = load_contracts()
+    contracts = contracts or accounts
+    if publisher is None:
+        publisher = publisher_of(contracts, registry or connect_registry(endpoints), accounts)
     if isinstance(source, ReplayDirectory):
         _check(source, publisher, progress)
     started_ms = _now_ms()
@@ -140,6 +140,12 @@ def replay(
         finally:
             sending.write_reports()
             ledger.note({"finished_ms": _now_ms()})
+
+
+def publisher_of(contracts: Contracts, registry: VersionIds, accounts: Contracts) -> Publisher:
+    """The publisher of producers with these contracts, with the ids that the registry has."""
+    ids = {contract.name: registry.version_id(contract) for contract in contracts.sources}
+    return Publisher(contracts, ids, accounts)
 
 
 def new_run_name(now_ms: int) -> str:

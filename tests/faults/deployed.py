@@ -29,7 +29,7 @@ ROLLED_BACK = 4
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A `tunemesh deploy` command that has ended."""
+    """A command that has ended."""
 
     code: int
     output: str
@@ -49,11 +49,15 @@ class Deployed:
         self.newest = self.release
 
     def tunemesh(self, *arguments: str) -> Done:
-        """A command, as an operator gives it."""
+        """A `tunemesh deploy` command, as an operator gives it."""
+        return self.command("deploy", *arguments)
+
+    def command(self, *arguments: str) -> Done:
+        """Any command of `tunemesh`."""
         done = subprocess.run(
-            [sys.executable, "-m", "deploy.cli", "deploy", *arguments],
+            [sys.executable, "-m", "deploy.cli", *arguments],
             cwd=self.folder,
-            env={**self.stage.environ, "PYTHONPATH": str(PROJECT)},
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -61,7 +65,7 @@ class Deployed:
             timeout=COMMAND_SECONDS,
             check=False,
         )
-        print(f"$ tunemesh deploy {' '.join(arguments)}\n{done.stdout}[{done.returncode}]")
+        print(f"$ tunemesh {' '.join(arguments)}\n{done.stdout}[{done.returncode}]")
         assert "Traceback" not in done.stdout
         return Done(done.returncode, done.stdout)
 
@@ -70,7 +74,7 @@ class Deployed:
         killed = subprocess.Popen(
             [sys.executable, "-m", "deploy.cli", "deploy", *arguments],
             cwd=self.folder,
-            env={**self.stage.environ, "PYTHONPATH": str(PROJECT)},
+            env=self._environment(),
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -83,6 +87,9 @@ class Deployed:
                 break
         killed.wait()
         limit.cancel()
+
+    def _environment(self) -> dict[str, str]:
+        return {**self.stage.environ, "PYTHONPATH": str(PROJECT)}
 
     def status(self) -> dict[str, Any]:
         """What `tunemesh deploy status` says to programs; the test's job, too."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 
 import pytest
@@ -15,7 +13,7 @@ from deploy.accounting.flow import Flow
 from deploy.local.settings import PROJECT
 from deploy.upgrades import variants
 from schemas.contracts import load_contracts
-from tests.faults.deployed import COMMAND_SECONDS, Deployed
+from tests.faults.deployed import Deployed
 from tests.faults.stage import until
 
 pytestmark = pytest.mark.timeout(2_400)
@@ -63,24 +61,10 @@ def test_every_command_does_what_the_runbook_says(deployed: Deployed) -> None:
 
 def tunemesh(deployed: Deployed, words: str, given: Mapping[str, str]) -> int:
     """Run a command; returns its exit code."""
-    arguments = words.split()
-    arguments = [given.get(one, one) for one in arguments]
+    arguments = [given.get(one, one) for one in words.split()]
     unknown = [one for one in arguments if re.fullmatch(r"[A-Z_:]{3,}", one)]
     assert not unknown, f"the runbook names {unknown}, which this test does not know"
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", *arguments],
-        cwd=deployed.folder,
-        env={**deployed.stage.environ, "PYTHONPATH": str(PROJECT)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=COMMAND_SECONDS,
-        check=False,
-    )
-    print(f"$ tunemesh {words}\n{done.stdout}[{done.returncode}]")
-    assert "Traceback" not in done.stdout
-    return done.returncode
+    return deployed.command(*arguments).code
 
 
 def test_the_runbook_has_no_command_in_a_sentence_that_is_not_run() -> None:
