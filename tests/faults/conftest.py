@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,15 +16,11 @@ from deploy.local import platform
 from deploy.local.settings import LocalSettings
 from deploy.upgrades import variants
 from jobs.settings import PIPELINES
+from tests import ports
 from tests.faults.deployed import Deployed
 from tests.faults.figures import read_figures, report_file, summarized
 from tests.faults.stage import Stage
 from tests.faults.whole import WholeStage
-
-PORTS = (
-    "KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK",
-    "POSTGRESQL", "DYNAMODB", "SERVICES",
-)  # fmt: skip
 
 MOST = 12
 """Scenarios that one platform serves: what the accounts read grows with each of them."""
@@ -132,7 +127,7 @@ def make_whole(
 ) -> Iterator[WholeStage]:
     """A platform with these applications, running."""
     with make_home({"TUNEMESH_TASK_SLOTS": str(len(applications))}) as (settings, environ):
-        made = WholeStage(settings, environ, free_ports(1)[0], applications)
+        made = WholeStage(settings, environ, ports.free_port(), applications)
         with stopped_and_kept(made):
             try:
                 made.begin()
@@ -156,11 +151,10 @@ def make_home(
 ) -> Iterator[tuple[LocalSettings, dict[str, str]]]:
     """Settings with free ports, a folder and these variables; and the environment that says so."""
     home = Path(tempfile.mkdtemp(prefix="tunemesh-faults-"))
-    ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
     environ = {
         **os.environ,
         "TUNEMESH_HOME": str(home),
-        **{f"TUNEMESH_{name}_PORT": str(number) for name, number in ports},
+        **ports.variables(),
         **variables,
     }
     yield LocalSettings.from_environment(environ), environ
@@ -194,12 +188,3 @@ def stopped_and_kept(made: Stage) -> Iterator[None]:
             print(f"logs, ledger and reports of the failed test: {made.settings.home}")
         else:
             shutil.rmtree(made.settings.home)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    with ExitStack() as stack:
-        trials = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for trial in trials:
-            trial.bind(("127.0.0.1", 0))
-        return [int(trial.getsockname()[1]) for trial in trials]

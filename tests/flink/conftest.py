@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from schemas.contracts import BUILT_IN_FOLDER
-from tests.flink.mesh import Mesh, free_ports, make_mesh
+from tests.flink.mesh import Mesh, make_mesh
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +57,7 @@ def audiobooks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory, audiobooks: Path) -> Iterator[Mesh]:
     """Kafka, registry and Personalize on ports of their own, topics made, schemas registered."""
-    yield from make_mesh(tmp_path_factory.mktemp("mesh"), free_ports(), audiobooks)
+    yield from make_mesh(tmp_path_factory.mktemp("mesh"), audiobooks)
 
 
 @pytest.fixture(scope="session")

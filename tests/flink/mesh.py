@@ -12,7 +12,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from deploy.local.settings import PROJECT, LocalSettings, Port, aws_environment
 from schemas.codec import Decoder, Encoder
 from schemas.contracts import BUILT_IN_FOLDER, Contract, Contracts, Role, load_contracts
 from schemas.registry import GlueRegistry
+from tests import ports
 
 Record = dict[str, Any]
 
@@ -43,7 +43,6 @@ LIMIT_SECONDS = 150.0
 START_SECONDS = 420.0
 """For an application to get its first record through; 20 s on a quiet machine."""
 
-PORTS = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
@@ -420,18 +419,9 @@ SONG: Record = {
 }
 
 
-def free_ports() -> dict[str, str]:
-    """The environment variables of ports that nobody has, for the servers of a mesh."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    numbers = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return {f"TUNEMESH_{n}_PORT": str(p) for n, p in zip(PORTS, numbers, strict=True)}
-
-
-def make_mesh(home: Path, ports: Mapping[str, str], *contract_folders: Path) -> Iterator[Mesh]:
+def make_mesh(home: Path, *contract_folders: Path) -> Iterator[Mesh]:
     """Servers, topics and schemas, also of other folders; everything is stopped at the end."""
-    environ = {**os.environ, **ports, "TUNEMESH_HOME": str(home)}
+    environ = {**os.environ, **ports.variables(), "TUNEMESH_HOME": str(home)}
     settings = LocalSettings.from_environment(environ)
     contracts = load_contracts((BUILT_IN_FOLDER, *contract_folders))
     try:

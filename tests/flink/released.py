@@ -22,31 +22,21 @@ from confluent_kafka import Consumer, TopicPartition
 
 from deploy.accounting.positions import topic_ends
 from deploy.local import java
-from deploy.local.settings import PROJECT
-from deploy.package.release import (
-    RUNTIME,
-    PackageDescription,
-    layout_hash,
-    plan_descriptions,
-    schema_hashes,
-)
 from jobs.settings import DEFAULT_GROUP_ID, DEFAULT_PIPELINES
-from schemas.contracts import BUILT_IN_FOLDER, load_contracts
 from tests.flink.mesh import (
     SONG,
     START_SECONDS,
     USER,
     Mesh,
     Record,
-    free_ports,
     make_mesh,
     now_ms,
     running,
     started,
     wait_until,
 )
+from tests.releases import FOLDER, description
 
-FOLDER = PROJECT / "tests" / "released"
 USER_ID, SONG_ID = "released-user", "released-song"
 UPDATED_MS = 1_700_000_000_000
 """When user and song were last changed: an update of an earlier moment is older."""
@@ -106,31 +96,12 @@ class Released:
         consumer.close()
 
 
-def description(version: str) -> PackageDescription:
-    """That of the code that is here; its content hash is of no package."""
-    contracts = load_contracts((BUILT_IN_FOLDER,))
-    plans = {
-        f"jobs/plans/{file.name}": file.read_bytes()
-        for file in (PROJECT / "jobs" / "plans").glob("*.json")
-    }
-    return PackageDescription(
-        "stream",
-        version,
-        "0" * 64,
-        "3.12",
-        RUNTIME,
-        plan_descriptions(plans),
-        schema_hashes(contracts),
-        layout_hash(contracts),
-    )
-
-
 def make(version: str, home: Path) -> None:
     """Run the application, let it know something, keep a savepoint of it."""
     folder = FOLDER / version
     environ = {**os.environ, "JAVA_HOME": str(java.find(os.environ).home)}
     (home / "application").mkdir(parents=True)
-    with contextmanager(make_mesh)(home / "mesh", free_ports()) as mesh:
+    with contextmanager(make_mesh)(home / "mesh") as mesh:
         with running(mesh, home / "application", environ) as app:
             started(mesh, app)
             mesh.user(USER_ID, updated_at=UPDATED_MS)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flink.mesh import Mesh, free_ports, make_mesh, running, started, wait_until
-from tests.flink.released import FOLDER, SONG_ID, UPDATED_MS, USER_ID, Released
-from tests.unit.test_frozen_api import rebuilds
+from tests.flink.mesh import Mesh, make_mesh, running, started, wait_until
+from tests.flink.released import SONG_ID, UPDATED_MS, USER_ID, Released
+from tests.releases import FOLDER, rebuilds
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -26,7 +26,7 @@ VERSIONS = [
 @pytest.fixture
 def empty_mesh(tmp_path: Path, audiobooks: Path) -> Iterator[Mesh]:
     """Topics of its own: the savepoint has offsets in them."""
-    yield from make_mesh(tmp_path / "mesh", free_ports(), audiobooks)
+    yield from make_mesh(tmp_path / "mesh", audiobooks)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

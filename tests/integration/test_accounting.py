@@ -10,7 +10,6 @@ import functools
 import itertools
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +51,7 @@ from schemas.contracts import Contract, Role, load_contracts
 from schemas.dead_letter import SourceRecord, dead_letter
 from schemas.invalid import InvalidRecord, Reason
 from schemas.registry import GlueRegistry
+from tests import ports
 
 CONTRACTS = load_contracts()
 DAY_MS = 86_400_000
@@ -65,23 +65,11 @@ def registry_at(url: str) -> GlueRegistry:
     return GlueRegistry.connect("us-east-1", url)
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]:
     """A platform with Kafka, registry and Personalize on ports of its own, topics made."""
-    names = ("KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK")
-    ports = {
-        f"TUNEMESH_{n}_PORT": str(p) for n, p in zip(names, free_ports(len(names)), strict=True)
-    }
     home = str(tmp_path_factory.mktemp("platform"))
-    environment = {**os.environ, **ports, "TUNEMESH_HOME": home}
+    environment = {**os.environ, **ports.variables(), "TUNEMESH_HOME": home}
     found = LocalSettings.from_environment(environment)
     try:
         platform.up(found, ["kafka", "aws", "personalize"], environ=environment)
@@ -514,7 +502,7 @@ def test_a_bad_line_stops_the_replay_before_anything_is_sent(
 
 def test_without_kafka_the_message_says_what_to_do(endpoints: Endpoints) -> None:
     """And not a traceback of the client."""
-    nowhere = replace(endpoints, bootstrap_servers=f"127.0.0.1:{free_ports(1)[0]}")
+    nowhere = replace(endpoints, bootstrap_servers=f"127.0.0.1:{ports.free_port()}")
     with pytest.raises(KafkaUnavailable, match="tunemesh up"):
         replay(generated(10), nowhere, FAST)
 

@@ -29,6 +29,7 @@ from deploy.products_commands import catalog as catalog_command
 from deploy.products_commands import export as export_command
 from schemas.contracts import Contract, load_contracts
 from tests.integration.aws_part import aws_part
+from tests.ports import free_port
 
 CONTRACTS = load_contracts()
 ALL_USER_COLUMNS = CONTRACTS["users"].newest.field_names
@@ -393,9 +394,7 @@ def test_a_product_that_was_not_exported_cannot_be_registered(run: Callable[...,
     assert isinstance(failed.exception, NotPublished)
 
 
-def test_products_tables_and_grants_outlast_a_restart(
-    tmp_path: Path, free_port: Callable[[], int]
-) -> None:
+def test_products_tables_and_grants_outlast_a_restart(tmp_path: Path) -> None:
     """On the laptop they are files; what was revoked stays revoked."""
     port = free_port()
     with aws_part(port, tmp_path) as url:

@@ -29,10 +29,10 @@ from tests.personalize_server import (
     TRACKING_ID,
     USERS,
     Server,
-    free_port,
     running,
     wait_until,
 )
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

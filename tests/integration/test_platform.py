@@ -34,22 +34,19 @@ from deploy.local.flink import FlinkRest
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.platform import PlatformError, PortInUseError, State
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, DELIVERY_STREAM, LocalSettings
+from tests import ports
 
-PORTS = (
-    "KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK",
-    "POSTGRESQL", "DYNAMODB", "SERVICES",
-)  # fmt: skip
 SCHEMA = '{"type": "record", "name": "play", "fields": [{"name": "id", "type": "string"}]}'
 
 
 @pytest.fixture
-def environ(tmp_path: Path, free_port: Callable[[], int]) -> dict[str, str]:
+def environ(tmp_path: Path) -> dict[str, str]:
     """An environment with a home and ports of its own."""
     return {
         **os.environ,
         "TUNEMESH_HOME": str(tmp_path / "home"),
         "TUNEMESH_TASKMANAGERS": "1",
-        **{f"TUNEMESH_{name}_PORT": str(free_port()) for name in PORTS},
+        **ports.variables(),
     }
 
 

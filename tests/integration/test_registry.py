@@ -23,18 +23,12 @@ from deploy.schemas_commands import schemas
 from schemas.codec import Decoder, Encoder, UnknownSchemaId
 from schemas.contracts import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
 from schemas.registry import GlueRegistry, RegistryError
+from tests.ports import free_port
 
 CONTRACTS = load_contracts()
 SONGS = CONTRACTS["songs"]
 START_SECONDS = 60
 PROJECT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

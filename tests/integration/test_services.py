@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import threading
 import time
 import urllib.error
@@ -42,23 +41,12 @@ from services.publishing import TopicPublisher
 from services.records import Rules
 from services.settings import now_ms
 from services.user_store import UserStore
+from tests import ports
 
 PARTS = ("kafka", "aws", "postgresql", "dynamodb", "services")
-PORTS = (
-    "KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK",
-    "POSTGRESQL", "DYNAMODB", "SERVICES",
-)  # fmt: skip
 
 Published = tuple[str, dict[str, Any] | None]
 """A record as it is on a topic: its key, and what is in it; None for a tombstone."""
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def audiobooks(folder: Path) -> Path:
@@ -161,10 +149,9 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """The parts on ports of their own, with audiobooks among the domains."""
     folder = tmp_path_factory.mktemp("platform")
     extra = audiobooks(folder / "mesh")
-    ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
     environ = {
         **os.environ,
-        **{f"TUNEMESH_{name}_PORT": str(port) for name, port in ports},
+        **ports.variables(),
         "TUNEMESH_HOME": str(folder / "home"),
         "TUNEMESH_CONTRACTS": str(extra),
     }

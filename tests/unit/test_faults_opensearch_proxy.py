@@ -6,7 +6,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from deploy.local.personalize.faults import InvalidPlan
 from tests.faults.opensearch_proxy import OpenSearchProxy, documents, merged
+from tests.ports import free_port
 
 BULK = "/_bulk?filter_path=errors%2Citems.%2A.status"
 
@@ -54,7 +55,7 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def proxy(upstream: Upstream, free_port: Callable[[], int]) -> Iterator[OpenSearchProxy]:
+def proxy(upstream: Upstream) -> Iterator[OpenSearchProxy]:
     made = OpenSearchProxy(f"http://127.0.0.1:{upstream.server_port}", free_port())
     made.open()
     yield made

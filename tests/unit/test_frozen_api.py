@@ -14,24 +14,15 @@ from pathlib import Path
 import pytest
 
 from deploy import package
-from deploy.package.release import (
-    PackageDescription,
-    layout_hash,
-    plan_descriptions,
-    schema_hashes,
-)
+from deploy.local.settings import PROJECT
+from deploy.package.release import PackageDescription
 from deploy.upgrades.plans import Fit, compare
 from jobs.settings import APPLICATIONS
-from schemas.contracts import BUILT_IN_FOLDER, Contracts, load_contracts
 from schemas.dead_letter import Step
 from schemas.invalid import Reason
+from tests.releases import FOLDER, description, rebuilds
 
-ROOT = Path(__file__).resolve().parents[2]
-PLANS = ROOT / "jobs" / "plans"
-RELEASED = sorted((ROOT / "tests" / "released").glob("*/release.json"))
-
-REBUILDS = ROOT / "tests" / "released" / "rebuilds.txt"
-"""Released versions whose state does not fit today's code, with what the changelog says of it."""
+RELEASED = sorted(FOLDER.glob("*/release.json"))
 
 WHAT_TO_DO = """
 The state of applications that run {version} does not fit this code: their upgrade would start from
@@ -46,14 +37,7 @@ and add a version: the next .avsc file of the contract, compatible with the othe
 (`tunemesh schemas check`)."""
 
 
-def rebuilds() -> dict[str, str]:
-    """The reason of each released version that needs a rebuild."""
-    lines = REBUILDS.read_text(encoding="utf-8").splitlines() if REBUILDS.exists() else []
-    return {line.partition(" ")[0]: line.partition(" ")[2] for line in lines if line.strip()}
-
-
-def today() -> Contracts:
-    return load_contracts((BUILT_IN_FOLDER,))
+TODAY = description("today")
 
 
 def released(file: Path) -> PackageDescription:
@@ -68,13 +52,10 @@ def test_uids_and_state_fit_what_released_versions_left(
     """Of each application that can be made; a plan file that is gone is a change, too."""
     version, name = file.parent.name, "_".join(pipelines)
     before = released(file)
-    plans = plan_descriptions(
-        {f"jobs/plans/{plan.name}": plan.read_bytes() for plan in PLANS.glob("*.json")}
-    )
     if name not in before.plans:
         pytest.skip(f"{version} could not run {name}")
-    found = compare(before.plans[name], plans[name])
-    fits = found.fit is not Fit.REBUILD and before.layout == layout_hash(today())
+    found = compare(before.plans[name], TODAY.plans[name])
+    fits = found.fit is not Fit.REBUILD and before.layout == TODAY.layout
     assert fits or version in rebuilds(), "\n".join(
         [*found.reasons, WHAT_TO_DO.format(version=version)]
     )
@@ -83,7 +64,7 @@ def test_uids_and_state_fit_what_released_versions_left(
 @pytest.mark.parametrize("file", RELEASED, ids=lambda file: file.parent.name)
 def test_plan_files_are_there_under_their_names(file: Path) -> None:
     """An application's properties name pipelines; the plan's file follows from them."""
-    missing = released(file).plans.keys() - {plan.stem for plan in PLANS.glob("*.json")}
+    missing = released(file).plans.keys() - TODAY.plans.keys()
     assert not missing, (
         f"{file.parent.name} had the plans {sorted(missing)}; applications with those pipelines"
         " could not be upgraded. Compile them (`make plans`), or list the change in CHANGELOG.md"
@@ -93,7 +74,7 @@ def test_plan_files_are_there_under_their_names(file: Path) -> None:
 @pytest.mark.parametrize("file", RELEASED, ids=lambda file: file.parent.name)
 def test_released_schema_versions_are_what_they_were(file: Path) -> None:
     """Those of dead letters among them: who reads dead letters reads all of them."""
-    now = schema_hashes(today())
+    now = TODAY.schemas
     for contract, versions in released(file).schemas.items():
         assert contract in now, f"the contract {contract} is gone{NEW_VERSION}"
         for number, sha256 in versions.items():
@@ -113,7 +94,7 @@ def test_there_is_a_released_version_and_each_reason_is_told() -> None:
 
 def test_the_words_of_dead_letters_stay() -> None:
     """Alarms are set by them, and letters published again: new ones come, and none goes."""
-    kept = json.loads((ROOT / "tests" / "released" / "dead_letters.json").read_text())
+    kept = json.loads((FOLDER / "dead_letters.json").read_text())
     for name, words in (("codes", Reason), ("steps", Step)):
         gone = set(kept[name]) - {str(word) for word in words}
         assert not gone, f"{name} of dead letters that are gone: {sorted(gone)}. Keep them"
@@ -122,7 +103,7 @@ def test_the_words_of_dead_letters_stay() -> None:
 def test_every_release_of_the_changelog_is_kept() -> None:
     """A version that has a heading of its own was released."""
     headings = re.findall(
-        r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+        r"^## \[(\d+\.\d+\.\d+)\]", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE
     )
     kept = {file.parent.name for file in RELEASED}
     assert set(headings) <= kept, "make what is missing: python -m tests.flink.released VERSION"

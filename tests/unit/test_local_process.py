@@ -18,6 +18,7 @@ import pytest
 from deploy.local import process
 from deploy.local.process import Launch, Server
 from deploy.local.settings import LocalSettings, Port
+from tests.ports import free_port
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
@@ -158,7 +159,7 @@ def test_tail_gives_the_last_lines_of_long_logs(tmp_path: Path) -> None:
     assert process.tail(tmp_path / "none.log", 3) == []
 
 
-def test_a_port_in_use_is_seen_with_its_holder(free_port: Callable[[], int]) -> None:
+def test_a_port_in_use_is_seen_with_its_holder() -> None:
     """The holder is named so that the user can stop it."""
     port = Port(free_port(), "TUNEMESH_X_PORT")
     assert process.port_free(port)
