@@ -170,6 +170,11 @@ class Reading:
         else:
             self._read[partition] = former._replace(latest=latest, latest_due=due)
 
+    def restored(self, positions: Offsets) -> None:
+        """Note up to where everything is in the state that the function goes on from."""
+        for partition, offset in positions.items():
+            self._read[partition] = _Read(offset, offset, 0.0, offset, 0.0)
+
     def claims(self, now: float) -> dict[Partition, int]:
         """Up to which offset everything has settled, by partition; 0: begun, nothing settled."""
         return {partition: _settled(read, now) for partition, read in tuple(self._read.items())}
@@ -291,6 +296,11 @@ class Freshness:
                     self._changed.wait(1.0)
             finally:
                 self._waiting -= 1
+
+    @property
+    def given_up(self) -> int:
+        """How many partitions have an unread rest that is not waited for any longer."""
+        return len(self._given_up)
 
     @property
     def someone_waits(self) -> bool:

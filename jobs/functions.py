@@ -26,6 +26,7 @@ from jobs.freshness import (
 )
 from jobs.gauges import Gauges
 from jobs.metrics import letter_values
+from jobs.restored import restored_positions
 from jobs.settings import ApplicationSettings, RegistrySettings
 from jobs.trends import trend_facts
 from schemas.codec import Decoder, Encoder
@@ -171,6 +172,7 @@ class DecodeInteraction(_Decode):
             "held_ms": round(1000 * self._held_seconds),
             "holding_ms": 0 if since is None else round(1000 * (time.monotonic() - since)),
             "freshness_lag_ms": max(0, now_ms() - fresh) if fresh else 0,
+            "given_up": self._freshness.given_up,
         }
 
     def eval(
@@ -207,6 +209,7 @@ class DecodeDimension(_Decode):
         """Connect to the registry, and tell what has been read from now on."""
         contracts, registry, ids = self._connect()
         self._decode = DimensionDecoder(contracts, self._role, registry, ids, now_ms)
+        self._reading.restored(restored_positions())
         self._watch.freshness.follow(self._reading)
         self._show(f"decode_{self._role}", function_context)
 

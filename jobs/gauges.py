@@ -18,10 +18,10 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from pyflink.table import FunctionContext
 
+from jobs.java_task import current_task, java_class
 from jobs.metrics import GROUPS, LABEL
 
 LOG = logging.getLogger(__name__)
@@ -101,17 +101,15 @@ class Gauges:
 
 def _java_gauges(function: str) -> Register | None:
     """Gauges of the Java task whose thread this is; None outside of a JVM."""
-    try:
-        from pemja import findClass  # type: ignore[import-untyped]
-    except ImportError:
+    task = current_task()
+    if task is None:
         return None
-    thread = findClass("java.lang.Thread").currentThread()
-    group = _task(thread).getMetricGroup()
+    group = task.getMetricGroup()
     for name in GROUPS:
         group = group.addGroup(name)
     group = group.addGroup(LABEL, function)
     # Meant for watermarks, and the only gauge of Flink's that can be set to a number.
-    gauge_class = findClass("org.apache.flink.streaming.runtime.metrics.WatermarkGauge")
+    gauge_class = java_class("org.apache.flink.streaming.runtime.metrics.WatermarkGauge")
 
     def register(name: str) -> Callable[[int], None]:
         gauge = gauge_class()
@@ -121,21 +119,6 @@ def _java_gauges(function: str) -> Register | None:
         return setter
 
     return register
-
-
-def _task(thread: Any) -> Any:
-    """What a Java thread runs, Flink's Task; Flink's own Java options open java.lang for that."""
-    try:
-        return _field(thread, "target")
-    except Exception:  # noqa: BLE001 - Java's NoSuchFieldException: Java 19 and later
-        return _field(_field(thread, "holder"), "task")
-
-
-def _field(instance: Any, name: str) -> Any:
-    """The private field of a Java object."""
-    field = instance.getClass().getDeclaredField(name)
-    field.setAccessible(True)
-    return field.get(instance)
 
 
 class _Pusher:

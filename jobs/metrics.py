@@ -85,6 +85,10 @@ HOLD = (
         "freshness_lag_ms", "gauge", "milliseconds", "since the moment up to which all users and "
         "items are known to have been read; 0 until there is one"
     ),
+    Metric(
+        "given_up", "gauge", "partitions", "of users and items with an unread rest that is not "
+        "waited for any longer"
+    ),
 )  # fmt: skip
 """Of decode_interaction alone."""
 

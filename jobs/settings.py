@@ -42,8 +42,9 @@ class EnrichmentSettings:
     ``start``: where interactions start without restored state (earliest, latest, committed, epoch
     milliseconds); users and items always start at the earliest.
     ``restored``: the application goes on from a savepoint or snapshot, which holds the users and
-    items read so far. Said where it is not so, events come out without them; left out where it is
-    so, events wait until the first checkpoint.
+    items read so far. Of use in process mode alone, in thread mode the state itself says so. Said
+    where it is not so, events come out without them; left out where it is so, events wait for up to
+    30 s.
     """
 
     start: str = "earliest"

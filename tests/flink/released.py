@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
-
 from deploy.accounting.positions import topic_ends
 from deploy.local import java
-from jobs.settings import DEFAULT_GROUP_ID, DEFAULT_PIPELINES
+from jobs.settings import DEFAULT_PIPELINES
 from tests.flink.mesh import (
     SONG,
     START_SECONDS,
@@ -70,8 +68,7 @@ class Released:
         return (self.folder / "savepoint").as_uri()
 
     def fill(self, mesh: Mesh) -> None:
-        """Publish records of nobody until no topic ends before what the savepoint has read, and
-        commit that, as its consumer group had."""
+        """Publish records of nobody until no topic ends before what the savepoint has read."""
         records: dict[str, Record] = {
             "users": {**USER, "user_id": "nobody"},
             "songs": {**SONG, "song_id": "nothing"},
@@ -82,18 +79,6 @@ class Released:
             for partition, end in ends.items():
                 for _ in range(end - present.get(partition, 0)):
                     mesh.publish(topic, records[topic], partition=partition)
-        group = {
-            "bootstrap.servers": mesh.settings.kafka.address,
-            "group.id": f"{DEFAULT_GROUP_ID}-enrichment",
-        }
-        committed = [
-            TopicPartition(topic, partition, end)
-            for topic, ends in self.ends.items()
-            for partition, end in ends.items()
-        ]
-        consumer = Consumer(group)
-        consumer.commit(offsets=committed, asynchronous=False)
-        consumer.close()
 
 
 def make(version: str, home: Path) -> None:

@@ -46,6 +46,9 @@ def test_a_savepoint_of_a_released_version_goes_on(
     with running(mesh, tmp_path, environ, settings, ["--gate", str(gate)]) as app:
         started(mesh, app)
         found = mesh.play(USER_ID, SONG_ID)
+        # The topics were read to their ends, and nobody has committed that: the savepoint says so.
+        wait_until(lambda: "interactions" in app.progress(mesh))
+        assert app.progress(mesh)["interactions"].metrics["given_up"] == 0
         assert (found["user"], found["item"]) == (
             released.enriched["user"],
             released.enriched["item"],

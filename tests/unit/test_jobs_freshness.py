@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from types import MappingProxyType
 
 import pytest
 
@@ -103,8 +104,9 @@ def now() -> list[float]:
     return [1000.0]
 
 
-def started(store: Store, now: list[float]) -> Worker:
+def started(store: Store, now: list[float], restored: Offsets = MappingProxyType({})) -> Worker:
     worker = Worker(store, now)
+    worker.reading.restored(restored)
     worker.freshness.start()
     return worker
 
@@ -173,6 +175,31 @@ def test_a_restored_job_with_nothing_to_read_does_not_wait(store: Store, now: li
     store.end.update({USERS: 10, ITEMS: 5})
     store.commit("g", {USERS: 10, ITEMS: 5})
     assert started(store, now).is_fresh()
+
+
+def test_restored_state_says_how_far_it_has_read(store: Store, now: list[float]) -> None:
+    """Whatever the group has committed: Flink's last commit before a stop may be missing."""
+    store.end.update({USERS: 10, ITEMS: 5})
+    worker = started(store, now, {USERS: 10, ITEMS: 5})
+    assert worker.is_fresh()
+    store.end[USERS] = 11
+    assert not worker.is_fresh()
+    worker.read(USERS, 10)
+    now[0] += SETTLED
+    assert worker.is_fresh()
+
+
+def test_state_of_long_ago_is_not_taken_for_what_its_group_has_read_since(
+    store: Store, now: list[float]
+) -> None:
+    """A snapshot of an hour ago: what has come since is read again before the first event."""
+    store.end.update({USERS: 10, ITEMS: 5})
+    store.commit("g", {USERS: 10, ITEMS: 5})
+    worker = started(store, now, {USERS: 4, ITEMS: 5})
+    assert not worker.is_fresh()
+    worker.read(USERS, *range(4, 10))
+    now[0] += SETTLED
+    assert worker.is_fresh()
 
 
 def test_a_new_application_waits_whatever_its_group_has_committed(

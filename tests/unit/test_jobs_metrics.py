@@ -125,4 +125,6 @@ def test_flows_name_tables_and_functions_of_the_sql() -> None:
 def test_names_of_functions_that_decode() -> None:
     """What :class:`jobs.functions.DecodeInteraction` shows is in the catalogue."""
     names = [metric.name for metric in (*DECODE, *HOLD)]
-    assert {"decoded", "held", "held_ms", "holding_ms", "freshness_lag_ms"} <= set(names)
+    assert {"decoded", "held", "held_ms", "holding_ms", "freshness_lag_ms", "given_up"} <= set(
+        names
+    )
