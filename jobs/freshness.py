@@ -71,8 +71,8 @@ CLOCK_SKEW_MS = 20
 UNCLAIMED_SECONDS = 30.0
 """A partition with an unread rest that no worker has begun to read is given up after this long.
 
-Rare: Flink's committed offset is behind the checkpoint that the job was restored from, so there is
-nothing to read where there seems to be.
+That happens where restored state cannot be asked (:mod:`jobs.restored`): Flink's last commit before
+a stop may be missing, and there is nothing to read where there seems to be.
 """
 
 STUCK_SECONDS = 15.0
@@ -192,7 +192,7 @@ class Freshness:
     """What one worker knows of how far users and items have been read, by all workers.
 
     ``group`` keeps the workers' claims, ``source_group`` is the one that Flink's sources commit to
-    with each checkpoint: where a restored job goes on.
+    with each checkpoint: about where a restored job goes on, if no worker claims to know.
     """
 
     def __init__(

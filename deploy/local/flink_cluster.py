@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from deploy.local import flink_workers, jars, process
+from deploy.local.files import write_link
 from deploy.local.flink_workers import Workers
 from deploy.local.java import Java
 from deploy.local.process import Launch, Server
@@ -242,8 +243,8 @@ def plugins(folder: Path, jar_cache: Path) -> Path:
         files = [f for s in sources for f in (s.glob("*.jar") if s.is_dir() else (s,))]
         for file in files:
             if not (target / file.name).exists():
-                (target / file.name).unlink(missing_ok=True)
-                (target / file.name).symlink_to(file)
+                # JobManager and TaskManagers start side by side, each with this.
+                write_link(target / file.name, file)
     return folder
 
 
