@@ -192,7 +192,8 @@ class Freshness:
     """What one worker knows of how far users and items have been read, by all workers.
 
     ``group`` keeps the workers' claims, ``source_group`` is the one that Flink's sources commit to
-    with each checkpoint: about where a restored job goes on, if no worker claims to know.
+    with each checkpoint: about where a restored job goes on. ``exact``: the workers know where
+    (:mod:`jobs.restored`) and claim it, so what Flink has committed does not count.
     """
 
     def __init__(
@@ -206,6 +207,7 @@ class Freshness:
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.fresh_until_ms = 0
+        self.exact = False
         self._store = store
         self._topics = tuple(topics)
         self._group = group
@@ -309,6 +311,8 @@ class Freshness:
             return self._waiting > 0
 
     def _restored_positions(self) -> dict[Partition, int]:
+        if self.exact:
+            return {}
         return dict(self._store.committed(self._source_group, self._partitions))
 
     def _feel(self, now: float) -> None:

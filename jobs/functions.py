@@ -116,6 +116,8 @@ class _Decode(RegistryFunction):
         contracts, registry = self.connect()
         ids = schema_ids(registry, contracts)
         self._watch = WATCHES.get(self._settings, contracts)
+        self._restored = restored_positions()
+        self._watch.freshness.exact = self._restored is not None
         self._watch.opened(self)
         return contracts, registry, ids
 
@@ -209,7 +211,7 @@ class DecodeDimension(_Decode):
         """Connect to the registry, and tell what has been read from now on."""
         contracts, registry, ids = self._connect()
         self._decode = DimensionDecoder(contracts, self._role, registry, ids, now_ms)
-        self._reading.restored(restored_positions())
+        self._reading.restored(self._restored or {})
         self._watch.freshness.follow(self._reading)
         self._show(f"decode_{self._role}", function_context)
 

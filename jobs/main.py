@@ -35,7 +35,7 @@ def start(
     from connectors.opensearch import set_up_opensearch
     from jobs import analytics, enrichment, gate, plan, recommendations
     from jobs.delivery import opensearch_settings
-    from jobs.environment import PROCESS, THREAD, execution_mode, make_tables, register_sinks
+    from jobs.environment import THREAD, execution_mode, make_tables, register_sinks
     from jobs.freshness import begin_anew, dimension_topics
     from jobs.warm import warm_up
 
@@ -56,10 +56,8 @@ def start(
             warm_up(tables)
         for key, value in gate.wait(held).configuration().items():
             tables.get_config().set(key, value)
-    # In thread mode the restored state itself says how far it has read (jobs.restored).
-    told = settings.enrichment.restored and settings.execution_mode == PROCESS
     # After the gate: until then a former version reads the same topics.
-    if enrichment.NAME in settings.pipelines and not told:
+    if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
         offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
         begin_anew(offsets, dimension_topics(contracts), settings.group(enrichment.NAME))
     return plan.execute(tables, chosen)

@@ -22,20 +22,18 @@ STATE = "SourceReaderState"
 SPLIT_VERSION = 0
 
 
-def restored_positions() -> Offsets:
+def restored_positions() -> Offsets | None:
     """The offset of the next record of each partition that the task's sources had read from.
 
-    On the task's own thread. Empty in process mode, without restored state, and where Flink offers
-    no way to it, which is logged.
+    On the task's own thread. Empty without restored state; None where that is not to be seen: in
+    process mode, and where Flink offers no way to it, which is logged.
     """
     try:
         task = current_task()
-        if task is None:
-            return {}
-        return dict(_positions(task))
+        return None if task is None else dict(_positions(task))
     except Exception as error:  # noqa: BLE001 - whatever a JVM without the way to it says
         LOG.warning("how far the sources had read is not to be seen: %s", error)
-        return {}
+        return None
 
 
 def _positions(task: Any) -> Iterator[tuple[Partition, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from types import MappingProxyType
 
 import pytest
 
@@ -104,9 +103,11 @@ def now() -> list[float]:
     return [1000.0]
 
 
-def started(store: Store, now: list[float], restored: Offsets = MappingProxyType({})) -> Worker:
+def started(store: Store, now: list[float], restored: Offsets | None = None) -> Worker:
+    """A worker that has opened; ``restored``: what it sees of its restored state."""
     worker = Worker(store, now)
-    worker.reading.restored(restored)
+    worker.freshness.exact = restored is not None
+    worker.reading.restored(restored or {})
     worker.freshness.start()
     return worker
 
@@ -195,11 +196,14 @@ def test_state_of_long_ago_is_not_taken_for_what_its_group_has_read_since(
     """A snapshot of an hour ago: what has come since is read again before the first event."""
     store.end.update({USERS: 10, ITEMS: 5})
     store.commit("g", {USERS: 10, ITEMS: 5})
+    interactions = started(store, now, {})
+    assert not interactions.is_fresh()
     worker = started(store, now, {USERS: 4, ITEMS: 5})
     assert not worker.is_fresh()
     worker.read(USERS, *range(4, 10))
     now[0] += SETTLED
     assert worker.is_fresh()
+    assert interactions.is_fresh()
 
 
 def test_a_new_application_waits_whatever_its_group_has_committed(
