@@ -70,8 +70,8 @@ def cluster(
         "TUNEMESH_TASKMANAGERS": "1",
     }
     settings = LocalSettings.from_environment(environ)
-    platform.up(settings, ["flink"], environ=environ)
     try:
+        platform.up(settings, ["flink"], environ=environ)
         yield settings, environ
     finally:
         platform.down(settings)
