@@ -4,7 +4,7 @@ Flink commits a source's offsets to Kafka after a checkpoint, and the last commi
 failure often does not get there: then it looks as if there were something to read where there is
 nothing. What the checkpoint itself says is exact. A task can read it when it opens, before its
 sources do: every source reader keeps its splits under a name of its own, each as a topic, a
-partition and the offset of the next record (connector-base 2.2 and flink-connector-kafka 4 and 5).
+partition and the offset of the next record (as Flink 2.2 and its Kafka connector write them).
 """
 
 from __future__ import annotations
