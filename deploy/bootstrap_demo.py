@@ -50,7 +50,6 @@ FLOWING_SECONDS = 90.0
 """About how long the rest takes, at that rate or above."""
 
 SETTLED_SECONDS = 240.0
-_HOUR_MS = 3_600_000
 
 
 class BootstrapDemoError(TunemeshError):
@@ -142,8 +141,7 @@ def bootstrap_demo(directory: Path | None, events: int, seed: int, keep: bool) -
 def _source(directory: Path | None, events: int, seed: int, contracts: Contracts) -> Source:
     if directory is not None:
         return ReplayDirectory(directory, contracts)
-    start_ms = time.time_ns() // 1_000_000 - _HOUR_MS
-    return GeneratedHour(Hour(interactions=events, start_ms=start_ms, seed=seed))
+    return GeneratedHour(Hour(interactions=events, seed=seed))
 
 
 def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[str, Any]:

@@ -45,8 +45,6 @@ PLAYS = 8
 WARM_UP_EVENTS = 5_000
 """From so many first events of the source the demo's listener is chosen."""
 
-_HOUR_MS = 3_600_000
-
 
 class DemoError(TunemeshError):
     """The demo ended, but what came out is not what went in."""
@@ -280,8 +278,7 @@ def first_acceptance(settings: LocalSettings, began: float, limit_s: float = 300
 def _source(directory: Path | None, events: int, seed: int) -> Source:
     if directory is not None:
         return ReplayDirectory(directory, load_contracts())
-    start_ms = time.time_ns() // 1_000_000 - _HOUR_MS
-    return GeneratedHour(Hour(interactions=events, start_ms=start_ms, seed=seed, dirt=True))
+    return GeneratedHour(Hour(interactions=events, seed=seed, dirt=True))
 
 
 def _titles(source: Source, contracts: Contracts) -> dict[str, str]:

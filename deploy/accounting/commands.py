@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -20,8 +19,6 @@ from deploy.accounting.replay import replay as replay_source
 from deploy.accounting.verify import VerifySettings, summary_lines
 from deploy.accounting.verify import verify as verify_run
 from schemas.contracts import load_contracts
-
-_HOUR_MS = 3_600_000
 
 
 @click.command()
@@ -81,7 +78,6 @@ def replay(
         source = GeneratedHour(
             Hour(
                 interactions=generate or 0,
-                start_ms=time.time_ns() // 1_000_000 - _HOUR_MS,
                 seed=seed,
                 dirt=dirt,
                 poison_share=poison,

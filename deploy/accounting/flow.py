@@ -59,9 +59,8 @@ class Flow:
     """
 
     def __init__(self, endpoints: Endpoints, rate: float, contracts: Contracts, seed: int) -> None:
-        start_ms = time.time_ns() // 1_000_000 - 3_600_000
         events = round(rate * LONGEST_SECONDS)
-        hour = Hour(events, start_ms, seed, users=2_000, songs=4_000, podcasts=500)
+        hour = Hour(events, seed=seed, users=2_000, songs=4_000, podcasts=500)
         self._source = Until(GeneratedHour(hour))
         self._accounts = contracts
         self._registry = connect_registry(endpoints)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import heapq
 import json
 import random
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ LATE_SHARE = 0.02
 MISSING_ITEM_SHARE = 0.002
 MISSING_USER_SHARE = 0.001
 _SESSION_MS = 20 * 60_000
+HOUR_MS = 3_600_000
+
+
+def hour_ago_ms() -> int:
+    """When an hour that ends now began, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000 - HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +65,19 @@ class Hour:
     """What to generate.
 
     ``interactions`` is the number of distinct valid events; duplicates and poison come on top.
-    Sizes left at None follow from it. Times are milliseconds since the epoch.
+    Sizes left at None follow from it. Times are milliseconds since the epoch; the hour ends now if
+    it is not said when it began.
     """
 
     interactions: int
-    start_ms: int
+    start_ms: int = field(default_factory=hour_ago_ms)
     seed: int = 1
     dirt: bool = False
     poison_share: float = 0.01
     users: int | None = None
     songs: int | None = None
     podcasts: int | None = None
-    span_ms: int = 3_600_000
+    span_ms: int = HOUR_MS
 
     def __post_init__(self) -> None:
         if self.interactions < 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -17,8 +16,6 @@ from deploy.local.services.fill import FillSummary
 from deploy.local.services.fill import fill as fill_stores
 from deploy.local.settings import LocalSettings
 from schemas.contracts import load_contracts
-
-_HOUR_MS = 3_600_000
 
 
 @click.command()
@@ -44,10 +41,7 @@ def fill(
     if directory is not None:
         source = ReplayDirectory(directory, contracts)
     else:
-        start_ms = time.time_ns() // 1_000_000 - _HOUR_MS
-        source = GeneratedHour(
-            Hour(interactions=generate or 0, start_ms=start_ms, seed=seed, dirt=dirt)
-        )
+        source = GeneratedHour(Hour(interactions=generate or 0, seed=seed, dirt=dirt))
     click.echo(source.description)
     progress = TerminalProgress(sys.stderr)
     try:
