@@ -7,8 +7,9 @@ shape is used: a list of ``{"PropertyGroupId": ..., "PropertyMap": {...}}``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import TunemeshError
 from schemas.moments import epoch_ms
@@ -20,6 +21,7 @@ RUN_OPTIONS = "kinesis.analytics.flink.run.options"
 """The service's own group: what it starts, with which jars."""
 
 Groups = Mapping[str, Mapping[str, str]]
+"""Properties by name, by the name of their group."""
 
 
 class SettingError(TunemeshError):
@@ -45,7 +47,7 @@ def read_groups(path: Path) -> Groups:
     """The property groups of a file; raises TunemeshError when it is missing or malformed."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        groups = {entry["PropertyGroupId"]: dict(entry["PropertyMap"]) for entry in entries}
+        groups = groups_of(entries)
         for group, values in groups.items():
             for text in (group, *values, *values.values()):
                 if not isinstance(text, str):
@@ -62,6 +64,23 @@ def read_groups(path: Path) -> Groups:
         raise TunemeshError(
             f"{path} is not a list of property groups: {type(error).__name__}: {error}"
         ) from error
+
+
+def write_groups(path: Path, groups: Groups) -> None:
+    """Write a file that :func:`read_groups` reads."""
+    path.write_text(json.dumps(entries_of(groups), indent=2), encoding="utf-8")
+
+
+def groups_of(entries: Iterable[Mapping[str, Any]]) -> Groups:
+    """Property groups from the service's shape."""
+    return {entry["PropertyGroupId"]: dict(entry["PropertyMap"]) for entry in entries}
+
+
+def entries_of(groups: Groups) -> list[dict[str, Any]]:
+    """Property groups in the service's shape."""
+    return [
+        {"PropertyGroupId": group, "PropertyMap": dict(values)} for group, values in groups.items()
+    ]
 
 
 def refuse_unknown(groups: Groups, known: Mapping[str, Set[str]], free: Sequence[str]) -> None:

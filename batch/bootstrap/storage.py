@@ -10,11 +10,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from schemas.errors import TunemeshError
-from schemas.registry import is_loopback
 
 MIN_PART_BYTES: Final = 5 * 1024 * 1024
 """S3: each part of an upload but the last has this many bytes at least."""
@@ -112,19 +111,9 @@ class S3Storage:
     first 5 MiB."""
 
     def __init__(self, region: str, endpoint_url: str | None) -> None:
-        import boto3
-        from botocore.config import Config
+        from connectors.aws.sdk import sdk_client
 
-        local = endpoint_url is not None and is_loopback(endpoint_url)
-        keys = ("local", "local") if local else (None, None)
-        self._client: Any = boto3.Session(*keys, region_name=region).client(
-            "s3",
-            endpoint_url=endpoint_url,
-            config=Config(
-                retries={"mode": "standard", "total_max_attempts": 5},
-                s3={"addressing_style": "path"} if local else None,
-            ),
-        )
+        self._client = sdk_client("s3", region, endpoint_url)
 
     def read(self, address: str) -> bytes:
         bucket, key = _bucket_and_key(address)

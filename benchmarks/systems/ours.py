@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from benchmarks.errors import SystemUnavailable
@@ -10,6 +9,7 @@ from benchmarks.processes import Started
 from benchmarks.systems import Task
 from benchmarks.systems.cluster import Cluster, job_configuration
 from benchmarks.topics import Topics
+from connectors.properties import write_groups
 from deploy.local import application
 from deploy.local.settings import PROJECT
 from schemas.contracts import Role, load_contracts
@@ -65,7 +65,7 @@ class OurEnrichment:
             "tunemesh.kafka": {"bootstrap.servers": task.bootstrap},
         }
         groups = application.property_groups(self.cluster.settings, ("enrichment",), overrides)
-        properties.write_text(json.dumps(groups, indent=2))
+        write_groups(properties, groups)
         return self.cluster.run(
             lambda: self.cluster.submit_python(
                 PROJECT / "jobs" / "main.py",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from connectors.aws.sdk import sdk_client, service_errors
+from connectors.properties import RUN_OPTIONS, Groups, write_groups
 from deploy.local import flink, jars
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.settings import (
-    ACCESS_KEY,
     ACCOUNT,
     BUCKET,
     DATASETS,
@@ -19,7 +19,6 @@ from deploy.local.settings import (
     PROJECT,
     REGION,
     REGISTRY,
-    SECRET_KEY,
     TRACKING_ID,
     LocalSettings,
 )
@@ -42,10 +41,6 @@ where the job finds it; beyond this the broker refuses it to the producer's face
 
 _RECORD_OVERHEAD_BYTES = 65_536
 _DAYS = re.compile(r"P(\d+)D")
-
-
-class DeliveryError(TunemeshError):
-    """A bucket or delivery stream that could not be made."""
 
 
 def topic_spec(contract: Contract) -> TopicSpec:
@@ -105,17 +100,13 @@ def registry(settings: LocalSettings) -> GlueRegistry:
 def create_delivery(settings: LocalSettings) -> None:
     """Create the bucket and the delivery stream of the enriched interactions; what is there stays.
 
-    Raises :class:`DeliveryError` when the platform's AWS does not answer or refuses.
+    Raises ServiceUnavailable when the platform's AWS does not answer or refuses.
     """
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
-    try:
-        s3 = session.client("s3", endpoint_url=settings.aws.url)
+    s3, firehose = (sdk_client(name, REGION, settings.aws.url) for name in ("s3", "firehose"))
+    attempt = f"make the delivery stream {DELIVERY_STREAM} at {settings.aws.url}"
+    with service_errors(attempt, "Is the part aws up? See: tunemesh status"):
         if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
             s3.create_bucket(Bucket=BUCKET)
-        firehose = session.client("firehose", endpoint_url=settings.aws.url)
         if DELIVERY_STREAM not in firehose.list_delivery_streams()["DeliveryStreamNames"]:
             firehose.create_delivery_stream(
                 DeliveryStreamName=DELIVERY_STREAM,
@@ -126,11 +117,6 @@ def create_delivery(settings: LocalSettings) -> None:
                     "Prefix": DELIVERY_PREFIX,
                 },
             )
-    except (BotoCoreError, ClientError) as error:
-        raise DeliveryError(
-            f"the delivery stream {DELIVERY_STREAM} could not be made at {settings.aws.url}:"
-            f" {error}. Is the part aws up? See: tunemesh status"
-        ) from error
 
 
 def prepare(settings: LocalSettings, contracts: Contracts | None = None) -> None:
@@ -147,10 +133,10 @@ def property_groups(
     settings: LocalSettings,
     pipelines: tuple[str, ...] = DEFAULT_PIPELINES,
     overrides: Mapping[str, Mapping[str, str]] | None = None,
-) -> list[dict[str, object]]:
-    """The property groups of an application on this platform, in the service's own shape."""
+) -> Groups:
+    """The property groups of an application on this platform."""
     groups: dict[str, dict[str, str]] = {
-        "kinesis.analytics.flink.run.options": {
+        RUN_OPTIONS: {
             "jarfile": ";".join(str(jar) for jar in jars.paths("flink", settings.jar_cache)),
         },
         "tunemesh.application": {"pipelines": ",".join(pipelines)},
@@ -178,7 +164,7 @@ def property_groups(
     }
     for group, values in (overrides or {}).items():
         groups.setdefault(group, {}).update(values)
-    return [{"PropertyGroupId": name, "PropertyMap": values} for name, values in groups.items()]
+    return groups
 
 
 def write_properties(
@@ -190,7 +176,7 @@ def write_properties(
     folder = settings.home / "applications"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / ("_".join(pipelines) + ".json")
-    file.write_text(json.dumps(property_groups(settings, pipelines, overrides), indent=2))
+    write_groups(file, property_groups(settings, pipelines, overrides))
     return file
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from batch.bootstrap.finish import REPORT
 from batch.bootstrap.settings import COLUMNS, GROUP, PRODUCTS, Window
 from batch.bootstrap.storage import storage_of
-from connectors.properties import RUN_OPTIONS
+from connectors.properties import RUN_OPTIONS, Groups, write_groups
 from deploy.local import flink, flink_cluster, jars, java
 from deploy.local.settings import PROJECT, REGION, LocalSettings, aws_environment
 from schemas.errors import TunemeshError
@@ -48,8 +48,8 @@ class Request:
         return f"{self.output.rstrip('/')}/{self.run}"
 
 
-def property_groups(settings: LocalSettings, request: Request) -> list[dict[str, object]]:
-    """The property groups of a run on this platform, in the service's own shape."""
+def property_groups(settings: LocalSettings, request: Request) -> Groups:
+    """The property groups of a run on this platform."""
     own = {
         "output": request.output,
         "run": request.run,
@@ -60,13 +60,12 @@ def property_groups(settings: LocalSettings, request: Request) -> list[dict[str,
         if moment is not None:
             own[name] = str(moment)
     chosen = request.jars or jars.paths("parquet", settings.jar_cache)
-    groups: dict[str, Mapping[str, str]] = {
+    return {
         RUN_OPTIONS: {"jarfile": ";".join(str(jar) for jar in chosen)},
         GROUP: own,
         PRODUCTS: request.products,
         COLUMNS: {name: ",".join(columns) for name, columns in request.columns.items()},
     }
-    return [{"PropertyGroupId": name, "PropertyMap": values} for name, values in groups.items()]
 
 
 def write_properties(settings: LocalSettings, request: Request) -> Path:
@@ -74,7 +73,7 @@ def write_properties(settings: LocalSettings, request: Request) -> Path:
     folder = settings.home / "applications"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"bootstrap_{request.run}.json"
-    file.write_text(json.dumps(property_groups(settings, request), indent=2))
+    write_groups(file, property_groups(settings, request))
     return file
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.properties import RUN_OPTIONS
 from deploy.local import jars
 from deploy.local.files import write_whole
 from deploy.local.settings import PROJECT, jar_cache
@@ -59,7 +60,7 @@ class Package:
                 "python": self.description.python,
                 "runtime": self.description.runtime,
                 "largest": dict(self.largest),
-                contents.RUN_OPTIONS_GROUP: dict(contents.RUN_OPTIONS),
+                RUN_OPTIONS: dict(contents.RUN_FILES),
             },
             indent=1,
         )

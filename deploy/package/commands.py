@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from deploy.package.assembly import build
-from deploy.package.contents import APPLICATIONS, RUN_OPTIONS
+from deploy.package.contents import APPLICATIONS, RUN_FILES
 from deploy.package.wheels import PYTHONS
 
 
@@ -46,5 +46,5 @@ def package(application: str, output: Path, python: str) -> None:
     )
     for part, size in built.largest:
         click.echo(f"{size:>12,} {part}")
-    options = ", ".join(f"{name}={value}" for name, value in RUN_OPTIONS.items())
+    options = ", ".join(f"{name}={value}" for name, value in RUN_FILES.items())
     click.echo(f"run options: {options}")

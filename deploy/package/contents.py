@@ -13,9 +13,8 @@ JAR = "lib/pyflink-dependencies.jar"
 WHEELS = "dep/"
 RELEASE = "release.json"
 
-RUN_OPTIONS_GROUP = "kinesis.analytics.flink.run.options"
-RUN_OPTIONS: Mapping[str, str] = {"python": ENTRY, "jarfile": JAR, "pyFiles": WHEELS}
-"""The property group that makes the service run the package."""
+RUN_FILES: Mapping[str, str] = {"python": ENTRY, "jarfile": JAR, "pyFiles": WHEELS}
+"""The run options that make the service run the package."""
 
 SUFFIXES = frozenset({".py", ".sql", ".json", ".yaml", ".avsc"})
 """What a package of the repository has at run time: code, SQL, plans, contracts."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from connectors.properties import read_groups
+from connectors.properties import RUN_OPTIONS, Groups, read_groups
 from deploy.package import read
 from deploy.submit import property_overrides
 from deploy.upgrades import preflight
@@ -31,7 +31,6 @@ from deploy.upgrades.target import (
     RUNS,
     Application,
     Configuration,
-    Groups,
     NoApplicationError,
     Status,
     Target,
@@ -379,14 +378,13 @@ def _new_properties(
         from deploy.local import application
 
         chosen = tuple(name.strip() for name in pipelines.split(","))
-        entries = application.property_groups(place.settings, chosen)
-        groups = {str(e["PropertyGroupId"]): dict(e["PropertyMap"]) for e in entries}  # type: ignore[call-overload]
+        groups = application.property_groups(place.settings, chosen)
     else:
         raise click.UsageError("a new application on aws needs --properties FILE")
     if not place.local:
-        from deploy.package.contents import RUN_OPTIONS, RUN_OPTIONS_GROUP
+        from deploy.package.contents import RUN_FILES
 
-        groups = {**groups, RUN_OPTIONS_GROUP: dict(RUN_OPTIONS)}
+        groups = {**groups, RUN_OPTIONS: RUN_FILES}
     return _merged(groups, overrides)
 
 

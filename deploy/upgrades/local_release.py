@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.properties import RUN_OPTIONS, write_groups
 from deploy.local import application
 from deploy.local.flink_workers import site_packages
 from deploy.local.settings import LocalSettings
 from deploy.package import read
+from deploy.package.contents import ENTRY, JAR, WHEELS
 from deploy.upgrades.held_client import HeldClient
 from deploy.upgrades.target import Configuration, TargetError
-
-ENTRY, JAR, WHEELS = "main.py", "lib/pyflink-dependencies.jar", "dep"
-
-RUN_OPTIONS = "kinesis.analytics.flink.run.options"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +79,5 @@ class LocalRelease:
         folder = self.settings.home / "applications"
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{self.application}.json"
-        entries = [{"PropertyGroupId": name, "PropertyMap": v} for name, v in groups.items()]
-        file.write_text(json.dumps(entries, indent=2), encoding="utf-8")
+        write_groups(file, groups)
         return file

@@ -20,6 +20,7 @@ import botocore
 import botocore.config
 import botocore.exceptions
 
+from connectors.properties import Groups, entries_of, groups_of
 from deploy.package import PackageError, unpack
 from deploy.upgrades.managed_flink_health import health_of
 from deploy.upgrades.target import (
@@ -27,7 +28,6 @@ from deploy.upgrades.target import (
     BusyError,
     ConcurrentChangeError,
     Configuration,
-    Groups,
     Health,
     NoApplicationError,
     Restore,
@@ -391,21 +391,14 @@ def _configuration(detail: Mapping[str, Any]) -> Configuration:
         release=PurePosixPath(location.get("FileKey", "unknown")).stem
         if location.get("FileKey", "").endswith(".zip")
         else location.get("FileKey", "unknown"),
-        properties={
-            group["PropertyGroupId"]: dict(group["PropertyMap"])
-            for group in properties.get("PropertyGroupDescriptions", [])
-        },
+        properties=groups_of(properties.get("PropertyGroupDescriptions", [])),
         parallelism=flink.get("ParallelismConfigurationDescription", {}).get("Parallelism", 1),
     )
 
 
 def _groups(properties: Groups) -> list[dict[str, Any]]:
-    """Property groups in the service's shape, which knows no empty one."""
-    return [
-        {"PropertyGroupId": name, "PropertyMap": dict(values)}
-        for name, values in properties.items()
-        if values
-    ]
+    """In the service's shape, which knows no empty group."""
+    return entries_of({name: values for name, values in properties.items() if values})
 
 
 def _run_configuration(restore: Restore) -> dict[str, Any]:

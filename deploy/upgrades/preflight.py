@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from connectors.properties import Groups
 from deploy.package import read
 from deploy.upgrades.plans import Comparison, Fit, compare
-from deploy.upgrades.target import LATEST, NOTHING, Configuration, Groups, Restore
+from deploy.upgrades.target import LATEST, NOTHING, Configuration, Restore
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES, application_settings
 from jobs.trends import KEEP_MS, LATEST_MS
 from schemas.compatibility import incompatibilities

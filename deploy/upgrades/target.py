@@ -13,10 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from connectors.properties import Groups
 from schemas.errors import TunemeshError
-
-Groups = Mapping[str, Mapping[str, str]]
-"""Property groups by name."""
 
 
 class Status(StrEnum):

@@ -24,6 +24,7 @@ from typing import Any
 
 from confluent_kafka import Message, Producer
 
+from connectors.properties import LOCAL_PROPERTIES, Groups, write_groups
 from deploy.accounting.positions import TopicReader
 from deploy.local import application, platform
 from deploy.local.flink import FlinkRest
@@ -360,9 +361,9 @@ def application_environment(folder: Path, environ: Mapping[str, str]) -> dict[st
     }
 
 
-def write_properties(folder: Path, groups: object) -> None:
+def write_properties(folder: Path, groups: Groups) -> None:
     """The property file where an application in this folder looks for it."""
-    (folder / "application_properties.json").write_text(json.dumps(groups))
+    write_groups(folder / LOCAL_PROPERTIES, groups)
 
 
 def started(mesh: Mesh, app: Application) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import ipaddress
-import json
 import os
 import sys
 import sysconfig
@@ -23,11 +22,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from connectors.properties import RUN_OPTIONS, write_groups
 from deploy import cli, package
 from deploy.local import application, flink, flink_cluster, java, platform, process
 from deploy.local.flink import FlinkRest
 from deploy.local.settings import LocalSettings, aws_environment
-from deploy.package.contents import ENTRY, JAR, RUN_OPTIONS, RUN_OPTIONS_GROUP, WHEELS
+from deploy.package.contents import ENTRY, JAR, RUN_FILES, WHEELS
 from deploy.package.requirements import Requirement, locked, needed
 from tests.flink.mesh import START_SECONDS, Mesh, Record, now_ms, wait_until
 
@@ -172,11 +172,11 @@ def test_the_package_runs_alone(
         {
             "tunemesh.application": {"group.id": mesh.new_id("package")},
             "tunemesh.enrichment": {"start": str(now_ms())},
-            RUN_OPTIONS_GROUP: dict(RUN_OPTIONS),
+            RUN_OPTIONS: RUN_FILES,
         },
     )
     properties = tmp_path / "application_properties.json"
-    properties.write_text(json.dumps(groups))
+    write_groups(properties, groups)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

@@ -15,6 +15,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from connectors.properties import write_groups
 from deploy import cli
 from deploy.package import PackageDescription
 from deploy.package.contents import APPLICATIONS, ENTRY, code, entry
@@ -109,14 +110,13 @@ def operator(
         }.items():
             monkeypatch.setenv(name, value)
         made = Operator(service, tmp_path, capsys)
-        properties = [
-            ("tunemesh.application", {"pipelines": "enrichment"}),
-            ("tunemesh.kafka", {"bootstrap.servers": "127.0.0.1:1"}),
-            ("tunemesh.registry", {"region": REGION, "endpoint.url": moto}),
-        ]
+        properties = {
+            "tunemesh.application": {"pipelines": "enrichment"},
+            "tunemesh.kafka": {"bootstrap.servers": "127.0.0.1:1"},
+            "tunemesh.registry": {"region": REGION, "endpoint.url": moto},
+        }
         file = tmp_path / "properties.json"
-        entries = [{"PropertyGroupId": name, "PropertyMap": group} for name, group in properties]
-        file.write_text(json.dumps(entries))
+        write_groups(file, properties)
         one = made.release("1")
         done = made.deploy(
             "submit", one, "--properties", str(file), "--role", ROLE, "--parallelism", "2"
