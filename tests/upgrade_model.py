@@ -66,6 +66,10 @@ class ModelTarget:
     health_of: dict[str, Health] = field(default_factory=dict)
     fails: set[str] = field(default_factory=set)
     hangs: set[str] = field(default_factory=set)
+    no_snapshot: set[str] = field(default_factory=set)
+    """Releases of which a snapshot fails."""
+    keeps: bool = False
+    """Its own rollback cannot be carried out: the version that runs goes on."""
     busy: int = 0
     """So many orders are refused because the application is busy."""
     calls: list[str] = field(default_factory=list)
@@ -116,12 +120,16 @@ class ModelTarget:
         self._called("snapshots")
         found = tuple(self.taken)
         self.taken = [
-            replace(one, status=SnapshotStatus.READY)
+            replace(one, status=self._outcome(one))
             if one.status is SnapshotStatus.CREATING
             else one
             for one in self.taken
         ]
         return found
+
+    def _outcome(self, snapshot: Snapshot) -> SnapshotStatus:
+        failing = self.versions[snapshot.version].release in self.no_snapshot
+        return SnapshotStatus.FAILED if failing else SnapshotStatus.READY
 
     def health(self) -> Health:
         self._called("health")
@@ -191,7 +199,7 @@ class ModelTarget:
                 raise TargetError("there are no snapshots")
             to = self._runs if self.status is Status.UPDATING else self._former
             assert to is not None
-            self._revert(to)
+            self._revert(self._runs if self.keeps else to)
 
         self._order("rollback", order)
 
@@ -222,10 +230,10 @@ class ModelTarget:
     def _start(self, restore: Restore) -> None:
         name = {
             RestoreKind.NOTHING: lambda: None,
-            RestoreKind.LATEST: lambda: self.taken[-1].name if self.taken else None,
+            RestoreKind.LATEST: lambda: self._ready()[-1].name if self._ready() else None,
             RestoreKind.CUSTOM: lambda: restore.snapshot,
         }[restore.kind]()
-        assert name is None or name in [one.name for one in self.taken]
+        assert name is None or name in [one.name for one in self._ready()]
         self.starts.append((self.versions[self.number].release, name))
         if self.versions[self.number].release in self.fails:
             self._become(Status.READY)
@@ -234,10 +242,15 @@ class ModelTarget:
             self._former, self._runs = self._runs, self.number
         self._become(Status.RUNNING)
 
+    def _ready(self) -> list[Snapshot]:
+        return [one for one in self.taken if one.status is SnapshotStatus.READY]
+
     def _revert(self, to: int) -> None:
         self.rolled_back_from = self.number
         self.number += 1
         self.versions[self.number] = self.versions[to]
+        if to == self._runs:
+            self._runs = self.number
         self.status = Status.ROLLING_BACK
         self._later(lambda: self._start(Restore(RestoreKind.LATEST)))
 

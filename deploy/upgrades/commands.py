@@ -14,13 +14,9 @@ from connectors.properties import RUN_OPTIONS, Groups, read_groups
 from deploy.package import read
 from deploy.submit import property_overrides
 from deploy.upgrades import preflight
+from deploy.upgrades import snapshots as taken
 from deploy.upgrades.journal import Journal, Step
-from deploy.upgrades.machine import (
-    SNAPSHOT_NAMES,
-    Change,
-    UpgradeError,
-    prune,
-)
+from deploy.upgrades.machine import Change, UpgradeError, require_upgradable
 from deploy.upgrades.place import CHANGES, Place, placed_command, with_options
 from deploy.upgrades.plans import Comparison, Fit
 from deploy.upgrades.preflight import PreflightError
@@ -32,6 +28,9 @@ from deploy.upgrades.target import (
     Application,
     Configuration,
     NoApplicationError,
+    Restore,
+    RestoreKind,
+    Snapshot,
     Status,
     Target,
 )
@@ -41,6 +40,8 @@ ROLLED_BACK = 4
 """The exit code when the upgrade was rolled back: the former version runs."""
 
 CHANGE_SECONDS = 1_800
+
+_NO_SNAPSHOT = Comparison(Fit.REBUILD, ("there is no snapshot: it starts from the topics",))
 
 
 @click.group()
@@ -52,7 +53,9 @@ def deploy() -> None:
 
 
 @deploy.command()
-@click.argument("release", type=click.Path(exists=True, path_type=Path), required=False)
+@click.argument(
+    "release", type=click.Path(exists=True, resolve_path=True, path_type=Path), required=False
+)
 @click.option(
     "--pipelines",
     default=",".join(DEFAULT_PIPELINES),
@@ -84,14 +87,17 @@ def submit(
     except NoApplicationError:
         seen = None
     if seen is not None:
-        if release is not None or seen.status is not Status.READY:
+        same = release is None or read(release).name == seen.configuration.release
+        changed = not same or assignments or parallelism or properties
+        if changed or seen.status not in (Status.READY, Status.STARTING):
             raise UpgradeError(
                 f"{seen.name} is there already ({seen.status}, {seen.configuration.release});"
-                " tunemesh deploy upgrade changes a running one, tunemesh deploy submit without a"
-                " release starts a stopped one"
+                " tunemesh deploy upgrade changes a running one, and with --force a stopped one;"
+                " tunemesh deploy submit without options starts a stopped one"
             )
-        click.echo(f"{seen.name} starts again from its last snapshot")
-        target.start(LATEST)
+        if seen.status is Status.READY:
+            click.echo(f"{seen.name} starts again from its last snapshot")
+            target.start(LATEST)
     else:
         if release is None:
             raise click.UsageError("a new application needs a release: tunemesh package makes one")
@@ -113,15 +119,25 @@ def submit(
 
 
 @deploy.command()
-@click.argument("release", type=click.Path(exists=True, path_type=Path), required=False)
+@click.argument(
+    "release", type=click.Path(exists=True, resolve_path=True, path_type=Path), required=False
+)
 @with_options(CHANGES)
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Where the state does not fit the new plan: start without, from the topics.",
+    help="Start without the state, from the topics: it does not fit the new plan, or is wrong.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Of a version that restarts no snapshot can be made: stop it by force, go on from its"
+    " last one. Also changes and starts an application that is stopped.",
 )
 @click.option("--dry-run", is_flag=True, help="Look at everything and print the steps.")
-@click.option("--keep", default=5, show_default=True, help="How many snapshots stay.")
+@click.option(
+    "--keep", type=click.IntRange(1), default=5, show_default=True, help="How many snapshots stay."
+)
 @click.option(
     "--verify-seconds",
     type=click.IntRange(5, 7_200),
@@ -134,6 +150,7 @@ def upgrade(
     assignments: tuple[str, ...],
     parallelism: int | None,
     rebuild: bool,
+    force: bool,
     dry_run: bool,
     keep: int,
     verify_seconds: int | None,
@@ -145,19 +162,24 @@ def upgrade(
     """
     place = _patient(place, verify_seconds)
     unfinished = place.machine.present()
-    if unfinished is not None and not unfinished.ended:
+    given_up = force and unfinished is not None and unfinished.step is Step.ROLL_BACK
+    if unfinished is not None and not unfinished.ended and not given_up:
         another = release is not None and read(release).name != unfinished.wanted.release
-        if another or assignments or parallelism or dry_run:
+        if another or assignments or parallelism or dry_run or force:
             raise UpgradeError(
                 f"an upgrade to {unfinished.wanted.release} is not finished: without a release and"
                 " options this command goes on with it, tunemesh deploy rollback takes it back"
             )
+        if release is not None:
+            unfinished = replace(unfinished, release=str(release))
         click.echo(f"going on with the upgrade to {unfinished.wanted.release}")
         _told(place.machine.resume(unfinished))
         return
-    change, comparison = _planned(place, release, assignments, parallelism, keep)
+    change, comparison = _planned(
+        place, release, assignments, parallelism, keep=keep, rebuild=rebuild, force=force
+    )
     _say(comparison, change)
-    if comparison.fit is Fit.REBUILD and not rebuild:
+    if comparison.fit is Fit.REBUILD and not (rebuild or comparison == _NO_SNAPSHOT):
         raise PreflightError(
             [
                 *comparison.reasons,
@@ -189,7 +211,8 @@ def rollback(place: Place, verify_seconds: int | None) -> None:
         back = _back(place, last)
         if back is not None:
             click.echo("the plan is the same: back with the present state")
-            _told(place.machine.begin(back), expected=Step.DONE)
+            end = place.machine.go_back(last, back)
+            _told(end, Step.DONE if end.wanted == back.wanted else Step.ROLLED_BACK)
             return
     _told(place.machine.take_back(last, "as told"), expected=Step.ROLLED_BACK)
 
@@ -245,15 +268,18 @@ def status(place: Place, as_json: bool) -> None:
 def snapshots(place: Place, create: str | None, delete: str | None, keep: int | None) -> None:
     """The application's snapshots, the oldest first."""
     target = place.target
+    needed = taken.spared(place.machine.present())
     if create is not None:
         target.snapshot(create)
+    if delete in needed:
+        raise UpgradeError(f"{delete} is what tunemesh deploy rollback would go back to: it stays")
     if delete is not None:
         chosen = [one for one in target.snapshots() if one.name == delete]
         if not chosen:
             raise UpgradeError(f"{target.name} has no snapshot {delete}")
         target.delete_snapshot(chosen[0])
     if keep is not None:
-        prune(target, keep, set())
+        taken.prune(target, keep, needed)
     for one in target.snapshots():
         made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.created))
         click.echo(f"{one.name:<32} {one.status:<9} version {one.version:<4} {made}")
@@ -267,10 +293,14 @@ def _planned(
     release: Path | None,
     assignments: tuple[str, ...],
     parallelism: int | None,
+    *,
     keep: int,
+    rebuild: bool,
+    force: bool,
 ) -> tuple[Change, Comparison]:
     """Preflight: all findings at once; raises PreflightError if something speaks against it."""
     target, seen = place.target, place.target.state()
+    require_upgradable(seen, force=force)
     running = target.files(seen.configuration.release)
     if release is not None:
         name, folder = read(release).name, _folder_of(place, read(release).name, release)
@@ -280,22 +310,40 @@ def _planned(
         raise UpgradeError(f"the files of {seen.configuration.release} are gone; name a release")
     groups = _merged(seen.configuration.properties, property_overrides(assignments))
     wanted = Configuration(name, groups, parallelism or seen.configuration.parallelism)
-    if wanted == seen.configuration:
+    if wanted == seen.configuration and not (rebuild or force):
         raise UpgradeError(f"{seen.name} runs {name} with these settings already")
     findings = preflight.settings_findings(folder, groups)
     if findings:
         raise PreflightError(findings)
-    comparison = preflight.fitting(running, folder, seen.configuration.properties, groups)
+    last = None
+    if force:
+        last, comparison = _fitting_last(target, folder, groups)
+    else:
+        comparison = preflight.fitting(running, folder, seen.configuration.properties, groups)
+    if rebuild and comparison.fit is not Fit.REBUILD:
+        comparison = Comparison(Fit.REBUILD, ("it would fit, and is left all the same",))
     contracts, notes = preflight.contract_findings(folder, preflight.registry_of(groups))
     if contracts:
         raise PreflightError(contracts)
     for note in notes:
         click.echo(f"note: {note}")
     wanted, restore = preflight.prepared(wanted, comparison.fit, time.time())
-    given = release if release is not None else folder
-    if release is not None or place.local:
-        target.check(wanted, given)
-    return Change(wanted, release, restore, keep), comparison
+    if last is not None and restore == LATEST:
+        restore = Restore(RestoreKind.CUSTOM, last.name)
+    target.check(wanted, release if release is not None else folder)
+    return Change(wanted, release, restore, keep, force), comparison
+
+
+def _fitting_last(
+    target: Target, folder: Path, groups: Groups
+) -> tuple[Snapshot | None, Comparison]:
+    """The last snapshot, and how its state fits a release."""
+    made = taken.ready(target)
+    if not made:
+        return None, _NO_SNAPSHOT
+    version = target.version(made[-1].version)
+    files = target.files(version.release)
+    return made[-1], preflight.fitting(files, folder, version.properties, groups)
 
 
 def _back(place: Place, last: Journal) -> Change | None:
@@ -316,7 +364,7 @@ def _say(comparison: Comparison, change: Change) -> None:
     meaning = {
         Fit.SAME: "the plan is the same, the state fits",
         Fit.COMPATIBLE: "the plan is another one, the state fits",
-        Fit.REBUILD: "the state does not fit",
+        Fit.REBUILD: "without the state",
     }[comparison.fit]
     click.echo(f"preflight: {change.wanted.release}: {meaning} ({comparison.fit})")
     for reason in comparison.reasons:
@@ -328,8 +376,11 @@ def _steps(seen: Application, change: Change) -> list[str]:
         LATEST: "from the state at the stop",
         NOTHING: "without state, from the topics",
     }.get(change.restore, f"from {change.restore.snapshot}")
+    before = "stop        by force, without a snapshot"
+    if not change.force:
+        before = f"snapshot  {taken.NAMES}{seen.version + 1}-..."
     return [
-        f"1 snapshot  {SNAPSHOT_NAMES}{seen.version + 1}-...",
+        f"1 {before}",
         f"2 update    {seen.configuration.release} -> {change.wanted.release}, parallelism"
         f" {seen.configuration.parallelism} -> {change.wanted.parallelism}, {state}",
         "3 wait      until it runs",
@@ -345,9 +396,12 @@ def _told(end: Journal, expected: Step = Step.DONE) -> None:
     if end.step is Step.DONE:
         click.echo(f"done: {end.wanted.release} runs")
     elif end.step is Step.ROLLED_BACK:
-        click.echo(f"rolled back: {end.former.release} runs again. Why: {end.why}", err=True)
+        runs = "is back, stopped as it was" if end.stopped else "runs again"
+        click.echo(f"rolled back: {end.former.release} {runs}. Why: {end.why}", err=True)
     else:
-        raise UpgradeError(f"the upgrade was abandoned before anything was changed: {end.why}")
+        raise UpgradeError(
+            f"the upgrade was abandoned, {end.application} was left as it is: {end.why}"
+        )
     if end.step is not expected:
         raise click.exceptions.Exit(ROLLED_BACK)
 

@@ -81,7 +81,12 @@ class HeldClient:
         Raises FlinkError with what the client said when it fails.
         """
         assert self._writer is not None, "not ready"
-        os.write(self._writer, json.dumps({"savepoint": savepoint, "job": job}).encode() + b"\n")
+        told = json.dumps({"savepoint": savepoint, "job": job}).encode() + b"\n"
+        try:
+            os.write(self._writer, told)
+        except BrokenPipeError:
+            code = self._process.wait(ENDING_SECONDS)
+            return flink.submitted_job(self._script, code or 1, self._log)
         try:
             code = self._process.wait(ENDING_SECONDS)
         except subprocess.TimeoutExpired:

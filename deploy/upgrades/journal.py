@@ -25,10 +25,12 @@ from schemas.errors import TunemeshError
 
 
 class Step(StrEnum):
-    """The steps of an upgrade; the first five in this order."""
+    """The steps of an upgrade; those up to PRUNE in this order."""
 
     SNAPSHOT = "snapshot"
     UPDATE = "update"
+    REPLACE = "replace"
+    """Instead of the two before it: stopped by force, changed, started."""
     WAIT = "wait"
     VERIFY = "verify"
     PRUNE = "prune"
@@ -36,7 +38,7 @@ class Step(StrEnum):
     DONE = "done"
     ROLLED_BACK = "rolled back"
     ABANDONED = "abandoned"
-    """Ended before the application was touched."""
+    """Ended: the application was not touched, or somebody else has changed it meanwhile."""
 
 
 ENDED = frozenset({Step.DONE, Step.ROLLED_BACK, Step.ABANDONED})
@@ -59,13 +61,17 @@ class Journal:
     """The zip or folder of the new code; None: code that the target has."""
     restore: Restore
     snapshot: str
-    """The name of the snapshot that is made first."""
+    """The name of the snapshot that is made first; empty: none is."""
     before: Health | None
     keep: int
     why: str = ""
     """Why it was rolled back or abandoned."""
     by_service: bool = False
     """It was the target that rolled back."""
+    forced: bool = False
+    """It began without a snapshot of the former version, which was stopped by force."""
+    stopped: bool = False
+    """The application did not run when it began."""
     since: float = 0.0
     """When the present step began, seconds since the epoch."""
 
@@ -114,6 +120,8 @@ def _encoded(journal: Journal) -> dict[str, Any]:
         "keep": journal.keep,
         "why": journal.why,
         "by_service": journal.by_service,
+        "forced": journal.forced,
+        "stopped": journal.stopped,
     }
 
 
@@ -135,6 +143,8 @@ def _decoded(value: Mapping[str, Any]) -> Journal:
         keep=value["keep"],
         why=value["why"],
         by_service=value["by_service"],
+        forced=value.get("forced", False),
+        stopped=value.get("stopped", False),
     )
 
 
@@ -145,7 +155,7 @@ def _health(health: Health) -> dict[str, Any]:
         "checkpoints": health.checkpoints,
         "failure": health.failure,
         "flows": {
-            name: [flow.delivered, flow.dead_letters, flow.behind, flow.rate]
+            name: [flow.delivered, flow.dead_letters, flow.behind, flow.rate, flow.counted]
             for name, flow in health.flows.items()
         },
     }

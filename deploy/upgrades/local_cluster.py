@@ -273,11 +273,12 @@ class LocalCluster:
             deployments.write(self._file, found)
 
     def _stop(self, found: Deployment, pending: Pending) -> None:
-        assert found.job is not None
-        if pending.kind == "stop":
-            self._stop_with_savepoint(found, found.version)
-        else:
-            self._rest.cancel(found.job)
+        if not self._gone(found):
+            assert found.job is not None
+            if pending.kind == "stop":
+                self._stop_with_savepoint(found, found.version)
+            else:
+                self._rest.cancel(found.job)
         found.status, found.job = Status.READY, None
 
     def _replace(self, found: Deployment, pending: Pending) -> None:
@@ -303,14 +304,16 @@ class LocalCluster:
             except FlinkError as error:
                 self._kept(found, pending, workers, str(error))
                 return
+            if self._alive(pending.job):  # submitted by a client that is gone
+                self._runs(found, pending, workers)
+                return
             self._report("  the client is prepared; the former version stops")
             savepoint = self._stopped(found, pending)
             workers.end_all_but(fresh)
             pending.job = client.go(savepoint, pending.job)
             deployments.write(self._file, found)
         except REFUSALS as error:
-            found.failures[found.version] = reason(str(error))
-            found.status, found.job = Status.READY, None
+            self._broken_off(found, pending, workers, str(error))
             return
         finally:
             client.call_off()
@@ -378,15 +381,31 @@ class LocalCluster:
             time.sleep(POLL_SECONDS)
         return ""
 
+    def _broken_off(
+        self, found: Deployment, pending: Pending, workers: LocalWorkers, why: str
+    ) -> None:
+        """Something failed between the order to stop and the start: what runs now is asked."""
+        if self._alive(pending.job):
+            self._runs(found, pending, workers)
+        elif found.job is not None and self._alive(found.job):
+            self._kept(found, pending, workers, why)
+        else:
+            found.failures[found.version] = reason(why)
+            found.status, found.job = Status.READY, None
+            workers.reap()
+
     def _kept(self, found: Deployment, pending: Pending, workers: LocalWorkers, why: str) -> None:
         """The new version could not be prepared: nothing was stopped, and what ran runs on."""
         workers.end_fresh()
+        if pending.replaces is not None and self._alive(pending.replaces):
+            self._rest.cancel(pending.replaces)
         found.failures[found.version] = reason(why)
-        if found.job is None or pending.former is None:
+        if found.job is None or found.running_version is None:
             found.status = Status.READY
             return
         found.rolled_back_from = found.version
-        found.next_version(found.versions[pending.former])
+        found.next_version(found.versions[found.running_version])
+        found.failures[found.version] = reason(why)
         found.running_version = found.version
         found.status = Status.RUNNING
 

@@ -4,6 +4,8 @@
                    |        |       |
                    +--------+-------+--> roll back -> rolled back
 
+    replace -> wait -> ...       by force: of a version of which no snapshot can be made
+
 Every step can be repeated: it looks at the target first, and does what is still to be done. The
 journal is written before a step begins, so whoever calls next goes on where the last one stopped,
 whatever has happened meanwhile.
@@ -20,7 +22,9 @@ from functools import partial
 from pathlib import Path
 
 from deploy.upgrades import journal as journals
+from deploy.upgrades import orders, snapshots
 from deploy.upgrades.journal import Journal, Step
+from deploy.upgrades.orders import StuckError
 from deploy.upgrades.target import (
     RUNS,
     Application,
@@ -29,8 +33,6 @@ from deploy.upgrades.target import (
     Configuration,
     Health,
     Restore,
-    RestoreKind,
-    Snapshot,
     SnapshotStatus,
     Status,
     Target,
@@ -38,21 +40,12 @@ from deploy.upgrades.target import (
 from deploy.upgrades.verification import VerifySettings, judge
 from schemas.errors import TunemeshError
 
-SNAPSHOT_NAMES = "before-v"
-"""How the names of the snapshots begin that are made before an upgrade."""
-
 Report = Callable[[str], None]
 """Takes one line of progress at a time."""
 
 
 class UpgradeError(TunemeshError):
     """An upgrade that cannot begin or go on; nothing was changed by the refused call."""
-
-
-class StuckError(TunemeshError):
-    """The application is neither at the new version nor at the former one; says what to do."""
-
-    exit_code = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +76,8 @@ class Change:
     release: Path | None
     restore: Restore
     keep: int = 5
+    force: bool = False
+    """No snapshot first, since none can be made: what runs is stopped by force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +111,16 @@ class Machine:
         with self._alone():
             return self._carried_on(self._turned(journal, why))
 
+    def go_back(self, journal: Journal, change: Change) -> Journal:
+        """Take back a finished upgrade by another one, which keeps the present state; where no
+        snapshot of it can be made, as :meth:`take_back` does."""
+        with self._alone():
+            name = self._new_name(self.target.state())
+            if why := self._made(name):
+                self.report(f"  {why}; back to the state that the former version left")
+                return self._carried_on(self._turned(journal, f"as told; {why}"))
+            return self._carried_on(self._begun(change, name))
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One client at a time; another one is told so."""
@@ -130,21 +135,20 @@ class Machine:
                 ) from None
             yield
 
-    def _begun(self, change: Change) -> Journal:
+    def _begun(self, change: Change, snapshot: str | None = None) -> Journal:
+        """``snapshot``: one that is there already."""
         unfinished = self.present()
-        if unfinished is not None and not unfinished.ended:
+        stuck = unfinished is not None and unfinished.step is Step.ROLL_BACK
+        if unfinished is not None and not unfinished.ended and not (change.force and stuck):
             raise UpgradeError(
                 f"an upgrade to {unfinished.wanted.release} is not finished (step"
                 f" {unfinished.step.value!r}): `tunemesh deploy upgrade` without a release goes on"
                 " with it, `tunemesh deploy rollback` takes it back"
             )
         seen = self.target.state()
-        if seen.status not in RUNS:
-            raise UpgradeError(
-                f"{seen.name} is {seen.status}; only a running application is upgraded. See:"
-                " tunemesh deploy status"
-            )
-        if seen.configuration == change.wanted:
+        require_upgradable(seen, force=change.force)
+        running = seen.status in RUNS
+        if seen.configuration == change.wanted and not change.force:
             raise UpgradeError(
                 f"{seen.name} runs {change.wanted.release} with these settings already (version"
                 f" {seen.version})"
@@ -154,15 +158,17 @@ class Machine:
             target=self.target.kind,
             application=seen.name,
             began=now,
-            step=Step.SNAPSHOT,
+            step=Step.REPLACE if change.force else Step.SNAPSHOT,
             base=seen.version,
             former=seen.configuration,
             wanted=change.wanted,
             release=None if change.release is None else str(change.release),
             restore=change.restore,
-            snapshot=f"{SNAPSHOT_NAMES}{seen.version + 1}-{int(now)}",
-            before=self.target.health(),
+            snapshot="" if change.force else snapshot or self._new_name(seen),
+            before=self.target.health() if running else None,
             keep=change.keep,
+            forced=change.force,
+            stopped=not running,
             since=now,
         )
         return self._save(journal)
@@ -171,6 +177,7 @@ class Machine:
         steps = {
             Step.SNAPSHOT: self._snapshot,
             Step.UPDATE: self._update,
+            Step.REPLACE: self._replace,
             Step.WAIT: self._wait,
             Step.VERIFY: self._verify,
             Step.PRUNE: self._prune,
@@ -205,20 +212,28 @@ class Machine:
         seen = self.target.state()
         if seen.version != journal.base:
             return self._abandoned(journal, self._changed(seen, journal))
-        self.report(f"snapshot {journal.snapshot}")
+        if why := self._made(journal.snapshot):
+            return self._abandoned(
+                journal,
+                f"{why}. Of a version that restarts none can be made: --force stops it and goes on"
+                " from its last one",
+            )
+        return journal.at(Step.UPDATE, self.clock.now())
+
+    def _made(self, name: str) -> str:
+        """Make a snapshot unless it is there; why there is none, empty when it is READY."""
+        self.report(f"snapshot {name}")
         deadline = self.clock.now() + self.limits.snapshot
         while True:
-            found = self._named(journal.snapshot)
+            found = snapshots.named(self.target, name)
             if found is None:
-                self._ask(lambda: self.target.snapshot(journal.snapshot), deadline)
+                self._ask(lambda: self.target.snapshot(name), deadline)
             elif found.status is SnapshotStatus.READY:
-                return journal.at(Step.UPDATE, self.clock.now())
+                return ""
             elif found.status is SnapshotStatus.FAILED:
-                return self._abandoned(journal, f"the snapshot {found.name} failed")
+                return f"the snapshot {name} failed"
             if self.clock.now() > deadline:
-                return self._abandoned(
-                    journal, f"the snapshot {journal.snapshot} is not ready in time"
-                )
+                return f"the snapshot {name} is not ready in time"
             self.clock.sleep(self.limits.poll)
 
     def _update(self, journal: Journal) -> Journal:
@@ -245,6 +260,33 @@ class Machine:
                 if now.version == journal.base and now.status in RUNS:
                     return self._abandoned(journal, str(error))
                 return journal.at(Step.ROLL_BACK, self.clock.now(), str(error))
+
+    def _replace(self, journal: Journal) -> Journal:
+        """By force: stopped without a snapshot, changed while it is stopped, started."""
+        deadline, last, starts = self.clock.now() + self.limits.change, None, 0
+        while True:
+            seen = self.target.state()
+            new = seen.version > journal.base
+            if new and seen.configuration != journal.wanted:
+                return self._abandoned(journal, self._changed(seen, journal))
+            if new and seen.status in (*RUNS, Status.STARTING):
+                return journal.at(Step.WAIT, self.clock.now())
+            if (seen.status, seen.version) != last:
+                self.report(f"  {seen.status}, version {seen.version}")
+                last = (seen.status, seen.version)
+            starts += new and seen.status is Status.READY
+            if self.clock.now() > deadline or starts > self.limits.starts:
+                why = self.target.failure(seen.version) or f"it is {seen.status}"
+                why = f"the new version did not start: {why}"
+                return journal.at(Step.ROLL_BACK, self.clock.now(), why)
+            try:
+                orders.by_force(self.target, journal, seen)
+                self.target.advance()
+            except (BusyError, ConcurrentChangeError) as error:
+                self.report(f"  {error}")
+            except TunemeshError as error:
+                return journal.at(Step.ROLL_BACK, self.clock.now(), str(error))
+            self.clock.sleep(self.limits.poll)
 
     def _wait(self, journal: Journal) -> Journal:
         """Until the new version runs, or the target has given it up."""
@@ -281,10 +323,9 @@ class Machine:
         began, first, last = self.clock.now(), None, ""
         deadline = began + self.verify.most_seconds
         while True:
-            now = self._health(deadline)
-            if now is None:
-                why = "how the new version does could not be seen: the target does not answer"
-                return journal.at(Step.ROLL_BACK, self.clock.now(), why)
+            seen, now = self._look(deadline)
+            if seen.configuration != journal.wanted:
+                return self._abandoned(journal, self._changed(seen, journal))
             first = first or now
             verdict = judge(journal.before, first, now, self.verify)
             looked = self.clock.now() - began
@@ -305,7 +346,7 @@ class Machine:
     def _prune(self, journal: Journal) -> Journal:
         """Old snapshots go; what fails here fails no upgrade."""
         try:
-            removed = prune(self.target, journal.keep, {journal.snapshot})
+            removed = snapshots.prune(self.target, journal.keep, snapshots.spared(journal))
         except TunemeshError as error:
             self.report(f"  old snapshots stay: {error}")
         else:
@@ -317,81 +358,54 @@ class Machine:
         """Back to the former configuration and the newest state that it has left."""
         self.report(f"roll back to {journal.former.release}: {journal.why}")
         deadline = self.clock.now() + self.limits.change
-        last, ordered, starts = None, False, 0
+        last, ordered, starts, kept = None, False, 0, 0
         while True:
             seen = self.target.state()
             if (seen.status, seen.version) != last:
                 self.report(f"  {seen.status}, version {seen.version}")
                 last = (seen.status, seen.version)
+            if seen.configuration not in (journal.former, journal.wanted):
+                return self._abandoned(journal, self._changed(seen, journal))
             former = seen.configuration == journal.former and (
                 seen.version > journal.base + 1 or seen.version == journal.base
             )
-            if former and seen.status in RUNS:
+            back = (*RUNS, Status.READY) if journal.stopped else RUNS
+            if former and seen.status in back:
                 return journal.at(Step.ROLLED_BACK, self.clock.now())
             starts += former and seen.status is Status.READY
-            if self.clock.now() > deadline or starts > self.limits.starts:
+            kept += ordered and not former and seen.status in RUNS
+            tried = starts > self.limits.starts or kept >= self.limits.starts
+            if tried or self.clock.now() > deadline:
                 why = self.target.failure(seen.version)
                 raise StuckError(
                     f"{seen.name} is {seen.status} at version {seen.version}"
                     f" ({seen.configuration.release}) and could not be rolled back to"
                     f" {journal.former.release}{': ' + why if why else ''}. Its snapshots are"
-                    " there: tunemesh deploy snapshots. To try again: tunemesh deploy rollback"
+                    " there: tunemesh deploy snapshots. To try again: tunemesh deploy rollback."
+                    " To go on to another one: tunemesh deploy upgrade RELEASE --force"
                 )
             try:
-                ordered = self._order_back(journal, seen, former=former, ordered=ordered)
+                ordered = orders.back(self.target, journal, seen, former=former, ordered=ordered)
                 self.target.advance()
             except (BusyError, ConcurrentChangeError) as error:
                 self.report(f"  {error}")
             self.clock.sleep(self.limits.poll)
 
-    def _order_back(
-        self, journal: Journal, seen: Application, *, former: bool, ordered: bool
-    ) -> bool:
-        """The next order of a rollback, by what the application is now; whether the target's own
-        rollback has been ordered."""
-        if former and seen.status is Status.READY:
-            self.target.start(self._former_state(journal))
-        elif seen.status is Status.READY:
-            self.target.update(seen, journal.former, None, self._former_state(journal))
-        elif seen.status in (Status.UPDATING, Status.AUTOSCALING):
-            if not former and not ordered:
-                self.target.rollback(seen)
-            return True
-        elif seen.status in RUNS:
-            if self._newest_is_formers(journal):
-                self.target.rollback(seen)
-                return True
-            # The target's own rollback would take the last snapshot, which the new version made.
-            self.target.stop(force=True)
-        return ordered
-
-    def _former_state(self, journal: Journal) -> Restore:
-        """The former version's newest snapshot: the one made when it was stopped, else ours."""
-        made = [one for one in self._ready() if one.version == journal.base]
-        if not made:
-            return Restore(RestoreKind.NOTHING)
-        return Restore(RestoreKind.CUSTOM, made[-1].name)
-
-    def _newest_is_formers(self, journal: Journal) -> bool:
-        ready = self._ready()
-        return bool(ready) and ready[-1].version <= journal.base
-
     # What they share.
 
-    def _ready(self) -> list[Snapshot]:
-        return [s for s in self.target.snapshots() if s.status is SnapshotStatus.READY]
+    def _new_name(self, seen: Application) -> str:
+        return f"{snapshots.NAMES}{seen.version + 1}-{int(self.clock.now())}"
 
-    def _named(self, name: str) -> Snapshot | None:
-        return next((one for one in self.target.snapshots() if one.name == name), None)
-
-    def _health(self, deadline: float) -> Health | None:
+    def _look(self, deadline: float) -> tuple[Application, Health]:
+        """The application and how it does; raises what the target says when it does not answer for
+        long. Then nothing can be ordered either: whoever comes next verifies."""
         patience = min(deadline, self.clock.now() + self.limits.patience)
         while True:
             try:
-                return self.target.health()
+                return self.target.state(), self.target.health()
             except TunemeshError:
                 if self.clock.now() > patience:
-                    return None
+                    raise
                 self.clock.sleep(self.limits.poll)
 
     def _ask(self, call: Callable[[], None], deadline: float) -> None:
@@ -420,15 +434,15 @@ class Machine:
         )
 
 
-def prune(target: Target, keep: int, spared: set[str]) -> list[Snapshot]:
-    """Begin to delete all but the newest ``keep`` snapshots and those spared; returns them."""
-    ready = [one for one in target.snapshots() if one.status is SnapshotStatus.READY]
-    removed = []
-    for one in ready[: max(0, len(ready) - keep)]:
-        if one.name not in spared:
-            target.delete_snapshot(one)
-            removed.append(one)
-    return removed
+def require_upgradable(seen: Application, *, force: bool) -> None:
+    """Raises UpgradeError for an application that does not run; by force it may be stopped."""
+    stopped = seen.status is Status.READY
+    if seen.status not in RUNS and not (force and stopped):
+        raise UpgradeError(
+            f"{seen.name} is {seen.status}; only a running application is upgraded."
+            + (" --force changes a stopped one and starts it." if stopped else "")
+            + " See: tunemesh deploy status"
+        )
 
 
 def _figures(health: Health) -> str:

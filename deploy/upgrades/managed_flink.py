@@ -21,8 +21,9 @@ import botocore.config
 import botocore.exceptions
 
 from connectors.properties import Groups, entries_of, groups_of
-from deploy.package import PackageError, unpack
+from deploy.package import PackageError
 from deploy.upgrades.managed_flink_health import health_of
+from deploy.upgrades.releases import unpacked
 from deploy.upgrades.target import (
     Application,
     BusyError,
@@ -65,7 +66,8 @@ class ManagedFlinkSettings:
 
     def key(self, release: str) -> str:
         """Of a release's zip."""
-        return f"{self.prefix}{release}.zip"
+        folder = f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""
+        return f"{folder}{release}.zip"
 
 
 class ManagedFlink:
@@ -117,16 +119,14 @@ class ManagedFlink:
 
     def files(self, release: str) -> Path | None:
         """The release's files, fetched from its bucket unless they are here; None: not there."""
-        folder = self._releases / release
-        if folder.is_dir():
-            return folder
         with tempfile.TemporaryDirectory() as below:
             zipped = Path(below) / "release.zip"
             try:
-                self._objects.download_file(
-                    self._settings.bucket, self._settings.key(release), str(zipped)
-                )
-                return unpack(zipped, folder)
+                if not (self._releases / release).is_dir():
+                    self._objects.download_file(
+                        self._settings.bucket, self._settings.key(release), str(zipped)
+                    )
+                return unpacked(self._releases, release, zipped)
             except (
                 botocore.exceptions.ClientError,
                 botocore.exceptions.BotoCoreError,
@@ -135,8 +135,20 @@ class ManagedFlink:
                 return None
 
     def check(self, configuration: Configuration, release: Path) -> None:
-        """That there is a bucket, and a zip for it."""
-        if not release.is_file():
+        """That there is a bucket, that the code which runs is from there, and a zip for it."""
+        running = self._code()
+        if running is not None:
+            release_name = PurePosixPath(running[1]).stem
+            expected = (self._settings.bucket_arn, self._settings.key(release_name))
+            if running != expected:
+                bucket, key = running[0].rpartition(":")[2], running[1]
+                raise TargetError(
+                    f"the code of {self.name} is {key} in the bucket {bucket}, and where the"
+                    " options lead it is not, so nobody could go back to it. Give --bucket and"
+                    " --prefix as they were"
+                )
+        unchanged = running is not None and release_name == configuration.release
+        if not release.is_file() and not unchanged:
             raise TargetError(
                 f"{release} is not a zip; Managed Flink takes what `tunemesh package` makes"
             )
@@ -297,6 +309,15 @@ class ManagedFlink:
                 return f"{operation['Operation']}: {error.get('ErrorString', 'no reason given')}"
         return ""
 
+    def _code(self) -> tuple[str, str] | None:
+        """The bucket (ARN) and key of the present version's code; None: no application."""
+        try:
+            detail = self._call("DescribeApplication", ApplicationName=self.name)
+        except NoApplicationError:
+            return None
+        location = _location(detail["ApplicationDetail"])
+        return location.get("BucketARN", ""), location.get("FileKey", "")
+
     def _began(self) -> float | None:
         """When the last change was complete, seconds since the epoch; None: not known."""
         for summary in self._pages("ListApplicationOperations", "ApplicationOperationInfoList"):
@@ -307,7 +328,12 @@ class ManagedFlink:
     def _upload(self, release: str, zipped: Path) -> None:
         """Put the zip where the service takes it from; one that is there is the same."""
         bucket, key = self._settings.bucket, self._settings.key(release)
-        digest = hashlib.sha256(zipped.read_bytes()).hexdigest()
+        try:
+            digest = hashlib.sha256(zipped.read_bytes()).hexdigest()
+        except OSError as error:
+            raise TargetError(
+                f"{zipped} cannot be read: {error.strerror}. Name the release's zip again"
+            ) from error
         try:
             head = self._objects.head_object(Bucket=bucket, Key=key)
             if head.get("Metadata", {}).get("sha256") == digest:
@@ -383,8 +409,7 @@ _S3_ERRORS = (
 
 def _configuration(detail: Mapping[str, Any]) -> Configuration:
     described = detail["ApplicationConfigurationDescription"]
-    code = described["ApplicationCodeConfigurationDescription"]["CodeContentDescription"]
-    location = code.get("S3ApplicationCodeLocationDescription", {})
+    location = _location(detail)
     properties = described.get("EnvironmentPropertyDescriptions", {})
     flink = described.get("FlinkApplicationConfigurationDescription", {})
     return Configuration(
@@ -394,6 +419,13 @@ def _configuration(detail: Mapping[str, Any]) -> Configuration:
         properties=groups_of(properties.get("PropertyGroupDescriptions", [])),
         parallelism=flink.get("ParallelismConfigurationDescription", {}).get("Parallelism", 1),
     )
+
+
+def _location(detail: Mapping[str, Any]) -> dict[str, str]:
+    described = detail["ApplicationConfigurationDescription"]
+    code = described["ApplicationCodeConfigurationDescription"]["CodeContentDescription"]
+    found: dict[str, str] = code.get("S3ApplicationCodeLocationDescription", {})
+    return found
 
 
 def _groups(properties: Groups) -> list[dict[str, Any]]:

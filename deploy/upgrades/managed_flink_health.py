@@ -78,7 +78,9 @@ def _flows(
     if lag is not None:
         # The lag is the application's, not a flow's.
         flows["all"] = FlowHealth(
-            delivered=sum(flow.delivered for flow in flows.values()), behind=lag
+            delivered=sum(flow.delivered for flow in flows.values()),
+            behind=lag,
+            counted=bool(flows),
         )
     return flows
 

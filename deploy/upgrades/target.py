@@ -132,6 +132,8 @@ class FlowHealth:
     """Records that have been published and not read."""
     rate: float | None = None
     """Records read a second, over the last minute."""
+    counted: bool = True
+    """Whether the target shows what is delivered and what becomes dead letters."""
 
 
 @dataclass(frozen=True, slots=True)

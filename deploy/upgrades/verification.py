@@ -111,7 +111,7 @@ def _standing_still(first: Health, now: Health) -> str:
     still = [
         name
         for name, flow in now.flows.items()
-        if flow.behind and flow.delivered + flow.dead_letters
+        if flow.counted and flow.behind and flow.delivered + flow.dead_letters
         <= (first.flows.get(name, FlowHealth()).delivered
             + first.flows.get(name, FlowHealth()).dead_letters)
     ]  # fmt: skip

@@ -50,6 +50,7 @@ class Storm:
             self.another_plan,
             self.taken_back,
             self.interrupted,
+            self.by_force,
             self.taskmanager_killed,
         )
         chosen = self.chance.choice(steps)
@@ -98,6 +99,11 @@ class Storm:
         self.deployed.killed_at(self.chance.choice(LINES), "upgrade", str(release))
         assert self.deployed.tunemesh("upgrade").code == 0
         self.release = self.deployed.newest = release
+
+    def by_force(self) -> None:
+        """As of a version of which no snapshot can be made."""
+        release = variants.changed(self.release, next(self.marks))
+        self.upgraded(release, "--force")
 
     def taskmanager_killed(self) -> None:
         """As a crash: the platform starts it again, and Flink the job."""

@@ -16,8 +16,10 @@ import psutil
 import pytest
 
 from deploy.local import platform, process
+from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.local.settings import PROJECT, LocalSettings
+from deploy.upgrades.held_client import HeldClient
 from deploy.upgrades.local_cluster import LocalCluster
 from deploy.upgrades.target import (
     LATEST,
@@ -124,6 +126,12 @@ def test_a_version_has_its_own_taskmanagers_and_up_brings_back_the_right_ones(
     process.kill(settings, name)
     platform.up(settings, ["flink"], environ=environ)
     assert workers(settings) == {name: "release-one"}
+    # A job that somebody else has ended after the order was noted is a stopped one.
+    rest: FlinkRest = place.target._rest  # type: ignore[attr-defined]
+    place.target.stop(force=True)
+    (job,) = rest.running_jobs()
+    rest.cancel(job.id)
+    place.settled(Status.READY)
 
 
 def test_a_client_that_fails_touches_nothing(
@@ -144,6 +152,66 @@ def test_a_client_that_fails_touches_nothing(
     assert place.target._rest.running_jobs() == job  # type: ignore[attr-defined]
     with pytest.raises(Exception, match="these settings do not work"):
         place.target.check(broken, place.files["release-one"])
+
+
+def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop that fails, an answer that is lost, a way back that cannot be prepared, a client that
+    dies: what runs is asked, and known as what it is."""
+    target, one, other = place.target, place.one, place.other
+    rest: FlinkRest = target._rest  # type: ignore[attr-defined]
+    go = HeldClient.go
+
+    def full(*arguments: object, **named: object) -> str:
+        raise FlinkError("the disk is full")
+
+    def lost(client: HeldClient, savepoint: str | None, job: str) -> str:
+        go(client, savepoint, job)
+        raise FlinkError("no answer")
+
+    def dying(client: HeldClient, savepoint: str | None, job: str) -> str:
+        client._process.kill()
+        client._process.wait(60)
+        return go(client, savepoint, job)
+
+    def upgraded(configuration: Configuration, status: Status) -> Configuration:
+        target.update(target.state(), configuration, place.files[configuration.release], LATEST)
+        place.settled(status)
+        return target.state().configuration
+
+    place.running()
+    before = rest.running_jobs()
+    with monkeypatch.context() as broken:
+        broken.setattr(FlinkRest, "stop_with_savepoint", full)
+        assert upgraded(other, Status.RUNNING) == one
+    assert rest.running_jobs() == before
+    assert target.failure(2) == "the disk is full"
+
+    with monkeypatch.context() as broken:
+        broken.setattr(HeldClient, "go", lost)
+        assert upgraded(other, Status.RUNNING) == other
+    (after,) = rest.running_jobs()
+    assert [after] != before
+
+    # The former version cannot be prepared: the new one is not taken for it.
+    folder = target.files(one.release)
+    assert folder is not None
+    try:
+        (folder / "main.py").write_text("raise ValueError('the registry is gone')")
+        target.rollback(target.state())
+        place.settled(Status.RUNNING)
+    finally:
+        (folder / "main.py").write_text(MAIN)
+    seen = target.state()
+    assert seen.configuration == other
+    assert target.failure(seen.version) == "ValueError: the registry is gone"
+    assert rest.running_jobs() == (after,)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(HeldClient, "go", dying)
+        upgraded(one, Status.READY)
+    assert rest.running_jobs() == ()
 
 
 def test_a_start_that_was_interrupted_is_carried_out_by_the_next_client(

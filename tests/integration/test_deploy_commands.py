@@ -246,3 +246,67 @@ def test_a_mistake_is_one_message(
     assert operator.deploy(*arguments) != 0
     assert message in operator.output
     assert not operator.service.called("UpdateApplication")
+
+
+def test_a_version_that_restarts_is_replaced_by_force(operator: Operator) -> None:
+    """No snapshot of it can be made: it is said how it goes on, and from which one."""
+    assert operator.deploy("snapshots", "--create", "by-hand") == 0
+    while "READY" not in operator.output:
+        assert operator.deploy("snapshots") == 0
+    operator.service.behaviours["-111111111111.zip"] = Behaviour.LOOPS
+    two = operator.release("2")
+    assert operator.deploy("upgrade", two) == 1
+    assert "tunemesh was left as it is: the snapshot" in operator.output
+    assert "--force" in operator.output
+    assert status(operator)["version"] == 1
+    assert operator.deploy("upgrade", two, "--force", "--dry-run") == 0
+    assert "1 stop        by force" in operator.output
+    assert operator.deploy("upgrade", two, "--force") == 0
+    seen = status(operator)
+    assert (seen["status"], seen["version"]) == ("RUNNING", 2)
+    (app,) = operator.service.apps.values()
+    assert app.starts[-1]["SnapshotName"] == "by-hand"
+    assert operator.deploy("snapshots", "--delete", "by-hand") == 1
+    assert "it stays" in operator.output
+
+
+def test_an_upgraded_version_that_restarts_later_has_a_way_back(operator: Operator) -> None:
+    """The upgrade was done; of what it led to no snapshot can be made any more."""
+    assert operator.deploy("upgrade", operator.release("2")) == 0
+    operator.service.behaviours["-222222222222.zip"] = Behaviour.LOOPS
+    assert operator.deploy("rollback") == 0
+    assert "failed; back to the state that the former version left" in operator.output
+    seen = status(operator)
+    assert (seen["status"], seen["release"]) == ("RUNNING", "tunemesh-stream-0.1.0-111111111111")
+    (app,) = operator.service.apps.values()
+    restored = app.starts[-1]["SnapshotName"]
+    assert restored in [one.name for one in app.snapshots if one.version == 1]
+
+
+def test_an_application_that_did_not_start_is_corrected(operator: Operator) -> None:
+    """It has never run: no snapshot, and nothing to go back to but not running."""
+    operator.service.behaviours["-333333333333.zip"] = Behaviour.FAILS
+    file = str(operator.folder / "properties.json")
+    name = ("--application", "other")
+    three = operator.release("3")
+    assert operator.deploy("submit", three, *name, "--properties", file, "--role", ROLE) == 1
+    assert "other did not start" in operator.output
+    assert operator.deploy("upgrade", three, *name) == 1
+    assert "--force changes a stopped one" in operator.output
+    assert operator.deploy("upgrade", three, *name, "--force") == commands.ROLLED_BACK
+    assert "is back, stopped as it was" in operator.output
+    assert operator.deploy("upgrade", operator.release("4"), *name, "--force") == 0
+    assert "there is no snapshot: it starts from the topics" in operator.output
+    assert operator.service.apps["other"].status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [("--prefix", "other/"), ("--bucket", "another-bucket")], ids=["prefix", "bucket"]
+)
+def test_code_that_is_not_where_the_options_lead_is_found_before(
+    operator: Operator, elsewhere: tuple[str, str]
+) -> None:
+    """A rollback would look for the former code there."""
+    assert operator.deploy("upgrade", operator.release("2"), *elsewhere) == 1
+    assert "is tunemesh/tunemesh-stream-0.1.0-111111111111.zip in the bucket" in operator.output
+    assert not operator.service.called("UpdateApplication")

@@ -21,12 +21,13 @@ from deploy.upgrades.target import (
     NOTHING,
     ConcurrentChangeError,
     Configuration,
+    FlowHealth,
     NoApplicationError,
     SnapshotStatus,
     Status,
     TargetError,
 )
-from deploy.upgrades.verification import VerifySettings
+from deploy.upgrades.verification import VerifySettings, judge
 from tests.managed_flink.records import App, Behaviour, Fault
 from tests.managed_flink.server import serving
 from tests.managed_flink.service import Service
@@ -425,4 +426,25 @@ def test_health_is_read_from_cloudwatch(place: Place, cloud: Cloud) -> None:
     assert (health.running, health.restarts, health.checkpoints) == (True, 0, 1)
     flow = health.flows["interactions"]
     assert (flow.delivered, flow.dead_letters) == (500, 5)
-    assert health.flows["all"].behind == 12
+    assert (health.flows["all"].behind, health.flows["all"].counted) == (12, True)
+
+
+def test_where_our_own_counters_are_not_shown_standing_still_is_not_concluded(
+    place: Place, cloud: Cloud
+) -> None:
+    """The service's lag alone: records come in, and what comes out is not known."""
+    place.running()
+    put(
+        cloud,
+        place.target.name,
+        numRestarts=0.0,
+        lastCheckpointDuration=300.0,
+        records_lag_max=12.0,
+    )
+    health = place.target.health()
+    assert not health.flows["all"].counted
+    assert judge(health, health, health, VerifySettings()).well
+    counted = replace(health, flows={"all": FlowHealth(behind=12)})
+    assert judge(counted, counted, counted, VerifySettings()).missing == (
+        "nothing is delivered of all",
+    )

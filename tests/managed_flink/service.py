@@ -65,7 +65,9 @@ class Service:
         for app in self.apps.values():
             for snapshot in [s for s in app.snapshots if s.due <= self._tick]:
                 if snapshot.status == "CREATING":
-                    failing = self.behaviours.get("snapshots") is Behaviour.FAILS
+                    failing = Behaviour.FAILS is self.behaviours.get("snapshots") or (
+                        self._behaviour(app) is Behaviour.LOOPS
+                    )
                     snapshot.status = "FAILED" if failing else "READY"
                 elif snapshot.status == "DELETING":
                     app.snapshots.remove(snapshot)

@@ -10,8 +10,24 @@ import pytest
 
 from deploy.upgrades import journal as journals
 from deploy.upgrades.journal import Journal, Step
-from deploy.upgrades.machine import Change, Clock, Limits, Machine, StuckError, UpgradeError
-from deploy.upgrades.target import LATEST, NOTHING, Configuration, Snapshot, SnapshotStatus, Status
+from deploy.upgrades.machine import (
+    Change,
+    Clock,
+    Limits,
+    Machine,
+    UpgradeError,
+)
+from deploy.upgrades.orders import StuckError
+from deploy.upgrades.snapshots import spared
+from deploy.upgrades.target import (
+    LATEST,
+    NOTHING,
+    Configuration,
+    Restore,
+    RestoreKind,
+    Status,
+    TargetError,
+)
 from schemas.errors import TunemeshError
 from tests.upgrade_model import (
     LETTERS,
@@ -154,17 +170,176 @@ def test_a_snapshot_of_the_new_version_is_not_what_the_former_one_gets(
 def test_a_snapshot_that_fails_ends_it_before_anything_is_touched(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """No snapshot, no upgrade."""
-    its = machine(target, tmp_path)
-
-    def failing() -> tuple[Snapshot, ...]:
-        return tuple(replace(one, status=SnapshotStatus.FAILED) for one in target.taken)
-
-    object.__setattr__(its, "target", _With(target, snapshots=failing))
-    end = its.begin(CHANGE)
+    """No snapshot, no upgrade; and how it goes without."""
+    target.no_snapshot.add("old")
+    end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.ABANDONED
     assert "failed" in end.why
+    assert "--force" in end.why
     assert (target.status, target.number) == (Status.RUNNING, 1)
+
+
+def test_by_force_no_snapshot_is_made_and_the_last_one_is_gone_on_from(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """A version that restarts for ever can make none: its cure must not need one."""
+    target._take("yesterday")
+    target.health_of = {"old": LOOPS, "new": WELL}
+    target.no_snapshot.add("old")
+    change = replace(CHANGE, force=True, restore=Restore(RestoreKind.CUSTOM, "yesterday"))
+    end = machine(target, tmp_path).begin(change)
+    assert end.step is Step.DONE
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, NEW)
+    assert target.starts == [("new", "yesterday")]
+    assert "snapshot" not in target.calls
+    assert spared(end) == {"yesterday"}
+
+
+@pytest.mark.parametrize("wanted", [NEW, OLD], ids=["another release", "the same once more"])
+def test_by_force_a_stopped_application_is_changed_and_started(
+    target: ModelTarget, tmp_path: Path, wanted: Configuration
+) -> None:
+    """One that was submitted with a wrong setting runs for the first time."""
+    target.status = Status.READY
+    end = machine(target, tmp_path).begin(
+        replace(CHANGE, wanted=wanted, force=True, restore=NOTHING)
+    )
+    assert end.step is Step.DONE
+    assert (target.status, target.number) == (Status.RUNNING, 2)
+    assert target.starts == [(wanted.release, None)]
+
+
+def test_what_did_not_run_is_rolled_back_to_not_running(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """Its former configuration does not start either; the next attempt is possible."""
+    target.status = Status.READY
+    target.fails = {"new", "old"}
+    its = machine(target, tmp_path)
+    change = replace(CHANGE, force=True, restore=NOTHING)
+    end = its.begin(change)
+    assert end.step is Step.ROLLED_BACK
+    assert "the new version did not start: version 2: exit code 1" in end.why
+    assert (target.status, target.versions[target.number]) == (Status.READY, OLD)
+    target.fails = {"old"}
+    assert its.begin(change).step is Step.DONE
+
+
+def test_a_rollback_that_cannot_be_carried_out_is_given_up_by_force(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """Neither version starts; a third one does."""
+    target.system_rollback = False
+    target.fails = {"new", "old"}
+    its = machine(target, tmp_path)
+    with pytest.raises(StuckError, match="--force"):
+        its.begin(CHANGE)
+    third = replace(OLD, release="third")
+    with pytest.raises(UpgradeError, match="is not finished"):
+        its.begin(replace(CHANGE, wanted=third))
+    end = its.begin(replace(CHANGE, wanted=third, force=True, restore=NOTHING))
+    assert end.step is Step.DONE
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, third)
+
+
+def test_a_target_that_keeps_the_new_version_is_not_taken_for_a_rollback(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """The former version's client cannot be prepared: the new one runs on, and that is said."""
+    target.health_of = {"old": WELL, "new": LOOPS}
+    target.keeps = True
+    its = machine(target, tmp_path)
+    with pytest.raises(StuckError, match=r"\(new\) and could not be rolled back to old"):
+        its.begin(CHANGE)
+    assert target.calls.count("rollback") == its.limits.starts
+    target.keeps = False
+    present = its.present()
+    assert present is not None
+    assert its.take_back(present, "again").step is Step.ROLLED_BACK
+    assert target.versions[target.number] == OLD
+
+
+def test_without_a_snapshot_of_the_former_version_nothing_is_stopped(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """Somebody has deleted them: it must not come back without its state, in silence."""
+    its = machine(target, tmp_path)
+    end = its.begin(CHANGE)
+    target.snapshot("of-new")
+    target.snapshots()
+    target.taken = [one for one in target.taken if one.version != 1]
+    with pytest.raises(StuckError, match=r"no snapshot of version 1 \(old\) any more.*--rebuild"):
+        its.take_back(end, "as told")
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, NEW)
+    assert "stop" not in target.calls
+
+
+def test_a_finished_upgrade_is_taken_back_with_the_present_state(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """By another upgrade, whose snapshot is made before its journal."""
+    its = machine(target, tmp_path)
+    end = its.go_back(its.begin(CHANGE), replace(CHANGE, wanted=OLD, release=None))
+    assert (end.step, end.wanted) == (Step.DONE, OLD)
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    assert "rollback" not in target.calls
+    assert [one.version for one in target.taken if one.name == end.snapshot] == [2]
+
+
+def test_of_a_version_that_restarts_it_is_taken_back_without(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """It began to do so after its upgrade was done: no snapshot, and still a way back."""
+    its = machine(target, tmp_path)
+    done = its.begin(CHANGE)
+    target.health_of = {"new": LOOPS}
+    target.no_snapshot.add("new")
+    end = its.go_back(done, replace(CHANGE, wanted=OLD, release=None))
+    assert end.step is Step.ROLLED_BACK
+    assert "failed" in end.why
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    release, snapshot = target.starts[-1]
+    assert release == "old"
+    assert snapshot in [one.name for one in target.taken if one.version == 1]
+
+
+def test_somebody_elses_change_during_verification_is_not_undone(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """Neither is it called done, nor is it rolled back."""
+    other = replace(NEW, parallelism=8)
+    its = machine(target, tmp_path)
+
+    def meanwhile() -> object:
+        target.number, target.versions[3] = 3, other
+        return target.health()
+
+    journal = its._begun(CHANGE)
+    object.__setattr__(its, "target", _With(target, health=meanwhile))
+    end = its.resume(journal)
+    assert end.step is Step.ABANDONED
+    assert "somebody else has changed app" in end.why
+    assert target.versions[target.number] == other
+    assert "rollback" not in target.calls
+
+
+def test_a_target_that_does_not_answer_for_long_is_verified_later(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """Credentials have expired: that says nothing of the version, and nothing could be ordered."""
+    its = machine(target, tmp_path)
+
+    def silent() -> object:
+        raise TargetError("ExpiredTokenException")
+
+    journal = its._begun(CHANGE)
+    object.__setattr__(its, "target", _With(target, health=silent))
+    with pytest.raises(TargetError, match="ExpiredToken"):
+        its.resume(journal)
+    waiting = machine(target, tmp_path).present()
+    assert waiting is not None
+    assert waiting.step is Step.VERIFY
+    assert machine(target, tmp_path).resume(waiting).step is Step.DONE
 
 
 class _With:
@@ -270,21 +445,25 @@ ENDS: dict[str, Callable[[ModelTarget], None]] = {
 }
 
 
+BY_FORCE = replace(CHANGE, force=True, restore=NOTHING)
+
+
+@pytest.mark.parametrize("change", [CHANGE, BY_FORCE], ids=["with a snapshot", "by force"])
 @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
 @pytest.mark.parametrize("prepare", ENDS.values(), ids=ENDS)
 def test_a_client_may_be_interrupted_at_any_call(
-    tmp_path: Path, prepare: Callable[[ModelTarget], None], after: bool
+    tmp_path: Path, prepare: Callable[[ModelTarget], None], after: bool, change: Change
 ) -> None:
     """The next one goes on and ends where an uninterrupted one ends, with no order given twice."""
     whole = ModelTarget(OLD)
     prepare(whole)
-    expected = machine(whole, tmp_path / "whole").begin(CHANGE).step
+    expected = machine(whole, tmp_path / "whole").begin(change).step
     for number in range(1, len(whole.calls) + 1):
         target = ModelTarget(OLD, interrupt_at=number, interrupt_after=after)
         prepare(target)
         its = machine(target, tmp_path / f"{number}")
         with pytest.raises(Interrupted):
-            its.begin(CHANGE)
+            its.begin(change)
         target.interrupt_at = None
         present = its.present()
         if present is None:  # nothing was begun
