@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from connectors.properties import RUN_OPTIONS, Groups, read_groups
 from deploy.package import read
-from deploy.submit import property_overrides
-from deploy.upgrades import preflight
+from deploy.upgrades import planning, preflight
 from deploy.upgrades import snapshots as taken
 from deploy.upgrades.journal import Journal, Step
-from deploy.upgrades.machine import Change, UpgradeError, require_upgradable
+from deploy.upgrades.machine import Change, UpgradeError
 from deploy.upgrades.place import CHANGES, Place, placed_command, with_options
 from deploy.upgrades.plans import Comparison, Fit
 from deploy.upgrades.preflight import PreflightError
@@ -28,9 +25,6 @@ from deploy.upgrades.target import (
     Application,
     Configuration,
     NoApplicationError,
-    Restore,
-    RestoreKind,
-    Snapshot,
     Status,
     Target,
 )
@@ -40,8 +34,6 @@ ROLLED_BACK = 4
 """The exit code when the upgrade was rolled back: the former version runs."""
 
 CHANGE_SECONDS = 1_800
-
-_NO_SNAPSHOT = Comparison(Fit.REBUILD, ("there is no snapshot: it starts from the topics",))
 
 
 @click.group()
@@ -101,14 +93,14 @@ def submit(
     else:
         if release is None:
             raise click.UsageError("a new application needs a release: tunemesh package makes one")
-        groups = _new_properties(place, pipelines, properties, assignments)
+        groups = planning.new_properties(place, pipelines, properties, assignments)
         count = parallelism or place.settings.taskmanagers * place.settings.task_slots
         configuration = Configuration(read(release).name, groups, count)
         if place.local:
             from deploy.local import application
 
             application.prepare(place.settings)
-        folder = _folder_of(place, configuration.release, release)
+        folder = planning.folder_of(place, configuration.release, release)
         if findings := preflight.settings_findings(folder, groups):
             raise PreflightError(findings)
         target.check(configuration, release)
@@ -175,11 +167,11 @@ def upgrade(
         click.echo(f"going on with the upgrade to {unfinished.wanted.release}")
         _told(place.machine.resume(unfinished))
         return
-    change, comparison = _planned(
+    change, comparison = planning.planned(
         place, release, assignments, parallelism, keep=keep, rebuild=rebuild, force=force
     )
     _say(comparison, change)
-    if comparison.fit is Fit.REBUILD and not (rebuild or comparison == _NO_SNAPSHOT):
+    if comparison.fit is Fit.REBUILD and not (rebuild or comparison == planning.NO_SNAPSHOT):
         raise PreflightError(
             [
                 *comparison.reasons,
@@ -208,7 +200,7 @@ def rollback(place: Place, verify_seconds: int | None) -> None:
     if last is None:
         raise UpgradeError(f"{place.target.name} was never upgraded from here")
     if last.step is Step.DONE and place.target.state().configuration == last.wanted:
-        back = _back(place, last)
+        back = planning.way_back(place, last)
         if back is not None:
             click.echo("the plan is the same: back with the present state")
             end = place.machine.go_back(last, back)
@@ -288,78 +280,6 @@ def snapshots(place: Place, create: str | None, delete: str | None, keep: int | 
 # What they share.
 
 
-def _planned(
-    place: Place,
-    release: Path | None,
-    assignments: tuple[str, ...],
-    parallelism: int | None,
-    *,
-    keep: int,
-    rebuild: bool,
-    force: bool,
-) -> tuple[Change, Comparison]:
-    """Preflight: all findings at once; raises PreflightError if something speaks against it."""
-    target, seen = place.target, place.target.state()
-    require_upgradable(seen, force=force)
-    running = target.files(seen.configuration.release)
-    if release is not None:
-        name, folder = read(release).name, _folder_of(place, read(release).name, release)
-    elif running is not None:
-        name, folder = seen.configuration.release, running
-    else:
-        raise UpgradeError(f"the files of {seen.configuration.release} are gone; name a release")
-    groups = _merged(seen.configuration.properties, property_overrides(assignments))
-    wanted = Configuration(name, groups, parallelism or seen.configuration.parallelism)
-    if wanted == seen.configuration and not (rebuild or force):
-        raise UpgradeError(f"{seen.name} runs {name} with these settings already")
-    findings = preflight.settings_findings(folder, groups)
-    if findings:
-        raise PreflightError(findings)
-    last = None
-    if force:
-        last, comparison = _fitting_last(target, folder, groups)
-    else:
-        comparison = preflight.fitting(running, folder, seen.configuration.properties, groups)
-    if rebuild and comparison.fit is not Fit.REBUILD:
-        comparison = Comparison(Fit.REBUILD, ("it would fit, and is left all the same",))
-    contracts, notes = preflight.contract_findings(folder, preflight.registry_of(groups))
-    if contracts:
-        raise PreflightError(contracts)
-    for note in notes:
-        click.echo(f"note: {note}")
-    wanted, restore = preflight.prepared(wanted, comparison.fit, time.time())
-    if last is not None and restore == LATEST:
-        restore = Restore(RestoreKind.CUSTOM, last.name)
-    target.check(wanted, release if release is not None else folder)
-    return Change(wanted, release, restore, keep, force), comparison
-
-
-def _fitting_last(
-    target: Target, folder: Path, groups: Groups
-) -> tuple[Snapshot | None, Comparison]:
-    """The last snapshot, and how its state fits a release."""
-    made = taken.ready(target)
-    if not made:
-        return None, _NO_SNAPSHOT
-    version = target.version(made[-1].version)
-    files = target.files(version.release)
-    return made[-1], preflight.fitting(files, folder, version.properties, groups)
-
-
-def _back(place: Place, last: Journal) -> Change | None:
-    """The way back with the present state; None where the plans differ."""
-    new, old = (place.target.files(one.release) for one in (last.wanted, last.former))
-    if new is None or old is None:
-        return None
-    fit = preflight.fitting(new, old, last.wanted.properties, last.former.properties).fit
-    if fit is not Fit.SAME:
-        return None
-    wanted, restore = preflight.prepared(last.former, fit, time.time())
-    if wanted == last.wanted:
-        return None
-    return Change(wanted, None, restore, last.keep)
-
-
 def _say(comparison: Comparison, change: Change) -> None:
     meaning = {
         Fit.SAME: "the plan is the same, the state fits",
@@ -420,40 +340,6 @@ def _settled(target: Target) -> None:
         why = target.failure(seen.version) or "no reason given"
         raise UpgradeError(f"{seen.name} did not start: {why}")
     click.echo(f"{seen.name} runs, version {seen.version}")
-
-
-def _new_properties(
-    place: Place, pipelines: str, file: Path | None, assignments: tuple[str, ...]
-) -> Groups:
-    overrides = property_overrides(assignments)
-    if file is not None:
-        groups = read_groups(file)
-    elif place.local:
-        from deploy.local import application
-
-        chosen = tuple(name.strip() for name in pipelines.split(","))
-        groups = application.property_groups(place.settings, chosen)
-    else:
-        raise click.UsageError("a new application on aws needs --properties FILE")
-    if not place.local:
-        from deploy.package.contents import RUN_FILES
-
-        groups = {**groups, RUN_OPTIONS: RUN_FILES}
-    return _merged(groups, overrides)
-
-
-def _merged(groups: Groups, overrides: Mapping[str, Mapping[str, str]]) -> Groups:
-    merged = {name: dict(values) for name, values in groups.items()}
-    for name, values in overrides.items():
-        merged.setdefault(name, {}).update(values)
-    return merged
-
-
-def _folder_of(place: Place, name: str, release: Path) -> Path:
-    """The release's files, unpacked below the platform's home unless they are there."""
-    from deploy.upgrades.releases import unpacked
-
-    return unpacked(place.settings.home / "releases", name, release)
 
 
 def _patient(place: Place, seconds: int | None) -> Place:
