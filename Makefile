@@ -61,7 +61,7 @@ check: $(READY) ## format, lint, strict types, layers, repository tests
 .PHONY: plans
 plans: setup ## jobs/plans from the SQL, after a change of it [ARGS=--check]
 	JAVA_HOME="$$($(BIN)/python -c 'import os; from deploy.local import java; print(java.find(os.environ).home)')" \
-		$(BIN)/python -m jobs.compile --jars "$$($(BIN)/tunemesh jars path flink)" $(ARGS)
+		$(BIN)/python -m jobs.submission.compile --jars "$$($(BIN)/tunemesh jars path flink)" $(ARGS)
 
 .PHONY: bench-enrichment
 bench-enrichment: setup ## the enrichment beside Java, naive PyFlink and Bytewax [ARGS=...]

@@ -26,14 +26,14 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from benchmarks.errors import BenchmarkError
 from benchmarks.measure import percentile
 from benchmarks.topics import Topics
-from deploy.accounting.endpoints import Endpoints
-from deploy.accounting.personalize_events import PersonalizeReader
+from connectors.glue.registry import GlueRegistry
+from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import LocalSettings, aws_environment
 from schemas import wire
 from schemas.codec import Encoder, parse_plain
 from schemas.contracts import Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
-from schemas.registry import GlueRegistry
+from verification.personalize_events import PersonalizeReader
 
 LISTENERS = 200
 # What a dimension may take to the joins before an event must find it (the product's promise).
@@ -201,7 +201,7 @@ def measure(rate: float, seconds: float, warm_up_seconds: float) -> dict[str, An
     """Publish at that rate and wait until everything has arrived, or for a minute."""
     settings = LocalSettings.from_environment(os.environ)
     os.environ.update(aws_environment(settings))
-    endpoints = Endpoints.of(settings)
+    endpoints = local_endpoints(settings)
     contracts = load_contracts()
     registry = GlueRegistry.connect(
         endpoints.region, endpoints.registry_endpoint, endpoints.registry_name

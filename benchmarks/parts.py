@@ -157,7 +157,7 @@ def _check(settings: LocalSettings, server: process.Server, record: process.Reco
 def _registered(
     settings: LocalSettings, contracts: Contracts, endpoints: Mapping[str, str]
 ) -> dict[str, UUID]:
-    from schemas.registry import GlueRegistry  # loads boto3
+    from connectors.glue.registry import GlueRegistry  # loads boto3
 
     os.environ.update(endpoints)
     registry = GlueRegistry.connect(REGION, settings.aws.url, REGISTRY)

@@ -18,9 +18,9 @@ from typing import Any
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.processes import Started, last_lines, start
-from deploy.local.personalize.quota import DEFAULT_RATES
-from deploy.local.personalize.rules import Resources
 from deploy.local.settings import LocalSettings, aws_environment
+from emulators.personalize.quota import DEFAULT_RATES
+from emulators.personalize.rules import Resources
 
 ANSWER_SECONDS = 0.02
 START_SECONDS = 30.0
@@ -75,7 +75,7 @@ def local_personalize(folder: Path) -> Iterator[LocalPersonalize]:
     """Started on a free port with an empty data folder; stopped at the end, its data removed."""
     data, log = folder / "personalize", folder / "personalize.log"
     shutil.rmtree(data, ignore_errors=True)
-    command = [sys.executable, "-m", "deploy.local.personalize", "--port", "0", "--data", str(data)]
+    command = [sys.executable, "-m", "emulators.personalize", "--port", "0", "--data", str(data)]
     # Both clients, ours and boto3, find the same credentials; neither asks anything outside.
     os.environ.update(aws_environment(LocalSettings.from_environment(os.environ)))
     started = start([command], log, directory=Path(__file__).parents[1])

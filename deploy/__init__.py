@@ -1,1 +1,1 @@
-"""Running tunemesh: the `tunemesh` command, the laptop platform, replay and accounting."""
+"""Runs the system: servers on one machine, the release package, upgrades, dead letters."""

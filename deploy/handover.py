@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from connectors.offsets import Offsets, OffsetsUnavailable, Partition
+from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from jobs.settings import DEFAULT_GROUP_ID
 from schemas.contracts import Contracts, Role
 from schemas.errors import TunemeshError
@@ -29,7 +29,7 @@ class NotArchived(TunemeshError):
 
 
 class Kafka(Protocol):
-    """What is asked of Kafka; :class:`connectors.librdkafka_offsets.KafkaOffsets` answers."""
+    """What is asked of Kafka; :class:`connectors.kafka.librdkafka.KafkaOffsets` answers."""
 
     def partitions(self, topics: list[str]) -> tuple[Partition, ...]:
         """Of the topics."""

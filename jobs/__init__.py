@@ -1,8 +1,8 @@
-"""The plane in motion: the PyFlink pipelines.
+"""Streaming applications: SQL, its functions, settings and compiled plans.
 
     users  songs  podcasts  interactions
          |      |       |         |            decode: one Python call an event
-         +------+---+---+---------+            (jobs/decode.py, jobs/functions.py)
+         +------+---+---+---------+            (jobs/decode.py, jobs/decode_functions.py)
                     |         \\---------> dead-letters
                  enrich                        join in the JVM (jobs/enrichment.sql)
                     |

@@ -7,9 +7,9 @@ from pathlib import Path
 from pyflink.table import DataTypes, StreamTableEnvironment
 from pyflink.table.udf import udf
 
-from connectors.kafka import source_table, upsert_sink_table
-from jobs.delivery import RESULTS, ArchiveEvents, IndexDocuments
-from jobs.functions import FACTS, EncodeTrend, TrendFactsFunction
+from connectors.kafka.tables import source_table, upsert_sink_table
+from jobs.decode_functions import FACTS, EncodeTrend, TrendFactsFunction
+from jobs.delivery_functions import RESULTS, ArchiveEvents, IndexDocuments
 from jobs.settings import ApplicationSettings
 from schemas.contracts import Contracts, Role
 

@@ -1,9 +1,9 @@
 -- Analytics: interactions-enriched -> Firehose; -> OpenSearch, the events and trends by the minute.
 --
--- Tables (connectors/kafka.py): analytics_archive, analytics_search and analytics_trends are raw
+-- Tables (connectors/kafka/tables.py): analytics_archive, analytics_search and analytics_trends are raw
 -- records, `piece` is all of one as text; each is a source of its own, so that Firehose and OpenSearch
 -- do not hold each other up. trends and dead_letters are the sinks.
--- Functions: archive_events, index_events, index_trends (jobs/delivery.py), one call a micro-batch;
+-- Functions: archive_events, index_events, index_trends (jobs/delivery_functions.py), one call a micro-batch;
 -- trend_facts, encode_trend (jobs/trends.py), one call a record.
 
 -- step: events
@@ -27,7 +27,7 @@ GROUP BY window_start, window_end, bucket;
 -- An event counts once (by its event_id), in the minute in which it occurred, for each of its
 -- dimensions: item, genres, item type, country. Counts are states that grow, so a late event just
 -- counts, and nothing waits for a watermark. What is too late is left out by trend_facts; the states
--- live for an hour longer than that (jobs/plan.py).
+-- live for an hour longer than that (jobs/submission/plan.py).
 CREATE TEMPORARY VIEW trend_events AS
 SELECT `minute`, listener, played, skipped, completion, facets
 FROM (

@@ -7,8 +7,8 @@ from pathlib import Path
 from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import udf
 
-from connectors.kafka import sink_table, source_table
-from jobs.functions import DECODED, DecodeDimension, DecodeInteraction
+from connectors.kafka.tables import sink_table, source_table
+from jobs.decode_functions import DECODED, DecodeDimension, DecodeInteraction
 from jobs.settings import ApplicationSettings
 from schemas.contracts import Contracts, Role
 

@@ -1,8 +1,8 @@
 -- The enrichment: users, items, interactions -> interactions-enriched, dead-letters.
 --
--- Tables (connectors/kafka.py): enrichment_users, enrichment_items, enrichment_interactions are raw
+-- Tables (connectors/kafka/tables.py): enrichment_users, enrichment_items, enrichment_interactions are raw
 -- records; interactions_enriched and dead_letters are the sinks.
--- Functions (jobs/functions.py): decode_user, decode_item, decode_interaction. One call a record.
+-- Functions (jobs/decode_functions.py): decode_user, decode_item, decode_interaction. One call a record.
 --
 -- Text is Latin-1, one character a byte, until the last step: SQL joins and cuts strings, not bytes.
 

@@ -13,12 +13,12 @@ from pyflink.common import Configuration
 from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
-from connectors.kafka import sink_table
-from jobs.freshness import OVERTAKING_BARRIERS
-from jobs.interpreter import shared_libpython
+from connectors.aws.endpoint import is_loopback
+from connectors.flink.interpreter import shared_libpython
+from connectors.kafka.tables import sink_table
+from jobs.freshness.watch import OVERTAKING_BARRIERS
 from jobs.settings import ApplicationSettings
 from schemas.contracts import Contracts, Role
-from schemas.registry import is_loopback
 
 THREAD, PROCESS = "thread", "process"
 

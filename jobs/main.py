@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from connectors.properties import properties_file, read_groups
+from connectors.flink.properties import properties_file, read_groups
+from connectors.glue.registry import GlueRegistry
 from jobs.settings import ApplicationSettings, RegistrySettings, application_settings
 from schemas.contracts import Contracts, Role, contract_folders, load_contracts
 from schemas.errors import TunemeshError
-from schemas.registry import GlueRegistry
 
 
 def start(
@@ -27,17 +27,18 @@ def start(
 ) -> Any:
     """Submit the application; returns Flink's TableResult.
 
-    ``held``: a gate to wait at (:mod:`jobs.gate`) when all but the submission is done; ``warm``:
-    with fresh TaskManagers made ready before that (:mod:`jobs.warm`).
+    ``held``: a gate to wait at (:mod:`jobs.submission.gate`) when all but the submission is done;
+    ``warm``: with fresh TaskManagers made ready before that (:mod:`jobs.submission.warm_up`).
     """
     # Late, so that a bad setting is told at once and not after Flink has started a Java process.
-    from connectors.librdkafka_offsets import KafkaOffsets
+    from connectors.kafka.librdkafka import KafkaOffsets
     from connectors.opensearch import set_up_opensearch
-    from jobs import analytics, enrichment, gate, plan, recommendations
-    from jobs.delivery import opensearch_settings
+    from jobs import analytics, enrichment, recommendations
+    from jobs.delivery_functions import opensearch_settings
     from jobs.environment import THREAD, execution_mode, make_tables, register_sinks
-    from jobs.freshness import begin_anew, dimension_topics
-    from jobs.warm import warm_up
+    from jobs.freshness.watch import begin_anew, dimension_topics
+    from jobs.submission import gate, plan
+    from jobs.submission.warm_up import warm_up
 
     settings = replace(settings, execution_mode=execution_mode(settings))
     contracts, extra = load_contracts(), contract_folders()[1:]

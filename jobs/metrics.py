@@ -1,7 +1,8 @@
 """The catalogue of metrics: every number that an application shows, and what it means.
 
-Python's own are gauges among Flink's metrics (:mod:`jobs.gauges`), so they are where Flink's are:
-in its REST API and web UI, in Prometheus, in CloudWatch. Their names there end with
+Python's own are gauges among Flink's metrics (:mod:`connectors.flink.internals.gauges`), so they
+are where Flink's are: in its REST API and web UI, in Prometheus, in CloudWatch. Their names there
+end with
 
     kinesisanalytics.tunemesh.function.<function>.<name>
 
@@ -18,11 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from connectors.delivery.metrics import CATALOGUE, Metric
-
-GROUPS = ("kinesisanalytics", "tunemesh")
-"""The groups that Python's metrics are in; in the second, the label ``function``."""
-
-LABEL = "function"
+from connectors.flink.metric_group import GROUPS, LABEL
 
 
 @dataclass(frozen=True, slots=True)

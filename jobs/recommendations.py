@@ -7,9 +7,9 @@ from pathlib import Path
 from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import udf
 
-from connectors.kafka import sink_table, source_table
-from jobs.delivery import RESULTS, DeliverDataset, DeliverEvents
-from jobs.functions import VERSION, VersionOf
+from connectors.kafka.tables import sink_table, source_table
+from jobs.decode_functions import VERSION, VersionOf
+from jobs.delivery_functions import RESULTS, DeliverDataset, DeliverEvents
 from jobs.settings import ApplicationSettings
 from schemas.contracts import Contracts, Role
 

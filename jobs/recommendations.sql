@@ -1,10 +1,10 @@
 -- Recommendations: interactions-enriched -> PutEvents; users -> PutUsers; songs, podcasts -> PutItems.
 -- What is refused goes to dead-letters, what has been deleted to deletions.
 --
--- Tables (connectors/kafka.py): recommendations_enriched, recommendations_users, recommendations_items
+-- Tables (connectors/kafka/tables.py): recommendations_enriched, recommendations_users, recommendations_items
 -- are raw records, `piece` is all of one as text; dead_letters and deletions are the sinks.
--- Functions: version_of_user, version_of_item (jobs/functions.py), one call a record; deliver_events,
--- deliver_users, deliver_items (jobs/delivery.py), one call a micro-batch: they return when each
+-- Functions: version_of_user, version_of_item (jobs/decode_functions.py), one call a record; deliver_events,
+-- deliver_users, deliver_items (jobs/delivery_functions.py), one call a micro-batch: they return when each
 -- record has been accepted, rejected or replaced by a newer one, so that a checkpoint covers it.
 
 -- step: events
@@ -77,7 +77,7 @@ FROM TABLE(TUMBLE(
   SIZE => INTERVAL '1' SECOND))
 GROUP BY window_start, window_end, bucket;
 
--- What is left over is text (jobs/batch.py): the sink's letter, the length of the key, key, value.
+-- What is left over is text (jobs/micro_batch/pieces.py): the sink's letter, the length of the key, key, value.
 CREATE TEMPORARY VIEW recommendations_results AS
 SELECT left_over FROM event_batches CROSS JOIN UNNEST(event_batches.results) AS r (left_over)
 UNION ALL

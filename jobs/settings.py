@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from connectors.kafka import KafkaSettings
-from connectors.properties import RUN_OPTIONS, Group, Groups, SettingError, refuse_unknown
+from connectors.flink.properties import RUN_OPTIONS, Group, Groups, SettingError, refuse_unknown
+from connectors.kafka.tables import KafkaSettings
 
 PIPELINES = ("enrichment", "recommendations", "analytics")
 """What an application can run, in the order in which records pass."""

@@ -1,4 +1,4 @@
-"""What the bytes mean: contracts, wire format, schema registry and the records made from them.
+"""Defines records: contracts, wire format, codec, compatibility rules, dead letters. Pure.
 
-Nothing here imports pyflink, and only :mod:`schemas.registry` talks to a network.
+Nothing here imports pyflink or boto3.
 """

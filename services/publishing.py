@@ -16,9 +16,9 @@ from uuid import UUID
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from connectors.glue.registry import RegistryError
 from schemas.codec import Encoder, Record
 from schemas.contracts import Contract
-from schemas.registry import RegistryError
 from services.http import Unavailable
 
 NOT_ACKNOWLEDGED = "not acknowledged in time"

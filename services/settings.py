@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from connectors.glue.registry import GlueRegistry
 from schemas.errors import TunemeshError
-from schemas.registry import GlueRegistry
 from services.publishing import TopicPublisher
 
 

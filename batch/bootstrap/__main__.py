@@ -17,7 +17,7 @@ from batch.bootstrap import finish, sql
 from batch.bootstrap.products import read_products
 from batch.bootstrap.settings import BootstrapSettings, bootstrap_settings
 from batch.bootstrap.storage import storage_of
-from connectors.properties import properties_file, read_groups
+from connectors.flink.properties import properties_file, read_groups
 from schemas.contracts import load_contracts
 from schemas.errors import TunemeshError
 

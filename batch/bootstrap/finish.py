@@ -16,12 +16,7 @@ from batch.bootstrap.products import Product
 from batch.bootstrap.rules import Reason
 from batch.bootstrap.settings import BootstrapSettings, Window
 from batch.bootstrap.storage import Storage
-from batch.personalize_schemas import (
-    columns,
-    interactions_schema,
-    items_schema,
-    users_schema,
-)
+from batch.personalize_schemas import columns, interactions_schema, items_schema, users_schema
 from connectors.personalize.requests import DEFAULT_PROPERTIES
 from schemas.contracts import Contracts, Role
 from schemas.errors import TunemeshError

@@ -17,7 +17,7 @@ from pyflink.table import EnvironmentSettings, StreamTableEnvironment
 
 from batch.bootstrap.settings import BootstrapSettings
 from batch.bootstrap.sql import Script
-from schemas.registry import is_loopback
+from connectors.aws.endpoint import is_loopback
 
 
 def submit(script: Script, settings: BootstrapSettings, *, in_process: bool) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from connectors.properties import RUN_OPTIONS, Group, Groups, SettingError, refuse_unknown
+from connectors.flink.properties import RUN_OPTIONS, Group, Groups, SettingError, refuse_unknown
 
 GROUP = "tunemesh.bootstrap"
 PRODUCTS = "tunemesh.products"

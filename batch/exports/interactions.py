@@ -19,13 +19,7 @@ import pyarrow.compute as pc
 
 from batch.exports.archive import ORIGIN, LineReader, archive_bytes, object_readers
 from batch.exports.parallel import read_in_parallel
-from batch.exports.publication import (
-    ExportReport,
-    Limits,
-    check_rejected,
-    finish,
-    open_writer,
-)
+from batch.exports.publication import ExportReport, Limits, check_rejected, finish, open_writer
 from batch.exports.spill import DayFiles, HashFiles, spill_folder
 from connectors.products import EVENT_DAY, PUBLISHED_AT, Location, columns_of
 from connectors.products.columns import OCCURRED_AT

@@ -13,14 +13,7 @@ from typing import Any, Final
 from batch.imports.calls import EXISTS, IN_USE, LIMIT, Calls
 from batch.imports.errors import ServiceRefused
 from batch.imports.output import BootstrapOutput
-from batch.imports.plan import (
-    Attempt,
-    DatasetType,
-    ImportSettings,
-    Mode,
-    next_name,
-    usable,
-)
+from batch.imports.plan import Attempt, DatasetType, ImportSettings, Mode, next_name, usable
 from batch.imports.states import Waiting
 
 _PASSES: Final = frozenset((IN_USE, LIMIT))

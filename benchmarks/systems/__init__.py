@@ -15,7 +15,7 @@ PARALLELISM = 2
 LINGER_MS = 5
 BATCH_BYTES = 262_144
 COMPRESSION = "lz4"
-"""Of the product's own sink (connectors/kafka.py); the others write with the same."""
+"""Of the product's own sink (connectors/kafka/tables.py); the others write with the same."""
 
 
 @dataclass(frozen=True, slots=True)

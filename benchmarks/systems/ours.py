@@ -9,7 +9,7 @@ from benchmarks.processes import Started
 from benchmarks.systems import Task
 from benchmarks.systems.cluster import Cluster, job_configuration
 from benchmarks.topics import Topics
-from connectors.properties import write_groups
+from connectors.flink.properties import write_groups
 from deploy.local import application
 from deploy.local.settings import PROJECT
 from schemas.contracts import Role, load_contracts
@@ -25,8 +25,8 @@ class OurEnrichment:
 
     writes_origins = True
     events_share = 1.0
-    # The product closes the cold start itself (jobs/freshness.py): it needs no gate, and its run
-    # counts as ready when its first record is out.
+    # The product closes the cold start itself (jobs/freshness/watch.py): it needs no gate, and its
+    # run counts as ready when its first record is out.
     gated = False
 
     @property

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+from urllib.parse import urlsplit
+
 import botocore.session
 from botocore.exceptions import BotoCoreError
 
@@ -22,3 +25,12 @@ def service_endpoint(service: str, region: str) -> str:
             f"the region is {region!r}; expected the name of an AWS region, such as us-east-1"
         ) from None
     return str(client.meta.endpoint_url)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL points to this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -13,8 +13,8 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
+from connectors.aws.endpoint import is_loopback
 from schemas.errors import TunemeshError
-from schemas.registry import is_loopback
 
 ATTEMPTS: Final = 5
 """Of a call: throttling and trouble of the service are overcome by waiting, with jitter."""

@@ -8,13 +8,7 @@ pii           the classes of the contract's fields, and what a grant has to name
 
 from __future__ import annotations
 
-from connectors.catalog.catalog import (
-    CENTRAL_DATABASE,
-    Catalog,
-    Grant,
-    OpenedProduct,
-    Registration,
-)
+from connectors.catalog.catalog import CENTRAL_DATABASE, Catalog, Grant, OpenedProduct, Registration
 from connectors.catalog.errors import CatalogError, NotGranted
 from connectors.catalog.pii import PiiClass
 from connectors.catalog.tables import CatalogColumn, Product

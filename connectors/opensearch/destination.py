@@ -10,13 +10,7 @@ from connectors.aws import ClassifiedCalls, JsonClient
 from connectors.delivery import Delivered, Limits, Outcome, Rejected
 from connectors.opensearch.classification import bulk_outcomes, classify
 from connectors.opensearch.client import opensearch_client
-from connectors.opensearch.documents import (
-    BulkEntry,
-    Convert,
-    bulk_body,
-    event_entry,
-    trend_entry,
-)
+from connectors.opensearch.documents import BulkEntry, Convert, bulk_body, event_entry, trend_entry
 from connectors.opensearch.settings import Documents, OpenSearchSettings
 
 PATH: Final = (

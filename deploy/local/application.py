@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from connectors.aws.sdk import sdk_client, service_errors
-from connectors.properties import RUN_OPTIONS, Groups, write_groups
+from connectors.flink.interpreter import shared_libpython
+from connectors.flink.properties import RUN_OPTIONS, Groups, write_groups
+from connectors.glue.registry import GlueRegistry
 from deploy.local import flink, jars
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.settings import (
@@ -22,12 +24,10 @@ from deploy.local.settings import (
     TRACKING_ID,
     LocalSettings,
 )
-from jobs.freshness import OVERTAKING_BARRIERS
-from jobs.interpreter import shared_libpython
+from jobs.freshness.watch import OVERTAKING_BARRIERS
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.contracts import Contract, Contracts, load_contracts
 from schemas.errors import TunemeshError
-from schemas.registry import GlueRegistry
 
 RUNNING_SECONDS = 300
 """The longest that an application gets to run; some 20 on a machine with nothing else to do."""
@@ -83,7 +83,7 @@ def parts_of(pipelines: Iterable[str]) -> list[str]:
 
 
 def destinations_of(pipelines: Iterable[str]) -> tuple[str, ...]:
-    """What there is to reconcile beside PutEvents (:mod:`deploy.accounting.destinations`)."""
+    """What there is to reconcile beside PutEvents (:mod:`verification.destinations`)."""
     found: tuple[str, ...] = ()
     if "recommendations" in pipelines:
         found += ("datasets",)

@@ -25,13 +25,13 @@ from typing import Any
 
 import yaml
 
+from connectors.files import write_link
+from connectors.flink.interpreter import shared_libpython
 from deploy.local import flink_workers, jars, process
-from deploy.local.files import write_link
 from deploy.local.flink_workers import Workers
 from deploy.local.java import Java
 from deploy.local.process import Launch, Server
 from deploy.local.settings import HOST, LocalSettings, aws_environment
-from jobs.interpreter import shared_libpython
 
 PART = "flink"
 JOBMANAGER, TASKMANAGER = flink_workers.JOBMANAGER, flink_workers.TASKMANAGER

@@ -13,8 +13,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.files import write_whole
 from deploy.local import process
-from deploy.local.files import write_whole
 from deploy.local.settings import PROJECT, LocalSettings
 
 JOBMANAGER = "flink-jobmanager"

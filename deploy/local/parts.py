@@ -5,7 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from deploy.local import aws, dynamodb, flink_cluster, java, kafka, opensearch, postgresql, services
+from deploy.local import (
+    aws,
+    dynamodb,
+    flink_cluster,
+    java,
+    kafka,
+    opensearch,
+    postgresql,
+)
+from deploy.local import (
+    lambda_host as services,
+)
 from deploy.local.process import Launch, Server, answers
 from deploy.local.settings import PROJECT, LocalSettings
 from schemas.errors import TunemeshError
@@ -83,7 +94,7 @@ def _personalize(settings: LocalSettings) -> Server:
             (
                 sys.executable,
                 "-m",
-                "deploy.local.personalize",
+                "emulators.personalize",
                 "--port",
                 str(settings.personalize.number),
                 "--data",

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.local.files import write_whole
+from connectors.files import write_whole
 from deploy.local.settings import HOST, LocalSettings, Port
 
 MARK = "TUNEMESH_SERVER"

@@ -18,8 +18,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from connectors.librdkafka_offsets import KafkaOffsets
-from connectors.offsets import Offsets, OffsetsUnavailable, Partition
+from connectors.kafka.librdkafka import KafkaOffsets
+from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from deploy.local.flink import FlinkRest, Job
 from deploy.local.settings import LocalSettings
 from jobs.metrics import FLOWS, Flow, function_and_name

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulators import aws
 from schemas.errors import TunemeshError
 
 HOST = "127.0.0.1"
@@ -14,8 +15,8 @@ HOST = "127.0.0.1"
 PROJECT = Path(__file__).resolve().parents[2]
 """The repository: where the jobs, the contracts and pom-deps.txt are."""
 
-REGION = "us-east-1"
-ACCOUNT = "000000000000"
+REGION = aws.REGION
+ACCOUNT = aws.ACCOUNT
 ACCESS_KEY = "local"
 SECRET_KEY = "local"
 """What stands for AWS credentials: the services accept anything, the clients need something."""

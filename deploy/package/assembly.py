@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectors.properties import RUN_OPTIONS
+from connectors.files import write_whole
+from connectors.flink.properties import RUN_OPTIONS
 from deploy.local import jars
-from deploy.local.files import write_whole
 from deploy.local.settings import PROJECT, jar_cache
 from deploy.package import archive, contents, jar, release, requirements, wheels
 from deploy.package.errors import PackageError

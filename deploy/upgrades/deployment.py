@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from connectors.files import write_whole
 from deploy.local import flink_cluster
-from deploy.local.files import write_whole
 from deploy.local.settings import LocalSettings
 from deploy.upgrades.target import Configuration, SnapshotStatus, Status
 from schemas.errors import TunemeshError

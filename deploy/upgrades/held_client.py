@@ -1,4 +1,4 @@
-"""Flink's client of a release, started before it is needed and held at a gate (jobs.gate)."""
+"""Flink's client of a release, started before it is needed and held at its gate."""
 
 from __future__ import annotations
 

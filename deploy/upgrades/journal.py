@@ -13,14 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from deploy.local.files import write_whole
-from deploy.upgrades.target import (
-    Configuration,
-    FlowHealth,
-    Health,
-    Restore,
-    RestoreKind,
-)
+from connectors.files import write_whole
+from deploy.upgrades.target import Configuration, FlowHealth, Health, Restore, RestoreKind
 from schemas.errors import TunemeshError
 
 

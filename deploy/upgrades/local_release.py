@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectors.properties import RUN_OPTIONS, write_groups
+from connectors.flink.properties import RUN_OPTIONS, write_groups
 from deploy.local import application
 from deploy.local.flink_workers import site_packages
 from deploy.local.settings import LocalSettings

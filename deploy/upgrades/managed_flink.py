@@ -20,7 +20,7 @@ import botocore
 import botocore.config
 import botocore.exceptions
 
-from connectors.properties import Groups, entries_of, groups_of
+from connectors.flink.properties import Groups, entries_of, groups_of
 from deploy.package import PackageError
 from deploy.upgrades.managed_flink_health import health_of
 from deploy.upgrades.releases import unpacked

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from connectors.flink.metric_group import LABEL
 from deploy.upgrades.target import FlowHealth, Health
-from jobs.metrics import FLOWS, LABEL
+from jobs.metrics import FLOWS
 
 NAMESPACE = "AWS/KinesisAnalytics"
 PERIOD_SECONDS = 60

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from connectors.properties import RUN_OPTIONS, Groups, read_groups
+from connectors.flink.properties import RUN_OPTIONS, Groups, read_groups
 from deploy.package import read
 from deploy.package.contents import RUN_FILES
-from deploy.submit import property_overrides
 from deploy.upgrades import preflight, snapshots
 from deploy.upgrades.journal import Journal
 from deploy.upgrades.machine import Change, UpgradeError, require_upgradable
@@ -125,3 +124,15 @@ def _merged(groups: Groups, overrides: Mapping[str, Mapping[str, str]]) -> Group
 def folder_of(place: Place, name: str, release: Path) -> Path:
     """The release's files, unpacked below the platform's home unless they are there."""
     return unpacked(place.settings.home / "releases", name, release)
+
+
+def property_overrides(assignments: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Property groups of `GROUP:NAME=VALUE` texts; raises click.UsageError for any other text."""
+    groups: dict[str, dict[str, str]] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        group, colon, prop = name.partition(":")
+        if not (equals and colon and group and prop):
+            raise click.UsageError(f"--set {text}: expected GROUP:NAME=VALUE")
+        groups.setdefault(group, {})[prop] = value
+    return groups

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from connectors.properties import Groups
+from connectors.flink.properties import Groups
+from connectors.glue.registry import GlueRegistry
 from deploy.package import read
 from deploy.upgrades.plans import Comparison, Fit, compare
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, Restore
@@ -23,7 +24,6 @@ from jobs.trends import KEEP_MS, LATEST_MS
 from schemas.compatibility import incompatibilities
 from schemas.contracts import Contract, Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
-from schemas.registry import GlueRegistry
 
 CONTRACTS = Path("schemas") / "contracts"
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from connectors.properties import Groups
+from connectors.flink.properties import Groups
 from schemas.errors import TunemeshError
 
 

@@ -12,15 +12,15 @@ from types import MappingProxyType
 
 import pytest
 
+from cli.demos import variants
 from deploy.local import platform
 from deploy.local.settings import LocalSettings
-from deploy.upgrades import variants
 from jobs.settings import PIPELINES
-from tests import ports
 from tests.faults.deployed import Deployed
 from tests.faults.figures import read_figures, report_file, summarized
 from tests.faults.stage import Stage
 from tests.faults.whole import WholeStage
+from tests.support import ports
 
 MOST = 12
 """Scenarios that one platform serves: what the accounts read grows with each of them."""

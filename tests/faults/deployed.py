@@ -16,11 +16,11 @@ from typing import Any
 
 import psutil
 
-from deploy.accounting.replay import ReplaySummary
 from deploy.local import process
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.local.settings import PROJECT
 from tests.faults.stage import Stage
+from verification.replay import ReplaySummary
 
 SECONDS, RATE = 120, 100
 COMMAND_SECONDS = 900
@@ -55,7 +55,7 @@ class Deployed:
     def command(self, *arguments: str) -> Done:
         """Any command of `tunemesh`."""
         done = subprocess.run(
-            [sys.executable, "-m", "deploy.cli", *arguments],
+            [sys.executable, "-m", "cli.main", *arguments],
             cwd=self.folder,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
@@ -72,7 +72,7 @@ class Deployed:
     def killed_at(self, line: str, *arguments: str) -> None:
         """A command whose process is killed when it prints a line, if it does."""
         killed = subprocess.Popen(
-            [sys.executable, "-m", "deploy.cli", "deploy", *arguments],
+            [sys.executable, "-m", "cli.main", "deploy", *arguments],
             cwd=self.folder,
             env=self._environment(),
             stdout=subprocess.PIPE,

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from deploy.accounting.verify import VerifyReport
 from deploy.local.settings import LocalSettings
+from verification.verify import VerifyReport
 
 SUMMARY = "summary"
 """The entry of the report that is about all others."""

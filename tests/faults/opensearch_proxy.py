@@ -1,7 +1,7 @@
 """A proxy in front of OpenSearch that fails on demand, with the rules of the local Personalize.
 
 OpenSearch itself is the real one. Operation is "Bulk", a POST to `_bulk`; all other calls go
-through. Kinds (deploy/local/personalize/faults.py) and what they are here:
+through. Kinds (emulators/faults.py) and what they are here:
 
     throttle         429, rejected_execution_exception
     error500         500, without an exception's type
@@ -24,8 +24,8 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from deploy.local.personalize.faults import Faults, Plan, Rule, parse_plan
 from deploy.local.settings import HOST
+from emulators.faults import Faults, Plan, Rule, parse_plan
 
 T = TypeVar("T")
 

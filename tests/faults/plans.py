@@ -1,4 +1,4 @@
-"""Fault plans: how a test tells a service to fail (deploy/local/personalize/faults.py)."""
+"""Fault plans: how a test tells a service to fail (emulators/faults.py)."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from deploy.accounting.entries import Entry, Kind, Source
-from deploy.accounting.generator import GeneratedHour, Hour
+from verification.entries import Entry, Kind, Source
+from verification.generator import GeneratedHour, Hour
 
 CHANGE_EVERY, CHANGES = 250, 20
 """A restless hour has that many changes for so many interactions."""

@@ -15,12 +15,8 @@ from typing import Any
 
 import psutil
 
-from deploy.accounting.endpoints import Endpoints
-from deploy.accounting.generator import GeneratedHour, Hour
-from deploy.accounting.positions import TopicReader, topic_ends
-from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
-from deploy.accounting.verify import VerifyReport, VerifySettings, summary_lines, verify
 from deploy.local import application, flink_cluster, parts, platform, process
+from deploy.local.endpoints import local_endpoints
 from deploy.local.flink import FlinkRest
 from deploy.local.parts import PERSONALIZE
 from deploy.local.settings import LocalSettings
@@ -29,6 +25,10 @@ from schemas.codec import Decoder
 from schemas.contracts import Role, load_contracts
 from tests.faults.plans import Plan, ServiceFaults
 from tests.faults.restless import RestlessHour
+from verification.generator import GeneratedHour, Hour
+from verification.positions import TopicReader, topic_ends
+from verification.replay import ReplaySettings, ReplaySummary, replay
+from verification.verify import VerifyReport, VerifySettings, summary_lines, verify
 
 POLL_SECONDS = 0.2
 
@@ -76,7 +76,7 @@ class Stage:
         self.stale_tolerance_ms = 0
         self.settings = settings
         self.environ = environ
-        self.endpoints = Endpoints.of(settings)
+        self.endpoints = local_endpoints(settings)
         self.rest = FlinkRest.of(settings)
         self.contracts = load_contracts()
         self.personalize_faults = ServiceFaults(settings.personalize.url)

@@ -20,16 +20,16 @@ import pytest
 
 from connectors.aws.sdk import sdk_client
 from connectors.products import Location, ProductReader, read_manifest
-from deploy.accounting.entries import Kind
-from deploy.accounting.generator import GeneratedHour, Hour
-from deploy.accounting.personalize_events import PersonalizeReader
 from deploy.local import application, platform
-from deploy.local.services.fill import fill
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, LocalSettings
 from schemas.contracts import load_contracts
 from tests.faults.conftest import passing_home
 from tests.faults.figures import write_figures
 from tests.faults.stage import HOUR_START_MS
+from verification.entries import Kind
+from verification.fill import fill
+from verification.generator import GeneratedHour, Hour
+from verification.personalize_events import PersonalizeReader
 
 KILLS = 10
 SEED = 505
@@ -53,7 +53,7 @@ class Mesh:
 
     def begin(self, log: Path) -> subprocess.Popen[bytes]:
         """All commands one after the other, in a process group of their own."""
-        tunemesh = f"{sys.executable} -m deploy.cli"
+        tunemesh = f"{sys.executable} -m cli.main"
         commands = [
             f"{tunemesh} export {' '.join(DOMAINS)} --until {UNTIL}",
             f"{tunemesh} catalog register {' '.join(DOMAINS)}",

@@ -20,7 +20,7 @@ def test_every_interaction_comes_in_exactly_one_way() -> None:
     """The demo's own accounts: events flow while the moment passes that divides them."""
     with passing_home() as (settings, environ):
         done = subprocess.run(
-            [sys.executable, "-m", "deploy.cli", "bootstrap-demo", "--events", "4000"],
+            [sys.executable, "-m", "cli.main", "bootstrap-demo", "--events", "4000"],
             env=environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from deploy.accounting.verify import VerifyReport
 from tests.faults.figures import check_clean, figures, write_figures
 from tests.faults.stage import RATE, Stage, until
+from verification.verify import VerifyReport
 
 SECONDS = 40
 

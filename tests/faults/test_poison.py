@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.accounting.poison import INTERACTION_REASONS
 from tests.faults.figures import check_clean, figures, write_figures
 from tests.faults.stage import RATE, Stage
+from verification.poison import INTERACTION_REASONS
 
 
 @pytest.mark.timeout(900)

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 import pytest
 from confluent_kafka import Producer
 
-from deploy.accounting.dlq import read_letters
-from deploy.accounting.flow import Flow
+from cli.demos import variants
+from deploy.dead_letters import read_letters
 from deploy.local.settings import PROJECT
-from deploy.upgrades import variants
 from schemas.contracts import load_contracts
 from tests.faults.deployed import Deployed
 from tests.faults.stage import until
+from verification.flow import Flow
 
 pytestmark = pytest.mark.timeout(2_400)
 
-RUNBOOK = PROJECT / "deploy" / "RUNBOOK.md"
+RUNBOOK = PROJECT / "docs" / "operations" / "runbook.md"
 COMMAND = re.compile(
     r"^    tunemesh (?P<words>[^#]*?)(?: +# exit code (?P<code>\d+).*)?$", re.MULTILINE
 )

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.accounting.flow import Flow
+from cli.demos import variants
 from deploy.local import process
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.package import read
-from deploy.upgrades import variants
 from schemas.contracts import load_contracts
 from tests.faults.deployed import ROLLED_BACK, Deployed
 from tests.faults.stage import START_SECONDS, until
+from verification.flow import Flow
 
 pytestmark = pytest.mark.timeout(3_000)
 

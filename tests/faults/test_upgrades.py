@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.demos import variants
 from deploy.package import read
-from deploy.upgrades import variants
 from tests.faults.deployed import ROLLED_BACK, Deployed
 
 pytestmark = pytest.mark.timeout(1_500)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import boto3
 import pytest
 
-from deploy.accounting.entries import Entry, Kind
-from deploy.accounting.generator import GeneratedHour, Hour
 from deploy.local import application, aws, process
 from deploy.local.settings import ACCESS_KEY, DELIVERY_STREAM, REGION, SECRET_KEY
 from tests.faults.opensearch_proxy import OPERATION as BULK
@@ -26,6 +24,8 @@ from tests.faults.whole import (
     pass_time,
     scenario,
 )
+from verification.entries import Entry, Kind
+from verification.generator import GeneratedHour, Hour
 
 GONE_SECONDS, GONE_RATE = 60, 50
 

@@ -14,12 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.accounting.destinations import Topics, verify_destinations
-from deploy.accounting.entries import Entry, Kind, Source
-from deploy.accounting.generator import Hour
-from deploy.accounting.ledger import Ledger
-from deploy.accounting.replay import ReplaySettings, ReplaySummary, replay
-from deploy.accounting.verify import VerifyReport
 from deploy.local import application
 from deploy.local.settings import LocalSettings
 from jobs.settings import PIPELINES
@@ -29,6 +23,12 @@ from tests.faults.plans import FaultPlans, ServiceFaults
 from tests.faults.pulse import Arrivals, Pulse, caught_up
 from tests.faults.restless import RestlessHour, WithMore
 from tests.faults.stage import ACCOUNT_SECONDS, START_SECONDS, Stage, until
+from verification.destinations import Topics, verify_destinations
+from verification.entries import Entry, Kind, Source
+from verification.generator import Hour
+from verification.ledger import Ledger
+from verification.replay import ReplaySettings, ReplaySummary, replay
+from verification.verify import VerifyReport
 
 SECONDS, RATE = 15, 200
 """How long a scenario's events flow, and how many a second."""

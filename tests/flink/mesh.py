@@ -24,8 +24,8 @@ from typing import Any
 
 from confluent_kafka import Message, Producer
 
-from connectors.properties import LOCAL_PROPERTIES, Groups, write_groups
-from deploy.accounting.positions import TopicReader
+from connectors.flink.properties import LOCAL_PROPERTIES, Groups, write_groups
+from connectors.glue.registry import GlueRegistry
 from deploy.local import application, platform
 from deploy.local.flink import FlinkRest
 from deploy.local.progress import FlowProgress
@@ -33,8 +33,8 @@ from deploy.local.progress import running as running_jobs
 from deploy.local.settings import PROJECT, LocalSettings, Port, aws_environment
 from schemas.codec import Decoder, Encoder
 from schemas.contracts import BUILT_IN_FOLDER, Contract, Contracts, Role, load_contracts
-from schemas.registry import GlueRegistry
-from tests import ports
+from tests.support import ports
+from verification.positions import TopicReader
 
 Record = dict[str, Any]
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.accounting.positions import topic_ends
 from deploy.local import java
 from jobs.settings import DEFAULT_PIPELINES
 from tests.flink.mesh import (
@@ -33,7 +32,8 @@ from tests.flink.mesh import (
     started,
     wait_until,
 )
-from tests.releases import FOLDER, description
+from tests.support.releases import FOLDER, description
+from verification.positions import topic_ends
 
 USER_ID, SONG_ID = "released-user", "released-song"
 UPDATED_MS = 1_700_000_000_000

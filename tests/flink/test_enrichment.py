@@ -12,18 +12,11 @@ from typing import Any
 
 import pytest
 
-from deploy.accounting.poison import (
-    DIMENSION_REASONS,
-    INTERACTION_REASONS,
-    spoil_record,
-    spoil_value,
-)
-from deploy.accounting.positions import topic_ends
-from deploy.upgrades.variants import next_version
+from cli.demos.variants import next_version
+from connectors.glue.registry import RegistryError
 from jobs.metrics import DELIVERY
 from schemas.codec import Encoder
 from schemas.invalid import Reason
-from schemas.registry import RegistryError
 from tests.flink.mesh import (
     DAY_MS,
     HOUR_MS,
@@ -37,6 +30,8 @@ from tests.flink.mesh import (
     started,
     wait_until,
 )
+from verification.poison import DIMENSION_REASONS, INTERACTION_REASONS, spoil_record, spoil_value
+from verification.positions import topic_ends
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -21,14 +21,8 @@ from deploy.local.flink_workers import TASKMANAGER
 from deploy.local.settings import PROJECT, LocalSettings
 from deploy.upgrades.held_client import HeldClient
 from deploy.upgrades.local_cluster import LocalCluster
-from deploy.upgrades.target import (
-    LATEST,
-    NOTHING,
-    Configuration,
-    NoApplicationError,
-    Status,
-)
-from tests.upgrade_contract import Place, TargetContract
+from deploy.upgrades.target import LATEST, NOTHING, Configuration, NoApplicationError, Status
+from tests.support.upgrade_contract import Place, TargetContract
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -38,7 +32,7 @@ from pathlib import Path
 
 from pyflink.table import EnvironmentSettings, TableEnvironment
 
-from jobs import gate
+from jobs.submission import gate
 
 options = argparse.ArgumentParser()
 options.add_argument("--properties", type=Path)

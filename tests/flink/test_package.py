@@ -22,8 +22,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from connectors.properties import RUN_OPTIONS, write_groups
-from deploy import cli, package
+from cli import main as cli
+from connectors.flink.properties import RUN_OPTIONS, write_groups
+from deploy import package
 from deploy.local import application, flink, flink_cluster, java, platform, process
 from deploy.local.flink import FlinkRest
 from deploy.local.settings import LocalSettings, aws_environment
@@ -235,12 +236,14 @@ def check_files(service: Service, release: Path) -> None:
     # And it was: in the client, in the worker, and in the process that asks Kafka for offsets.
     worker = process.recorded(service.settings, f"{flink_cluster.TASKMANAGER}1")
     assert worker is not None
-    assert ends_with(executed[worker.pid], "dep/jobs/functions.py", "dep/fastavro/__init__.py")
+    assert ends_with(
+        executed[worker.pid], "dep/jobs/decode_functions.py", "dep/fastavro/__init__.py"
+    )
     others = [files for pid, files in executed.items() if pid != worker.pid]
     assert any(release / "jobs" / "main.py" in files for files in others)
     assert any(
         ends_with(
-            files, "dep/connectors/librdkafka_offsets.py", "dep/confluent_kafka/admin/__init__.py"
+            files, "dep/connectors/kafka/librdkafka.py", "dep/confluent_kafka/admin/__init__.py"
         )
         for files in others
     )

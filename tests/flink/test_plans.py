@@ -14,8 +14,8 @@ import pytest
 
 from deploy.local import jars
 from deploy.local.settings import jar_cache
-from jobs.compile import APPLICATIONS
-from jobs.plan import numbered_from_one, plan_file
+from jobs.submission.compile import APPLICATIONS
+from jobs.submission.plan import numbered_from_one, plan_file
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -23,10 +23,10 @@ COMPILE_SECONDS = 300
 
 
 def compile_plans(repository: Path, java_home: Path, *options: str) -> tuple[int, str]:
-    """Run ``python -m jobs.compile`` with the fetched connector; exit code and output."""
+    """Run the compilation with the fetched connector; exit code and output."""
     found = os.pathsep.join(str(jar) for jar in jars.paths("flink", jar_cache(os.environ)))
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.compile", "--jars", found, *options],
+        [sys.executable, "-m", "jobs.submission.compile", "--jars", found, *options],
         cwd=repository,
         # Neither a time zone nor other contracts make another plan.
         env={**os.environ, "JAVA_HOME": str(java_home), "TZ": "Asia/Tokyo"},

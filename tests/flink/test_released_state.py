@@ -12,7 +12,7 @@ import pytest
 
 from tests.flink.mesh import Mesh, make_mesh, running, started, wait_until
 from tests.flink.released import SONG_ID, UPDATED_MS, USER_ID, Released
-from tests.releases import FOLDER, rebuilds
+from tests.support.releases import FOLDER, rebuilds
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -21,7 +21,7 @@ def aws_part(port: int, data: Path) -> Iterator[str]:
     """Serves at the address that it gives, until the end of the block."""
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.local.aws", "--port", str(port), "--data", str(data)],
+        [sys.executable, "-m", "emulators.aws", "--port", str(port), "--data", str(data)],
         cwd=PROJECT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
+from cli.products import catalog as catalog_command
+from cli.products import export as export_command
 from connectors.aws.sdk import sdk_client
 from connectors.catalog import Catalog, CatalogError, NotGranted, PiiClass
 from connectors.products import (
@@ -25,11 +27,9 @@ from connectors.products import (
     columns_of,
     read_manifest,
 )
-from deploy.products_commands import catalog as catalog_command
-from deploy.products_commands import export as export_command
 from schemas.contracts import Contract, load_contracts
 from tests.integration.aws_part import aws_part
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 CONTRACTS = load_contracts()
 ALL_USER_COLUMNS = CONTRACTS["users"].newest.field_names

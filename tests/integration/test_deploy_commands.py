@@ -15,18 +15,19 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from connectors.properties import write_groups
-from deploy import cli
+from cli import deploy as commands
+from cli import main as cli
+from connectors.flink.properties import write_groups
+from connectors.glue.registry import GlueRegistry
 from deploy.package import PackageDescription
 from deploy.package.contents import APPLICATIONS, ENTRY, code, entry
 from deploy.package.release import RUNTIME, plan_description, plan_descriptions
-from deploy.upgrades import commands, place
+from deploy.upgrades import place
 from deploy.upgrades.verification import VerifySettings
+from emulators.managed_flink.records import Behaviour
+from emulators.managed_flink.server import serving
+from emulators.managed_flink.service import Service
 from schemas.contracts import BUILT_IN_FOLDER, load_contracts
-from schemas.registry import GlueRegistry
-from tests.managed_flink.records import Behaviour
-from tests.managed_flink.server import serving
-from tests.managed_flink.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION, BUCKET = "us-east-1", "tunemesh-code"

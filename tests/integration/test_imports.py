@@ -27,9 +27,9 @@ from batch.imports import (
     run_imports,
 )
 from batch.imports.plan import FILTERS
-from deploy.bootstrap import bootstrap
-from tests.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
-from tests.personalize_server import Server, running, wait_until
+from cli.bootstrap import bootstrap
+from tests.support.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
+from tests.support.personalize_server import Server, running, wait_until
 
 PACE = Pace(first_poll=0.01, longest_poll=0.05, longest_wait=30.0, patience=10.0)
 

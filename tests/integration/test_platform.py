@@ -26,15 +26,15 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from confluent_kafka import Consumer, Producer
 
-from connectors.librdkafka_offsets import KafkaOffsets
-from connectors.offsets import Offsets, OffsetsUnavailable, Partition
+from connectors.kafka.librdkafka import KafkaOffsets
+from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from deploy.local import flink_cluster, kafka, parts, platform, process
 from deploy.local.application import create_delivery
 from deploy.local.flink import FlinkRest
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.platform import PlatformError, PortInUseError, State
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, DELIVERY_STREAM, LocalSettings
-from tests import ports
+from tests.support import ports
 
 SCHEMA = '{"type": "record", "name": "play", "fields": [{"name": "id", "type": "string"}]}'
 
@@ -430,7 +430,7 @@ def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
 
     def tunemesh(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "deploy.cli", *arguments],
+            [sys.executable, "-m", "cli.main", *arguments],
             env={**environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             capture_output=True,
             text=True,

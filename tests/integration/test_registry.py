@@ -19,11 +19,11 @@ from uuid import UUID, uuid4
 import pytest
 from click.testing import CliRunner
 
-from deploy.schemas_commands import schemas
+from cli.schemas import schemas
+from connectors.glue.registry import GlueRegistry, RegistryError
 from schemas.codec import Decoder, Encoder, UnknownSchemaId
 from schemas.contracts import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
-from schemas.registry import GlueRegistry, RegistryError
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 CONTRACTS = load_contracts()
 SONGS = CONTRACTS["songs"]
@@ -175,7 +175,7 @@ def test_a_lookup_outlasts_an_outage(tmp_path: Path) -> None:
         time.sleep(0.05)
 
     # The laptop's registry, which remembers; moto by itself forgets at its end.
-    durable = ["-m", "deploy.local.aws", "--data", str(tmp_path), "--port", str(port)]
+    durable = ["-m", "emulators.aws", "--data", str(tmp_path), "--port", str(port)]
     with server(durable, port) as url:
         before = GlueRegistry.connect("us-east-1", url)
         [done] = before.register(SONGS)
@@ -226,7 +226,7 @@ def test_diff_shows_what_the_folder_has_more(
     shutil.copytree(BUILT_IN_FOLDER, books)
     avro = with_field(SONGS, name="bpm", type="int").newest.avro
     (books / "songs" / "songs.v2.avsc").write_text(json.dumps(avro))
-    monkeypatch.setattr("deploy.schemas_commands.load_contracts", lambda: load_contracts((books,)))
+    monkeypatch.setattr("cli.schemas.load_contracts", lambda: load_contracts((books,)))
     code, text = run(endpoint, registry, "diff", "songs")
     assert code == 1
     assert text.splitlines() == [
@@ -245,7 +245,7 @@ def test_a_registry_that_is_down_is_one_line() -> None:
     """Through the real command: the address, and where to look."""
     url = f"http://127.0.0.1:{free_port()}"
     result = subprocess.run(
-        [sys.executable, "-m", "deploy.cli", "schemas", "diff", "songs", "--endpoint-url", url],
+        [sys.executable, "-m", "cli.main", "schemas", "diff", "songs", "--endpoint-url", url],
         cwd=PROJECT,
         capture_output=True,
         text=True,

@@ -24,15 +24,13 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from connectors.glue.registry import GlueRegistry
 from connectors.stores.dynamodb import ItemReader, table_name
-from deploy.accounting.generator import GeneratedHour, Hour
 from deploy.local import dynamodb, platform, postgresql, process
 from deploy.local.application import registry
-from deploy.local.services.fill import fill
 from deploy.local.settings import LocalSettings
 from schemas.codec import Decoder
 from schemas.contracts import BUILT_IN_FOLDER, Contract, Contracts, load_contracts
-from schemas.registry import GlueRegistry
 from services.domain import Domain
 from services.http import respond
 from services.item_store import ItemStore
@@ -41,7 +39,9 @@ from services.publishing import TopicPublisher
 from services.records import Rules
 from services.settings import now_ms
 from services.user_store import UserStore
-from tests import ports
+from tests.support import ports
+from verification.fill import fill
+from verification.generator import GeneratedHour, Hour
 
 PARTS = ("kafka", "aws", "postgresql", "dynamodb", "services")
 

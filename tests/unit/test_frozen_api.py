@@ -20,7 +20,7 @@ from deploy.upgrades.plans import Fit, compare
 from jobs.settings import APPLICATIONS
 from schemas.dead_letter import Step
 from schemas.invalid import Reason
-from tests.releases import FOLDER, description, rebuilds
+from tests.support.releases import FOLDER, description, rebuilds
 
 RELEASED = sorted(FOLDER.glob("*/release.json"))
 

@@ -1,0 +1,1 @@
+"""The `tunemesh` command line: parses arguments, calls the product, prints the result."""

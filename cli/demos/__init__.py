@@ -1,0 +1,1 @@
+"""The demos: the stream, the bootstrap, upgrades under load."""

@@ -1,0 +1,305 @@
+"""`tunemesh demo`: the whole stream here, from nothing to a recommendation that moves."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import boto3
+import click
+
+from connectors.files import write_report
+from deploy.local import application, platform
+from deploy.local.endpoints import local_endpoints
+from deploy.local.settings import ACCESS_KEY, ACCOUNT, REGION, SECRET_KEY, LocalSettings
+from jobs.settings import DEFAULT_PIPELINES, PIPELINES
+from schemas.contracts import Contracts, Role, load_contracts
+from schemas.errors import TunemeshError
+from schemas.projection import project_item, record_id
+from verification.background import Background
+from verification.directory import ReplayDirectory
+from verification.entries import Entry, Kind, Source
+from verification.generator import GeneratedHour, Hour
+from verification.personalize_events import PersonalizeReader
+from verification.progress import TerminalProgress
+from verification.replay import ReplaySettings, ReplaySummary, replay
+from verification.verify import VerifyReport, VerifySettings, summary_lines, verify
+
+CAMPAIGN = f"arn:aws:personalize:{REGION}:{ACCOUNT}:campaign/tunemesh"
+PLAYS = 8
+"""What the demo's listener plays at the end, to see the recommendations move."""
+
+WARM_UP_EVENTS = 5_000
+"""From so many first events of the source the demo's listener is chosen."""
+
+
+class DemoError(TunemeshError):
+    """The demo ended, but what came out is not what went in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whose recommendations the demo shows, and what they will play: items of another taste."""
+
+    user_id: str
+    plays: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Plays:
+    """A source of a few interactions of one user, for :func:`verification.replay.replay`."""
+
+    listener: Listener
+    stamp_ms: int
+    description: str = "a few plays of one listener"
+    dimension_count: int = 0
+    stream_count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stream_count = len(self.listener.plays)
+
+    def dimensions(self) -> Iterator[Entry]:
+        """None: everything is published already."""
+        return iter(())
+
+    def stream(self) -> Iterator[Entry]:
+        """A like of each item, a second apart."""
+        for number, item_id in enumerate(self.listener.plays):
+            record = {
+                "event_id": f"demo-{self.stamp_ms}-{number}",
+                "user_id": self.listener.user_id,
+                "session_id": f"demo-{self.stamp_ms}",
+                "item_id": item_id,
+                "event_type": "like",
+                "device": "web",
+                "occurred_at": self.stamp_ms + number * 1000,
+            }
+            yield Entry("interactions", record, Kind.VALID, where=f"play {number}")
+
+
+@click.command()
+@click.option(
+    "--replay",
+    "directory",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="A replay set instead of a generated hour.",
+)
+@click.option("--events", type=click.IntRange(min=1000), default=20_000, show_default=True)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=1),
+    default=400.0,
+    show_default=True,
+    help="Interactions a second.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the generated hour.")
+@click.option(
+    "--analytics", is_flag=True, help="With the analytics pipeline: OpenSearch, Firehose."
+)
+@click.option("--keep", is_flag=True, help="Leave everything running at the end.")
+def demo(
+    directory: Path | None, events: int, rate: float, seed: int, analytics: bool, keep: bool
+) -> None:
+    """Start everything afresh, replay listening with dirt in it, and account for every event."""
+    settings = LocalSettings.from_environment(os.environ)
+    source = _source(directory, events, seed)
+    progress = TerminalProgress(sys.stderr)
+    try:
+        pipelines = PIPELINES if analytics else DEFAULT_PIPELINES
+        report = _run(settings, source, pipelines, rate, progress)
+    finally:
+        progress.close()
+        if not keep:
+            platform.down(settings, report=click.echo)
+    if keep:
+        click.echo(f"still running: web UI {settings.flink.url}, `tunemesh down` stops it")
+    if report["lost"] or report["invented"] or report["misenriched"] or not report["ok"]:
+        raise DemoError(
+            f"something is off; the ids are in {settings.reports / 'verify.json'} (see above)"
+        )
+
+
+def _run(
+    settings: LocalSettings,
+    source: Source,
+    pipelines: tuple[str, ...],
+    rate: float,
+    progress: TerminalProgress,
+) -> dict[str, Any]:
+    began = time.monotonic()
+    contracts = load_contracts()
+    listener = choose_listener(source, contracts)
+    needed = application.parts_of(pipelines)
+    platform.up(settings, needed, environ=os.environ, fresh=True, report=click.echo)
+    application.prepare(settings, contracts)
+    click.echo("topics and schemas are there; submitting the job, publishing users and items")
+    submission = Background(lambda: application.submit(settings, pipelines))
+    endpoints = local_endpoints(settings)
+    first = Background(lambda: first_acceptance(settings, began))
+    summary = replay(
+        source,
+        endpoints,
+        ReplaySettings(rate=rate),
+        progress,
+        contracts=contracts,
+        before_interactions=submission.result,
+    )
+    progress.close()
+    destinations = application.destinations_of(pipelines)
+    report = verify(
+        endpoints,
+        summary.run,
+        VerifySettings(wait=300, quiet=30, destinations=destinations),
+        progress,
+    )
+    progress.close()
+    first_accepted_s = first.result()
+    before = top_items(settings, listener.user_id)
+    plays = replay(
+        Plays(listener, time.time_ns() // 1_000_000),
+        endpoints,
+        ReplaySettings(rate=20, settle=0),
+        contracts=contracts,
+    )
+    moved = verify(endpoints, plays.run, VerifySettings(wait=60, quiet=30))
+    after = top_items(settings, listener.user_id)
+    # The verification of the few plays has overwritten the file of the replay's.
+    write_report(settings.reports / "verify.json", report.document())
+    click.echo("\n".join(summary_lines(report)))
+    click.echo("\n".join(_moved_lines(listener, before, after, _titles(source, contracts))))
+    document = demo_document(
+        summary, report, moved, time.monotonic() - began, first_accepted_s, listener, before, after
+    )
+    file = settings.reports / "demo.json"
+    write_report(file, document)
+    click.echo(f"first event accepted {first_accepted_s:.1f} s after the start; report: {file}")
+    return document
+
+
+def demo_document(
+    summary: ReplaySummary,
+    report: VerifyReport,
+    moved: VerifyReport,
+    seconds: float,
+    first_accepted_s: float,
+    listener: Listener,
+    before: Sequence[str],
+    after: Sequence[str],
+) -> dict[str, Any]:
+    """The demo's report; counts are of the replay, faults also of the plays after it."""
+    return {
+        "produced": report.produced,
+        "valid": report.valid,
+        "enriched": report.enriched,
+        "accepted": report.accepted,
+        "dead_letters": dict(report.dead_letters),
+        "rejected": dict(report.rejected),
+        "lost": report.lost + moved.lost,
+        "invented": report.invented + moved.invented,
+        "duplicates_published": summary.duplicates,
+        "duplicates_ignored": report.duplicates_ignored,
+        "identical_ignored": report.identical_ignored,
+        "reemitted": report.reemitted,
+        "misenriched": report.misenriched + moved.misenriched,
+        "without_user": report.without_user,
+        "without_item": report.without_item,
+        "users_and_items": summary.dimensions,
+        "updates": summary.updates,
+        "emission_p50_ms": report.emission_p50_ms,
+        "emission_p99_ms": report.emission_p99_ms,
+        "p50_ms": report.acceptance_p50_ms,
+        "p99_ms": report.acceptance_p99_ms,
+        "events_per_second": round(summary.events_per_second, 1),
+        "first_accepted_s": round(first_accepted_s, 1),
+        "seconds": round(seconds, 1),
+        "listener": listener.user_id,
+        "played": list(listener.plays),
+        "recommended_before": list(before),
+        "recommended_after": list(after),
+        "destinations": {one.name: one.document() for one in report.destinations},
+        "ok": report.ok and moved.ok,
+    }
+
+
+def choose_listener(source: Source, contracts: Contracts) -> Listener:
+    """The busiest user of the first events, and items of the user who shares least with them."""
+    name = contracts.only(Role.INTERACTION).name
+    heard: dict[str, Counter[str]] = {}
+    for entry in islice(source.stream(), WARM_UP_EVENTS):
+        if entry.domain == name and entry.kind is Kind.VALID and entry.record is not None:
+            user_id = entry.record.get("user_id")
+            if user_id is not None:
+                heard.setdefault(user_id, Counter())[entry.record["item_id"]] += 1
+    if len(heard) < 2:
+        raise TunemeshError("the source has too few listeners for a demo")
+    user_id = max(heard, key=lambda user: (heard[user].total(), user))
+    others = (user for user in heard if user != user_id)
+    other = max(others, key=lambda user: (len(heard[user].keys() - heard[user_id].keys()), user))
+    fresh = [item for item, _ in heard[other].most_common() if item not in heard[user_id]]
+    return Listener(user_id, tuple(fresh[:PLAYS]))
+
+
+def top_items(settings: LocalSettings, user_id: str, number: int = 5) -> list[str]:
+    """What Personalize recommends to a user now, best first."""
+    client = boto3.client(
+        "personalize-runtime",
+        endpoint_url=settings.personalize.url,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+    answer = client.get_recommendations(campaignArn=CAMPAIGN, userId=user_id, numResults=number)
+    return [entry["itemId"] for entry in answer["itemList"]]
+
+
+def first_acceptance(settings: LocalSettings, began: float, limit_s: float = 300.0) -> float:
+    """Seconds from ``began`` until Personalize has accepted its first event."""
+    reader = PersonalizeReader(settings.personalize.url)
+    while time.monotonic() - began < limit_s:
+        if next(reader.accepted(), None) is not None:
+            return time.monotonic() - began
+        time.sleep(0.2)
+    raise DemoError(f"Personalize has accepted no event within {limit_s:.0f} s")
+
+
+def _source(directory: Path | None, events: int, seed: int) -> Source:
+    if directory is not None:
+        return ReplayDirectory(directory, load_contracts())
+    return GeneratedHour(Hour(interactions=events, seed=seed, dirt=True))
+
+
+def _titles(source: Source, contracts: Contracts) -> dict[str, str]:
+    items = {contract.name: contract for contract in contracts.with_role(Role.ITEM)}
+    titles = {}
+    for entry in source.dimensions():
+        contract = items.get(entry.domain)
+        if contract is None or entry.record is None or entry.kind is Kind.POISON:
+            continue
+        record = dict.fromkeys(contract.newest.field_names) | dict(entry.record)
+        item = project_item(contract, record, origin="")
+        titles[record_id(contract, record)] = f"{item['title']} ({item['item_type']})"
+    return titles
+
+
+def _moved_lines(
+    listener: Listener, before: Sequence[str], after: Sequence[str], titles: dict[str, str]
+) -> list[str]:
+    def name(item_id: str) -> str:
+        return f"{titles.get(item_id, 'not in the catalogue')} [{item_id}]"
+
+    lines = [f"the listener {listener.user_id} likes {len(listener.plays)} items of another taste:"]
+    lines += [f"  {name(item)}" for item in listener.plays[:3]] + ["  ..."]
+    for title, items in (("recommended before", before), ("recommended after", after)):
+        lines.append(f"{title}:")
+        lines += [
+            f"  {rank}. {name(item)}{'' if item in before else '   (new)'}"
+            for rank, item in enumerate(items, 1)
+        ]
+    return lines

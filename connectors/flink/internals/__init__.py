@@ -1,0 +1,1 @@
+"""Everything that uses fields and classes of Flink that are not its public interface."""

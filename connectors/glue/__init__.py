@@ -1,0 +1,1 @@
+"""The Glue Schema Registry: schema versions by id, registration, comparison."""

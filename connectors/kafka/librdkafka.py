@@ -1,0 +1,110 @@
+"""Offsets of topics and groups, asked of Kafka from Python: what :mod:`jobs.freshness.watch` needs.
+
+Flink's Kafka source tells its functions nothing of where it stands; the broker knows where topics
+end, and keeps small notes for a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
+
+CALL_SECONDS = 10.0
+
+
+class KafkaOffsets:
+    """End offsets of topics, and committed offsets of consumer groups.
+
+    ``client`` are librdkafka properties, for security beside the bootstrap servers. Every call
+    blocks for at most ten seconds and raises OffsetsUnavailable.
+
+    A client of librdkafka's that has seen a broker go keeps the leader epoch that it knew then, and
+    asks with it for ever (``FENCED_LEADER_EPOCH``, 2.16.1). So each error ends the client.
+    """
+
+    def __init__(self, bootstrap_servers: str, client: Mapping[str, str]) -> None:
+        self._settings = {
+            "bootstrap.servers": bootstrap_servers,
+            **client,
+            "client.id": "tunemesh-freshness",
+        }
+        self._client: AdminClient | None = None
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._client is None:
+            self._client = AdminClient(self._settings)
+        return self._client
+
+    def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
+        """Every partition of the topics; raises OffsetsUnavailable for one that is not there."""
+        wanted = list(topics)
+        found = self._call(lambda: self._admin.list_topics(timeout=CALL_SECONDS)).topics
+        missing = [topic for topic in wanted if topic not in found]
+        if missing:
+            raise OffsetsUnavailable(f"there is no topic {', '.join(missing)}")
+        return tuple(
+            (topic, number) for topic in wanted for number in sorted(found[topic].partitions)
+        )
+
+    def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset that the next record of each partition will have."""
+        return self._listed(partitions, OffsetSpec.latest())
+
+    def since(self, partitions: Iterable[Partition], moment: int) -> dict[Partition, int]:
+        """The offset of the first record of each partition that was published at this moment
+        (epoch milliseconds) or later; where there is none, of the next one."""
+        wanted = list(partitions)
+        ends = self.ends(wanted)
+        found = self._listed(wanted, OffsetSpec.for_timestamp(moment))
+        return {
+            partition: offset if offset >= 0 else ends[partition]
+            for partition, offset in found.items()
+        }
+
+    def _listed(self, partitions: Iterable[Partition], which: OffsetSpec) -> dict[Partition, int]:
+        request = {TopicPartition(topic, number): which for topic, number in partitions}
+        futures = self._call(
+            lambda: self._admin.list_offsets(request, request_timeout=CALL_SECONDS)
+        )
+        return {
+            (partition.topic, partition.partition): self._call(future.result).offset
+            for partition, future in futures.items()
+        }
+
+    def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """What the group has committed; 0 where it has nothing."""
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(*p) for p in partitions])
+        futures = self._call(
+            lambda: self._admin.list_consumer_group_offsets([request], request_timeout=CALL_SECONDS)
+        )
+        answer = self._call(futures[group].result)
+        return {
+            (entry.topic, entry.partition): max(entry.offset, 0)
+            for entry in answer.topic_partitions
+        }
+
+    def commit(self, group: str, offsets: Offsets) -> None:
+        """Commit for a group without members."""
+        request = ConsumerGroupTopicPartitions(
+            group,
+            [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()],
+        )
+        futures = self._call(
+            lambda: self._admin.alter_consumer_group_offsets(
+                [request], request_timeout=CALL_SECONDS
+            )
+        )
+        self._call(futures[group].result)
+
+    def _call(self, work: Any) -> Any:
+        try:
+            return work()
+        except KafkaException as error:
+            self._client = None
+            raise OffsetsUnavailable(f"Kafka does not answer: {error}") from error

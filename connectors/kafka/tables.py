@@ -1,0 +1,164 @@
+"""Kafka topics as Flink SQL tables: the one place that writes their options.
+
+Topics are read as raw bytes with topic, partition, offset and timestamp as metadata; nothing is
+decoded here. Source of the option names: Flink's Kafka SQL connector documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from schemas.errors import TunemeshError
+
+ORIGIN = "`topic` || '/' || CAST(`partition` AS STRING) || '/' || CAST(`offset` AS STRING)"
+
+PUBLISHED_AT = "EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)"
+
+PIECE = f"""{ORIGIN} || ' ' || CAST({PUBLISHED_AT} AS STRING)
+    || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`key`, 'ISO-8859-1')), -1) AS STRING)
+    || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`value`, 'ISO-8859-1')), -1) AS STRING)
+    || ' ' || COALESCE(DECODE(`key`, 'ISO-8859-1'), '')
+    || COALESCE(DECODE(`value`, 'ISO-8859-1'), '')"""
+"""A record as text: origin, published_at, length of the key (-1: none), length of the value (-1:
+none), a blank after each, then key and value as Latin-1, one character a byte."""
+
+
+BUCKET = "ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), '')))"
+"""One of 16 numbers, the same for all records of a key: micro-batches keep a key's order."""
+
+
+class StartError(TunemeshError):
+    """A start position that cannot be used; the message names the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """Where the topics are: bootstrap servers, and client properties such as security.
+
+    ``client`` are properties of Kafka's Java client (the sources and sinks), ``python_client``
+    those of librdkafka (:mod:`connectors.kafka.librdkafka`).
+    """
+
+    bootstrap_servers: str
+    client: Mapping[str, str] = field(default_factory=dict)
+    python_client: Mapping[str, str] = field(default_factory=dict)
+
+
+def source_table(
+    name: str,
+    topics: Sequence[str],
+    kafka: KafkaSettings,
+    *,
+    group_id: str,
+    start: str,
+) -> str:
+    """DDL of a table of raw records of one or more topics.
+
+    Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``origin`` (topic/partition/offset),
+    ``published_at`` (the Kafka timestamp, epoch milliseconds), ``piece``, all of it as one text
+    (:data:`PIECE`), and ``bucket`` (:data:`BUCKET`). ``start``: earliest, latest, committed
+    (earliest where nothing is committed) or epoch milliseconds; raises StartError for any other.
+    """
+    options = {
+        "connector": "kafka",
+        "topic": ";".join(topics),
+        "properties.bootstrap.servers": kafka.bootstrap_servers,
+        "properties.group.id": group_id,
+        "key.format": "raw",
+        "key.fields": "key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        **_start_options(start),
+        **_client_options(kafka),
+    }
+    return f"""CREATE TEMPORARY TABLE {name} (
+  `key` BYTES,
+  `value` BYTES,
+  `topic` STRING NOT NULL METADATA VIRTUAL,
+  `partition` INT NOT NULL METADATA VIRTUAL,
+  `offset` BIGINT NOT NULL METADATA VIRTUAL,
+  `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL,
+  `origin` AS {ORIGIN},
+  `published_at` AS {PUBLISHED_AT},
+  `piece` AS {PIECE},
+  `bucket` AS {BUCKET}
+) WITH ({_with(options)})"""
+
+
+def sink_table(name: str, topic: str, kafka: KafkaSettings, *, max_bytes: int) -> str:
+    """DDL of a table whose rows become records: ``key`` and ``value`` as bytes, at least once."""
+    options = {
+        "connector": "kafka",
+        "topic": topic,
+        "properties.bootstrap.servers": kafka.bootstrap_servers,
+        "key.format": "raw",
+        "key.fields": "key",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        "sink.delivery-guarantee": "at-least-once",
+        **_producer_options(max_bytes),
+        **_client_options(kafka),
+    }
+    return f"CREATE TEMPORARY TABLE {name} (`key` BYTES, `value` BYTES) WITH ({_with(options)})"
+
+
+def upsert_sink_table(name: str, topic: str, kafka: KafkaSettings, *, max_bytes: int) -> str:
+    """DDL of a table whose rows are states of a key: the newest record of a ``key`` counts.
+
+    A state that changes often within a second is written once.
+    """
+    options = {
+        "connector": "upsert-kafka",
+        "topic": topic,
+        "properties.bootstrap.servers": kafka.bootstrap_servers,
+        "key.format": "raw",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        "sink.buffer-flush.max-rows": "10000",
+        "sink.buffer-flush.interval": "1 s",
+        **_producer_options(max_bytes),
+        **_client_options(kafka),
+    }
+    return (
+        f"CREATE TEMPORARY TABLE {name} (`key` STRING, `value` BYTES,"
+        f" PRIMARY KEY (`key`) NOT ENFORCED) WITH ({_with(options)})"
+    )
+
+
+def _producer_options(max_bytes: int) -> dict[str, str]:
+    return {
+        "properties.compression.type": "lz4",
+        "properties.linger.ms": "5",
+        "properties.batch.size": "262144",
+        # The bound is on the record with its overhead, before compression.
+        "properties.max.request.size": str(max_bytes + 65_536),
+    }
+
+
+def _start_options(start: str) -> dict[str, str]:
+    if start in ("earliest", "latest"):
+        return {"scan.startup.mode": f"{start}-offset"}
+    if start == "committed":
+        return {
+            "scan.startup.mode": "group-offsets",
+            "properties.auto.offset.reset": "earliest",
+        }
+    if start.isascii() and start.isdigit():
+        return {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": start}
+    raise StartError(
+        f"the start position is {start!r}; expected earliest, latest, committed or milliseconds"
+        " since the epoch"
+    )
+
+
+def _client_options(kafka: KafkaSettings) -> dict[str, str]:
+    return {f"properties.{name}": value for name, value in kafka.client.items()}
+
+
+def _with(options: Mapping[str, str]) -> str:
+    return ", ".join(f"'{_quoted(k)}' = '{_quoted(v)}'" for k, v in options.items())
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,1 +1,0 @@
-"""Producing and accounting: what was sent, and whether it all arrived as it should."""

@@ -1,0 +1,141 @@
+"""The process behind the part `services`. Run by `tunemesh up services`:
+
+    python -m deploy.local.lambda_host
+
+It makes what the back ends need (topics, schemas, tables; what is there stays), waiting for the
+parts that they are in, and answers once all of it is there. It has no state but checkpoints.json in
+its data folder: how far the streams of DynamoDB have been published.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from connectors.stores.dynamodb import table_name
+from deploy.local import aws, dynamodb, java, kafka, postgresql, process
+from deploy.local.application import registry, topic_spec
+from deploy.local.lambda_host import PART
+from deploy.local.lambda_host.event_source import Checkpoints, StreamMapping
+from deploy.local.lambda_host.gateway import application
+from deploy.local.settings import HOST, REGISTRY, LocalSettings, aws_environment
+from schemas.contracts import Contracts, Role, load_contracts
+from services import item_store, item_stream, outbox, user_store
+from services.settings import ServiceSettings
+
+DRAIN_SECONDS = 10.0
+"""How long threads may take to end what they are at."""
+
+log = logging.getLogger("deploy.local.lambda_host")
+
+
+def handler_environment(settings: LocalSettings) -> dict[str, str]:
+    """What the handlers' environment says of this platform."""
+    return {
+        **aws_environment(settings),
+        "TUNEMESH_BOOTSTRAP_SERVERS": settings.kafka.address,
+        "TUNEMESH_REGISTRY": REGISTRY,
+        "TUNEMESH_DATABASE": postgresql.connection_string(settings),
+    }
+
+
+def set_up(settings: LocalSettings, contracts: Contracts) -> None:
+    """Make topics, schemas and tables of the domains; what is there stays."""
+    kafka.create_topics(settings.kafka.address, [topic_spec(c) for c in contracts.sources])
+    schemas = registry(settings)
+    for contract in contracts.sources:
+        schemas.register(contract)
+    user_store.create_tables(postgresql.connection_string(settings), contracts.only(Role.USER))
+    tables = dynamodb.client(settings, "dynamodb")
+    for contract in contracts.with_role(Role.ITEM):
+        item_store.create_table(tables, contract)
+
+
+def publishers(
+    settings: LocalSettings, contracts: Contracts, stop: threading.Event
+) -> list[Callable[[], None]]:
+    """What publishes: each runs until told to stop."""
+    service = ServiceSettings.from_environment()
+    checkpoints = Checkpoints(settings.data(PART) / "checkpoints.json")
+
+    def invoke(event: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
+        return item_stream.handler(event, None)
+
+    runs: list[Callable[[], None]] = [
+        outbox.OutboxPublisher(service.required_database, service.publisher(), contracts, stop).run
+    ]
+    for contract in contracts.with_role(Role.ITEM):
+        streams = dynamodb.client(settings, "dynamodbstreams")
+        runs.append(StreamMapping(streams, table_name(contract), invoke, checkpoints, stop).run)
+    return runs
+
+
+def _await_parts(settings: LocalSettings) -> None:
+    """Wait until the parts that the back ends need answer, and say which are waited for."""
+    installed = java.find(os.environ)
+    waiting = [
+        kafka.server(settings, installed),
+        aws.server(settings),
+        postgresql.server(settings),
+        dynamodb.server(settings, installed),
+    ]
+    told: list[str] = []
+    while waiting := [server for server in waiting if not server.healthy()]:
+        names = [server.name for server in waiting]
+        if names != told:
+            told = names
+            log.info("waiting for %s", ", ".join(names))
+        time.sleep(process.POLL_SECONDS)
+
+
+def _to_the_end(run: Callable[[], None]) -> None:
+    """Run a publisher; should it fail for good, the process ends, which `status` shows."""
+    try:
+        run()
+    except BaseException:
+        log.exception("a publisher has failed")
+        os._exit(1)
+
+
+def main() -> None:
+    """Serves until TERM."""
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)-5s %(name)s - %(message)s",
+    )
+    settings = LocalSettings.from_environment(os.environ)
+    os.environ.update(handler_environment(settings))
+    contracts = load_contracts()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    _await_parts(settings)
+    set_up(settings, contracts)
+    stop = threading.Event()
+    threads = [
+        threading.Thread(target=_to_the_end, args=(run,), name=f"publisher-{number}", daemon=True)
+        for number, run in enumerate(publishers(settings, contracts, stop))
+    ]
+    for thread in threads:
+        thread.start()
+    from aiohttp import web
+
+    web.run_app(
+        application(contracts),
+        host=HOST,
+        port=settings.services.number,
+        access_log=None,
+        print=None,
+    )
+    stop.set()
+    for thread in threads:
+        thread.join(DRAIN_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The HTTP API in front of the handlers: a request becomes an event, by its path and the contracts.
+
+As API Gateway does with the routes ``/{domain}`` and ``/{domain}/{id}`` of an HTTP API (payload
+version 2.0).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from deploy.local.lambda_host import HEALTH
+from schemas.contracts import Contracts, Role
+from services import interactions, items, users
+
+LARGEST_BODY = 10 * 1024 * 1024
+"""API Gateway's quota of a payload."""
+
+MAX_AT_ONCE = 32
+"""Requests that are worked on; others wait."""
+
+Handler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
+
+HANDLERS: Mapping[Role, Handler] = {
+    Role.USER: users.handler,
+    Role.ITEM: items.handler,
+    Role.INTERACTION: interactions.handler,
+}
+
+
+def handlers(contracts: Contracts) -> dict[str, Handler]:
+    """The handler of each domain, by the first part of its paths."""
+    return {c.name: HANDLERS[c.role] for c in contracts if c.role in HANDLERS}
+
+
+def event_of(method: str, raw_path: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """The event of a request; ``raw_path`` is as it was sent, percent signs and all."""
+    domain, _, identity = raw_path.removeprefix("/").partition("/")
+    parameters = {"domain": unquote(domain)}
+    if identity:
+        parameters["id"] = unquote(identity)
+    try:
+        text, encoded = body.decode(), False
+    except UnicodeDecodeError:
+        text, encoded = base64.b64encode(body).decode(), True
+    return {
+        "version": "2.0",
+        "routeKey": "ANY /{domain}/{id}" if identity else "ANY /{domain}",
+        "rawPath": unquote(raw_path),
+        "rawQueryString": "",
+        "headers": {name.lower(): value for name, value in headers.items()},
+        "requestContext": {"http": {"method": method, "path": unquote(raw_path)}},
+        "pathParameters": parameters,
+        "body": text,
+        "isBase64Encoded": encoded,
+    }
+
+
+def application(contracts: Contracts) -> web.Application:
+    """The HTTP application; handlers block, so each request has a thread."""
+    routes = handlers(contracts)
+    threads = ThreadPoolExecutor(MAX_AT_ONCE, thread_name_prefix="handler")
+
+    async def answer(request: web.Request) -> web.Response:
+        raw_path = request.raw_path.partition("?")[0]
+        if raw_path == HEALTH:
+            return web.json_response({"status": "ok"})
+        event = event_of(request.method, raw_path, request.headers, await request.read())
+        handler = routes.get(event["pathParameters"]["domain"])
+        if handler is None:
+            return web.json_response({"message": "Not Found"}, status=404)
+        loop = asyncio.get_running_loop()
+        answered = await loop.run_in_executor(threads, handler, event, None)
+        return web.Response(
+            status=answered["statusCode"],
+            headers=answered["headers"],
+            body=answered.get("body", "").encode(),
+        )
+
+    app = web.Application(client_max_size=LARGEST_BODY)
+    app.router.add_route("*", "/{path:.*}", answer)
+    return app

@@ -1,0 +1,1 @@
+"""Emulators of AWS services for one machine; they import nothing from tunemesh."""

@@ -1,0 +1,1 @@
+"""An emulator of kinesisanalyticsv2, by botocore's service model."""

@@ -1,0 +1,273 @@
+"""Starts the local Personalize: `python -m emulators.personalize --port N --data DIR`.
+
+Exit codes: 0 after SIGTERM or SIGINT, 2 for a mistake in the arguments, a port in use or a data
+folder that another process holds; then one line on stderr says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from aiohttp import web
+
+from emulators.faults import InvalidPlan, Plan, parse_plan
+from emulators.personalize.control.operations import ControlPlane
+from emulators.personalize.control.source import Source
+from emulators.personalize.control.state import STEP_SECONDS, ControlSettings, State
+from emulators.personalize.control.training import MOST_INTERACTIONS
+from emulators.personalize.control.work import Work
+from emulators.personalize.quota import DEFAULT_RATES, Quotas, parse_quota
+from emulators.personalize.routes import application
+from emulators.personalize.rules import Resources
+from emulators.personalize.server import Service, load_operations
+from emulators.personalize.signature import AccessRules
+
+HOST = "127.0.0.1"
+DEFAULT_PORT = 28500
+SECONDS_TO_FINISH = 10.0
+
+
+class _Mistake(Exception):
+    """Something the person who started it has to change; the message is all they see."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until it is told to stop; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(_serve(options))
+    except _Mistake as mistake:
+        print(f"local Personalize: {mistake}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Resources()
+    parser = argparse.ArgumentParser(
+        prog="python -m emulators.personalize",
+        description="Amazon Personalize on 127.0.0.1.",
+    )
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="default %(default)s")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder that keeps what it accepts"
+    )
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan (JSON)")
+    parser.add_argument(
+        "--quota",
+        action="append",
+        default=[],
+        metavar="NAME=RATE",
+        help="calls a second of one operation, e.g. put_events=1000; 'off' for none",
+    )
+    parser.add_argument(
+        "--credentials",
+        action="append",
+        default=[],
+        metavar="KEY:SECRET",
+        help="the only access keys that may call; signatures are verified then",
+    )
+    parser.add_argument(
+        "--denied-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="access key that gets AccessDeniedException",
+    )
+    parser.add_argument(
+        "--unknown-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="access key that gets UnrecognizedClientException",
+    )
+    parser.add_argument("--region", default=defaults.region, help="default %(default)s")
+    parser.add_argument("--account", default=defaults.account, help="default %(default)s")
+    parser.add_argument(
+        "--name",
+        default=defaults.name,
+        help="of the dataset group and the campaign, default %(default)s",
+    )
+    parser.add_argument(
+        "--s3-endpoint", metavar="URL", help="the S3 that imports read from; none without it"
+    )
+    parser.add_argument(
+        "--step-seconds",
+        type=float,
+        default=STEP_SECONDS,
+        metavar="S",
+        help="how long CREATE PENDING and CREATE IN_PROGRESS last at least, default %(default)s",
+    )
+    parser.add_argument(
+        "--training-interactions",
+        type=int,
+        default=MOST_INTERACTIONS,
+        metavar="N",
+        help="a model is made of the newest N, default %(default)s",
+    )
+    parser.add_argument("--tracking-id", default=defaults.tracking_id, help="default %(default)s")
+    return parser
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    operations = load_operations()
+    quotas = Quotas(_rates(options.quota))
+    plan = _plan(options.faults, [operation.name for operation in operations])
+    access = AccessRules(
+        secrets=_secrets(options.credentials),
+        unknown=frozenset(options.unknown_key),
+        denied=frozenset(options.denied_key),
+    )
+    resources = Resources(
+        region=options.region,
+        account=options.account,
+        name=options.name,
+        tracking_id=options.tracking_id,
+    )
+    # Bound at once, so that a port in use is told before anything is opened, but listening only
+    # when ready: until then a connection is refused instead of hanging.
+    bound = _bind(options.port)
+    lock = _lock(options.data)
+    try:
+        try:
+            state = State(
+                options.data,
+                resources,
+                Source(options.s3_endpoint, options.region),
+                ControlSettings(options.step_seconds, options.training_interactions),
+            )
+        except sqlite3.Error as error:
+            raise _Mistake(f"cannot use {options.data}: {error}. Choose another --data.") from error
+        work = Work(state)
+        service = Service(
+            operations=operations,
+            control=ControlPlane(state, work),
+            quotas=quotas,
+            plan=plan,
+            access=access,
+        )
+        work.deploy_all(
+            lambda done: print(f"local Personalize: {done} stored events loaded", flush=True)
+        )
+        work.resume()
+        runner = web.AppRunner(
+            application(service), access_log=None, shutdown_timeout=SECONDS_TO_FINISH
+        )
+        await runner.setup()
+        site = web.SockSite(runner, bound, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            raise _bind_mistake(error, options.port) from error
+        port = bound.getsockname()[1]
+        print(
+            f"local Personalize: ready on http://{HOST}:{port}, data in {options.data}", flush=True
+        )
+        await _told_to_stop()
+        service.stop_holding()
+        await runner.cleanup()
+        await service.close()
+    finally:
+        lock.close()
+        bound.close()
+
+
+async def _told_to_stop() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def _bind(port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        raise _bind_mistake(error, port) from error
+    return bound
+
+
+def _bind_mistake(error: Exception, port: int) -> _Mistake:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return _Mistake(
+            f"port {port} on {HOST} is in use. Stop what uses it, or choose another with --port "
+            "(tunemesh: TUNEMESH_PERSONALIZE_PORT)."
+        )
+    return _Mistake(f"port {port} on {HOST} cannot be used: {error}. Choose another with --port.")
+
+
+def _lock(folder: Path) -> IO[str]:
+    """An open file that holds `folder` for this process; the system frees it however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise _Mistake(f"cannot use the folder {folder}: {error.strerror}.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise _Mistake(
+            f"another local Personalize uses the folder {folder}. "
+            "Stop it, or choose another --data."
+        ) from error
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
+
+
+def _rates(quotas: Sequence[str]) -> dict[str, float | None]:
+    rates: dict[str, float | None] = dict(DEFAULT_RATES)
+    for text in quotas:
+        try:
+            operation, rate = parse_quota(text)
+        except ValueError as error:
+            raise _Mistake(f"--quota {error}.") from error
+        rates[operation] = rate
+    return rates
+
+
+def _plan(path: Path | None, operations: Sequence[str]) -> Plan:
+    if path is None:
+        return Plan()
+    try:
+        return parse_plan(json.loads(path.read_bytes()), operations)
+    except OSError as error:
+        raise _Mistake(f"--faults: cannot read {path}: {error.strerror}.") from error
+    except InvalidPlan as error:
+        raise _Mistake(f"--faults {path}: {error}.") from error
+    except ValueError as error:
+        raise _Mistake(f"--faults {path} is not JSON: {error}.") from error
+
+
+def _secrets(credentials: Sequence[str]) -> dict[str, str]:
+    secrets = {}
+    for text in credentials:
+        key, separator, secret = text.partition(":")
+        if not key or not separator or not secret:
+            raise _Mistake("--credentials must be KEY:SECRET.")
+        secrets[key] = secret
+    return secrets
+
+
+if __name__ == "__main__":
+    sys.exit(main())

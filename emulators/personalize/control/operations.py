@@ -1,0 +1,370 @@
+"""The calls of the control plane: what they demand, and what they change.
+
+A call that passed the service's model comes here. What the local Personalize does not offer is
+refused with a sentence that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from emulators import errors
+from emulators.personalize.control import filters, kinds, schemas
+from emulators.personalize.control.deletions import Deletions
+from emulators.personalize.control.kinds import KINDS
+from emulators.personalize.control.lifecycle import ACTIVE, FAILED, UNFINISHED, Resource, by_clock
+from emulators.personalize.control.state import State
+from emulators.personalize.control.work import Work
+
+MOST_UNFINISHED_IMPORTS: Final = 5
+MOST_FILTERS: Final = 10
+DEFAULT_PAGE: Final = 100
+RECIPES: Final = frozenset(
+    f"arn:aws:personalize:::recipe/{name}"
+    for name in ("aws-user-personalization", "aws-user-personalization-v2")
+)
+_TYPES: Final = frozenset(schemas.KINDS.values())
+_Create = Callable[[dict[str, Any]], Resource]
+
+
+class ControlPlane:
+    """Owned by one event loop."""
+
+    def __init__(self, state: State, work: Work) -> None:
+        self.state = state
+        self._work = work
+        self._deletions = Deletions(state, work)
+        self._creates: Mapping[str, _Create] = MappingProxyType(
+            {
+                "Schema": self._schema,
+                "DatasetGroup": self._dataset_group,
+                "Dataset": self._dataset,
+                "DatasetImportJob": self._import_job,
+                "EventTracker": self._event_tracker,
+                "Solution": self._solution,
+                "SolutionVersion": self._solution_version,
+                "Campaign": self._campaign,
+                "Filter": self._filter,
+            }
+        )
+
+    async def close(self) -> None:
+        """Ends the work where it stands; returns when everything accepted is on disk."""
+        await self._work.close()
+        await self.state.close()
+
+    async def answer(self, operation: str, payload: dict[str, Any]) -> bytes:
+        """The body of the answer (JSON); raises ServiceError."""
+        await self.state.sweep()
+        _refuse_not_offered(payload, "tags")
+        return json.dumps(await self._answer(operation, payload)).encode()
+
+    async def _answer(self, operation: str, payload: dict[str, Any]) -> dict[str, Any]:
+        for noun, kind in KINDS.items():
+            if operation == f"Create{noun}":
+                return self._create(noun, payload)
+            if operation == f"Describe{noun}":
+                found = self.state.find(payload[kind.arn_member], noun)
+                return kinds.described(kind, found, self.state.now(), self.state.settings.step)
+            if operation == f"List{kind.plural}":
+                return self._list(noun, payload)
+            if operation == f"Delete{noun}" and noun in self._deletions.kinds:
+                await self._deletions.delete(self.state.find(payload[kind.arn_member], noun))
+                return {}
+        if operation == "UpdateCampaign":
+            return self._update_campaign(payload)
+        if operation == "UpdateDataset":
+            return self._update_dataset(payload)
+        raise errors.invalid_input(f"The local Personalize does not offer {operation}.")
+
+    def _create(self, noun: str, payload: dict[str, Any]) -> dict[str, Any]:
+        resource = self._creates[noun](payload)
+        there = self.state.registry.get(resource.arn)
+        if there is not None:
+            raise errors.already_exists(
+                f"Another resource with the ARN {there.arn} exists; it is "
+                f"{self.state.status(there)}."
+            )
+        if noun == "DatasetGroup":
+            self.state.open_group(resource)
+        self.state.registry.put(resource)
+        if resource.ready_at == math.inf:
+            self._work.start(resource)
+        answer = {KINDS[noun].arn_member: resource.arn}
+        if noun == "EventTracker":
+            answer["trackingId"] = resource.document["trackingId"]
+        return answer
+
+    def _list(self, noun: str, payload: dict[str, Any]) -> dict[str, Any]:
+        kind, state = KINDS[noun], self.state
+        parent = payload.get(kind.filter) if kind.filter else None
+        found = list(state.alive(noun, parent))
+        token = payload.get("nextToken")
+        first = 0
+        if token is not None:
+            # A token is the ARN of the last resource of the page before.
+            arns = [resource.arn for resource in found]
+            if token not in arns:
+                raise errors.invalid_next_token()
+            first = arns.index(token) + 1
+        page = found[first : first + payload.get("maxResults", DEFAULT_PAGE)]
+        now, step = state.now(), state.settings.step
+        answer: dict[str, Any] = {
+            kind.listed: [kinds.summary(kind, resource, now, step) for resource in page]
+        }
+        if page and page[-1] is not found[-1]:
+            answer["nextToken"] = page[-1].arn
+        return answer
+
+    def _new(
+        self,
+        kind: str,
+        ending: str,
+        name: str,
+        parent: str,
+        *,
+        works: bool = False,
+        **document: Any,
+    ) -> Resource:
+        now = self.state.now()
+        running, ready = by_clock(now, self.state.settings.step)
+        if works:
+            running = ready = math.inf
+        document = {key: value for key, value in document.items() if value is not None}
+        arn = self.state.resources.arn(ending)
+        return Resource(arn, kind, name, parent, now, running, ready, document=document)
+
+    def _schema(self, payload: dict[str, Any]) -> Resource:
+        _refuse_not_offered(payload, "domain")
+        schemas.parse(payload["schema"])
+        name = payload["name"]
+        return self._new("Schema", f"schema/{name}", name, "", schema=payload["schema"])
+
+    def _dataset_group(self, payload: dict[str, Any]) -> Resource:
+        _refuse_not_offered(payload, "domain")
+        name = payload["name"]
+        return self._new(
+            "DatasetGroup",
+            f"dataset-group/{name}",
+            name,
+            "",
+            roleArn=payload.get("roleArn"),
+            kmsKeyArn=payload.get("kmsKeyArn"),
+        )
+
+    def _dataset(self, payload: dict[str, Any]) -> Resource:
+        group = self.state.active(payload["datasetGroupArn"], "DatasetGroup")
+        kind = payload["datasetType"].upper()
+        if kind not in _TYPES:
+            raise errors.invalid_input(
+                f"The dataset type {payload['datasetType']} is not one of {', '.join(_TYPES)}."
+            )
+        schema = self.state.find(payload["schemaArn"], "Schema")
+        of = schemas.parse(schema.document["schema"]).kind
+        if of != kind:
+            raise errors.invalid_input(f"The schema {schema.arn} is one of {of}, not of {kind}.")
+        return self._new(
+            "Dataset",
+            f"dataset/{group.name}/{kind}",
+            payload["name"],
+            group.arn,
+            datasetGroupArn=group.arn,
+            datasetType=kind,
+            schemaArn=schema.arn,
+        )
+
+    def _import_job(self, payload: dict[str, Any]) -> Resource:
+        if payload.get("publishAttributionMetricsToS3"):
+            _refuse_not_offered(payload, "publishAttributionMetricsToS3")
+        dataset = self.state.active(payload["datasetArn"], "Dataset")
+        if not payload.get("roleArn"):
+            raise errors.invalid_input("roleArn is required to read from the data source.")
+        if not payload["dataSource"].get("dataLocation"):
+            raise errors.invalid_input("dataSource.dataLocation is required.")
+        if len(self.state.unfinished("DatasetImportJob")) >= MOST_UNFINISHED_IMPORTS:
+            raise errors.limit_exceeded(
+                f"{MOST_UNFINISHED_IMPORTS} dataset import jobs are pending or in progress already."
+            )
+        name = payload["jobName"]
+        return self._new(
+            "DatasetImportJob",
+            f"dataset-import-job/{name}",
+            name,
+            dataset.arn,
+            works=True,
+            datasetArn=dataset.arn,
+            dataSource=payload["dataSource"],
+            roleArn=payload["roleArn"],
+            importMode=payload.get("importMode", "FULL"),
+        )
+
+    def _event_tracker(self, payload: dict[str, Any]) -> Resource:
+        group = self.state.active(payload["datasetGroupArn"], "DatasetGroup")
+        name = payload["name"]
+        for tracker in self.state.alive("EventTracker", group.arn):
+            message = f"The dataset group {group.arn} has the event tracker {tracker.arn} already."
+            if tracker.name == name:
+                raise errors.already_exists(message)
+            raise errors.limit_exceeded(f"{message} It can have one.")
+        tracking_id = str(uuid.uuid4())
+        data = self.state.groups[group.arn]
+        data.use_tracking_id(tracking_id)
+        return self._new(
+            "EventTracker",
+            f"event-tracker/{uuid.uuid4().hex[:8]}",
+            name,
+            group.arn,
+            accountId=self.state.resources.account,
+            trackingId=tracking_id,
+            datasetGroupArn=group.arn,
+        )
+
+    def _solution(self, payload: dict[str, Any]) -> Resource:
+        group = self.state.active(payload["datasetGroupArn"], "DatasetGroup")
+        _refuse_not_offered(
+            payload, "performHPO", "performAutoML", "performIncrementalUpdate", "solutionConfig"
+        )
+        if payload.get("performAutoTraining", True):
+            raise errors.invalid_input(
+                "The local Personalize does not train by itself, which is the default: give "
+                "performAutoTraining=False."
+            )
+        if payload.get("recipeArn") not in RECIPES:
+            raise errors.invalid_input(
+                f"The recipe {payload.get('recipeArn')} is not offered; there are: "
+                f"{', '.join(sorted(RECIPES))}."
+            )
+        name = payload["name"]
+        return self._new(
+            "Solution",
+            f"solution/{name}",
+            name,
+            group.arn,
+            datasetGroupArn=group.arn,
+            recipeArn=payload["recipeArn"],
+            eventType=payload.get("eventType"),
+            performAutoTraining=False,
+            performAutoML=False,
+            performHPO=False,
+        )
+
+    def _solution_version(self, payload: dict[str, Any]) -> Resource:
+        solution = self.state.active(payload["solutionArn"], "Solution")
+        if payload.get("trainingMode", "FULL") != "FULL":
+            raise errors.invalid_input("The local Personalize offers the training mode FULL only.")
+        name = payload.get("name")
+        for version in self.state.alive("SolutionVersion", solution.arn):
+            if name is not None and version.name == name:
+                raise errors.already_exists(f"The solution version {name} exists: {version.arn}.")
+        number = uuid.uuid4().hex[:8]
+        return self._new(
+            "SolutionVersion",
+            f"solution/{solution.name}/{number}",
+            name or number,
+            solution.arn,
+            works=True,
+            solutionArn=solution.arn,
+            datasetGroupArn=solution.document["datasetGroupArn"],
+            recipeArn=solution.document["recipeArn"],
+            eventType=solution.document.get("eventType"),
+            trainingMode="FULL",
+            trainingType="MANUAL",
+            performAutoML=False,
+            performHPO=False,
+        )
+
+    def _campaign(self, payload: dict[str, Any]) -> Resource:
+        _refuse_not_offered(payload, "campaignConfig")
+        version = self._version(payload["solutionVersionArn"])
+        name = payload["name"]
+        return self._new(
+            "Campaign",
+            f"campaign/{name}",
+            name,
+            version.parent,
+            works=True,
+            solutionVersionArn=version.arn,
+            minProvisionedTPS=payload.get("minProvisionedTPS", 1),
+        )
+
+    def _filter(self, payload: dict[str, Any]) -> Resource:
+        group = self.state.active(payload["datasetGroupArn"], "DatasetGroup")
+        items = self.state.dataset(group.arn, "ITEMS")
+        schema = None if items is None else self.state.dataset_schema(items)
+        parsed = filters.parse(payload["filterExpression"], schema)
+        if len(list(self.state.alive("Filter", group.arn))) >= MOST_FILTERS:
+            raise errors.limit_exceeded(f"A dataset group can have {MOST_FILTERS} filters.")
+        name = payload["name"]
+        return self._new(
+            "Filter",
+            f"filter/{name}",
+            name,
+            group.arn,
+            works=parsed.dataset == "INTERACTIONS",
+            datasetGroupArn=group.arn,
+            filterExpression=payload["filterExpression"],
+        )
+
+    def _update_campaign(self, payload: dict[str, Any]) -> dict[str, Any]:
+        _refuse_not_offered(payload, "campaignConfig")
+        state = self.state
+        campaign = state.find(payload["campaignArn"], "Campaign")
+        status = state.status(campaign)
+        update = campaign.document.get("latestCampaignUpdate", {"status": ACTIVE})
+        if status not in (ACTIVE, FAILED) or update["status"] in UNFINISHED:
+            raise errors.in_use(f"The campaign {campaign.arn} is being created or updated.")
+        before = campaign.document
+        version = self._version(payload.get("solutionVersionArn", before["solutionVersionArn"]))
+        if version.parent != campaign.parent:
+            raise errors.invalid_input(
+                f"{version.arn} is a version of another solution than the campaign's."
+            )
+        now = state.now()
+        campaign.document["latestCampaignUpdate"] = {
+            "solutionVersionArn": version.arn,
+            "minProvisionedTPS": payload.get("minProvisionedTPS", before["minProvisionedTPS"]),
+            "status": "CREATE PENDING",
+            "creationDateTime": now,
+            "lastUpdatedDateTime": now,
+        }
+        state.registry.put(campaign)
+        self._work.update(campaign)
+        return {"campaignArn": campaign.arn}
+
+    def _update_dataset(self, payload: dict[str, Any]) -> dict[str, Any]:
+        state = self.state
+        dataset = state.active(payload["datasetArn"], "Dataset")
+        schema = state.find(payload["schemaArn"], "Schema")
+        old, new = state.dataset_schema(dataset), schemas.parse(schema.document["schema"])
+        kind = dataset.document["datasetType"]
+        imported = state.groups[dataset.parent].imported[kind.lower()]
+        is_open = dataset.seeded and not imported and new.kind == kind
+        problem = None if is_open else schemas.replacement_problem(old, new)
+        if problem is not None and schema.arn != dataset.document["schemaArn"]:
+            raise errors.invalid_input(
+                f"The schema {schema.arn} cannot replace that of {dataset.arn}: {problem}."
+            )
+        dataset.document["schemaArn"] = schema.arn
+        state.registry.put(dataset)
+        return {"datasetArn": dataset.arn}
+
+    def _version(self, arn: str) -> Resource:
+        if arn.endswith("/$LATEST"):
+            raise errors.invalid_input(
+                "The local Personalize does not offer $LATEST: give the ARN of a solution version."
+            )
+        return self.state.active(arn, "SolutionVersion")
+
+
+def _refuse_not_offered(payload: Mapping[str, Any], *names: str) -> None:
+    for name in names:
+        if payload.get(name):
+            raise errors.invalid_input(
+                f"'{name}' is not offered by the local Personalize. Leave it out; it is not "
+                "ignored, because the result would not be the one that was asked for."
+            )

@@ -1,0 +1,172 @@
+"""Signature Version 4, the server's side: who signed a request, and whether the secret fits.
+
+Source: "Signing AWS API requests" in the IAM user guide. Without known credentials any complete
+signature is taken, as there is nothing to check it against; with them, the whole signature is
+verified, which is how a client that signs by itself is tested.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from urllib.parse import quote
+
+from emulators import errors
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+SERVICE = "personalize"
+MOST_SKEW_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """What of an HTTP request is signed. `query`: decoded pairs; `header`: finds one by name."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    header: Callable[[str], str | None]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRules:
+    """Which access keys may call.
+
+    `secrets`: access key to secret; when not empty, all other keys are unknown and signatures are
+    verified. `unknown` and `denied`: keys that get UnrecognizedClientException,
+    AccessDeniedException.
+    """
+
+    secrets: Mapping[str, str]
+    unknown: frozenset[str] = frozenset()
+    denied: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Authorization:
+    access_key: str
+    scope: str  # date/region/service/aws4_request
+    signed_headers: tuple[str, ...]
+    signature: str
+
+
+def authorize(request: SignedRequest, operation: str, rules: AccessRules, now: datetime) -> str:
+    """The access key that may make this call; raises the service's error if it may not."""
+    text = request.header("Authorization")
+    if not text:
+        raise errors.missing_token()
+    authorization = _parse(text)
+    amz_date = request.header("X-Amz-Date")
+    if not amz_date:
+        raise errors.incomplete_signature(
+            "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
+        )
+    key = authorization.access_key
+    if key in rules.unknown or (rules.secrets and key not in rules.secrets):
+        raise errors.unrecognized_client()
+    if rules.secrets:
+        _verify(request, authorization, amz_date, rules.secrets[key], now)
+    if key in rules.denied:
+        raise errors.access_denied(operation, key)
+    return key
+
+
+def signature_of(
+    request: SignedRequest,
+    *,
+    scope: str,
+    signed_headers: tuple[str, ...],
+    amz_date: str,
+    secret: str,
+) -> str:
+    """The signature that `secret` gives for `request` (lower-case hexadecimal)."""
+    headers = "".join(
+        f"{name}:{' '.join((request.header(name) or '').split())}\n" for name in signed_headers
+    )
+    query = "&".join(
+        f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}"
+        for name, value in sorted(request.query)
+    )
+    canonical = "\n".join(
+        (
+            request.method,
+            quote(request.path, safe="/-_.~"),
+            query,
+            headers,
+            ";".join(signed_headers),
+            hashlib.sha256(request.body).hexdigest(),
+        )
+    )
+    to_sign = f"{ALGORITHM}\n{amz_date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return hmac.new(_signing_key(secret, scope), to_sign.encode(), hashlib.sha256).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _signing_key(secret: str, scope: str) -> bytes:
+    key = f"AWS4{secret}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def _parse(text: str) -> _Authorization:
+    algorithm, _, rest = text.partition(" ")
+    if algorithm != ALGORITHM:
+        raise errors.incomplete_signature(f"Unsupported AWS 'algorithm': '{algorithm}'.")
+    parts: dict[str, str] = {}
+    for part in rest.split(","):
+        name, _, value = part.strip().partition("=")
+        parts[name] = value
+    missing = [n for n in ("Credential", "Signature", "SignedHeaders") if not parts.get(n)]
+    if missing:
+        sentences = " ".join(f"Authorization header requires '{n}' parameter." for n in missing)
+        raise errors.incomplete_signature(sentences)
+    access_key, _, scope = parts["Credential"].partition("/")
+    elements = scope.split("/")
+    if len(elements) != 4 or elements[2:] != [SERVICE, "aws4_request"] or not access_key:
+        raise errors.incomplete_signature(
+            "Credential must be KEY/DATE/REGION/personalize/aws4_request, "
+            f"got a scope of '{scope}'."
+        )
+    signed_headers = tuple(parts["SignedHeaders"].lower().split(";"))
+    if "host" not in signed_headers:
+        raise errors.incomplete_signature("'host' must be a 'SignedHeader' in the Authorization.")
+    return _Authorization(access_key, scope, signed_headers, parts["Signature"])
+
+
+def _verify(
+    request: SignedRequest,
+    authorization: _Authorization,
+    amz_date: str,
+    secret: str,
+    now: datetime,
+) -> None:
+    try:
+        signed_at = datetime.strptime(amz_date, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise errors.incomplete_signature(
+            f"Date must be in ISO-8601 'basic format'. Got '{amz_date}'."
+        ) from error
+    if abs((now - signed_at).total_seconds()) > MOST_SKEW_SECONDS:
+        raise errors.invalid_signature(
+            f"Signature expired or not yet current: {amz_date} is more than 5 min. from "
+            f"{now:%Y%m%dT%H%M%SZ}"
+        )
+    wanted = signature_of(
+        request,
+        scope=authorization.scope,
+        signed_headers=authorization.signed_headers,
+        amz_date=amz_date,
+        secret=secret,
+    )
+    same_day = authorization.scope.startswith(f"{amz_date[:8]}/")
+    if not same_day or not hmac.compare_digest(wanted, authorization.signature):
+        raise errors.invalid_signature(
+            "The request signature we calculated does not match the signature you provided. Check "
+            "your AWS Secret Access Key and signing method."
+        )

@@ -1,0 +1,333 @@
+"""What was accepted, in SQLite: events, users, items, and what was answered 200 but left out.
+
+Synchronous: `Store` belongs to one writer thread, `StoreReader` to one reader thread. A batch of
+calls is one transaction, in WAL mode with `synchronous=FULL`, so what `write` has returned survives
+a kill and a power cut. Whether an event was seen before is decided by the tables' unique indexes,
+in the transaction, so it holds over restarts and takes no memory.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulators.personalize.rules import Event, Record, RecordKind
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    rowid INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL UNIQUE,
+    identity BLOB NOT NULL UNIQUE,
+    user_id TEXT,
+    session_id TEXT NOT NULL,
+    item_id TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    event_value REAL,
+    sent_at INTEGER NOT NULL,
+    properties TEXT,
+    recommendation_id TEXT,
+    impression TEXT,
+    attribution_source TEXT,
+    accepted_at INTEGER NOT NULL,
+    duplicates INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS ignored (
+    rowid INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    same_as TEXT,
+    user_id TEXT,
+    session_id TEXT NOT NULL,
+    received_at INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS users (
+    rowid INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    properties TEXT,
+    accepted_at INTEGER NOT NULL,
+    versions INTEGER NOT NULL DEFAULT 1
+);
+CREATE TABLE IF NOT EXISTS items (
+    rowid INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    properties TEXT,
+    accepted_at INTEGER NOT NULL,
+    versions INTEGER NOT NULL DEFAULT 1
+);
+"""
+_INSERT_EVENT = """
+INSERT INTO events (event_id, identity, user_id, session_id, item_id, event_type, event_value,
+                    sent_at, properties, recommendation_id, impression, attribution_source,
+                    accepted_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+_COUNT_DUPLICATE = "UPDATE events SET duplicates = duplicates + 1 WHERE event_id = ?"
+_SAME_EVENT = "SELECT event_id FROM events WHERE identity = ?"
+_INSERT_IGNORED = """
+INSERT INTO ignored (event_id, reason, same_as, user_id, session_id, received_at)
+VALUES (?, ?, ?, ?, ?, ?)
+"""
+# The row keeps its rowid: the order of the catalogue is the order of first sight.
+_PUT_RECORD = """
+INSERT INTO {table} (id, properties, accepted_at) VALUES (?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET properties = excluded.properties, accepted_at = excluded.accepted_at,
+                               versions = versions + 1
+RETURNING versions
+"""
+_EVENT_COLUMNS = (
+    "rowid, event_id, user_id, session_id, item_id, event_type, event_value, sent_at, properties, "
+    "recommendation_id, impression, attribution_source, accepted_at, duplicates"
+)
+_PAGES = {
+    "events": f"SELECT {_EVENT_COLUMNS} FROM events",
+    "ignored": "SELECT rowid, event_id, reason, same_as, user_id, session_id, received_at "
+    "FROM ignored",
+    "users": "SELECT rowid, id AS user_id, properties, accepted_at, versions FROM users",
+    "items": "SELECT rowid, id AS item_id, properties, accepted_at, versions FROM items",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EventsCall:
+    """A PutEvents call to store; a `null` session's events are only noted."""
+
+    events: tuple[Event, ...]
+    null_session: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsCall:
+    """A PutUsers or PutItems call to store."""
+
+    kind: RecordKind
+    records: tuple[Record, ...]
+
+
+Call = EventsCall | RecordsCall
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of one call: the events that are new and the items put, for the model; counts."""
+
+    accepted_at: int
+    events: tuple[Event, ...] = ()
+    items: tuple[str, ...] = ()
+    duplicates: int = 0
+    identical: int = 0
+    null_session: int = 0
+    new_users: int = 0
+    new_items: int = 0
+
+
+@dataclass(slots=True)
+class Totals:
+    """How much is stored."""
+
+    events: int
+    duplicates: int
+    identical: int
+    null_session: int
+    users: int
+    items: int
+
+    def add(self, written: Written) -> None:
+        """Counts one call more."""
+        self.events += len(written.events)
+        self.duplicates += written.duplicates
+        self.identical += written.identical
+        self.null_session += written.null_session
+        self.users += written.new_users
+        self.items += written.new_items
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInteraction:
+    """What the model reads of a stored event. Times in milliseconds since 1970."""
+
+    listener: str
+    item_id: str
+    event_type: str
+    event_value: float | None
+    sent_at: int
+    accepted_at: int
+    event_id: str
+
+
+class Store:
+    """The writer's side. Raises sqlite3.Error when the disk refuses; nothing is kept then."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = _connect(path)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute("PRAGMA cache_size=-65536")  # 64 MiB: ids arrive in random order
+        self._connection.executescript(_SCHEMA)
+
+    def write(self, calls: Sequence[Call], now: int) -> list[Written]:
+        """Stores the calls in one transaction, durable on return; one `Written` a call."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            written = [
+                self._write_events(call, now)
+                if isinstance(call, EventsCall)
+                else self._write_records(call, now)
+                for call in calls
+            ]
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return written
+
+    def close(self) -> None:
+        """Folds the log into the database file and closes it."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+
+    def _write_events(self, call: EventsCall, now: int) -> Written:
+        execute = self._connection.execute
+        if call.null_session:
+            for event in call.events:
+                row = (event.event_id, "null_session", None, event.user_id, event.session_id, now)
+                execute(_INSERT_IGNORED, row)
+            return Written(now, null_session=len(call.events))
+        new: list[Event] = []
+        duplicates = identical = 0
+        for event in call.events:
+            if execute(_INSERT_EVENT, _event_row(event, now)).rowcount == 1:
+                new.append(event)
+            elif execute(_COUNT_DUPLICATE, (event.event_id,)).rowcount == 1:
+                duplicates += 1
+            else:
+                (same_as,) = execute(_SAME_EVENT, (event.identity,)).fetchone()
+                row = (event.event_id, "identical", same_as, event.user_id, event.session_id, now)
+                execute(_INSERT_IGNORED, row)
+                identical += 1
+        return Written(now, tuple(new), duplicates=duplicates, identical=identical)
+
+    def _write_records(self, call: RecordsCall, now: int) -> Written:
+        statement = _PUT_RECORD.format(table=call.kind)
+        new = 0
+        for record in call.records:
+            row = (record.id, record.properties, now)
+            ((versions,),) = self._connection.execute(statement, row).fetchall()
+            new += versions == 1
+        if call.kind == "users":
+            return Written(now, new_users=new)
+        return Written(now, items=tuple(record.id for record in call.records), new_items=new)
+
+
+class StoreReader:
+    """The reader's side; it never waits for the writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = _connect(path)
+        self._connection.execute("PRAGMA query_only=1")
+
+    def totals(self) -> Totals:
+        """Counts of everything stored; reads each table once."""
+        one = self._connection.execute
+        events, duplicates = one("SELECT count(*), total(duplicates) FROM events").fetchone()
+        reasons = dict(one("SELECT reason, count(*) FROM ignored GROUP BY reason").fetchall())
+        (users,) = one("SELECT count(*) FROM users").fetchone()
+        (items,) = one("SELECT count(*) FROM items").fetchone()
+        return Totals(
+            events=events,
+            duplicates=int(duplicates),
+            identical=reasons.get("identical", 0),
+            null_session=reasons.get("null_session", 0),
+            users=users,
+            items=items,
+        )
+
+    def interactions(self, after: int = 0) -> Iterator[StoredInteraction]:
+        """The events beyond rowid `after`, in the order of their acceptance."""
+        rows = self._connection.execute(
+            "SELECT coalesce(user_id, session_id), item_id, event_type, event_value, sent_at, "
+            "accepted_at, event_id FROM events WHERE rowid > ? ORDER BY rowid",
+            (after,),
+        )
+        for row in rows:
+            yield StoredInteraction(*row)
+
+    def item_ids(self) -> Iterator[str]:
+        """All items that were put, in the order of first sight."""
+        for (item_id,) in self._connection.execute("SELECT id FROM items ORDER BY rowid"):
+            yield item_id
+
+    def properties(self, kind: RecordKind, ids: Sequence[str]) -> dict[str, str | None]:
+        """Those of the users or items with these ids that were put: id to properties (JSON)."""
+        marks = ",".join("?" * len(ids))
+        statement = f"SELECT id, properties FROM {kind} WHERE id IN ({marks})"
+        return dict(self._connection.execute(statement, tuple(ids)).fetchall())
+
+    def latest_interactions(self, user_id: str, most: int) -> list[tuple[str, str, int]]:
+        """A user's events (item, event type, seconds), newest first. Scans without
+        `index_users`."""
+        return self._connection.execute(
+            "SELECT item_id, event_type, sent_at / 1000 FROM events WHERE user_id = ? "
+            "ORDER BY sent_at DESC LIMIT ?",
+            (user_id, most),
+        ).fetchall()
+
+    def page(self, name: str, after: int, limit: int) -> bytes:
+        """NDJSON: up to `limit` rows of the table `name` beyond rowid `after`."""
+        statement = f"{_PAGES[name]} WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        cursor = self._connection.execute(statement, (after, limit))
+        names = [column[0] for column in cursor.description]
+        lines = []
+        for row in cursor:
+            document: dict[str, Any] = dict(zip(names, row, strict=True))
+            if document.get("impression") is not None:
+                document["impression"] = json.loads(document["impression"])
+            lines.append(json.dumps(document, ensure_ascii=False))
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
+
+
+def index_users(path: Path) -> None:
+    """Makes the events of one user quick to find; for filters on interactions. While it is made,
+    calls that write wait."""
+    connection = _connect(path)
+    connection.execute("CREATE INDEX IF NOT EXISTS events_by_user ON events (user_id, sent_at)")
+    connection.close()
+
+
+def clear(path: Path, table: str) -> None:
+    """Removes everything from `events`, `users` or `items`."""
+    connection = _connect(path)
+    connection.execute(f"DELETE FROM {table}")
+    connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Opened in one thread and then used by another, never by two at once.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
+
+
+def _event_row(event: Event, now: int) -> tuple[object, ...]:
+    return (
+        event.event_id,
+        event.identity,
+        event.user_id,
+        event.session_id,
+        event.item_id,
+        event.event_type,
+        event.event_value,
+        event.sent_at,
+        event.properties,
+        event.recommendation_id,
+        None if event.impression is None else json.dumps(event.impression),
+        event.attribution_source,
+        now,
+    )

@@ -1,0 +1,1 @@
+"""Freshness: an event passes once the users and items published before it have been read."""

@@ -1,0 +1,1 @@
+"""Compile, hold and submit an application's plan."""

@@ -1,0 +1,664 @@
+"""Replay, ledger, verify and dead letters on a real Kafka, with a stand-in for the pipeline.
+
+The stand-in enriches and delivers right; its variants make one mistake each, and verify has to name
+that one.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+from click.testing import CliRunner, Result
+from confluent_kafka import Producer
+
+from cli import verification as commands
+from connectors.glue.registry import GlueRegistry
+from deploy.dead_letters import DeadLetter, DeadLetterError, read_letters, replay_letters, selected
+from deploy.local import platform
+from deploy.local.endpoints import local_endpoints
+from deploy.local.kafka import TopicSpec, create_topics
+from deploy.local.settings import TRACKING_ID, LocalSettings
+from schemas.codec import Decoder, Encoder
+from schemas.contracts import Contract, Role, load_contracts
+from schemas.dead_letter import SourceRecord, dead_letter
+from schemas.invalid import InvalidRecord, Reason
+from tests.support import ports
+from verification.directory import ReplayDirectory
+from verification.endpoints import Endpoints
+from verification.generator import GeneratedHour, Hour
+from verification.ledger import Ledger, Status
+from verification.personalize_events import PersonalizeReader
+from verification.positions import KafkaUnavailable, TopicReader, topic_beginnings, topic_ends
+from verification.publications import UnusableEntry
+from verification.reconcile import Accepted, Fault
+from verification.reference import item_content, user_content
+from verification.replay import ReplaySettings, ReplaySummary, connect_registry, replay
+from verification.verify import VerifyReport, VerifySettings, positions, verify
+
+CONTRACTS = load_contracts()
+DAY_MS = 86_400_000
+FAST = ReplaySettings(settle=0.0)
+AT_ONCE = VerifySettings(wait=20.0, quiet=0.0)
+
+
+@functools.cache
+def registry_at(url: str) -> GlueRegistry:
+    """One client for all tests; making one takes a second."""
+    return GlueRegistry.connect("us-east-1", url)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]:
+    """A platform with Kafka, registry and Personalize on ports of its own, topics made."""
+    home = str(tmp_path_factory.mktemp("platform"))
+    environment = {**os.environ, **ports.variables(), "TUNEMESH_HOME": home}
+    found = LocalSettings.from_environment(environment)
+    try:
+        platform.up(found, ["kafka", "aws", "personalize"], environ=environment)
+        create_topics(
+            found.kafka.address,
+            [
+                TopicSpec(
+                    contract.topic,
+                    config={"message.timestamp.type": "LogAppendTime"}
+                    if contract.name in ("interactions-enriched", "dead-letters")
+                    else {},
+                )
+                for contract in CONTRACTS
+            ],
+        )
+        registry = connect_registry(local_endpoints(found))
+        for contract in CONTRACTS:
+            registry.register(contract)
+        yield found
+    finally:
+        platform.down(found)
+
+
+class PersonalizeStub:
+    """Answers the pages that the accounts read, from a list."""
+
+    def __init__(self) -> None:
+        self.accepted: list[Accepted] = []
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                url = urlsplit(self.path)
+                after = int(parse_qs(url.query)["after"][0])
+                limit = int(parse_qs(url.query)["limit"][0])
+                rows = stub.accepted if url.path.endswith("events") else []
+                lines = [
+                    json.dumps(
+                        {
+                            "rowid": number,
+                            "event_id": one.event_id,
+                            "accepted_at": one.accepted_ms,
+                            "duplicates": one.duplicates,
+                        }
+                    )
+                    for number, one in enumerate(rows, 1)
+                    if number > after
+                ]
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write("".join(f"{one}\n" for one in lines[:limit]).encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def personalize() -> Iterator[PersonalizeStub]:
+    stub = PersonalizeStub()
+    yield stub
+    stub.server.shutdown()
+    stub.server.server_close()
+
+
+@pytest.fixture
+def endpoints(settings: LocalSettings, personalize: PersonalizeStub) -> Endpoints:
+    """The platform's Kafka, the stub, and the module's folder: runs know of each other."""
+    return replace(local_endpoints(settings), personalize=personalize.url)
+
+
+@dataclass
+class Output:
+    """What the stand-in is about to put out, for a variant to spoil."""
+
+    enriched: list[dict[str, Any]] = field(default_factory=list)
+    letters: list[dict[str, Any]] = field(default_factory=list)
+    accepted: dict[str, Accepted] = field(default_factory=dict)
+    older: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """For a user or item its first version, where there is a newer one by now."""
+
+
+def check_ids(*ids: str) -> None:
+    if not all(ids):
+        raise InvalidRecord(Reason.MISSING_ID, "no id")
+    if max(map(len, ids)) > 256:
+        raise InvalidRecord(Reason.INVALID_VALUE, "too long")
+
+
+class Pipeline:
+    """Reads what is on the topics, in the order of publication, and does what the job shall do."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.bootstrap_servers = endpoints.bootstrap_servers
+        self.registry = registry_at(endpoints.registry_endpoint or "")
+        self.decoders = {c.topic: Decoder(c, self.registry) for c in CONTRACTS.sources}
+        self.known: dict[str, tuple[tuple[int, int], dict[str, Any] | None]] = {}
+        self.output = Output()
+
+    def run(self, start: Mapping[str, Mapping[int, int]]) -> Output:
+        """Everything published since ``start``; dimensions from the topics' beginning."""
+        messages = []
+        beginnings = topic_beginnings(
+            self.bootstrap_servers, [contract.topic for contract in CONTRACTS.sources]
+        )
+        for contract in CONTRACTS.sources:
+            events = contract.role is Role.INTERACTION
+            since = start if events else beginnings
+            with TopicReader(
+                self.bootstrap_servers, contract.topic, since[contract.topic]
+            ) as reader:
+                messages += [(m.timestamp()[1], events, m.offset(), m) for m in reader.read()]
+        for _, events, _, message in sorted(messages, key=lambda one: one[:3]):
+            contract = CONTRACTS.for_topic(message.topic())
+            place = start.get(contract.topic, {}).get(message.partition(), 0)
+            try:
+                if events:
+                    self._event(message)
+                else:
+                    self._version(contract, message)
+            except InvalidRecord as error:
+                if message.offset() >= place:
+                    self.output.letters.append(self._letter(message, error))
+        return self.output
+
+    def _version(self, contract: Contract, message: Any) -> None:
+        value, origin = message.value(), self._origin(message)
+        mapping = contract.item or contract.user
+        assert mapping is not None
+        content: dict[str, Any] | None = None
+        updated = None
+        if value is None:
+            key = message.key().decode()
+        else:
+            record = self.decoders[contract.topic].decode(value)
+            key = record[contract.newest.field_names[0]]
+            check_ids(key)
+            updated = record[mapping.updated or ""]
+            if updated is not None and updated > message.timestamp()[1] + DAY_MS:
+                raise InvalidRecord(Reason.FUTURE_TIMESTAMP, "far ahead")
+            if not record[mapping.deleted or ""]:
+                plain = (
+                    user_content(contract.user, record)
+                    if contract.user
+                    else item_content(contract.item, record)  # type: ignore[arg-type]
+                )
+                content = {**plain, "origin": origin}
+        moment = message.timestamp()[1] if updated is None else updated
+        order = (moment, message.offset())
+        if key not in self.known or self.known[key][0] < order:
+            before = self.known.get(key, (None, None))[1]
+            if before is not None:
+                self.output.older.setdefault(key, before)
+            self.known[key] = (order, content)
+
+    def _event(self, message: Any) -> None:
+        record = self.decoders["interactions"].decode(message.value())
+        check_ids(record["event_id"], record["item_id"], record["session_id"])
+        if record["user_id"] is not None:
+            check_ids(record["user_id"])
+        if record["occurred_at"] > message.timestamp()[1] + DAY_MS:
+            raise InvalidRecord(Reason.FUTURE_TIMESTAMP, "far ahead")
+        record |= {
+            "origin": self._origin(message),
+            "published_at": message.timestamp()[1],
+            "user": self.known.get(record["user_id"] or "", (None, None))[1],
+            "item": self.known.get(record["item_id"], (None, None))[1],
+        }
+        self.output.enriched.append(record)
+        event_id = record["event_id"]
+        before = self.output.accepted.get(event_id)
+        now = time.time_ns() // 1_000_000
+        self.output.accepted[event_id] = Accepted(
+            event_id, before.accepted_ms if before else now, before.duplicates + 1 if before else 0
+        )
+
+    @staticmethod
+    def _origin(message: Any) -> str:
+        return f"{message.topic()}/{message.partition()}/{message.offset()}"
+
+    @staticmethod
+    def _letter(message: Any, error: InvalidRecord) -> dict[str, Any]:
+        source = SourceRecord(
+            message.topic(), message.partition(), message.offset(), message.timestamp()[1],
+            message.key(), message.value(),
+        )  # fmt: skip
+        return dead_letter(source, "decode", str(error.reason), error.message, source.timestamp_ms)
+
+    def emit(self, stub: PersonalizeStub) -> None:
+        """Write the output to its topics, and to the stub."""
+        producer = Producer({"bootstrap.servers": self.bootstrap_servers, "acks": "all"})
+        enriched, letters = CONTRACTS.only(Role.ENRICHED), CONTRACTS.only(Role.DEAD_LETTER)
+        for contract, records in ((enriched, self.output.enriched), (letters, self.output.letters)):
+            encoder = Encoder(contract, self.registry.version_id(contract))
+            for record in records:
+                producer.produce(contract.topic, value=encoder.encode(record))
+                while len(producer) > 50_000:
+                    producer.poll(0.1)
+        assert producer.flush(30) == 0
+        stub.accepted += self.output.accepted.values()
+
+
+_moments = iter(range(1_763_000_000_000, 1_764_000_000_000, 1_000_000))
+
+
+def generated(events: int = 400, *, dirt: bool = True) -> GeneratedHour:
+    """Another hour at each call, so that event ids differ."""
+    return GeneratedHour(Hour(events, next(_moments), dirt=dirt, poison_share=0.05))
+
+
+def start_of(summary: ReplaySummary) -> dict[str, dict[int, int]]:
+    with Ledger.open(summary.ledger) as ledger:
+        return positions(ledger.about()["start"])
+
+
+def went_through(
+    endpoints: Endpoints,
+    personalize: PersonalizeStub,
+    spoil: Callable[[Output], str] | None = None,
+) -> tuple[VerifyReport, str]:
+    """Replay, pipeline, verify; the report and what ``spoil`` says that it spoilt."""
+    registry = registry_at(endpoints.registry_endpoint or "")
+    summary = replay(generated(), endpoints, FAST, registry=registry)
+    pipeline = Pipeline(endpoints)
+    output = pipeline.run(start_of(summary))
+    spoilt = spoil(output) if spoil else ""
+    pipeline.emit(personalize)
+    return verify(endpoints, summary.run, AT_ONCE, registry=registry), spoilt
+
+
+def test_what_goes_through_right_is_all_accounted_for(
+    endpoints: Endpoints, personalize: PersonalizeStub
+) -> None:
+    """Twice on the same topics: the second run is not confused by the first."""
+    for _ in range(2):
+        report, _ = went_through(endpoints, personalize)
+        assert report.findings == ()
+        assert report.ok
+        assert (report.valid, report.enriched, report.accepted) == (400, 400, 400)
+        assert report.produced == 400 + 2 + 20
+        assert report.duplicates_ignored == 2
+        assert report.enriched_records == 402
+        assert set(report.dead_letters) == {str(reason) for reason in Reason}
+        assert report.emission_p50_ms is not None
+        assert report.acceptance_p99_ms is not None
+    written = json.loads((endpoints.home / "reports" / "verify.json").read_text())
+    assert written["ok"] is True
+    assert (written["lost"], written["invented"], written["misenriched"]) == (0, 0, 0)
+
+
+def lose_one(output: Output) -> str:
+    event_id = str(output.enriched[7]["event_id"])
+    output.enriched = [one for one in output.enriched if one["event_id"] != event_id]
+    del output.accepted[event_id]
+    return event_id
+
+
+def never_deliver_one(output: Output) -> str:
+    event_id = str(output.enriched[7]["event_id"])
+    del output.accepted[event_id]
+    return event_id
+
+
+def invent_one(output: Output) -> str:
+    output.enriched.append({**output.enriched[0], "event_id": "ghost"})
+    return "ghost"
+
+
+def invent_an_acceptance(output: Output) -> str:
+    output.accepted["ghost"] = Accepted("ghost", time.time_ns() // 1_000_000)
+    return "ghost"
+
+
+def attach_an_older_version(output: Output) -> str:
+    """The version before the newest, to the last event of an item that had an update."""
+    for record in reversed(output.enriched):
+        older = output.older.get(record["item_id"])
+        if older and record["item"] and record["item"] != older:
+            record["item"] = older
+            return str(record["event_id"])
+    raise AssertionError("no event of an updated item")
+
+
+def attach_nothing(output: Output) -> str:
+    # Settling takes no time here: only what an earlier run had published is 5 s old by now.
+    record = next(one for one in output.enriched if one["user"])
+    record["user"] = None
+    return str(record["event_id"])
+
+
+def attach_other_content(output: Output) -> str:
+    record = next(one for one in output.enriched if one["item"])
+    record["item"] = {**record["item"], "title": "something else"}
+    return str(record["event_id"])
+
+
+def change_the_event(output: Output) -> str:
+    output.enriched[3] = {**output.enriched[3], "event_type": "changed"}
+    return str(output.enriched[3]["event_id"])
+
+
+def name_a_wrong_reason(output: Output) -> str:
+    letter = next(one for one in output.letters if one["error_code"] == "truncated_body")
+    letter["error_code"] = "wrong_type"
+    return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+
+
+def swallow_poison(output: Output) -> str:
+    letter = output.letters.pop()
+    return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lose_one, Fault.NOT_ENRICHED),
+        (never_deliver_one, Fault.NOT_ACCEPTED),
+        (invent_one, Fault.INVENTED_ENRICHED),
+        (invent_an_acceptance, Fault.INVENTED_ACCEPTED),
+        (attach_an_older_version, Fault.MISENRICHED),
+        (attach_other_content, Fault.MISENRICHED),
+        (change_the_event, Fault.ALTERED),
+        (name_a_wrong_reason, Fault.WRONG_DEAD_LETTER),
+        (swallow_poison, Fault.NO_DEAD_LETTER),
+    ],
+)
+def test_each_mistake_is_named_and_nothing_else(
+    endpoints: Endpoints,
+    personalize: PersonalizeStub,
+    spoil: Callable[[Output], str],
+    fault: Fault,
+) -> None:
+    """One finding, of that kind, with the id of the record that it was made on."""
+    report, spoilt = went_through(endpoints, personalize, spoil)
+    (found,) = report.findings
+    assert found.fault is fault
+    assert spoilt in (found.id, found.detail.split(":")[0], found.detail.rpartition(" ")[2])
+    assert not report.ok
+
+
+def test_a_missing_user_is_named_once_it_was_there_for_five_seconds(
+    endpoints: Endpoints, personalize: PersonalizeStub
+) -> None:
+    """With the settling time that replay has by default."""
+    source = generated(60, dirt=False)
+    summary = replay(source, endpoints, ReplaySettings())
+    pipeline = Pipeline(endpoints)
+    spoilt = attach_nothing(pipeline.run(start_of(summary)))
+    pipeline.emit(personalize)
+    (found,) = verify(endpoints, summary.run, AT_ONCE).findings
+    assert (found.fault, found.id) == (Fault.MISENRICHED, spoilt)
+    assert "missing" in found.detail
+
+
+def test_verify_waits_for_a_pipeline_that_is_still_at_work(
+    endpoints: Endpoints, personalize: PersonalizeStub
+) -> None:
+    """On a condition, with a limit; what is late but there is not lost."""
+    summary = replay(generated(100), endpoints, FAST)
+    pipeline = Pipeline(endpoints)
+    pipeline.run(start_of(summary))
+    late = threading.Timer(2.0, pipeline.emit, (personalize,))
+    late.start()
+    patient = VerifySettings(wait=30.0, quiet=15.0)
+    try:
+        report = verify(endpoints, summary.run, patient)
+    finally:
+        late.join()
+    assert report.ok
+    assert 2.0 < report.seconds < 15.0
+
+
+def test_the_rate_is_kept_and_timestamps_are_the_moment_of_sending(endpoints: Endpoints) -> None:
+    """Not faster than asked for; each record has its own moment."""
+    source = generated(100, dirt=False)
+    summary = replay(source, endpoints, ReplaySettings(rate=50, settle=0.0))
+    assert 40 <= summary.events_per_second <= 52
+    with Ledger.open(summary.ledger) as ledger:
+        rows = [row for row in ledger.rows() if row.topic == "interactions"]
+    assert {row.status for row in rows} == {Status.ACKNOWLEDGED}
+    moments = [row.timestamp or 0 for row in rows]
+    assert moments == sorted(moments)
+    assert moments[-1] - moments[0] >= 1_800
+
+
+def test_an_update_is_on_the_topic_before_the_next_event(endpoints: Endpoints) -> None:
+    """In the order of the ledger, timestamps never go back across an update."""
+    summary = replay(generated(300), endpoints, FAST)
+    assert summary.updates > 5
+    with Ledger.open(summary.ledger) as ledger:
+        rows = list(ledger.rows())[summary.dimensions :]
+    for before, after in itertools.pairwise(rows):
+        if before.topic != after.topic and "interactions" in (before.topic, after.topic):
+            assert (before.timestamp or 0) <= (after.timestamp or 0)
+
+
+def test_keys_follow_the_contract(endpoints: Endpoints) -> None:
+    """The user, or the session of somebody unknown; the id of users and items."""
+    summary = replay(generated(200, dirt=False), endpoints, FAST)
+    start = start_of(summary)
+    decoder = Decoder(CONTRACTS["interactions"], connect_registry(endpoints))
+    anonymous = 0
+    with TopicReader(endpoints.bootstrap_servers, "interactions", start["interactions"]) as reader:
+        for message in reader.read():
+            record = decoder.decode(message.value())
+            anonymous += record["user_id"] is None
+            assert message.key().decode() == (record["user_id"] or record["session_id"])
+    assert anonymous > 0
+
+
+def test_a_bad_line_stops_the_replay_before_anything_is_sent(
+    endpoints: Endpoints, tmp_path: Path
+) -> None:
+    """No ledger, no record: the line is named instead."""
+    event = {
+        "event_id": "e1", "user_id": "u1", "session_id": "x", "item_id": "s1",
+        "event_type": "play", "occurred_at": 1,
+    }  # fmt: skip
+    lines = [json.dumps(event), json.dumps({**event, "played_ms": "long"})]
+    (tmp_path / "interactions.ndjson").write_text("\n".join(lines))
+    elsewhere = replace(endpoints, home=tmp_path / "home")
+    source = ReplayDirectory(tmp_path, CONTRACTS)
+    with pytest.raises(UnusableEntry, match=r"interactions\.ndjson, line 2"):
+        replay(source, elsewhere, FAST)
+    assert not elsewhere.home.exists()
+
+
+def test_without_kafka_the_message_says_what_to_do(endpoints: Endpoints) -> None:
+    """And not a traceback of the client."""
+    nowhere = replace(endpoints, bootstrap_servers=f"127.0.0.1:{ports.free_port()}")
+    with pytest.raises(KafkaUnavailable, match="tunemesh up"):
+        replay(generated(10), nowhere, FAST)
+
+
+def test_the_real_personalize_is_read_as_the_stub_is(settings: LocalSettings) -> None:
+    """Accepted events, repetitions and events left out, over more than one look."""
+    client = boto3.client(
+        "personalize-events",
+        region_name="us-east-1",
+        endpoint_url=settings.personalize.url,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+
+    def put(event_id: str, sent_at: int) -> None:
+        event = {"eventId": event_id, "eventType": "play", "itemId": "s1", "sentAt": sent_at}
+        client.put_events(trackingId=TRACKING_ID, userId="u", sessionId="x", eventList=[event])
+
+    reader = PersonalizeReader(settings.personalize.url)
+    before = time.time_ns() // 1_000_000
+    put("reader-1", 1_763_000_000)
+    put("reader-2", 1_763_000_001)
+    first = {one.event_id: one for one in reader.accepted() if one.event_id.startswith("reader")}
+    assert set(first) == {"reader-1", "reader-2"}
+    assert before <= first["reader-1"].accepted_ms <= time.time_ns() // 1_000_000
+    put("reader-1", 1_763_000_000)
+    put("reader-3", 1_763_000_001)
+    assert [one.event_id for one in reader.accepted()] == []
+    assert dict(reader.duplicates())["reader-1"] == 1
+    ignored = {one.event_id: one for one in reader.ignored()}
+    assert (ignored["reader-3"].reason, ignored["reader-3"].same_as) == ("identical", "reader-2")
+
+
+@pytest.fixture
+def command(
+    settings: LocalSettings, personalize: PersonalizeStub, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Runs a sub-command against the platform, the stub in place of Personalize."""
+    port = personalize.server.server_port
+    for name, value in (
+        ("TUNEMESH_KAFKA_PORT", settings.kafka.number),
+        ("TUNEMESH_KAFKA_CONTROLLER_PORT", settings.kafka_controller.number),
+        ("TUNEMESH_AWS_PORT", settings.aws.number),
+        ("TUNEMESH_FLINK_PORT", settings.flink.number),
+        ("TUNEMESH_PERSONALIZE_PORT", port),
+        ("TUNEMESH_HOME", settings.home),
+    ):
+        monkeypatch.setenv(name, str(value))
+
+    def run(group: Any, *arguments: str) -> Result:
+        return CliRunner().invoke(group, arguments)
+
+    return run
+
+
+def test_the_commands_from_replay_to_a_replayed_dead_letter(
+    settings: LocalSettings, personalize: PersonalizeStub, command: Callable[..., Result]
+) -> None:
+    """As a person uses them: replay, verify, dlq list, show, replay."""
+    endpoints = local_endpoints()
+    arguments = ("--generate", "300", "--dirt", "--poison", "0.05", "--settle", "0")
+    sent = command(commands.replay, *arguments, "--run", "by-hand")
+    assert sent.exit_code == 0, sent.output
+    assert "run by-hand" in sent.output
+
+    unfinished = command(commands.verify, "--wait", "0")
+    assert unfinished.exit_code == 1
+    assert "lost: not enriched: 300" in unfinished.output
+    assert "... and 280 more" in unfinished.output
+
+    path = settings.home / "ledger" / "by-hand.sqlite"
+    with Ledger.open(path) as ledger:
+        start = positions(ledger.about()["start"])
+    pipeline = Pipeline(endpoints)
+    output = pipeline.run(start)
+    pipeline.emit(personalize)
+    verified = command(commands.verify, "--run", "by-hand")
+    assert verified.exit_code == 0, verified.output
+    assert "all accounted for" in verified.output
+
+    listed = command(commands.dlq, "list", "--reason", "trailing_bytes")
+    assert listed.exit_code == 0, listed.output
+    assert "trailing_bytes" in listed.output
+    assert "bad_magic_byte" not in listed.output
+
+    letter = next(
+        one
+        for one in output.letters
+        if one["error_code"] == "trailing_bytes" and one["topic"] == "interactions"
+    )
+    name = f"{letter['topic']}:{letter['partition']}:{letter['offset']}"
+    shown = command(commands.dlq, "show", name)
+    assert shown.exit_code == 0, shown.output
+    assert letter["payload"][:16].hex(" ") in shown.output
+    assert "do not decode: trailing_bytes" in shown.output
+
+    before = topic_ends(endpoints.bootstrap_servers, ["interactions"])["interactions"]
+    replayed = command(commands.dlq, "replay", name)
+    assert replayed.exit_code == 0, replayed.output
+    with TopicReader(endpoints.bootstrap_servers, "interactions", before) as reader:
+        (record,) = reader.read()
+    assert (record.key(), record.value()) == (letter["key"], letter["payload"])
+    assert dict(record.headers()) == {
+        "tunemesh-first-seen": str(letter["first_seen"]).encode(),
+        "tunemesh-replayed-from": name.encode(),
+    }
+    refused = command(commands.dlq, "replay", name)
+    assert refused.exit_code == 1
+    assert "--again" in refused.output
+    assert command(commands.dlq, "replay", name, "--again").exit_code == 0
+
+    # What was published again is beyond the run: it is nobody's invention.
+    assert command(commands.verify, "--run", "by-hand").exit_code == 0
+
+
+def test_a_replay_of_a_reason_takes_exactly_those(endpoints: Endpoints) -> None:
+    """Each where it came from; one refused at delivery goes back to the enriched topic."""
+    encoder = Encoder(
+        CONTRACTS.only(Role.DEAD_LETTER),
+        connect_registry(endpoints).version_id(CONTRACTS.only(Role.DEAD_LETTER)),
+    )
+    producer = Producer({"bootstrap.servers": endpoints.bootstrap_servers, "acks": "all"})
+    for offset, (topic, step, code) in enumerate(
+        [
+            ("interactions-enriched", "deliver", "TooStrange"),
+            ("songs", "decode", "TooStrange"),
+            ("songs", "decode", "Other"),
+        ]
+    ):
+        source = SourceRecord(topic, 0, 900_000 + offset, 5, b"k", f"payload {offset}".encode())
+        letter = dead_letter(source, step, code, "strange", 77)
+        producer.produce("dead-letters", value=encoder.encode(letter))
+    assert producer.flush(30) == 0
+    before = topic_ends(endpoints.bootstrap_servers, ["interactions-enriched", "songs"])
+    chosen = selected(read_letters(endpoints), "TooStrange")
+    assert replay_letters(chosen, endpoints).refused == ()
+    for topic, payload in (
+        ("interactions-enriched", b"payload 0"),
+        ("songs", b"payload 1"),
+    ):
+        with TopicReader(endpoints.bootstrap_servers, topic, before[topic]) as reader:
+            (record,) = reader.read()
+        assert (record.key(), record.value()) == (b"k", payload)
+
+
+def test_a_letter_with_only_the_head_is_replayed_from_its_topic(endpoints: Endpoints) -> None:
+    """The record itself is still where the letter points to."""
+    whole = b"z" * 5_000
+    start = topic_ends(endpoints.bootstrap_servers, ["podcasts"])["podcasts"]
+    producer = Producer({"bootstrap.servers": endpoints.bootstrap_servers, "acks": "all"})
+    producer.produce("podcasts", value=whole, key=b"large", partition=1)
+    assert producer.flush(30) == 0
+    source = SourceRecord("podcasts", 1, start[1], 5, b"large", whole)
+    letter = DeadLetter(**dead_letter(source, "decode", "x", "y", 77, max_value_bytes=6_000))
+    assert letter.payload is not None
+    assert len(letter.payload) < len(whole)
+    before = topic_ends(endpoints.bootstrap_servers, ["podcasts"])["podcasts"]
+    assert replay_letters([letter], endpoints).replayed == (letter.id,)
+    with TopicReader(endpoints.bootstrap_servers, "podcasts", before) as reader:
+        (record,) = reader.read()
+    assert (record.key(), record.value()) == (b"large", whole)
+    gone = replace(letter, offset=start[1] + 50)
+    with pytest.raises((DeadLetterError, KafkaUnavailable), match="no longer"):
+        replay_letters([gone], endpoints)

@@ -1,0 +1,133 @@
+"""The local Personalize as a process of its own, for the tests that drive it through boto3."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from tests.support.ports import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+TRACKING_ID = "tunemesh-local-tracker"
+ARN = "arn:aws:personalize:us-east-1:000000000000"
+USERS, ITEMS = f"{ARN}:dataset/tunemesh/USERS", f"{ARN}:dataset/tunemesh/ITEMS"
+CAMPAIGN = f"{ARN}:campaign/tunemesh"
+START_SECONDS = 30.0
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.02)
+
+
+@dataclass
+class Server:
+    """One running process, and clients for it."""
+
+    data: Path
+    options: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[str] = field(init=False)
+    _clients: dict[tuple[str, str, float], Any] = field(default_factory=dict)
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "emulators.personalize", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [*command, "--data", str(self.data), *self.options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_until(self._is_ready, START_SECONDS, "the server's health")
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Ends this process and nothing else; returns its exit code and what it printed."""
+        self.process.send_signal(number)
+        output, _ = self.process.communicate(timeout=20)
+        return self.process.returncode, output
+
+    def client(self, service: str, *, key: str = "local", timeout: float = 10.0) -> Any:
+        """A client that does not retry; the same one for the same arguments."""
+        wanted = (service, key, timeout)
+        if wanted not in self._clients:
+            self._clients[wanted] = boto3.client(
+                service,
+                endpoint_url=f"http://127.0.0.1:{self.port}",
+                region_name="us-east-1",
+                aws_access_key_id=key,
+                aws_secret_access_key="local",
+                config=Config(retries={"total_max_attempts": 1}, read_timeout=timeout),
+            )
+        return self._clients[wanted]
+
+    @property
+    def events(self) -> Any:
+        return self.client("personalize-events")
+
+    @property
+    def runtime(self) -> Any:
+        return self.client("personalize-runtime")
+
+    def request(
+        self, path: str, method: str = "GET", body: object = None, **headers: str
+    ) -> tuple[int, bytes, dict[str, str]]:
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.port}{path}"
+        asked = urllib.request.Request(url, data=data, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                return answer.status, answer.read(), dict(answer.headers)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(), dict(error.headers)
+
+    def stats(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.request("/_local/stats")[1])
+        return document
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        after = 0
+        while page := self.request(f"/_local/{name}?after={after}&limit=1000")[1].splitlines():
+            found += [json.loads(line) for line in page]
+            after = found[-1]["rowid"]
+        return found
+
+    def use_faults(self, *rules: dict[str, Any], seed: int = 7) -> None:
+        plan = {"seed": seed, "rules": list(rules)}
+        status, body, _ = self.request("/_local/faults", "PUT", plan)
+        assert status == 200, body
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self.process.communicate()[0]
+        try:
+            return self.request("/_local/health")[0] == 200
+        except OSError:
+            return False
+
+
+@contextmanager
+def running(data: Path, *options: str) -> Iterator[Server]:
+    server = Server(data, options)
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.communicate(timeout=20)

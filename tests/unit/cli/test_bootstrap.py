@@ -1,0 +1,123 @@
+"""The arguments of `tunemesh bootstrap`, and where a bootstrap ends and the stream begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from batch.imports import ImportsError
+from cli.bootstrap import Products, bootstrap, open_products, stream_settings
+from connectors.catalog import OpenedProduct
+from connectors.products import Location, Manifest
+from schemas.contracts import load_contracts
+from schemas.moments import epoch_ms
+
+CONTRACTS = load_contracts()
+
+
+class Shelf:
+    """A catalog of versions made up here."""
+
+    def __init__(self, until: int | None) -> None:
+        self.asked: list[tuple[str, str]] = []
+        manifest = Manifest("", 1, "v1", 0, None, 3, (), ())
+        self.manifests = {
+            "users": replace(manifest, product="users", created_at=900),
+            "songs": replace(manifest, product="songs", created_at=800),
+            "podcasts": replace(manifest, product="podcasts", created_at=950),
+            "interactions": replace(
+                manifest, product="interactions", created_at=1_200, until=until
+            ),
+        }
+
+    def open(
+        self, product: str, consumer: str, columns: Sequence[str] | None = None
+    ) -> OpenedProduct:
+        self.asked.append((product, consumer))
+        return OpenedProduct(Location("b", f"{product}/"), self.manifests[product], ("a", "b"))
+
+
+def opened(shelf: Any, since: int | None = None, until: int | None = None) -> Products:
+    return open_products(shelf, CONTRACTS, "someone", since, until)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("1795443900000", 1_795_443_900_000),
+        ("2026-11-23T14:25:00Z", 1_795_443_900_000),
+        ("2026-11-23T15:25:00+01:00", 1_795_443_900_000),
+        ("2026-11-23T14:25:00", 1_795_443_900_000),
+        ("2026-11-23T14:25:00.0006", 1_795_443_900_000),
+    ],
+)
+def test_a_moment_is_given_in_milliseconds_or_as_a_time(text: str, at: int) -> None:
+    """UTC where no offset is given, wherever the machine is."""
+    assert epoch_ms(text) == at
+
+
+def test_a_moment_that_is_none_is_refused() -> None:
+    """With an example."""
+    with pytest.raises(ValueError, match="2026-11-23T14:25:00Z"):
+        epoch_ms("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--aws", "eu-west-1", "--from", "s3://b/r/"], "--role"),
+        (["--aws", "eu-west-1", "--role", "arn:x"], "--from"),
+        (["--from", "s3://b/r/", "--until", "1"], "--since and --until are the job's"),
+        (["--incremental"], "--incremental needs --since"),
+    ],
+)
+def test_what_does_not_go_together_is_said(arguments: list[str], said: str) -> None:
+    """Before anything is asked of AWS."""
+    result = CliRunner().invoke(bootstrap, arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_every_product_is_opened_for_the_consumer() -> None:
+    """Users, items of each domain, interactions."""
+    shelf = Shelf(1_000)
+    found = opened(shelf)
+    assert [name for name, _ in shelf.asked] == list(found.opened)
+    assert set(shelf.asked) == {
+        (name, "someone") for name in ("users", "songs", "podcasts", "interactions")
+    }
+    request = found.request()
+    assert request.products["songs"] == "s3://b/songs/versions/v1/manifest.json"
+    assert request.columns["users"] == ("a", "b")
+
+
+def test_the_stream_begins_where_the_interactions_end() -> None:
+    """At what was asked for, else where the product ends; records from the first of the exports."""
+    assert stream_settings(opened(Shelf(1_000))) == {
+        "datasets.start": "800",
+        "imported.until": "1000",
+    }
+    assert opened(Shelf(1_000), 5, 700).window.until == 700
+    assert opened(Shelf(None), None, 1_200).window.until == 1_200
+    assert "imported.until" not in stream_settings(opened(Shelf(None)))
+
+
+@pytest.mark.parametrize(("ends", "asked"), [(1_000, 1_001), (None, 1_201)])
+def test_a_product_that_ends_before_the_moment_is_refused(ends: int | None, asked: int) -> None:
+    """What lies between would be neither imported nor streamed."""
+    with pytest.raises(ImportsError, match=f"tunemesh export interactions --until {asked}"):
+        opened(Shelf(ends), until=asked)
+
+
+def test_the_same_is_the_same_run() -> None:
+    """And another version, column or moment is another one."""
+    run = opened(Shelf(1_000)).run
+    assert opened(Shelf(1_000)).run == run
+    other = Shelf(1_000)
+    other.manifests["songs"] = replace(other.manifests["songs"], version="v2")
+    runs = {run, opened(other).run, opened(Shelf(1_000), 1).run, opened(Shelf(1_000), 1, 9).run}
+    assert len(runs) == 4

@@ -1,0 +1,124 @@
+"""`tunemesh schemas check`, and what diff says of two schemas."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner
+
+from cli import schemas as schemas_commands
+from cli.schemas import compare, connect, field_changes, schemas
+from connectors.glue.registry import RegisteredVersion
+from schemas.contracts import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
+
+SONGS = load_contracts()["songs"]
+
+
+def record(*fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "record", "name": "R", "fields": list(fields)}
+
+
+def second(contract: Contract, *fields: dict[str, Any]) -> SchemaVersion:
+    avro = contract.newest.avro
+    avro["fields"] += fields
+    return SchemaVersion(2, json.dumps(avro))
+
+
+def registered(*versions: SchemaVersion) -> list[RegisteredVersion]:
+    return [RegisteredVersion(v.number, UUID(int=v.number), v.definition) for v in versions]
+
+
+def test_check_lists_every_contract_and_needs_no_network() -> None:
+    """A line a contract."""
+    result = CliRunner().invoke(schemas, ["check"])
+    for contract in load_contracts():
+        assert contract.name in result.output
+
+
+def test_check_fails_with_each_problem_on_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an exit code that a build stops at."""
+    folder = tmp_path / "contracts"
+    shutil.copytree(BUILT_IN_FOLDER, folder)
+    shutil.rmtree(folder / "songs" / "examples" / "invalid")
+    contracts = load_contracts((folder,))
+    monkeypatch.setattr(schemas_commands, "load_contracts", lambda: contracts)
+    result = CliRunner().invoke(schemas, ["check"])
+    assert result.exit_code != 0
+    assert "songs: there is no example in examples/invalid" in result.output
+    assert "all contracts are in order" not in result.output
+
+
+def test_fields_are_compared_by_path() -> None:
+    """Added, removed, changed; inside records, unions and arrays too."""
+    inner = {"type": "record", "name": "N", "fields": [{"name": "x", "type": "int"}]}
+    wider = {"type": "record", "name": "N", "fields": [{"name": "x", "type": "long"}]}
+    before = record(
+        {"name": "gone", "type": "string"},
+        {"name": "kept", "type": "string"},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "n", "type": ["null", inner]},
+    )
+    after = record(
+        {"name": "kept", "type": "string", "default": "", "doc": "new words"},
+        {"name": "at", "type": "long"},
+        {"name": "n", "type": ["null", wider]},
+        {"name": "new", "type": ["null", {"type": "array", "items": "string"}], "default": None},
+    )
+    assert list(field_changes(before, after)) == [
+        "- gone: string",
+        '~ kept: string -> string, default ""',
+        "~ at: long (timestamp-millis) -> long",
+        "~ n.x: int -> long",
+        "+ new: null | array of string, default null",
+    ]
+
+
+def test_the_same_is_the_same_whatever_its_white_space() -> None:
+    """Definitions are compared as JSON."""
+    spaced = SchemaVersion(1, json.dumps(SONGS.newest.avro, indent=2))
+    found = compare(SONGS, registered(spaced), "FULL_ALL")
+    assert found.text() == "songs: the same, 1 version"
+    assert found.registrable
+
+
+def test_a_version_in_the_registry_only_is_told() -> None:
+    """Somebody registered what no file has: the folder is not the truth any more."""
+    other = second(SONGS, {"name": "bpm", "type": "int", "default": 1})
+    found = compare(SONGS, registered(*SONGS.versions, other), "FULL_ALL")
+    assert not found.registrable
+    assert found.text().splitlines() == [
+        "songs: differs, 1 version",
+        f"  refused: the registry's version 2 ({UUID(int=2)}) is in no file",
+    ]
+
+
+def test_a_compatible_version_and_another_mode_are_told() -> None:
+    """What `register` would do."""
+    version = second(SONGS, {"name": "bpm", "type": "int", "default": 1})
+    both = replace(SONGS, versions=(*SONGS.versions, version), compatibility="FULL")
+    found = compare(both, registered(*SONGS.versions), "FULL_ALL")
+    assert found.registrable
+    assert found.text().splitlines() == [
+        "songs: v2 not registered, FULL compatible",
+        "  v2: + bpm: int, default 1",
+        "  compatibility: FULL_ALL -> FULL",
+    ]
+
+
+def test_without_options_the_registry_is_the_laptops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its own port; a region alone means AWS."""
+    monkeypatch.setenv("TUNEMESH_AWS_PORT", "25123")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_GLUE", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    assert connect(None, None)._endpoint == "http://127.0.0.1:25123"
+    assert connect(None, "eu-west-1")._endpoint == "https://glue.eu-west-1.amazonaws.com"
+    assert connect("http://127.0.0.1:1", None)._endpoint == "http://127.0.0.1:1"

@@ -1,0 +1,279 @@
+"""Promises of `tunemesh status`: what it reads from Flink, and how it tells it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from cli.status import NO_FLINK, document, job_lines, jobs_of, part_lines, total
+from connectors.kafka.offsets import Offsets
+from deploy.local import progress
+from deploy.local.flink import FlinkError
+from deploy.local.platform import State, Status
+from deploy.local.progress import Checkpoint, FlowProgress, JobProgress, Topics, group_id
+from deploy.local.settings import LocalSettings
+from jobs.metrics import FLOWS
+
+NOW = 1_700_000_000.0
+
+INTERACTIONS = FlowProgress(
+    "enrichment", "interactions", 400.25, 12, 0.31, 20_294, 235, None, {"decoded": 20_294}
+)
+USERS = FlowProgress("enrichment", "users", 3.0, 0, 0.0, 500, 0, None)
+EVENTS = FlowProgress("recommendations", "PutEvents", 398.0, None, None, 20_100, 5, 17)
+JOB = JobProgress(
+    "ab" * 16,
+    "tunemesh",
+    "RUNNING",
+    NOW - 200,
+    1,
+    Checkpoint(4.2, 0.35, 1_234_567),
+    (USERS, INTERACTIONS, EVENTS),
+)
+
+
+def row(lines: list[str], label: str) -> list[str]:
+    """The figures behind a label."""
+    (line,) = [line for line in lines if line.strip().startswith(label + "  ")]
+    return line.split(label, 1)[1].split()
+
+
+def test_a_job_is_told_with_its_restarts_and_its_checkpoint() -> None:
+    """One line that says whether all is well."""
+    line = job_lines([JOB], None, NOW)[0]
+    assert line == (
+        f"job {'ab' * 16} RUNNING for 3 min, 1 restart, checkpoint 4.2 s ago (0.3 s, 1.2 MB)"
+    )
+
+
+def test_each_flow_has_its_line_and_each_pipeline_their_sum() -> None:
+    """Numbers add up, of ages the greatest counts; '-' where nobody throttles, nothing is old."""
+    lines = job_lines([JOB], None, NOW)
+    assert row(lines, "interactions") == ["400.2", "12", "0.3", "s", "20,294", "235", "-"]
+    assert row(lines, "users") == ["3.0", "0", "-", "500", "0", "-"]
+    assert row(lines, "enrichment") == ["403.2", "12", "0.3", "s", "20,794", "235", "-"]
+
+
+def test_what_is_not_known_is_not_told_as_a_number() -> None:
+    """Kafka does not answer: how far behind it is, nobody knows; the rest is there."""
+    lines = job_lines([JOB], None, NOW)
+    assert row(lines, "PutEvents") == ["398.0", "?", "?", "20,100", "5", "17"]
+    assert total("recommendations", [EVENTS]).behind is None
+
+
+def test_a_job_that_has_just_started_says_so() -> None:
+    """Neither a checkpoint nor sources yet."""
+    job = JobProgress("cd" * 16, "tunemesh", "CREATED", NOW, 0, None, ())
+    lines = job_lines([job], None, NOW)
+    assert "0 restarts, no checkpoint yet" in lines[0]
+    assert "its sources have not started yet" in lines[-1]
+
+
+def test_without_a_job_there_is_one_line() -> None:
+    """Whatever the reason is."""
+    assert job_lines([], "no job runs", NOW) == ["no job runs"]
+
+
+PARTS = (
+    Status("kafka", "kafka", State.RUNNING, 7, datetime(2026, 1, 2, tzinfo=UTC), "here:1", ()),
+    Status("flink-jobmanager", "flink", State.DEAD, None, None, "there:2", ("the last line",)),
+)
+
+
+def test_flink_that_is_down_is_not_asked(tmp_path: Path) -> None:
+    """No connection is tried, no error shown: the text says what to do."""
+    settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
+    assert jobs_of(settings, PARTS) == ((), NO_FLINK)
+
+
+def test_a_part_that_has_died_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    """And with how to start it again."""
+    settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
+    lines = part_lines(settings, PARTS)
+    assert lines[0].split() == ["kafka", "running", "here:1", "process", "7", "since", "00:00:00"]
+    assert "    the last line" in lines
+    assert "  Start it again: tunemesh up flink" in lines
+
+
+def test_the_same_for_programs() -> None:
+    """JSON with every metric and each pipeline's total."""
+    found = json.loads(json.dumps(document(PARTS, [JOB], None)))
+    assert [part["state"] for part in found["parts"]] == ["running", "dead"]
+    (job,) = found["jobs"]
+    assert job["restarts"] == 1
+    assert job["checkpoint"]["size_bytes"] == 1_234_567
+    enrichment = job["pipelines"]["enrichment"]
+    assert enrichment["total"]["delivered"] == 20_794
+    assert enrichment["flows"][1]["metrics"] == {"decoded": 20_294}
+    assert found["problem"] is None
+
+
+# What is read.
+
+OWN = "kinesisanalytics.tunemesh.function."
+SOURCE = "Source__recommendations_enriched[7]."
+SUBTASKS: Mapping[str, tuple[float, ...]] = {
+    OWN + "deliver_events.delivered": (100, 0),
+    OWN + "deliver_events.dead_letters": (1, 2),
+    OWN + "deliver_events.oldest_age_ms": (1500, 700),
+    OWN + "deliver_events.rate_limit_per_minute": (3000, 2000),
+    OWN + "deliver_events.throttled": (4, 0),
+    SOURCE + "numRecordsInPerSecond": (10.5, 2),
+    SOURCE + "KafkaSourceReader.topic.interactions-enriched.partition.0.currentOffset": (99, -1),
+    SOURCE + "KafkaSourceReader.topic.interactions-enriched.partition.1.currentOffset": (-1,),
+    SOURCE + "KafkaSourceReader.commitsFailed": (0, 0),
+    "numRecordsIn": (5, 5),
+}
+
+
+class JobManager(BaseHTTPRequestHandler):
+    """Answers as Flink 2.2 does for a job with one vertex.
+
+    Its numbers are old ones, zeros, until the TaskManager's clock has been looked at twice.
+    """
+
+    looks = 0
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        body = json.dumps(self.answer(url.path, query)).encode()
+        assert len(self.path) < 4096
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def answer(self, path: str, query: Mapping[str, str]) -> object:
+        if path == "/jobs/overview":
+            job = {"jid": "j", "name": "tunemesh", "state": "RUNNING", "start-time": 5_000}
+            return {"jobs": [job, {**job, "jid": "old", "state": "FINISHED"}]}
+        if path == "/taskmanagers":
+            return {"taskmanagers": [{"id": "t", "slotsNumber": 1, "freeSlots": 0}]}
+        if path.startswith("/taskmanagers/t/"):
+            type(self).looks += 1
+            return [{"id": query["get"], "value": str(self.looks)}]
+        if path == "/jobs/j":
+            vertex = {"id": "v", "name": "source", "parallelism": 2, "status": "RUNNING"}
+            return {"vertices": [vertex]}
+        if path == "/jobs/j/checkpoints":
+            return {
+                "latest": {
+                    "completed": {
+                        "latest_ack_timestamp": 1000,
+                        "end_to_end_duration": 250,
+                        "checkpointed_size": 77,
+                    }
+                }
+            }
+        if path == "/jobs/j/metrics":
+            return [{"id": "numRestarts", "value": "3"}]
+        assert path == "/jobs/j/vertices/v/subtasks/metrics"
+        if "get" not in query:
+            return [{"id": name} for name in SUBTASKS]
+        aggregate = {"sum": sum, "max": max}[query["agg"]]
+        age = 0 if self.looks < 2 else 1
+        return [
+            {"id": name, query["agg"]: float(age * aggregate(SUBTASKS[name]))}
+            for name in query["get"].split(",")
+        ]
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the test's output stays readable."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[LocalSettings]:
+    """Settings with a Flink that answers, and no Kafka."""
+    JobManager.looks = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), JobManager) as server:
+        thread = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
+        thread.start()
+        yield LocalSettings.from_environment(
+            {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": str(server.server_port)}
+        )
+        server.shutdown()
+
+
+EVENTS_FLOW = next(flow for flow in FLOWS if flow.function == "deliver_events")
+TOPIC = "interactions-enriched"
+
+
+class Broker(Topics):
+    """Where Kafka's topics end, without Kafka; every record was published ten seconds ago."""
+
+    def age(self, positions: Offsets) -> float:
+        return 10.0 if positions else 0.0
+
+
+def test_a_jobs_progress_is_read_from_its_metrics(
+    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counters and paces are summed over subtasks, of ages the greatest counts."""
+    topics = Broker(
+        "nowhere", {(TOPIC, 0): 130, (TOPIC, 1): 40}, {EVENTS_FLOW.group: {(TOPIC, 1): 38}}
+    )
+    monkeypatch.setattr(Topics, "ask", lambda settings: topics)
+
+    (job,) = progress.running(settings)
+
+    assert (job.id, job.restarts) == ("j", 3)
+    assert job.checkpoint is not None
+    assert (job.checkpoint.seconds, job.checkpoint.size_bytes) == (0.25, 77)
+    (flow,) = job.flows
+    assert (flow.pipeline, flow.flow) == ("recommendations", "PutEvents")
+    assert (flow.delivered, flow.rejected, flow.throttled) == (100, 3, 4)
+    assert flow.records_per_second == 12.5
+    assert flow.metrics["rate_limit_per_minute"] == 5000
+    # 100 to 129 of one partition; of the other, of which nothing was read since the restart, what
+    # is beyond the committed offset.
+    assert flow.behind == 30 + 2
+    assert flow.oldest_seconds == 10.0
+
+
+def test_a_source_at_the_end_is_not_behind_and_only_what_the_function_has_is_old(
+    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine began with its oldest record 1.5 seconds ago."""
+    topics = Broker("nowhere", {(TOPIC, 0): 100, (TOPIC, 1): 0}, {EVENTS_FLOW.group: {}})
+    monkeypatch.setattr(Topics, "ask", lambda settings: topics)
+    (job,) = progress.running(settings)
+    assert (job.flows[0].behind, job.flows[0].oldest_seconds) == (0, 1.5)
+
+
+def test_without_kafka_lag_is_not_known(
+    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is told all the same."""
+    monkeypatch.setattr(Topics, "ask", lambda settings: Topics("nowhere", None, {}))
+    (job,) = progress.running(settings)
+    assert job.flows[0].behind is None
+    assert job.flows[0].oldest_seconds is None
+    assert job.flows[0].delivered == 100
+
+
+def test_flink_that_does_not_answer_is_an_error_with_its_address(tmp_path: Path) -> None:
+    """It was up a moment ago."""
+    settings = LocalSettings.from_environment(
+        {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": "1"}
+    )
+    with pytest.raises(FlinkError, match=r"127\.0\.0\.1:1 does not answer"):
+        progress.running(settings)
+
+
+def test_the_group_is_that_of_the_application_submitted_last(tmp_path: Path) -> None:
+    """As its property file has it; the default where it says nothing or there is none."""
+    settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
+    assert group_id(settings) == "tunemesh"
+    folder = tmp_path / "applications"
+    folder.mkdir()
+    groups = [{"PropertyGroupId": "tunemesh.application", "PropertyMap": {"group.id": "mine"}}]
+    (folder / "enrichment.json").write_text(json.dumps(groups))
+    assert group_id(settings) == "mine"

@@ -1,0 +1,1198 @@
+"""The sink engine: what it promises, in virtual time against a scripted destination."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+from typing import Any, TypeVar
+
+import pytest
+
+from connectors.delivery import (
+    CATALOGUE,
+    Delivered,
+    DeliveryClosedError,
+    DeliveryEngine,
+    DeliverySettings,
+    Fatal,
+    FatalDeliveryError,
+    Limits,
+    Outcome,
+    Rejected,
+    Retry,
+    Settled,
+    Superseded,
+)
+from connectors.delivery.outcomes import DELIVERED
+from connectors.delivery.rate import A_SECOND, AdaptiveRate, Window
+from tests.support.delivery_contract import (
+    DestinationContract,
+    Harness,
+    ReplacingDestinationContract,
+    Trouble,
+)
+from tests.support.delivery_fakes import (
+    Letter,
+    ReplacingDestination,
+    ScriptedDestination,
+    VirtualClock,
+    accept,
+    first,
+    hang,
+    letters,
+    numbers_by_key,
+    refuse_batches_with,
+    run,
+)
+
+T = TypeVar("T")
+Engine = DeliveryEngine[Letter, Letter]
+
+THROTTLED = Retry(throttled=True, reason="too fast")
+
+
+def with_engine(
+    destination: ScriptedDestination,
+    test: Callable[[Engine], Awaitable[T]],
+    *,
+    random: Random | None = None,
+    **settings: Any,
+) -> T:
+    async def main() -> T:
+        engine: Engine = DeliveryEngine(
+            destination,
+            random=random or Random(1),
+            clock=VirtualClock(),
+            settings=DeliverySettings(**settings),
+        )
+        async with engine:
+            return await test(engine)
+
+    return run(main())
+
+
+def deliver(
+    destination: ScriptedDestination, records: Sequence[Letter], **settings: Any
+) -> list[Settled]:
+    return with_engine(destination, lambda engine: engine.deliver(records), **settings)
+
+
+def limits(**changed: Any) -> Limits:
+    return replace(ScriptedDestination().limits, **changed)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class MaxRandom(Random):
+    """Always draws the largest value."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+class ScriptedHarness:
+    """The scripted destination as the contract suite wants it."""
+
+    def __init__(
+        self, kind: type[ScriptedDestination] = ScriptedDestination, group: str | None = None
+    ) -> None:
+        self.trouble: list[Trouble] = []
+        self.scripted = kind(script=self._answer)
+        self.destination = self.scripted
+        self._group = group
+
+    @property
+    def most_in_flight(self) -> int:
+        return self.scripted.most_in_flight
+
+    @property
+    def calls(self) -> int:
+        return len(self.scripted.sent)
+
+    def record(self, key: int, number: int) -> Letter:
+        return Letter(str(key), number, group=self._group)
+
+    def refused_record(self, key: int, number: int) -> Letter:
+        return Letter(str(key), number, size=11, group=self._group)
+
+    def oversize_record(self, key: int, number: int) -> Letter:
+        return Letter(str(key), number, size=501, group=self._group)
+
+    def accepted(self) -> list[tuple[int, int]]:
+        return [(int(letter.key or 0), letter.number) for letter in self.scripted.accepted]
+
+    def fail_next(self, calls: int, trouble: Trouble) -> None:
+        self.trouble = [trouble] * calls
+
+    def _answer(self, batch: Sequence[Letter], call: int) -> Outcome | Awaitable[Outcome]:
+        if self.trouble:
+            match self.trouble.pop():
+                case "throttled":
+                    return THROTTLED
+                case "hanging":
+                    return hang()
+                case "fatal":
+                    return Fatal("NoSuchTarget", "The target is missing. Create it.")
+                case _:
+                    return Retry(reason="passing")
+        bad = refuse_batches_with(lambda letter: letter.size == 11)(batch, call)
+        assert not isinstance(bad, Awaitable | Sequence)
+        return bad
+
+
+class TestContract(DestinationContract):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return ScriptedHarness()
+
+
+class TestReplacingContract(ReplacingDestinationContract):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return ScriptedHarness(ReplacingDestination, group="all")
+
+
+class TestOutcomes:
+    def test_outcomes_are_in_the_order_of_the_records(self) -> None:
+        """Whichever call ends first, a record's outcome is at the record's place."""
+        records = letters(keys=5, each=3)
+        bad = records[7]
+        destination = ScriptedDestination(
+            lambda batch, _: [Rejected("Bad", "no") if one == bad else DELIVERED for one in batch]
+        )
+        expected: list[Outcome] = [DELIVERED] * 15
+        expected[7] = Rejected("Bad", "no")
+        assert deliver(destination, records) == expected
+
+    def test_no_records_need_no_call(self) -> None:
+        """An empty micro-batch comes back at once."""
+        destination = ScriptedDestination()
+        assert deliver(destination, []) == []
+        assert destination.sent == []
+
+    def test_a_record_that_cannot_be_prepared_costs_only_itself(self) -> None:
+        """An exception while converting a record rejects it, with the reason."""
+
+        class Fussy(ScriptedDestination):
+            def prepare(self, record: Letter) -> Letter | Rejected:
+                if record.number == 1:
+                    raise KeyError("title")
+                return Rejected("Unfit", "never") if record.number == 2 else record
+
+        outcomes = deliver(Fussy(), letters(keys=1, each=4))
+        assert outcomes == [
+            Delivered(),
+            Rejected("UnusableRecord", "KeyError: 'title'"),
+            Rejected("Unfit", "never"),
+            Delivered(),
+        ]
+
+    @pytest.mark.parametrize("outcomes", [[], [DELIVERED], [DELIVERED] * 3])
+    def test_a_wrong_number_of_outcomes_stops(self, outcomes: list[Outcome]) -> None:
+        """A destination that cannot count would have its records mixed up."""
+        with pytest.raises(FatalDeliveryError, match="outcomes for a batch of 2"):
+            deliver(ScriptedDestination(lambda *_: outcomes), letters(keys=1, each=2))
+
+    def test_an_exception_of_the_destination_stops(self) -> None:
+        """A bug surfaces in every caller, with its cause; nobody waits for ever."""
+
+        def broken(*_: object) -> Outcome:
+            raise ZeroDivisionError("oops")
+
+        with pytest.raises(FatalDeliveryError, match="ZeroDivisionError: oops") as caught:
+            deliver(ScriptedDestination(broken), letters(keys=30, each=2))
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+    def test_after_a_fatal_error_the_engine_can_be_used_again(self) -> None:
+        """A restarted job in the same process gets going once the cause is gone."""
+        destination = ScriptedDestination(first(1, Fatal("Gone", "Bring it back.")))
+
+        async def test(engine: Engine) -> None:
+            with pytest.raises(FatalDeliveryError) as caught:
+                await engine.deliver(letters(keys=40, each=1))
+            assert (caught.value.code, caught.value.message) == ("Gone", "Bring it back.")
+            assert str(caught.value) == (
+                "Delivery to the scripted destination stopped (Gone): Bring it back."
+            )
+            assert await engine.deliver(letters(keys=40, each=1)) == [DELIVERED] * 40
+
+        with_engine(destination, test)
+
+    def test_partial_failures_are_repeated_by_index(self) -> None:
+        """Where a service answers for each record, only the failed ones are sent again."""
+        destination = ScriptedDestination(
+            lambda batch, call: [
+                Retry() if call == 0 and one.number % 2 else DELIVERED for one in batch
+            ],
+            limits=limits(one_per_order_key=True),
+        )
+        records = [Letter(f"key-{n}", n, group="all") for n in range(10)]
+        assert deliver(destination, records) == [DELIVERED] * 10
+        assert [len(sent.letters) for sent in destination.sent] == [10, 5]
+        assert sorted(one.number for one in destination.accepted) == list(range(10))
+
+
+class TestOrder:
+    def test_one_key_is_never_sent_twice_at_a_time(self) -> None:
+        """The next batch of a key starts after the one before has ended, retries included."""
+        random = Random(3)
+        destination = ScriptedDestination(
+            lambda *_: Retry() if random.random() < 0.4 else DELIVERED
+        )
+        deliver(destination, letters(keys=4, each=50))
+        for key in range(4):
+            calls = [s for s in destination.sent if s.letters[0].key == f"key-{key}"]
+            assert all(a.ended is not None and a.ended <= b.started for a, b in pairwise(calls))
+        assert all(n == list(range(50)) for n in numbers_by_key(destination.accepted).values())
+
+    def test_order_holds_between_callers(self) -> None:
+        """What a later deliver() brings for a key goes after what an earlier one brought."""
+        random = Random(5)
+        destination = ScriptedDestination(
+            lambda *_: Retry() if random.random() < 0.5 else DELIVERED
+        )
+
+        async def test(engine: Engine) -> None:
+            async def caller(start: int) -> None:
+                await asyncio.sleep(start / 100)
+                await engine.deliver([Letter("a", n) for n in range(start, start + 15)])
+
+            await asyncio.gather(caller(0), caller(15), caller(30))
+
+        with_engine(destination, test)
+        assert numbers_by_key(destination.accepted) == {"a": list(range(45))}
+
+    def test_order_holds_where_the_batch_key_of_a_key_changes(self) -> None:
+        """A session whose listener signs in halfway stays in order, in separate calls."""
+        records = [Letter("session", n, group="guest" if n % 5 < 3 else "user") for n in range(20)]
+        destination = ScriptedDestination()
+        deliver(destination, records)
+        assert [one.number for one in destination.accepted] == list(range(20))
+        assert destination.most_in_flight == 1
+
+    def test_order_holds_where_halves_of_a_batch_fail(self) -> None:
+        """Bisection and retries together keep the order of the good records."""
+        random = Random(11)
+        refuse = refuse_batches_with(lambda letter: letter.number in {3, 4, 17})
+        destination = ScriptedDestination(
+            lambda batch, call: Retry() if random.random() < 0.5 else refuse(batch, call)
+        )
+        outcomes = deliver(destination, letters(keys=2, each=25))
+        good = [n for n in range(25) if n not in {3, 4, 17}]
+        assert numbers_by_key(destination.accepted) == {"key-0": good, "key-1": good}
+        assert sum(isinstance(one, Rejected) for one in outcomes) == 6
+
+    def test_one_per_order_key_never_lets_an_older_one_overwrite(self) -> None:
+        """Where a call can succeed in part, a call carries one record of each key."""
+        random = Random(2)
+        destination = ScriptedDestination(
+            lambda batch, _: [Retry() if random.random() < 0.5 else DELIVERED for _ in batch],
+            limits=limits(one_per_order_key=True),
+        )
+        records = [Letter(f"key-{key}", n, group="all") for n in range(20) for key in range(6)]
+        deliver(destination, records)
+        assert all(n == list(range(20)) for n in numbers_by_key(destination.accepted).values())
+        assert max(len(sent.letters) for sent in destination.sent) == 6
+
+    def test_records_without_order_fill_calls_side_by_side(self) -> None:
+        """Without an order key nothing waits for a call that carries something else."""
+        destination = ScriptedDestination(latency=1.0)
+        deliver(destination, [Letter(None, n, group="all") for n in range(80)])
+        assert [len(sent.letters) for sent in destination.sent] == [10] * 8
+        assert destination.most_in_flight == 8
+
+    def test_a_retry_without_order_holds_up_nobody(self) -> None:
+        """Unordered records go on while others of theirs wait to be sent again."""
+        destination = ScriptedDestination(
+            lambda batch, call: [Retry(after=60) if call == 0 else DELIVERED] * len(batch)
+        )
+
+        async def test(engine: Engine) -> None:
+            records = [Letter(None, n, group="all") for n in range(30)]
+            delivery = asyncio.ensure_future(engine.deliver(records))
+            await asyncio.sleep(1)
+            assert len(destination.accepted) == 20
+            assert engine.snapshot()["waiting"] == 10
+            await delivery
+            assert now() == pytest.approx(60, abs=0.2)
+
+        with_engine(destination, test)
+        assert len(destination.accepted) == 30
+
+    def test_unordered_records_are_bisected(self) -> None:
+        """Bisection works where records have no order, too."""
+        destination = ScriptedDestination(refuse_batches_with(lambda letter: letter.number == 6))
+        outcomes = deliver(destination, [Letter(None, n, group="all") for n in range(10)])
+        assert [n for n, one in enumerate(outcomes) if isinstance(one, Rejected)] == [6]
+        assert sorted(one.number for one in destination.accepted) == [0, 1, 2, 3, 4, 5, 7, 8, 9]
+
+
+class TestBatches:
+    def test_a_large_delivery_goes_out_in_full_calls(self) -> None:
+        """However long it takes to take the records in: not a call for each few of them."""
+        destination = ScriptedDestination(
+            limits=limits(max_records=200, max_bytes=10_000, calls_per_second=1e6), latency=0.0
+        )
+        deliver(destination, [Letter(None, n, group="all") for n in range(900)])
+        sizes = [len(sent.letters) for sent in destination.sent]
+        assert sizes == [200] * 4 + [100]
+
+    def test_batches_end_at_the_byte_limit(self) -> None:
+        """A batch holds as many records as fit, by bytes where that comes first."""
+        destination = ScriptedDestination()
+        deliver(destination, [Letter("a", n, size=300) for n in range(7)])
+        assert [len(sent.letters) for sent in destination.sent] == [3, 3, 1]
+
+    def test_a_record_of_exactly_the_limit_is_sent(self) -> None:
+        """The limit itself is allowed; one byte more is rejected with both figures."""
+        destination = ScriptedDestination()
+        outcomes = deliver(destination, [Letter("a", 0, size=500), Letter("a", 1, size=501)])
+        assert outcomes[0] == Delivered()
+        assert outcomes[1] == Rejected(
+            "RecordTooLarge",
+            "501 bytes; the scripted destination takes at most 500 bytes a record",
+        )
+
+    def test_keys_that_share_a_batch_key_share_calls(self) -> None:
+        """Forty keys of one batch key need four calls."""
+        destination = ScriptedDestination()
+        deliver(destination, [Letter(f"key-{n}", n, group="all") for n in range(40)])
+        assert len(destination.sent) == 4
+
+    def test_batches_grow_while_the_destination_is_down(self) -> None:
+        """What arrives for a key while it waits for a retry joins the next call."""
+        destination = ScriptedDestination(first(1, Retry(after=5)))
+
+        async def test(engine: Engine) -> None:
+            async def caller(number: int) -> None:
+                await asyncio.sleep(number * 0.5)
+                await engine.deliver([Letter("a", number)])
+
+            await asyncio.gather(*(caller(number) for number in range(8)))
+
+        with_engine(destination, test)
+        assert [len(sent.letters) for sent in destination.sent] == [1, 8]
+
+
+class TestTurns:
+    def test_a_long_backlog_of_one_key_does_not_starve_another_caller(self) -> None:
+        """A caller with one record is done after one turn of the others."""
+        destination = ScriptedDestination(limits=limits(max_in_flight=2), latency=0.1)
+
+        async def test(engine: Engine) -> float:
+            busy = [
+                asyncio.ensure_future(engine.deliver([Letter(key, n) for n in range(1000)]))
+                for key in ("a", "b", "c")
+            ]
+            await asyncio.sleep(1.0)
+            before = now()
+            await engine.deliver([Letter("small", 0)])
+            passed = now() - before
+            assert not any(one.done() for one in busy)
+            for one in busy:
+                one.cancel()
+            return passed
+
+        assert with_engine(destination, test) < 0.45
+
+    def test_a_batch_key_with_a_long_backlog_leaves_turns_to_others(self) -> None:
+        """Twenty waiting calls of one batch key delay another batch key by a call or two."""
+        destination = ScriptedDestination(limits=limits(max_in_flight=1))
+        crowd = [Letter(f"key-{n}", 0, group="crowd") for n in range(200)]
+        deliver(destination, [*crowd, Letter("small", 0)])
+        assert [sent.letters[0].key for sent in destination.sent].index("small") <= 2
+
+    def test_keys_that_fail_do_not_starve_the_others(self) -> None:
+        """Keys that are retried for ever leave turns to those that work."""
+        destination = ScriptedDestination(
+            lambda batch, _: Retry() if batch[0].key == "bad" else DELIVERED,
+            limits=limits(max_in_flight=1, calls_per_second=10.0),
+        )
+
+        async def test(engine: Engine) -> None:
+            bad = asyncio.ensure_future(
+                engine.deliver([Letter("bad", n, group=f"bad-{n}") for n in range(5)])
+            )
+            await engine.deliver([Letter(f"good-{n}", 0) for n in range(30)])
+            assert now() < 10
+            bad.cancel()
+
+        with_engine(destination, test, backoff_cap=0.2)
+
+    def test_the_bound_holds_over_all_callers(self) -> None:
+        """Many callers together have no more calls under way than one."""
+        destination = ScriptedDestination()
+
+        async def test(engine: Engine) -> None:
+            await asyncio.gather(
+                *(
+                    engine.deliver([Letter(f"{caller}-{n}", 0) for n in range(30)])
+                    for caller in range(5)
+                )
+            )
+
+        with_engine(destination, test)
+        assert destination.most_in_flight == 8
+
+    def test_the_buffer_is_bounded_and_nothing_is_lost(self) -> None:
+        """No more entries wait than allowed, however much the callers bring."""
+        destination = ScriptedDestination(limits=limits(max_in_flight=2))
+        most = 0
+
+        async def test(engine: Engine) -> None:
+            nonlocal most
+
+            async def watch() -> None:
+                nonlocal most
+                while True:
+                    most = max(most, int(engine.snapshot()["waiting"]))
+                    await asyncio.sleep(0.005)
+
+            watching = asyncio.ensure_future(watch())
+            await asyncio.gather(
+                *(
+                    engine.deliver([Letter(f"{caller}-{n % 40}", n) for n in range(400)])
+                    for caller in range(4)
+                )
+            )
+            watching.cancel()
+
+        with_engine(destination, test, max_buffered=50)
+        assert most == 50
+        assert len(destination.accepted) == 1600
+
+    def test_callers_that_wait_for_room_are_served_when_one_of_them_is_cancelled(self) -> None:
+        """A cancelled caller passes the room that it was offered on."""
+        destination = ScriptedDestination(limits=limits(max_in_flight=1), latency=1.0)
+
+        async def test(engine: Engine) -> None:
+            callers = [
+                asyncio.ensure_future(engine.deliver([Letter(f"{c}-{n}", n) for n in range(5)]))
+                for c in range(6)
+            ]
+            await asyncio.sleep(0.5)
+            for caller in (1, 2, 4):
+                callers[caller].cancel()
+            assert [await callers[c] for c in (0, 3, 5)] == [[DELIVERED] * 5] * 3
+            assert engine.snapshot()["waiting"] == 0
+
+        with_engine(destination, test, max_buffered=3)
+
+
+class TestPace:
+    def test_no_faster_than_the_share_of_the_quota(self) -> None:
+        """In no second start more calls than the share allows, also after a rest."""
+        destination = ScriptedDestination(
+            limits=limits(max_in_flight=1_000, calls_per_second=400.0), latency=0.001
+        )
+
+        async def test(engine: Engine) -> None:
+            await asyncio.sleep(10)  # a bucket could have filled meanwhile
+            await engine.deliver(letters(keys=1_000, each=1))
+
+        with_engine(destination, test, quota_share=0.5, burst=0.05)
+        starts = [sent.started for sent in destination.sent]
+        assert len(starts) == 1_000
+        for window in (0.05, 0.5, 1.0, 3.0):
+            most = max(sum(s <= t < s + window for t in starts) for s in starts)
+            assert most <= (200 / 1.02) * (window + 0.05) + 2
+            if window >= 1:
+                assert most <= 200 * window
+
+    def test_the_quota_is_used(self) -> None:
+        """With enough calls in flight all of the quota is used, but for 2% to be safe."""
+        destination = ScriptedDestination(limits=limits(max_in_flight=40))
+
+        async def test(engine: Engine) -> float:
+            await engine.deliver(letters(keys=5_000, each=1))
+            return now()
+
+        assert with_engine(destination, test) == pytest.approx(5.0 * 1.02, rel=0.005)
+
+    def test_a_slow_quota_is_kept_to_the_call(self) -> None:
+        """PutItems: ten calls a second, a hundred records a second, not more and hardly less."""
+        destination = ScriptedDestination(limits=limits(calls_per_second=10.0))
+
+        async def test(engine: Engine) -> float:
+            await engine.deliver([Letter(f"key-{n}", n, group="all") for n in range(2_000)])
+            return now()
+
+        assert with_engine(destination, test) == pytest.approx(19.9 * 1.02, rel=0.005)
+        assert len(destination.sent) == 200
+
+    def test_a_share_of_the_bytes_is_kept_and_used(self) -> None:
+        """Half of 2,000 bytes a second, in calls of a tenth of it or more."""
+        destination = ScriptedDestination(limits=limits(bytes_per_second=2_000))
+
+        async def test(engine: Engine) -> float:
+            await asyncio.sleep(10)
+            begun = now()
+            await engine.deliver([Letter(None, n, size=30, group="all") for n in range(300)])
+            return now() - begun
+
+        took = with_engine(destination, test, quota_share=0.5)
+        bytes_sent = [sum(letter.size for letter in sent.letters) for sent in destination.sent]
+        starts = [sent.started for sent in destination.sent]
+        for start in starts:
+            second = zip(starts, bytes_sent, strict=True)
+            assert sum(size for at, size in second if start <= at < start + 1.0) <= 1_000
+        # 33 of 30 bytes fit into a second.
+        assert took == pytest.approx(300 / 33 * A_SECOND, abs=A_SECOND)
+        assert min(bytes_sent) >= 90
+
+    def test_a_record_above_the_bytes_of_a_second_goes_alone(self) -> None:
+        """It cannot be kept within the share, and must not wait for ever."""
+        destination = ScriptedDestination(limits=limits(bytes_per_second=100))
+        records = [Letter("a", n, size=size) for n, size in enumerate([40, 300, 40, 40, 300])]
+        assert deliver(destination, records) == [Delivered()] * 5
+        assert [len(sent.letters) for sent in destination.sent] == [1, 1, 2, 1]
+        starts = [sent.started for sent in destination.sent]
+        assert all(after - before >= 1.0 for before, after in pairwise(starts))
+
+    def test_bytes_of_a_call_that_is_cancelled_unmade_are_given_back(self) -> None:
+        """Others may have them at once."""
+        window = Window(100)
+        window.promise(80)
+        assert window.wait(5.0, 30) > 0
+        window.withdraw(80)
+        assert window.wait(5.0, 100) == 0
+        window.promise(60)
+        window.keep(5.0, 60)
+        assert window.room(5.5) == 40
+        assert window.wait(5.5, 41) == pytest.approx(A_SECOND - 0.5)
+
+    def test_calls_that_are_late_on_their_way_count_when_they_are_made(self) -> None:
+        """A held-up event loop bunches them; the seconds after it have no more than the quota."""
+        rate = AdaptiveRate(
+            ceiling=9.0, floor=1.0, increase=1.0, most_a_second=10, burst=1.0, now=0.0
+        )
+        rate.wait(5.0)  # after a rest the bucket is full
+        for _ in range(10):
+            assert rate.wait(5.0) == 0
+            rate.take(5.0)
+        assert rate.wait(5.0) > 0  # not yet made, they count already
+        for _ in range(9):
+            rate.made(5.5)
+        rate.given_up()
+        assert rate.wait(5.9) == 0  # in the place of the one that was given up
+        rate.take(5.9)
+        rate.made(5.9)
+        assert rate.wait(6.1) == pytest.approx(5.5 + A_SECOND - 6.1)
+        assert rate.wait(5.5 + A_SECOND) == 0
+
+    def test_one_round_trip_halves_the_rate_once(self) -> None:
+        """Calls throttled together count as one sign; the next round trip's are another."""
+        destination = ScriptedDestination(first(16, THROTTLED), latency=1.0)
+
+        async def test(engine: Engine) -> list[float]:
+            delivery = asyncio.ensure_future(engine.deliver(letters(keys=8, each=1)))
+            rates: list[float] = []
+            while not delivery.done():
+                await asyncio.sleep(0.5)
+                rates.append(round(engine.snapshot()["rate_limit"]))
+            return rates
+
+        rates = with_engine(destination, test, recovery=1e9, backoff_base=0.001)
+        assert sorted(set(rates), reverse=True) == [980, 490, 245]
+
+    def test_the_rate_has_a_floor_and_recovers_in_a_straight_line(self) -> None:
+        """Down to the floor, never below; then back to the ceiling in the set time, never above."""
+        destination = ScriptedDestination(
+            lambda *_: THROTTLED if now() < 5 else DELIVERED, latency=0.001
+        )
+
+        async def test(engine: Engine) -> None:
+            lowest = 1e9
+
+            async def watch() -> None:
+                nonlocal lowest
+                while True:
+                    lowest = min(lowest, engine.snapshot()["rate_limit"])
+                    await asyncio.sleep(0.01)
+
+            watching = asyncio.ensure_future(watch())
+            await engine.deliver(letters(keys=20, each=1))
+            watching.cancel()
+            ceiling = 1000 / 1.02
+            assert 0.05 * ceiling <= lowest < 0.06 * ceiling
+            low = engine.snapshot()["rate_limit"]
+            await asyncio.sleep(1)
+            assert engine.snapshot()["rate_limit"] == pytest.approx(low + ceiling / 100)
+            await asyncio.sleep(200)
+            assert engine.snapshot()["rate_limit"] == pytest.approx(ceiling)
+
+        with_engine(destination, test, rate_floor=0.05, recovery=100.0)
+
+    def test_the_rate_settles_around_what_the_service_lets_through(self) -> None:
+        """A service that takes a third of the assumed quota is used well, soon without a storm."""
+        quota, tokens, then = 300.0, 0.0, 0.0
+        throttled_at = []
+
+        def service(*_: object) -> Outcome:
+            nonlocal tokens, then
+            tokens = min(quota, tokens + (now() - then) * quota)
+            then = now()
+            if tokens < 1:
+                throttled_at.append(now())
+                return THROTTLED
+            tokens -= 1
+            return DELIVERED
+
+        destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
+
+        async def test(engine: Engine) -> float:
+            await engine.deliver(letters(keys=4_500, each=1))
+            return now()
+
+        seconds = with_engine(destination, test)
+        assert 4_500 / quota / seconds > 0.95
+        # Once, for two seconds, it finds out what a pace that is too high brings.
+        assert len(throttled_at) < 0.2 * 4_500
+        assert sum(time > 5 for time in throttled_at) < 0.01 * 4_500
+
+    def test_throttling_that_slowing_down_does_not_cure_is_put_up_with(self) -> None:
+        """30% of all calls turned away at any pace: nine tenths of what can be had is had."""
+        random = Random(9)
+        destination = ScriptedDestination(
+            lambda *_: THROTTLED if random.random() < 0.3 else DELIVERED,
+            limits=limits(max_in_flight=64),
+        )
+
+        async def test(engine: Engine) -> float:
+            await engine.deliver(letters(keys=14_000, each=1))
+            return now()
+
+        seconds = with_engine(destination, test)
+        assert 14_000 / seconds > 0.9 * 0.7 * 1_000
+
+    def test_a_quota_that_becomes_smaller_is_kept(self) -> None:
+        """From a thousand to a hundred calls a second: soon hardly a call is sent in vain."""
+        tokens, then, throttled_at = 0.0, 0.0, []
+
+        def service(*_: object) -> Outcome:
+            nonlocal tokens, then
+            quota = 1_000.0 if now() < 5 else 100.0
+            tokens = min(quota, tokens + (now() - then) * quota)
+            then = now()
+            if tokens < 1:
+                throttled_at.append(now())
+                return THROTTLED
+            tokens -= 1
+            return DELIVERED
+
+        destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
+
+        async def test(engine: Engine) -> float:
+            await engine.deliver(letters(keys=7_000, each=1))
+            return now()
+
+        seconds = with_engine(destination, test)
+        assert (7_000 - 5_000) / (seconds - 5) > 75
+        assert sum(5 <= time < 10 for time in throttled_at) < 4_000
+        assert sum(time >= 10 for time in throttled_at) / (seconds - 10) < 20
+
+
+class TestRetries:
+    def test_retry_after_is_honoured(self) -> None:
+        """A record is not sent again before the time that the destination asked for."""
+        destination = ScriptedDestination(first(1, Retry(after=12.5)), latency=0.0)
+
+        async def test(engine: Engine) -> None:
+            await engine.deliver([Letter("a", 0)])
+
+        with_engine(destination, test)
+        assert destination.sent[1].started - (destination.sent[0].ended or 0) == pytest.approx(12.5)
+
+    def test_waits_double_up_to_the_cap(self) -> None:
+        """The upper bounds of the waits are base, 2 x base, 4 x base ... cap, cap."""
+        destination = ScriptedDestination(first(7, Retry()), latency=0.0)
+
+        async def test(engine: Engine) -> None:
+            await engine.deliver([Letter("a", 0)])
+
+        with_engine(destination, test, random=MaxRandom(), backoff_base=0.1, backoff_cap=2.0)
+        waits = [round(b.started - a.started, 3) for a, b in pairwise(destination.sent)]
+        assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+
+    def test_waits_after_throttling_are_short(self) -> None:
+        """The rate spreads the calls already; a long wait would hold up the whole micro-batch."""
+        destination = ScriptedDestination(first(12, THROTTLED), latency=0.0)
+        deliver(destination, [Letter("a", 0)], backoff_base=0.1, throttled_cap=0.3, rate_floor=1.0)
+        assert max(b.started - a.started for a, b in pairwise(destination.sent)) < 0.301
+
+    def test_waits_are_spread_over_their_whole_range(self) -> None:
+        """Records that failed together do not come back together: full jitter."""
+        destination = ScriptedDestination(
+            first(400, Retry()),
+            limits=limits(max_in_flight=400, calls_per_second=1e6),
+            latency=0.0,
+        )
+        deliver(destination, letters(keys=400, each=1), backoff_base=1.0)
+        waits = [sent.started for sent in destination.sent[400:800]]
+        shares = [sum(low <= wait < low + 0.25 for wait in waits) for low in (0, 0.25, 0.5, 0.75)]
+        assert all(60 < share < 140 for share in shares)
+
+    def test_retries_have_no_end(self) -> None:
+        """After a thousand failures, and after an outage of hours, the record still arrives."""
+        destination = ScriptedDestination(first(5_000, Retry(reason="refused")))
+        assert deliver(destination, [Letter("a", 0)]) == [DELIVERED]
+        assert len(destination.sent) == 5_001
+        assert destination.sent[-1].started > 3 * 3600
+
+    def test_the_reason_of_a_retry_can_be_seen(self) -> None:
+        """While an outage lasts, the engine tells why records are sent again."""
+        destination = ScriptedDestination(lambda *_: Retry(reason="connection refused"))
+
+        async def test(engine: Engine) -> None:
+            waiting = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            await asyncio.sleep(1)
+            assert engine.last_trouble == "connection refused"
+            waiting.cancel()
+
+        with_engine(destination, test)
+
+    def test_a_call_that_hangs_is_cancelled_and_repeated(self) -> None:
+        """No answer within the call's time-out counts as a failure of the network."""
+        destination = ScriptedDestination(lambda _, call: hang() if call < 3 else DELIVERED)
+
+        async def test(engine: Engine) -> None:
+            records = [*letters(keys=2, each=4), Letter("late", 0)]
+            assert await engine.deliver(records) == [DELIVERED] * 9
+            assert engine.metrics.timed_out == 3
+            assert now() < 7
+
+        with_engine(destination, test, call_timeout=5.0)
+        assert destination.in_flight == 0
+
+    def test_time_outs_are_counted_from_each_call(self) -> None:
+        """A call that was started later is given its own full time."""
+        destination = ScriptedDestination(latency=4.0)
+
+        async def test(engine: Engine) -> None:
+            one = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            await asyncio.sleep(3)
+            await asyncio.gather(one, engine.deliver([Letter("b", 0)]))
+            assert engine.metrics.timed_out == 0
+
+        with_engine(destination, test, call_timeout=5.0)
+
+    def test_waiting_for_a_retry_takes_no_slot(self) -> None:
+        """A record that waits to be sent again does not count as a call under way."""
+        destination = ScriptedDestination(
+            lambda batch, _: Retry(after=100) if batch[0].key == "bad" else DELIVERED,
+            limits=limits(max_in_flight=1),
+        )
+
+        async def test(engine: Engine) -> None:
+            bad = asyncio.ensure_future(engine.deliver([Letter("bad", 0)]))
+            await asyncio.sleep(1)
+            await engine.deliver(letters(keys=10, each=1))
+            assert now() < 2
+            bad.cancel()
+
+        with_engine(destination, test)
+
+
+class TestBisection:
+    @pytest.mark.parametrize("bad", [{n} for n in range(10)])
+    def test_one_bad_record_of_ten_costs_few_calls(self, bad: set[int]) -> None:
+        """About two calls for each halving; not one call for each record."""
+        destination = ScriptedDestination(refuse_batches_with(lambda one: one.number in bad))
+        deliver(destination, letters(keys=1, each=10))
+        assert len(destination.sent) <= 9
+
+    def test_records_that_come_later_do_not_get_into_a_bisection(self) -> None:
+        """A half is not filled up again: the search would start from the beginning."""
+        destination = ScriptedDestination(refuse_batches_with(lambda one: one.number == 0))
+        deliver(destination, letters(keys=1, each=30))
+        sizes = [len(sent.letters) for sent in destination.sent]
+        assert sizes == [10, 5, 2, 1, 1, 3, 5, 10, 10]
+
+    def test_halves_of_several_keys_are_found_side_by_side(self) -> None:
+        """A batch of many keys is bisected across keys."""
+        destination = ScriptedDestination(refuse_batches_with(lambda one: one.number in {3, 8}))
+        records = [Letter(f"key-{n}", n, group="all") for n in range(10)]
+        outcomes = deliver(destination, records)
+        assert [n for n, one in enumerate(outcomes) if isinstance(one, Rejected)] == [3, 8]
+        assert len(destination.sent) <= 15
+
+    def test_records_that_are_each_rejected_are_not_bisected(self) -> None:
+        """Where the service names the bad records, there is nothing to search."""
+        destination = ScriptedDestination(lambda *_: Rejected("Bad", "each of them"))
+        assert (
+            deliver(destination, letters(keys=1, each=10)) == [Rejected("Bad", "each of them")] * 10
+        )
+        assert len(destination.sent) == 1
+
+
+class TestSuperseding:
+    """What the contract suite does not ask of every destination that replaces."""
+
+    def test_older_versions_have_their_outcome_when_the_newest_has(self) -> None:
+        """Nothing is acknowledged on the word of a version that may yet be rejected."""
+        destination = ReplacingDestination(latency=1.0)
+
+        async def test(engine: Engine) -> None:
+            under_way = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            await asyncio.sleep(0.1)
+            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            newer = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            await asyncio.sleep(1.4)
+            assert under_way.done()
+            assert not older.done()
+            assert await older == [Superseded()]
+            assert now() == pytest.approx(2.0, abs=0.01)
+            assert await newer == [Delivered()]
+
+        with_engine(destination, test)
+        assert [one.number for one in destination.accepted] == [0, 2]
+
+    def test_a_newer_version_whose_caller_gives_up_takes_nothing_with_it(self) -> None:
+        """The older one, of another caller, is sent after all."""
+        destination = ReplacingDestination(latency=1.0)
+
+        async def test(engine: Engine) -> None:
+            under_way = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            await asyncio.sleep(0.1)
+            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            await asyncio.sleep(0.1)
+            doomed.cancel()
+            assert await older == await under_way == [Delivered()]
+
+        with_engine(destination, test)
+        assert [one.number for one in destination.accepted] == [0, 1]
+
+    def test_a_newer_version_that_is_cancelled_under_way_is_not_taken_for_accepted(self) -> None:
+        """Its call is cancelled, so what waited behind it goes."""
+        destination = ReplacingDestination(lambda _, call: hang() if call == 0 else DELIVERED)
+
+        async def test(engine: Engine) -> None:
+            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            await asyncio.sleep(0.1)
+            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            await asyncio.sleep(0.1)
+            doomed.cancel()
+            assert await older == [Delivered()]
+
+        with_engine(destination, test)
+
+    def test_of_equal_versions_the_later_arrival_is_the_newer(self) -> None:
+        """Sent while the first waits, or after it: the second is what the destination holds."""
+        destination = ReplacingDestination(latency=1.0)
+
+        async def test(engine: Engine) -> None:
+            one, two, three = (Letter("a", 5, size=size) for size in (1, 2, 3))
+            first = asyncio.ensure_future(engine.deliver([one]))
+            await asyncio.sleep(0.1)
+            others = await engine.deliver([two, three])
+            assert await first == [Delivered()]
+            assert others == [Superseded(), Delivered()]
+            assert await engine.deliver([two]) == [Delivered()]
+
+        with_engine(destination, test)
+        assert [one.size for one in destination.accepted] == [1, 3, 2]
+
+    def test_versions_that_arrive_in_any_order_leave_the_newest(self) -> None:
+        """Hundreds of versions of a few keys, shuffled, through a destination in trouble."""
+        random = Random(8)
+        destination = ReplacingDestination(
+            lambda *_: Retry() if random.random() < 0.4 else DELIVERED
+        )
+        records = [Letter(f"key-{n % 5}", n, group="all") for n in range(500)]
+        random.shuffle(records)
+        outcomes = deliver(destination, records)
+        assert set(outcomes) == {Delivered(), Superseded()}
+        for numbers in numbers_by_key(destination.accepted).values():
+            assert numbers == sorted(numbers)
+            assert numbers[-1] >= 495
+
+    def test_a_newer_version_may_have_another_batch_key(self) -> None:
+        """It waits in the other group then, and the call of the first group goes without it."""
+        destination = ReplacingDestination(latency=1.0, limits=limits(max_in_flight=1))
+
+        async def test(engine: Engine) -> None:
+            first = asyncio.ensure_future(engine.deliver([Letter("x", 0, group="one")]))
+            await asyncio.sleep(0.1)
+            records = [Letter("a", 1, group="one"), Letter("b", 1, group="one")]
+            others = asyncio.ensure_future(engine.deliver(records))
+            await asyncio.sleep(0.1)
+            assert await engine.deliver([Letter("a", 2, group="two")]) == [Delivered()]
+            assert await others == [Superseded(), Delivered()]
+            assert await first == [Delivered()]
+            assert engine._schedule.keys == 0
+            assert engine._schedule._groups == {}
+
+        with_engine(destination, test)
+        assert [(one.key, one.number) for one in destination.accepted] == [
+            ("x", 0),
+            ("b", 1),
+            ("a", 2),
+        ]
+
+    def test_records_without_an_order_key_replace_nothing(self) -> None:
+        """They are delivered, each of them."""
+        destination = ReplacingDestination()
+        records = [Letter(None, n, group="all") for n in range(30)]
+        assert deliver(destination, records) == [Delivered()] * 30
+
+    def test_what_a_destination_without_versions_gets_is_everything(self) -> None:
+        """Without `version` a burst of one key is as many records as before."""
+        destination = ScriptedDestination()
+        assert deliver(destination, letters(keys=1, each=50)) == [Delivered()] * 50
+        assert len(destination.accepted) == 50
+
+    def test_memory_of_accepted_versions_is_bounded(self) -> None:
+        """The least recently accepted keys are forgotten; the others are not."""
+        destination = ReplacingDestination()
+
+        async def test(engine: Engine) -> None:
+            await engine.deliver([Letter(f"key-{n}", 5, group="all") for n in range(10)])
+            await engine.deliver([Letter("key-0", 6, group="all")])
+            await engine.deliver([Letter("new", 5, group="all")])
+            assert len(engine._accepted) == 10
+            assert await engine.deliver([Letter("key-0", 5, group="all")]) == [Superseded()]
+            assert await engine.deliver([Letter("key-2", 4, group="all")]) == [Superseded()]
+            assert await engine.deliver([Letter("key-1", 4, group="all")]) == [Delivered()]
+
+        with_engine(destination, test, remembered_versions=10)
+
+    def test_superseded_records_leave_room_for_others(self) -> None:
+        """A burst of one key fills the buffer, not for longer than a call."""
+        destination = ReplacingDestination()
+
+        async def test(engine: Engine) -> None:
+            outcomes = await engine.deliver([Letter("a", n) for n in range(1_000)])
+            assert outcomes[-1] == Delivered()
+            assert engine.snapshot()["waiting"] == 0
+            assert len(destination.accepted) < 1_000 / 5
+
+        with_engine(destination, test, max_buffered=20)
+
+
+class TestCancellation:
+    def test_calls_that_carry_others_records_go_on(self) -> None:
+        """A call is cancelled only when nobody waits for any of its records."""
+        destination = ScriptedDestination(latency=1.0, limits=limits(calls_per_second=1.0))
+
+        async def test(engine: Engine) -> None:
+            # Takes the first second's call, so that the other two callers' records share the next.
+            warm_up = asyncio.ensure_future(engine.deliver([Letter("warm-up", 0)]))
+            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 0), Letter("b", 0)]))
+            other = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            await asyncio.sleep(1.5)
+            doomed.cancel()
+            assert await warm_up == await other == [DELIVERED]
+            assert engine.snapshot()["in_flight"] == 0
+
+        with_engine(destination, test)
+        assert destination.sent[1].letters == (Letter("a", 0), Letter("a", 1))
+        assert not any(one.key == "b" for sent in destination.sent for one in sent.letters)
+
+    def test_a_key_goes_on_behind_a_cancelled_call(self) -> None:
+        """Others' records of the same key wait for the cancelled call's end, then go."""
+        destination = ScriptedDestination(lambda _, call: hang() if call == 0 else DELIVERED)
+
+        async def test(engine: Engine) -> None:
+            doomed = asyncio.ensure_future(engine.deliver([Letter("a", n) for n in range(10)]))
+            await asyncio.sleep(0.1)
+            other = asyncio.ensure_future(engine.deliver([Letter("a", 10)]))
+            await asyncio.sleep(0.1)
+            doomed.cancel()
+            assert await other == [DELIVERED]
+            assert now() < 0.3
+
+        with_engine(destination, test)
+
+    def test_a_call_cancelled_before_its_first_step_leaves_nothing_behind(self) -> None:
+        """Cancelled in the moment of its start, a call is not made, and not counted for ever."""
+        destination = ScriptedDestination(limits=limits(bytes_per_second=100))
+
+        async def test(engine: Engine) -> None:
+            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            await asyncio.sleep(0)  # the call's task has been made, and has not run yet
+            assert engine.snapshot()["in_flight"] == 1
+            await engine.close()
+            assert engine.snapshot()["in_flight"] == 0
+            assert engine._rate._window._promised == 0
+            assert engine._bytes is not None
+            assert engine._bytes.room(0.0) == 100
+            assert engine._schedule.keys == 0
+            with pytest.raises(DeliveryClosedError):
+                await doomed
+
+        with_engine(destination, test)
+        assert destination.sent == []
+
+    @pytest.mark.parametrize("key", ["a", None])
+    def test_waiting_retries_are_forgotten(self, key: str | None) -> None:
+        """A cancelled caller's records are not sent when their back-off ends."""
+        destination = ScriptedDestination(first(1, Retry(after=5)))
+
+        async def test(engine: Engine) -> None:
+            doomed = asyncio.ensure_future(engine.deliver([Letter(key, 0, group="all")]))
+            await asyncio.sleep(1)
+            assert engine.snapshot()["waiting"] == 1
+            doomed.cancel()
+            await asyncio.sleep(1)
+            assert engine.snapshot()["waiting"] == 0
+            await asyncio.sleep(10)
+            assert len(destination.sent) == 1
+            assert await engine.deliver([Letter(key, 1, group="all")]) == [DELIVERED]
+
+        with_engine(destination, test)
+
+    def test_nothing_is_remembered_of_keys_that_are_done(self) -> None:
+        """Memory is bounded by what waits, not by the keys that were ever seen."""
+        random = Random(4)
+        destination = ScriptedDestination(
+            lambda *_: Retry() if random.random() < 0.2 else DELIVERED
+        )
+
+        async def test(engine: Engine) -> None:
+            doomed = asyncio.ensure_future(engine.deliver(letters(keys=50, each=30)))
+            await asyncio.sleep(0.1)
+            doomed.cancel()
+            await engine.deliver(letters(keys=60, each=3))
+            await asyncio.sleep(60)
+            assert engine._schedule.keys == 0
+            assert engine._schedule._groups == {}
+            assert engine._schedule._unordered == {}
+            assert engine._retries == []
+
+        with_engine(destination, test)
+
+    def test_close_fails_those_who_wait(self) -> None:
+        """Close cancels what is under way, tells every caller, and closes the destination."""
+        destination = ScriptedDestination(lambda *_: hang())
+
+        async def test(engine: Engine) -> None:
+            waiting = [
+                asyncio.ensure_future(engine.deliver(letters(keys=30, each=2))) for _ in range(3)
+            ]
+            await asyncio.sleep(1)
+            await engine.close()
+            for one in waiting:
+                with pytest.raises(DeliveryClosedError, match="not acknowledged"):
+                    await one
+            assert destination.closed
+            assert destination.in_flight == 0
+
+        with_engine(destination, test)
+
+    def test_close_leaves_no_task(self) -> None:
+        """After close the event loop has nothing of the engine's left to do."""
+        destination = ScriptedDestination(first(3, Retry(after=3)))
+
+        async def test(engine: Engine) -> None:
+            await engine.deliver(letters(keys=3, each=2))
+            await engine.close()
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        with_engine(destination, test)
+
+    def test_drain_of_an_idle_engine_returns(self) -> None:
+        """There is nothing to wait for."""
+        with_engine(ScriptedDestination(), lambda engine: engine.drain())
+
+
+class TestMetrics:
+    def test_the_counters_tell_what_happened(self) -> None:
+        """Each counter against a run whose figures are known."""
+        script: dict[int, Outcome] = {0: THROTTLED, 1: Retry()}
+        refuse = refuse_batches_with(lambda letter: letter.number == 1)
+        destination = ScriptedDestination(
+            lambda batch, call: script[call] if call in script else refuse(batch, call)
+        )
+
+        async def test(engine: Engine) -> dict[str, float]:
+            await engine.deliver(letters(keys=1, each=4))
+            return engine.snapshot()
+
+        values = with_engine(destination, test)
+        expected = {
+            "delivered": 3,
+            "rejected": 1,
+            "retried": 8,
+            "abandoned": 0,
+            "calls": 7,
+            "throttled": 1,
+            "slowed_down": 1,
+            "bisected": 2,
+            "timed_out": 0,
+            "waiting": 0,
+            "in_flight": 0,
+            "oldest_age": 0,
+            "batch_size_count": 7,
+            "batch_size_max": 4,
+            "delivery_latency_count": 4,
+        }
+        assert {name: values[name] for name in expected} == expected
+        assert values["call_latency_mean"] == pytest.approx(0.02)
+        assert values["call_latency_p99"] == pytest.approx(0.02, rel=0.01)
+
+    def test_the_gauges_tell_what_is_going_on(self) -> None:
+        """In flight, waiting and the age of the oldest, in the middle of a run."""
+        destination = ScriptedDestination(lambda *_: hang())
+
+        async def test(engine: Engine) -> None:
+            one = asyncio.ensure_future(engine.deliver(letters(keys=10, each=1)))
+            await asyncio.sleep(2)
+            two = asyncio.ensure_future(engine.deliver(letters(keys=1, each=5)))
+            await asyncio.sleep(1)
+            state = engine.snapshot()
+            assert (state["in_flight"], state["waiting"]) == (8, 7)
+            assert state["oldest_age"] == pytest.approx(3)
+            one.cancel()
+            two.cancel()
+
+        with_engine(destination, test)
+
+    def test_the_catalogue_is_complete(self) -> None:
+        """Every metric is in the catalogue once, with unit and meaning, and in the snapshot."""
+
+        async def snapshot(engine: Engine) -> dict[str, float]:
+            return engine.snapshot()
+
+        values = with_engine(ScriptedDestination(accept), snapshot)
+        names = [metric.name for metric in CATALOGUE]
+        assert len(names) == len(set(names))
+        assert all(metric.unit and metric.meaning for metric in CATALOGUE)
+        for metric in CATALOGUE:
+            name = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
+            assert name in values
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [
+            ("quota_share", 0),
+            ("quota_share", 1.5),
+            ("rate_floor", 0),
+            ("backoff_base", -1),
+            ("call_timeout", 0),
+            ("burst", 0),
+            ("max_buffered", 0),
+        ],
+    )
+    def test_a_bad_setting_is_named(self, setting: str, value: Any) -> None:
+        """Name, value and what was expected are in the message."""
+        with pytest.raises(ValueError, match=f"{setting} is {value}; expected"):
+            DeliverySettings(**{setting: value})
+
+    @pytest.mark.parametrize("limit", ["max_records", "max_bytes", "max_in_flight"])
+    def test_a_limit_below_one_is_refused(self, limit: str) -> None:
+        """A limit of nothing would wait for ever."""
+        with pytest.raises(ValueError, match=limit):
+            limits(**{limit: 0})
+        with pytest.raises(ValueError, match="calls_per_second"):
+            limits(calls_per_second=0)
+        with pytest.raises(ValueError, match="bytes_per_second"):
+            limits(bytes_per_second=0)

@@ -1,0 +1,335 @@
+"""The sink engine as a state machine against a simple model, in virtual time.
+
+Callers hand over records, give up, and time passes, while the destination changes its mood; a
+failing run is printed as the steps that lead to it, with a blob that replays it. The model knows
+nothing of lanes, batches or retries: a record is bad or good, and where records replace each other
+a good one may be superseded by a newer one that was accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from connectors.delivery import (
+    Delivered,
+    DeliveryEngine,
+    DeliverySettings,
+    Limits,
+    Outcome,
+    Rejected,
+    Retry,
+    Settled,
+    Superseded,
+    Version,
+)
+from connectors.delivery.outcomes import DELIVERED
+from tests.support.delivery_fakes import (
+    Letter,
+    ScriptedDestination,
+    VirtualClock,
+    VirtualTimeLoop,
+    hang,
+)
+
+Mood = Literal["well", "throttling", "failing", "hanging", "down"]
+
+BAD, OVERSIZE, LARGEST = 13, 101, 100
+"""Sizes: of records that the service refuses, that are never sent, and the largest."""
+
+KEYS = ("a", "b", "c")
+CALL_TIMEOUT = 1.0
+
+
+class Replacing(ScriptedDestination):
+    """Letters of one key replace each other, by the version that the test has given them."""
+
+    versions: dict[int, Version]
+    look: Callable[[Sequence[Letter]], None]
+
+    def version(self, entry: Letter) -> Version:
+        return self.versions[entry.number]
+
+    async def send(self, batch: Sequence[Letter]) -> Sequence[Outcome]:
+        self.look(batch)
+        return await super().send(batch)
+
+
+@dataclass
+class Caller:
+    """One `deliver()`: what it was given, and what became of it."""
+
+    letters: tuple[Letter, ...]
+    task: asyncio.Task[list[Settled]]
+    gave_up: bool = False
+
+
+@dataclass
+class World:
+    """What the test has done so far."""
+
+    callers: list[Caller] = field(default_factory=list)
+    versions: dict[int, Version] = field(default_factory=dict)
+    mood: Mood = "well"
+
+    def letters(self) -> list[Letter]:
+        return [letter for caller in self.callers for letter in caller.letters]
+
+
+DRAFTS = st.lists(
+    st.tuples(
+        st.sampled_from(KEYS),
+        st.integers(0, 9),
+        st.sampled_from([1, 1, 1, 1, 10, 40, LARGEST, BAD, OVERSIZE]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+class Delivery(RuleBasedStateMachine):
+    """The engine on an event loop whose clock the rules move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
+
+    @initialize(
+        replaces=st.booleans(),
+        partial=st.booleans(),
+        groups=st.sampled_from(["one for all", "one a key"]),
+        max_records=st.integers(1, 5),
+        max_in_flight=st.integers(1, 4),
+        rate=st.sampled_from([10.0, 200.0]),
+        byte_rate=st.sampled_from([None, None, 60, 150, 1_000]),
+        max_buffered=st.sampled_from([5, 10_000]),
+        seed=st.integers(0, 2**16),
+    )
+    def begin(
+        self,
+        replaces: bool,
+        partial: bool,
+        groups: str,
+        max_records: int,
+        max_in_flight: int,
+        rate: float,
+        byte_rate: int | None,
+        max_buffered: int,
+        seed: int,
+    ) -> None:
+        self.replaces, self.partial, self.groups, self.rate = replaces, partial, groups, rate
+        self.max_buffered, self.byte_rate = max_buffered, byte_rate
+        self.random = Random(seed)
+        kind = Replacing if replaces else ScriptedDestination
+        # The destination itself checks limits and batch keys on each call.
+        self.destination = kind(
+            self._answer,
+            latency=0.02,
+            limits=Limits(
+                max_records=max_records,
+                max_bytes=200,
+                max_record_bytes=LARGEST,
+                max_in_flight=max_in_flight,
+                calls_per_second=rate,
+                bytes_per_second=byte_rate,
+                one_per_order_key=partial,
+            ),
+        )
+        if isinstance(self.destination, Replacing):
+            self.destination.versions = self.world.versions
+            self.destination.look = self._look
+        self.runner.run(self._open(seed))
+
+    async def _open(self, seed: int) -> None:
+        self.engine: DeliveryEngine[Letter, Letter] = DeliveryEngine(
+            self.destination,
+            random=Random(seed),
+            clock=VirtualClock(),
+            settings=DeliverySettings(
+                backoff_cap=1.0, call_timeout=CALL_TIMEOUT, max_buffered=self.max_buffered
+            ),
+        )
+
+    # --- what can happen --------------------------------------------------------------------------
+
+    @rule(drafts=DRAFTS)
+    def hand_over(self, drafts: list[tuple[str, int, int]]) -> None:
+        """A caller comes; its records are numbered in the order of their arrival."""
+        first = len(self.world.letters())
+        letters = tuple(
+            Letter(key, first + n, size, key if self.groups == "one a key" else "all")
+            for n, (key, _, size) in enumerate(drafts)
+        )
+        for letter, (_, version, _) in zip(letters, drafts, strict=True):
+            self.world.versions[letter.number] = (version,)
+
+        async def deliver() -> Caller:
+            task = asyncio.ensure_future(self.engine.deliver(letters))
+            await asyncio.sleep(0)
+            return Caller(letters, task)
+
+        self.world.callers.append(self.runner.run(deliver()))
+
+    @rule(seconds=st.sampled_from([0.001, 0.03, 0.2, 1.5]))
+    def wait(self, seconds: float) -> None:
+        self.runner.run(asyncio.sleep(seconds))
+
+    @rule(mood=st.sampled_from(["well", "throttling", "failing", "hanging", "down"]))
+    def change_mood(self, mood: Mood) -> None:
+        self.world.mood = mood
+
+    @precondition(lambda self: any(not one.task.done() for one in self.world.callers))
+    @rule(which=st.integers(0, 5))
+    def give_up(self, which: int) -> None:
+        """One that still waits is cancelled."""
+        waiting = [one for one in self.world.callers if not one.task.done()]
+        caller = waiting[which % len(waiting)]
+        caller.gave_up = True
+        caller.task.cancel()
+        self.runner.run(asyncio.sleep(0.001))
+
+    # --- what always holds ------------------------------------------------------------------------
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        if not hasattr(self, "engine"):
+            return
+        state = self.runner.run(self._snapshot())
+        limits = self.destination.limits
+        # What was under way and has to be sent again goes back to the buffer, full or not.
+        returned = limits.max_records * limits.max_in_flight
+        assert state["waiting"] <= self.max_buffered + returned
+        assert state["in_flight"] <= limits.max_in_flight
+        assert state["rate_limit"] <= self.rate
+        assert len(self.destination.accepted) == len(set(self.destination.accepted))
+
+    async def _snapshot(self) -> dict[str, float]:
+        return self.engine.snapshot()
+
+    def teardown(self) -> None:
+        """The destination gets well, and everything comes to its end; then the model decides."""
+        try:
+            if hasattr(self, "engine"):
+                self.world.mood = "well"
+                self.runner.run(self._finish())
+                self._check()
+        finally:
+            self.runner.close()
+
+    async def _finish(self) -> None:
+        await self.engine.drain()
+        await asyncio.sleep(5)  # back-offs of those that gave up
+        state = self.engine.snapshot()
+        assert (state["waiting"], state["in_flight"], self.engine._schedule.keys) == (0, 0, 0)
+        counted = sum(state[n] for n in ("delivered", "rejected", "superseded", "abandoned"))
+        assert counted == len(self.world.letters())
+        await self.engine.close()
+
+    def _check(self) -> None:
+        accepted = self.destination.accepted
+        position = {letter: place for place, letter in enumerate(accepted)}
+        assert set(accepted) <= {one for one in self.world.letters() if self._is_good(one)}
+        for caller in self.world.callers:
+            if caller.task.cancelled():
+                assert caller.gave_up
+                continue
+            for letter, outcome in zip(caller.letters, caller.task.result(), strict=True):
+                if isinstance(outcome, Rejected):
+                    assert not self._is_good(letter)
+                elif isinstance(outcome, Delivered):
+                    assert letter in position
+                else:
+                    assert isinstance(outcome, Superseded)
+                    assert self.replaces
+                    assert self._is_good(letter) or letter.size == BAD
+                    assert any(self._replaces(newer, letter) for newer in accepted)
+        for key in KEYS:
+            of_key = [letter for letter in accepted if letter.key == key]
+            ranks = [self._rank(letter) for letter in of_key]
+            assert ranks == sorted(ranks)
+        starts = [sent.started for sent in self.destination.sent]
+        for start in starts:
+            assert sum(start <= other < start + 1.0 for other in starts) <= self.rate
+        if self.byte_rate is not None:
+            self._check_bytes(self.byte_rate)
+
+    def _check_bytes(self, most: int) -> None:
+        """No second has more of them, unless it is a single letter that alone is larger."""
+        for start in (sent.started for sent in self.destination.sent):
+            second = [s for s in self.destination.sent if start <= s.started < start + 1.0]
+            letters = [letter for sent in second for letter in sent.letters]
+            assert sum(letter.size for letter in letters) <= most or len(letters) == 1
+
+    # --- the model --------------------------------------------------------------------------------
+
+    def _is_good(self, letter: Letter) -> bool:
+        return letter.size not in (BAD, OVERSIZE)
+
+    def _rank(self, letter: Letter) -> tuple[Any, ...]:
+        """What the order of a key goes by: its version, where there are some, and its arrival."""
+        version = self.world.versions[letter.number] if self.replaces else ()
+        # With a full buffer callers are let in by turns, in an order that the model does not know.
+        return (version, letter.number if self.max_buffered >= 10_000 else 0)
+
+    def _look(self, batch: Sequence[Letter]) -> None:
+        """Nothing is sent that a good newer letter of its key, waiting or accepted, replaces."""
+        if self.max_buffered < 10_000:
+            return  # the newer one may not have been let in yet
+        for caller in self.world.callers:
+            for letter in caller.letters if not caller.gave_up else ():
+                if self._is_good(letter):
+                    assert not any(
+                        self._replaces(letter, older) for older in batch if older != letter
+                    )
+
+    def _replaces(self, newer: Letter, older: Letter) -> bool:
+        return newer.key == older.key and self._rank(newer) >= self._rank(older)
+
+    def _answer(
+        self, batch: Sequence[Letter], _call: int
+    ) -> Sequence[Outcome] | Outcome | Awaitable[Outcome]:
+        match self.world.mood:
+            case "hanging":
+                return hang()
+            case "down":
+                return Retry(reason="down")
+            case "throttling" if self.random.random() < 0.5:
+                return Retry(throttled=True, after=self.random.choice([None, 0.3]))
+        failing = 0.5 if self.world.mood == "failing" else 0.0
+        if self.partial:
+            return [
+                Retry(reason="failing")
+                if self.random.random() < failing
+                else (Rejected("Bad", "it is") if letter.size == BAD else DELIVERED)
+                for letter in batch
+            ]
+        if self.random.random() < failing:
+            return Retry(reason="failing")
+        refused = any(letter.size == BAD for letter in batch)
+        return Rejected("Bad", "one is", whole_call=True) if refused else DELIVERED
+
+
+TestDelivery = Delivery.TestCase
+TestDelivery.settings = settings(
+    max_examples=250,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)

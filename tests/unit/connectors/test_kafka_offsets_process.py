@@ -1,0 +1,57 @@
+"""The process that asks Kafka for offsets: what becomes of one that dies or hangs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from connectors.kafka.offsets import OffsetsUnavailable
+from connectors.kafka.offsets_process import OffsetsProcess, interpreter
+
+ANSWERS = """
+import json, pathlib, sys, time
+begun = pathlib.Path(sys.argv[1])
+first = not begun.exists()
+begun.touch()
+for line in sys.stdin:
+    if first:
+        {trouble}
+    method, topics = json.loads(line)
+    print(json.dumps({{"result": [[topic, 0] for topic in topics]}}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("trouble", ["time.sleep(300)", "sys.exit(1)"], ids=["hangs", "dies"])
+def test_a_process_in_trouble_is_replaced(tmp_path: Path, trouble: str) -> None:
+    """One call says so, the next one is answered by another process."""
+    script = ANSWERS.format(trouble=trouble)
+    offsets = OffsetsProcess(
+        "127.0.0.1:1",
+        {},
+        command=(sys.executable, "-c", script, str(tmp_path / "begun")),
+        answer_seconds=5.0,
+    )
+    with pytest.raises(OffsetsUnavailable, match="does not answer"):
+        offsets.partitions(["songs"])
+    assert offsets.partitions(["songs", "users"]) == (("songs", 0), ("users", 0))
+
+
+def test_the_process_has_the_version_of_python_that_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a JVM ``sys.executable`` is whatever the PATH has, which may be another version."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    programs = [tmp_path / "own" / "bin" / version, tmp_path / "path" / "bin" / "python3"]
+    for program in programs:
+        program.parent.mkdir(parents=True)
+        program.touch(0o755)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "none"))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "own"))
+    monkeypatch.setattr(sys, "executable", str(programs[1]))
+    assert interpreter() == str(programs[0])
+    programs[0].unlink()
+    assert interpreter() == str(programs[1])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "own" / "bin" / "java"))
+    assert interpreter() == version

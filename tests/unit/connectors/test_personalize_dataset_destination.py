@@ -1,0 +1,250 @@
+"""PutUsers and PutItems through the sink engine, with a service that can be told to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from random import Random
+from typing import Any
+
+import pytest
+
+from connectors.delivery import (
+    Delivered,
+    DeliveryEngine,
+    DeliverySettings,
+    FatalDeliveryError,
+    Rejected,
+    Superseded,
+)
+from connectors.personalize.classification import Answer, NoAnswer
+from connectors.personalize.dataset_destination import (
+    PutDatasetSettings,
+    PutRecordsDestination,
+    put_items_destination,
+    put_users_destination,
+)
+from connectors.personalize.datasets import ITEMS, USERS, Dataset, DatasetRecord, dataset_fields
+from schemas.contracts import load_contracts
+from tests.support.delivery_contract import Harness, ReplacingDestinationContract, Trouble
+from tests.support.delivery_fakes import VirtualClock, run
+
+CONTRACTS = load_contracts()
+ARN = "arn:aws:personalize:us-east-1:111122223333:dataset/tunemesh"
+TROUBLES: dict[Trouble, Answer | NoAnswer] = {
+    "throttled": Answer(400, "ThrottlingException", "Rate exceeded"),
+    "server error": Answer(409, "ResourceInUseException", "The dataset is in use"),
+    "connection lost": NoAnswer("ServerDisconnectedError"),
+    "fatal": Answer(404, "ResourceNotFoundException", "The dataset does not exist"),
+}
+
+
+class FakeService:
+    """A client with the service behind it: a dataset whose records are replaced by id."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.trouble: list[Trouble] = []
+        self.accepted: list[tuple[str, dict[str, Any]]] = []
+        self.calls = 0
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    @property
+    def held(self) -> dict[str, dict[str, Any]]:
+        return dict(self.accepted)
+
+    async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
+        assert path == self.dataset.path
+        self.calls += 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(0.02)
+            if self.trouble:
+                trouble = self.trouble.pop()
+                if trouble == "hanging":
+                    await asyncio.get_running_loop().create_future()
+                return TROUBLES[trouble], 0
+        finally:
+            self.in_flight -= 1
+        request = json.loads(body)
+        assert request["datasetArn"] == ARN + self.dataset.arn_ending
+        records = [
+            (entry[self.dataset.id_member], json.loads(entry["properties"]))
+            for entry in request[self.dataset.member]
+        ]
+        assert 1 <= len(records) <= 10
+        if any("refused" in properties.values() for _, properties in records):
+            return Answer(400, "InvalidInputException", "a value is not in the schema"), 0
+        self.accepted += records
+        return Answer(200), 0
+
+    async def renew_credentials(self, refused: int) -> None:
+        raise AssertionError("credentials were not refused")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def user(key: int, number: int, country: str = "IS") -> DatasetRecord:
+    record = {"country": country, "age_band": "25-34", "created_at": number * 1000, "origin": "o"}
+    return DatasetRecord(f"u-{key}", (number, 7), record)
+
+
+def item(key: int, number: int, title: str = "Jóga") -> DatasetRecord:
+    record = {"title": title, "genres": ["pop"], "created_at": number * 1000, "origin": "o"}
+    return DatasetRecord(f"s-{key}", (number, 7), record)
+
+
+class DatasetHarness:
+    """The service would say 10 calls a second; here it is more, as the contract is not about it."""
+
+    def __init__(self, dataset: Dataset, calls_per_second: float = 1_000.0) -> None:
+        self.service = FakeService(dataset)
+        self._make: Any = user if dataset is USERS else item
+        self.destination = PutRecordsDestination(
+            self.service,
+            dataset,
+            ARN + dataset.arn_ending,
+            dataset_fields(CONTRACTS, dataset),
+            calls_per_second=calls_per_second,
+            max_in_flight=8,
+        )
+
+    @property
+    def most_in_flight(self) -> int:
+        return self.service.most_in_flight
+
+    @property
+    def calls(self) -> int:
+        return self.service.calls
+
+    def record(self, key: int, number: int) -> DatasetRecord:
+        made: DatasetRecord = self._make(key, number)
+        return made
+
+    def refused_record(self, key: int, number: int) -> DatasetRecord:
+        made: DatasetRecord = self._make(key, number, "refused")
+        return made
+
+    def oversize_record(self, key: int, number: int) -> DatasetRecord:
+        made: DatasetRecord = self._make(key, number, "x" * 1001)
+        return made
+
+    def accepted(self) -> list[tuple[int, int]]:
+        return [
+            (int(id.partition("-")[2]), properties["creationTimestamp"])
+            for id, properties in self.service.accepted
+        ]
+
+    def fail_next(self, calls: int, trouble: Trouble) -> None:
+        self.service.trouble = [trouble] * calls
+
+
+class TestUsersContract(ReplacingDestinationContract):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return DatasetHarness(USERS)
+
+
+class TestItemsContract(ReplacingDestinationContract):
+    @pytest.fixture
+    def harness(self) -> Harness:
+        return DatasetHarness(ITEMS)
+
+
+def deliver(harness: DatasetHarness, *batches: list[DatasetRecord]) -> tuple[list[Any], float]:
+    """Delivers the batches side by side; outcomes in order, and the seconds that it took."""
+
+    async def main() -> tuple[list[Any], float]:
+        engine: DeliveryEngine[Any, Any] = DeliveryEngine(
+            harness.destination,
+            random=Random(1),
+            clock=VirtualClock(),
+            settings=DeliverySettings(),
+        )
+        async with engine:
+            outcomes = await asyncio.gather(*(engine.deliver(batch) for batch in batches))
+            return [one for batch in outcomes for one in batch], engine._clock.monotonic()
+
+    return run(main())
+
+
+def test_a_backlog_of_updates_takes_the_time_of_its_songs() -> None:
+    """2,000 updates of 400 songs at 10 calls a second: four seconds and hardly more."""
+    harness = DatasetHarness(ITEMS, calls_per_second=10.0)
+    records = [item(n % 400, n) for n in range(2_000)]
+    Random(3).shuffle(records)
+    outcomes, seconds = deliver(harness, *(records[at : at + 200] for at in range(0, 2_000, 200)))
+    assert seconds < 1.1 * 400 / 100
+    assert set(outcomes) == {Delivered(), Superseded()}
+    newest = {f"s-{n % 400}": n for n in range(1_600, 2_000)}
+    assert {id: one["creationTimestamp"] for id, one in harness.service.held.items()} == newest
+
+
+@pytest.mark.parametrize("dataset", [USERS, ITEMS])
+def test_a_missing_dataset_is_fatal_and_says_what_to_check(dataset: Dataset) -> None:
+    """Not the event tracker, which these calls have nothing to do with."""
+    harness = DatasetHarness(dataset)
+    harness.fail_next(1, "fatal")
+    with pytest.raises(FatalDeliveryError, match=r"dataset ARN.*list-datasets") as caught:
+        deliver(harness, [harness.record(0, 0)])
+    assert dataset.operation in str(caught.value)
+    assert "track" not in str(caught.value)
+
+
+def test_a_dataset_in_use_is_waited_for() -> None:
+    """ResourceInUseException: another operation holds it, and lets go of it again."""
+    harness = DatasetHarness(ITEMS)
+    harness.service.trouble = ["server error"] * 20
+    assert deliver(harness, [item(0, 0)])[0] == [Delivered()]
+
+
+def test_what_does_not_fit_costs_no_call() -> None:
+    """It is rejected with the field's name, and the others go."""
+    harness = DatasetHarness(USERS)
+    outcomes, _ = deliver(harness, [user(1, 0), user(2, 0, "x" * 1001)])
+    assert outcomes == [
+        Delivered(),
+        Rejected("InvalidRecord", "country has 1001 characters, at most 1000"),
+    ]
+    assert harness.calls == 1
+
+
+SETTINGS = {"dataset_arn": ARN + "/ITEMS", "region": "us-east-1", "endpoint_url": "http://x:1"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("dataset_arn", ""),
+        ("dataset_arn", "arn:aws:s3:::bucket"),
+        ("dataset_arn", f"{ARN}/{'x' * 256}"),
+        ("request_timeout", 0),
+    ],
+)
+def test_a_bad_setting_is_named(setting: str, value: Any) -> None:
+    """The start of the job stops with the name of the setting and what was expected."""
+    with pytest.raises(ValueError, match=rf"{setting} .*expected"):
+        PutDatasetSettings(**(SETTINGS | {setting: value}))
+
+
+def test_the_arn_of_another_dataset_is_refused() -> None:
+    """The service would refuse every record for it, and each would be a dead letter."""
+    with pytest.raises(ValueError, match=r"PutUsers expected one that ends in /USERS"):
+        put_users_destination(PutDatasetSettings(**SETTINGS))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"PutItems expected one that ends in /ITEMS"):
+        put_items_destination(PutDatasetSettings(ARN + "/USERS", "us-east-1", "http://x:1"))
+
+
+def test_destinations_from_settings() -> None:
+    """The quota is the service's unless the settings have another; nothing is opened yet."""
+    items = put_items_destination(PutDatasetSettings(**SETTINGS))  # type: ignore[arg-type]
+    assert items.name == "Amazon Personalize (PutItems)"
+    assert (items.limits.calls_per_second, items.limits.max_records) == (10, 10)
+    users = put_users_destination(
+        PutDatasetSettings(ARN + "/USERS", "us-east-1", "http://x:1", 3, max_in_flight=2)
+    )
+    assert users.name == "Amazon Personalize (PutUsers)"
+    assert (users.limits.calls_per_second, users.limits.max_in_flight) == (3, 2)

@@ -1,0 +1,101 @@
+"""The wait until all that was published before a moment is archived."""
+
+from __future__ import annotations
+
+import pytest
+
+from connectors.kafka.offsets import OffsetsUnavailable, Partition
+from deploy.handover import NotArchived, wait_archived
+from schemas.contracts import load_contracts
+
+CONTRACTS = load_contracts()
+MOMENT = 1_000
+P0, P1 = ("interactions", 0), ("interactions", 1)
+E0, E1 = ("interactions-enriched", 0), ("interactions-enriched", 1)
+ENRICHMENT, ARCHIVE = "tunemesh-enrichment", "tunemesh-analytics-archive"
+
+
+class Kafka:
+    """Topics of two partitions whose groups go on by a record a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.first_since = {P0: 3, P1: 5}
+        self.enriched = {E0: 10, E1: 2}
+        self.groups = {ENRICHMENT: {P0: 3, P1: 0}, ARCHIVE: {E0: 0, E1: 9}}
+        self.stuck: set[str] = set()
+        self.away_until = 0.0
+        self.asked_ends_at = -1.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for group, offsets in self.groups.items():
+            if group not in self.stuck:
+                for place in offsets:
+                    offsets[place] += 1
+
+    def partitions(self, topics: list[str]) -> tuple[Partition, ...]:
+        self._answer()
+        return tuple((topic, number) for topic in topics for number in (0, 1))
+
+    def ends(self, partitions: tuple[Partition, ...]) -> dict[Partition, int]:
+        self._answer()
+        self.asked_ends_at = self.now
+        # Enriched with what the group has read.
+        return {place: self.enriched[place] for place in partitions}
+
+    def since(self, partitions: tuple[Partition, ...], moment: int) -> dict[Partition, int]:
+        self._answer()
+        assert moment == MOMENT
+        return {place: self.first_since[place] for place in partitions}
+
+    def committed(self, group: str, partitions: tuple[Partition, ...]) -> dict[Partition, int]:
+        self._answer()
+        return {p: self.groups[group][p] for p in partitions if p in self.groups[group]}
+
+    def _answer(self) -> None:
+        if self.now < self.away_until:
+            raise OffsetsUnavailable("Kafka does not answer")
+
+
+def wait(kafka: Kafka, seconds: float = 60) -> None:
+    wait_archived(
+        kafka, CONTRACTS, MOMENT, seconds=seconds, clock=lambda: kafka.now, sleep=kafka.sleep
+    )
+
+
+def test_both_groups_are_waited_for_in_their_order() -> None:
+    """What the topic of enriched events has counts from when the first group has come so far."""
+    kafka = Kafka()
+    wait(kafka)
+    assert kafka.asked_ends_at == 2.5, "the second partition was five records behind"
+    assert kafka.groups[ARCHIVE][E0] == 10
+
+
+@pytest.mark.parametrize("group", [ENRICHMENT, ARCHIVE])
+def test_a_group_that_stands_is_named(group: str) -> None:
+    """With how far it is behind."""
+    kafka = Kafka()
+    kafka.stuck = {group}
+    with pytest.raises(NotArchived, match=f"{group} is not so far after 60 s .*record"):
+        wait(kafka)
+
+
+def test_a_group_without_offsets_has_read_nothing() -> None:
+    """A pipeline that has never run."""
+    kafka = Kafka()
+    kafka.groups[ARCHIVE] = {}
+    with pytest.raises(NotArchived, match=f"{ARCHIVE}.*12 record"):
+        wait(kafka)
+
+
+def test_a_broker_that_comes_back_is_asked_again() -> None:
+    """And one that does not is told."""
+    kafka = Kafka()
+    kafka.away_until = 7
+    wait(kafka)
+    assert kafka.now >= 7
+    gone = Kafka()
+    gone.away_until = 1_000
+    with pytest.raises(NotArchived, match="does not answer"):
+        wait(gone)

@@ -1,0 +1,175 @@
+"""Promises of owning processes, with processes that only sleep."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local import process
+from deploy.local.process import Launch, Server
+from deploy.local.settings import LocalSettings, Port
+from tests.support.ports import free_port
+
+SLEEP = "import time; print('up', flush=True); time.sleep(600)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {SLEEP!r}], start_new_session=True)
+print("child", child.pid, flush=True)
+{SLEEP}
+"""
+
+
+def sleeper(code: str = SLEEP, name: str = "sleeper") -> Server:
+    launch = Launch((sys.executable, "-S", "-c", code), {})
+    return Server(name, name, (), "", lambda: launch, lambda: True)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[LocalSettings]:
+    settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path / "home")})
+    settings.home.mkdir()
+    yield settings
+    for name in process.all_recorded(settings):
+        process.stop(settings, name, 1)
+
+
+def start(settings: LocalSettings, server: Server) -> process.Record:
+    record = process.start(settings, server, server.prepare(), os.environ)
+    until(lambda: "up" in process.tail(settings.log(server.name), 10))
+    return record
+
+
+def until(reached: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_a_server_is_known_again_by_its_record(settings: LocalSettings) -> None:
+    """A later command finds what an earlier one has started."""
+    record = start(settings, sleeper())
+
+    assert process.recorded(settings, "sleeper") == record
+    found = process.running(record)
+    assert found is not None
+    assert found.pid == record.pid
+
+
+def test_a_process_that_got_the_same_id_is_not_taken_for_ours(settings: LocalSettings) -> None:
+    """After a reboot a recorded id may be anybody's: it must never be stopped."""
+    bystander = subprocess.Popen([sys.executable, "-S", "-c", SLEEP], stdout=subprocess.DEVNULL)
+    try:
+        record = start(settings, sleeper())
+        process.stop(settings, "sleeper", 5)
+        stale = asdict(replace(record, pid=bystander.pid))
+        (settings.run / "sleeper.json").write_text(json.dumps(stale), encoding="utf-8")
+        assert process.recorded(settings, "sleeper") is not None
+
+        assert process.running(process.recorded(settings, "sleeper")) is None
+        assert process.stop(settings, "sleeper", 1) is False
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_stop_ends_the_server_and_forgets_it(settings: LocalSettings) -> None:
+    """Stopping twice is fine."""
+    record = start(settings, sleeper())
+
+    assert process.stop(settings, "sleeper", 5) is True
+    assert not psutil.pid_exists(record.pid)
+    assert process.recorded(settings, "sleeper") is None
+    assert process.stop(settings, "sleeper", 5) is False
+
+
+def test_stop_kills_what_does_not_listen(settings: LocalSettings) -> None:
+    """A process that ignores TERM is gone after the limit."""
+    record = start(settings, sleeper(STUBBORN))
+
+    process.stop(settings, "sleeper", 0.3)
+    assert not psutil.pid_exists(record.pid)
+
+
+def test_stop_ends_children_too(settings: LocalSettings) -> None:
+    """Also a child in a session of its own, and also when its parent is gone already."""
+    record = start(settings, sleeper(PARENT))
+    lines = process.tail(settings.log("sleeper"), 10)
+    child = int(next(line for line in lines if line.startswith("child")).split()[1])
+    os.kill(record.pid, signal.SIGKILL)
+    until(lambda: process.running(record) is None)
+    assert psutil.pid_exists(child)
+
+    assert process.stop(settings, "sleeper", 5) is True
+    until(lambda: not process.processes_of(settings, "sleeper"))
+
+
+def test_a_killed_server_stays_recorded(settings: LocalSettings) -> None:
+    """So that `status` can name it: dead is not stopped."""
+    start(settings, sleeper())
+
+    pid = process.kill(settings, "sleeper")
+
+    record = process.recorded(settings, "sleeper")
+    assert record is not None
+    assert record.pid == pid
+    assert process.running(record) is None
+    with pytest.raises(LookupError):
+        process.kill(settings, "sleeper")
+
+
+def test_homes_do_not_touch_each_other(settings: LocalSettings, tmp_path: Path) -> None:
+    """Stopping a server of one home leaves the server of that name in another."""
+    other = replace(settings, home=tmp_path / "other")
+    other.home.mkdir()
+    record = start(settings, sleeper())
+
+    assert process.stop(other, "sleeper", 1) is False
+    assert process.running(record) is not None
+
+
+def test_each_start_has_a_log_of_its_own(settings: LocalSettings) -> None:
+    """The end of a log is the end of this run; the run before is kept beside it."""
+    start(settings, sleeper(f"print('first', flush=True); {SLEEP}"))
+    process.stop(settings, "sleeper", 5)
+    start(settings, sleeper(f"print('second', flush=True); {SLEEP}"))
+
+    assert process.tail(settings.log("sleeper"), 9) == ["second", "up"]
+    assert process.tail(settings.log("sleeper").with_name("sleeper.log.1"), 9) == ["first", "up"]
+
+
+def test_tail_gives_the_last_lines_of_long_logs(tmp_path: Path) -> None:
+    """Of large files only the end is read; of files that are not there nothing."""
+    log = tmp_path / "x.log"
+    log.write_text("".join(f"line {n}\n" for n in range(50_000)), encoding="utf-8")
+
+    assert process.tail(log, 3) == ["line 49997", "line 49998", "line 49999"]
+    assert process.tail(tmp_path / "none.log", 3) == []
+
+
+def test_a_port_in_use_is_seen_with_its_holder() -> None:
+    """The holder is named so that the user can stop it."""
+    port = Port(free_port(), "TUNEMESH_X_PORT")
+    assert process.port_free(port)
+    server = f"socket.create_server(('127.0.0.1', {port.number}))"
+    code = f"import socket, time; s = {server}; time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-S", "-c", code])
+    try:
+        until(lambda: not process.port_free(port))
+        assert process.listening(port)
+        assert str(holder.pid) in process.listener(port)
+    finally:
+        holder.kill()
+        holder.wait()

@@ -1,0 +1,167 @@
+"""What is found before an upgrade touches anything: plans, settings, where reading begins."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cli.demos.variants import next_version
+from deploy.package.release import (
+    RUNTIME,
+    PackageDescription,
+    PlanDescription,
+    layout_hash,
+    plan_description,
+)
+from deploy.upgrades.plans import Fit, compare
+from deploy.upgrades.preflight import (
+    PreflightError,
+    fitting,
+    pipelines_of,
+    prepared,
+    settings_findings,
+)
+from deploy.upgrades.target import LATEST, NOTHING, Configuration
+from jobs.settings import PIPELINES
+from jobs.submission.plan import plan_file
+from jobs.trends import KEEP_MS, LATEST_MS
+from schemas.contracts import Role, SchemaVersion, load_contracts
+
+ROOT = Path(__file__).resolve().parents[3]
+PLAN = PlanDescription("a", {"1_source": "s", "11_over": "o"})
+
+
+def test_the_same_plan_keeps_its_state() -> None:
+    """By its hash alone."""
+    assert compare(PLAN, PLAN).fit is Fit.SAME
+
+
+def test_an_operator_more_begins_without_state() -> None:
+    """And is named."""
+    found = compare(PLAN, PlanDescription("b", {**PLAN.operators, "12_dedup": "d"}))
+    assert found.fit is Fit.COMPATIBLE
+    assert found.reasons == ("12_dedup is new and begins without state",)
+
+
+@pytest.mark.parametrize(
+    ("operators", "reason"),
+    [
+        ({"1_source": "s"}, "11_over is not in the new plan"),
+        ({"1_source": "s", "11_over": "other"}, "11_over keeps something else in the new plan"),
+        ({"1_source": "s", "12_over": "o"}, "11_over is not in the new plan"),
+    ],
+    ids=["gone", "changed", "moved"],
+)
+def test_state_without_its_operator_needs_a_rebuild(operators: dict[str, str], reason: str) -> None:
+    """Each operator is named with what is wrong."""
+    found = compare(PLAN, PlanDescription("b", operators))
+    assert (found.fit, found.reasons) == (Fit.REBUILD, (reason,))
+
+
+def test_a_real_plan_with_one_more_column_before_a_state_needs_a_rebuild() -> None:
+    """What a state depends on is in its operator's fingerprint: the rows that it gets."""
+    text = plan_file(("enrichment",)).read_text(encoding="ascii")
+    plan = json.loads(text)
+    described = plan_description(text)
+    assert compare(described, plan_description(text)).fit is Fit.SAME
+    over = next(node for node in plan["nodes"] if "over-aggregate" in node["type"])
+    sources = [edge["source"] for edge in plan["edges"] if edge["target"] == over["id"]]
+    for node in plan["nodes"]:
+        if node["id"] in sources:
+            node["outputType"]["fields"].append({"name": "more", "fieldType": "INT"})
+    found = compare(described, plan_description(json.dumps(plan)))
+    assert found.fit is Fit.REBUILD
+    assert any("over-aggregate" in reason for reason in found.reasons)
+
+
+def test_other_pipelines_need_a_rebuild_and_so_do_lost_files(tmp_path: Path) -> None:
+    """Before any file is read."""
+    one = {"tunemesh.application": {"pipelines": "enrichment"}}
+    both = {"tunemesh.application": {"pipelines": "recommendations,enrichment"}}
+    found = fitting(tmp_path, tmp_path, one, both)
+    assert found.fit is Fit.REBUILD
+    assert "from enrichment to enrichment,recommendations" in found.reasons[0]
+    assert fitting(None, tmp_path, one, one).fit is Fit.REBUILD
+
+
+def test_enriched_events_laid_out_in_another_way_need_a_rebuild(tmp_path: Path) -> None:
+    """The plan is the same, and its state would be read as something else. Another description in
+    the schema, which no byte depends on, is none."""
+    one = {"tunemesh.application": {"pipelines": "enrichment"}}
+    contracts = load_contracts((ROOT / "schemas" / "contracts",))
+    enriched = contracts.only(Role.ENRICHED)
+    text = enriched.newest.avro
+    text["doc"] = "Told otherwise."
+    told = SchemaVersion(2, json.dumps(text))
+    (more,) = next_version(enriched, {"name": "mood", "type": "string", "default": ""}).versions[1:]
+    fits = {}
+    for name, version in {"now": enriched.newest, "told": told, "more": more}.items():
+        changed = replace(enriched, versions=(*enriched.versions, version))
+        mesh = replace(contracts, by_name={**contracts.by_name, enriched.name: changed})
+        plans = {"enrichment": PLAN}
+        description = PackageDescription(
+            "stream", "0.1.0", "0" * 64, "3.12", RUNTIME, plans, {}, layout_hash(mesh)
+        )
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "release.json").write_bytes(description.json())
+        fits[name] = fitting(tmp_path / "now", tmp_path / name, one, one).fit
+    assert fits == {"now": Fit.SAME, "told": Fit.SAME, "more": Fit.REBUILD}
+
+
+def test_a_version_with_state_is_told_so() -> None:
+    """Else events would be held up."""
+    wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
+    configuration, restore = prepared(wanted, Fit.SAME, 1_000.0)
+    assert restore == LATEST
+    assert configuration.properties["tunemesh.enrichment"] == {"restored": "true"}
+    assert "tunemesh.recommendations" not in configuration.properties
+
+
+def test_a_version_without_state_begins_where_the_former_one_was() -> None:
+    """Nothing is left out: trends, which are state, are counted again."""
+    wanted = Configuration("r", {"tunemesh.application": {"pipelines": ",".join(PIPELINES)}}, 2)
+    configuration, restore = prepared(wanted, Fit.REBUILD, 100_000.0)
+    assert restore == NOTHING
+    groups = configuration.properties
+    assert groups["tunemesh.enrichment"] == {"restored": "false", "start": "committed"}
+    assert groups["tunemesh.recommendations"] == {"start": "committed"}
+    assert groups["tunemesh.analytics"] == {"start": str(100_000_000 - KEEP_MS - LATEST_MS)}
+    # What it was given is not changed.
+    assert "tunemesh.enrichment" not in wanted.properties
+
+
+def test_after_a_rebuild_the_next_version_has_state_again() -> None:
+    """The mark of the rebuild goes."""
+    wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
+    rebuilt, _ = prepared(wanted, Fit.REBUILD, 1_000.0)
+    after, _ = prepared(replace(rebuilt, release="next"), Fit.SAME, 2_000.0)
+    assert after.properties["tunemesh.enrichment"]["restored"] == "true"
+
+
+def test_settings_are_judged_by_the_releases_own_code() -> None:
+    """In a process of its own; one line with the name, the value and what was expected."""
+    groups = {
+        "tunemesh.application": {"pipelines": "enrichment"},
+        "tunemesh.kafka": {"bootstrap.servers": "127.0.0.1:1"},
+        "tunemesh.registry": {"region": "us-east-1"},
+    }
+    assert settings_findings(ROOT, groups) == []
+    (finding,) = settings_findings(ROOT, {**groups, "tunemesh.enrichment": {"start": "now"}})
+    assert "'start' of the group 'tunemesh.enrichment' is 'now'" in finding
+
+
+def test_what_an_application_runs_by_default() -> None:
+    """As jobs.settings has it."""
+    assert pipelines_of({}) == ("enrichment", "recommendations")
+    assert pipelines_of({"tunemesh.application": {"pipelines": "analytics"}}) == ("analytics",)
+
+
+def test_findings_are_all_told() -> None:
+    """And that nothing was touched."""
+    text = str(PreflightError(["one", "two"]))
+    assert "nothing was touched" in text
+    assert "- one" in text
+    assert "- two" in text

@@ -1,0 +1,247 @@
+"""Promises of the layers around moto: Firehose's limits, failures on demand, objects as files."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emulators.aws import objects
+from emulators.aws.firehose import MOST_BYTES, Firehose, Limits, Refused
+from emulators.aws.wsgi import Environ, StartResponse, answer
+
+LIMITS = Limits.of_model()
+
+
+class Stream:
+    """Stores what it is given, as moto does: everything, whatever it is."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        payload = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        given = payload["Records"] if "Records" in payload else [payload["Record"]]
+        first = len(self.records)
+        self.records += [base64.b64decode(record["Data"]) for record in given]
+        entries = [{"RecordId": str(first + n)} for n in range(len(given))]
+        return answer(start_response, 200, {"FailedPutCount": 0, "RequestResponses": entries})
+
+
+class Client:
+    """Calls a Firehose layer over a stream that stores everything."""
+
+    def __init__(self) -> None:
+        self.stream = Stream()
+        self.waited: list[float] = []
+        self.firehose = Firehose(self.stream, LIMITS, wait=self.waited.append)
+
+    def request(self, method: str, path: str, body: bytes, target: str = "") -> tuple[int, Any]:
+        statuses: list[str] = []
+        environ = {
+            "REQUEST_METHOD": method,
+            "PATH_INFO": path,
+            "HTTP_X_AMZ_TARGET": target,
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+        }
+        answered = self.firehose(environ, lambda status, headers: statuses.append(status))
+        return int(statuses[0][:3]), json.loads(b"".join(answered))
+
+    def put(self, *records: bytes) -> tuple[int, Any]:
+        entries = [{"Data": base64.b64encode(record).decode()} for record in records]
+        body = json.dumps({"DeliveryStreamName": "s", "Records": entries}).encode()
+        return self.request("POST", "/", body, "Firehose_20150804.PutRecordBatch")
+
+    def faults(self, **rule: Any) -> tuple[int, Any]:
+        plan = {"seed": 3, "rules": [{"operation": "PutRecordBatch", **rule}]}
+        return self.request("PUT", "/_local/faults", json.dumps(plan).encode())
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+def test_the_limits_are_the_models() -> None:
+    """500 records of 1,000 KiB: what the service documents is what botocore's data says."""
+    assert (LIMITS.most_records, LIMITS.most_record_bytes) == (500, 1_024_000)
+
+
+@pytest.mark.parametrize("size", range(5))
+def test_a_record_is_measured_before_base64(client: Client, size: int) -> None:
+    """Whatever the padding: one byte less than the limit passes, one more does not."""
+    most = LIMITS.most_record_bytes - 2
+    status, _ = client.put(b"x" * (most + size))
+    assert (status == 200) == (most + size <= LIMITS.most_record_bytes)
+
+
+def test_a_call_at_every_limit_is_taken_and_one_beyond_refused() -> None:
+    """Count, sum and size: the last value that is allowed, and the first that is not."""
+    full = [MOST_BYTES // 500] * 500
+    full[0] += MOST_BYTES - sum(full)
+    LIMITS.check("s", full)
+    with pytest.raises(Refused, match="InvalidArgumentException: Records size exceeds 4 MB"):
+        LIMITS.check("s", [*full[:-1], full[-1] + 1])
+    with pytest.raises(Refused, match=r"'records' .* less than or equal to 500"):
+        LIMITS.check("s", [1] * 501)
+    with pytest.raises(Refused, match=r"'records' .* greater than or equal to 1"):
+        LIMITS.check("s", [])
+    with pytest.raises(Refused, match=r"'records\.2\.member\.data' .*1024000"):
+        LIMITS.check("s", [1, 1_024_001])
+    with pytest.raises(Refused, match="deliveryStreamName"):
+        LIMITS.check("a stream", [1])
+
+
+def test_a_partial_failure_stores_the_others_and_says_which(client: Client) -> None:
+    """The answer has an entry for each record in order; the draws repeat with the seed."""
+    records = [b"%d" % n for n in range(20)]
+    lost = []
+    for _ in range(2):
+        client.stream.records.clear()
+        assert client.faults(kind="partial", share=0.25)[0] == 200
+        status, document = client.put(*records)
+        entries = document["RequestResponses"]
+        failed = [n for n, entry in enumerate(entries) if "ErrorCode" in entry]
+        assert (status, document["FailedPutCount"], len(failed)) == (200, 5, 5)
+        assert client.stream.records == [r for n, r in enumerate(records) if n not in failed]
+        assert [e["RecordId"] for e in entries if "RecordId" in e] == [str(n) for n in range(15)]
+        lost.append(failed)
+    assert lost[0] == lost[1]
+    assert client.put(*records)[1]["RequestResponses"] != entries
+
+
+def test_all_records_can_fail(client: Client) -> None:
+    """Then nothing is put at all."""
+    client.faults(kind="partial", share=1)
+    assert client.put(b"a", b"b")[1]["FailedPutCount"] == 2
+    assert client.stream.records == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [
+        ("throttle", 500, "ServiceUnavailableException"),
+        ("error500", 500, "InternalFailure"),
+        ("error503", 503, "ServiceUnavailable"),
+        ("access_denied", 400, "AccessDeniedException"),
+        ("expired_token", 400, "ExpiredTokenException"),
+        ("unrecognized_client", 400, "UnrecognizedClientException"),
+    ],
+)
+def test_a_failed_call_stores_nothing(client: Client, kind: str, status: int, code: str) -> None:
+    """The code is the service's; after the rule's end calls pass."""
+    client.faults(kind=kind, first=1)
+    answered, document = client.put(b"a")
+    assert (answered, document["__type"]) == (status, code)
+    assert client.stream.records == []
+    assert client.put(b"a")[0] == 200
+
+
+def test_a_call_can_fail_after_it_took_effect(client: Client) -> None:
+    """The client cannot know, and will send it again."""
+    client.faults(kind="error500", after_write=True)
+    assert client.put(b"a")[0] == 500
+    assert client.stream.records == [b"a"]
+
+
+def test_a_slow_call_is_answered_later(client: Client) -> None:
+    """As it would have been."""
+    client.faults(kind="slow", seconds=2)
+    assert client.put(b"a")[0] == 200
+    assert client.waited == [2]
+
+
+def test_the_fault_plan_is_reported_replaced_and_removed(client: Client) -> None:
+    """With its counts; a plan that cannot be used changes nothing and says why."""
+    client.faults(kind="throttle")
+    client.put(b"a")
+    assert client.faults(kind="in_use")[0] == 400
+    refused = client.request("PUT", "/_local/faults", b"{")
+    assert (refused[0], "not JSON" in refused[1]["message"]) == (400, True)
+    (rule,) = client.request("GET", "/_local/faults", b"")[1]["rules"]
+    assert (rule["kind"], rule["matched"], rule["fired"]) == ("throttle", 1, 1)
+    assert client.request("DELETE", "/_local/faults", b"")[1]["rules"] == []
+    assert client.put(b"a")[0] == 200
+
+
+def test_other_operations_go_through_untouched(client: Client) -> None:
+    """Their bodies are not even read."""
+    client.faults(kind="throttle")
+    body = json.dumps({"Record": {"Data": "YQ=="}}).encode()
+    assert client.request("POST", "/", body, "AWSGlue.Anything")[0] == 200
+
+
+@pytest.mark.parametrize("key", ["a", "a/b", "..", ".", "a%part", "a%2Fb", "a b/", "é", "a.part"])
+def test_every_key_has_a_file_of_its_own(key: str) -> None:
+    """No key leads out of the folder, and none looks like a file that is being written."""
+    name = objects.file_name(key)
+    assert "/" not in name
+    assert name not in (".", "..")
+    assert "%part" not in name
+    assert objects.unquote(name) == key
+
+
+class Bucket:
+    def __init__(self) -> None:
+        self.keys: dict[str, Key] = {}
+
+
+class Key:
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+
+class Memory:
+    """What is used of moto's S3 backend."""
+
+    def __init__(self) -> None:
+        self.buckets: dict[str, Bucket] = {}
+
+    def create_bucket(self, bucket_name: str, region_name: str) -> Bucket:
+        return self.buckets.setdefault(bucket_name, Bucket())
+
+    def delete_bucket(self, bucket_name: str) -> Bucket | None:
+        return None if self.buckets[bucket_name].keys else self.buckets.pop(bucket_name)
+
+    def put_object(self, bucket_name: str, key_name: str, value: bytes) -> Key:
+        self.buckets[bucket_name].keys[key_name] = Key(value)
+        return self.buckets[bucket_name].keys[key_name]
+
+    def delete_object(self, bucket_name: str, key_name: str) -> None:
+        self.buckets[bucket_name].keys.pop(key_name)
+
+    def get_bucket(self, bucket_name: str) -> Bucket:
+        return self.buckets[bucket_name]
+
+
+def contents(memory: Memory) -> dict[str, dict[str, bytes]]:
+    return {
+        name: {key: entry.value for key, entry in bucket.keys.items()}
+        for name, bucket in memory.buckets.items()
+    }
+
+
+def test_objects_are_there_again_after_a_restart(tmp_path: Path) -> None:
+    """Every bucket and object as it was last, and nothing that was deleted or only half written."""
+    memory = Memory()
+    objects.keep(memory, tmp_path)
+    for name in ("data", "empty", "gone"):
+        memory.create_bucket(name, "us-east-1")
+    memory.put_object("data", "a/b", b"first")
+    memory.put_object("data", "a/b", b"second")
+    memory.put_object("data", "deleted", b"x")
+    memory.delete_object("data", "deleted")
+    memory.delete_bucket("gone")
+    memory.put_object("data", "x" * 300, b"too long a name")
+    (tmp_path / "data" / "broken%part7").write_bytes(b"half")
+
+    again = Memory()
+    objects.keep(again, tmp_path)
+    assert contents(again) == {"data": {"a/b": b"second"}, "empty": {}}
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["a%2Fb"]

@@ -1,0 +1,191 @@
+"""The recommender: a play changes what is recommended, and everything is reproducible."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from emulators.personalize.model import (
+    DAY_MS,
+    HISTORY_ITEMS,
+    KEPT_POPULAR,
+    MOST_SIMILAR,
+    Recommender,
+    preference,
+)
+
+NOW = 1_763_000_000_000.0
+
+
+def listened(*plays: tuple[str, str], at: float = NOW) -> Recommender:
+    model = Recommender()
+    for number, (listener, item) in enumerate(plays):
+        model.observe(listener, item, 1.0, at + number)
+    return model
+
+
+def two_tastes() -> Recommender:
+    """Ten listeners of rock (r0..r3), ten of jazz (j0..j3)."""
+    plays = [
+        (f"{taste}-fan{fan}", f"{taste[0]}{item}")
+        for taste in ("rock", "jazz")
+        for fan in range(10)
+        for item in range(4)
+    ]
+    return listened(*plays)
+
+
+def ids(model: Recommender, listener: str, count: int = 25) -> list[str]:
+    return [entry.item_id for entry in model.recommend(listener, count)]
+
+
+def test_a_play_changes_what_is_recommended() -> None:
+    """One rock song brings the other rock songs to the top, one jazz song the jazz."""
+    model = two_tastes()
+    model.observe("new", "r0", 1.0, NOW + 100)
+    assert set(ids(model, "new", 3)) == {"r1", "r2", "r3"}
+    model.observe("new", "j0", 1.0, NOW + 200)
+    assert set(ids(model, "new", 3)) == {"j1", "j2", "j3"}
+
+
+def test_an_unknown_listener_gets_what_is_popular() -> None:
+    """Most played first, ties by id."""
+    model = listened(("a", "x"), ("b", "x"), ("c", "z"), ("d", "y"), at=NOW)
+    assert ids(model, "nobody")[0] == "x"
+    tied = Recommender()
+    for item in ("b", "c", "a"):
+        tied.observe("u", item, 1.0, NOW)
+    assert ids(tied, "nobody") == ["a", "b", "c"]
+
+
+def test_popularity_fades() -> None:
+    """Three plays of a month ago are worth less than one of today."""
+    model = listened(("a", "old"), ("b", "old"), ("c", "old"), at=NOW - 30 * DAY_MS)
+    model.observe("d", "new", 1.0, NOW)
+    assert ids(model, "nobody") == ["new", "old"]
+
+
+def test_what_was_played_stays_in_ranked_down() -> None:
+    """Nothing is excluded: the songs already heard come after the similar ones."""
+    model = two_tastes()
+    model.observe("new", "r0", 1.0, NOW + 100)
+    recommended = ids(model, "new")
+    assert sorted(recommended) == sorted([f"{t}{n}" for t in "rj" for n in range(4)])
+    assert recommended.index("r0") > 2
+
+
+def test_what_was_skipped_comes_last_and_pulls_the_like_of_it_down() -> None:
+    """A skip is a reason against an item and what is listened to with it."""
+    model = two_tastes()
+    for item in ("r0", "j0"):
+        model.observe("new", item, 1.0, NOW + 100)
+    model.observe("new", "r1", -1.0, NOW + 200)
+    recommended = ids(model, "new")
+    assert recommended[-1] == "r1"
+    assert recommended[0].startswith("j")
+
+
+def test_a_like_counts_more_than_a_play() -> None:
+    """like > complete > play > something else > nothing > skip."""
+    order = [preference(kind, None) for kind in ("like", "complete", "play", "pause", "skip")]
+    assert order == sorted(order, reverse=True)
+    assert order[-1] < 0 < order[-2]
+    assert preference("PLAY", None) == preference("play", None)
+
+
+def test_the_event_value_scales_what_is_positive() -> None:
+    """The share that was heard; beyond 1 its scale is unknown; below 0 it is a skip."""
+    assert preference("play", 0.1) < preference("play", 0.9) < preference("play", 1.0)
+    assert preference("play", 208.0) == preference("play", 1.0)
+    assert preference("play", -1.0) == preference("skip", None)
+    assert preference("skip", 0.9) == preference("skip", None)
+
+
+def test_scores_sum_to_at_most_one() -> None:
+    """As the service's do over all items."""
+    model = two_tastes()
+    model.observe("new", "r0", 1.0, NOW)
+    for listener in ("new", "nobody", "rock-fan1"):
+        scores = [entry.score for entry in model.recommend(listener, 500)]
+        assert 0.99 < sum(scores) <= 1.0
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_a_catalogue_without_plays_is_recommended_in_its_order() -> None:
+    """Items put but never played fill the list, after those with a score."""
+    model = Recommender()
+    for item in ("z", "a", "m"):
+        model.add_item(item)
+    model.observe("u", "m", 1.0, NOW)
+    assert ids(model, "nobody") == ["m", "z", "a"]
+    assert ids(model, "nobody", 2) == ["m", "z"]
+    assert ids(model, "nobody", 0) == []
+
+
+def test_a_ranking_keeps_every_item_and_puts_unknown_ones_last() -> None:
+    """In the order given, with a score of 0."""
+    model = two_tastes()
+    model.observe("new", "j0", 1.0, NOW + 100)
+    ranked = model.rank("new", ["?2", "r1", "?1", "j1"])
+    assert [entry.item_id for entry in ranked] == ["j1", "r1", "?2", "?1"]
+    assert [entry.score for entry in ranked][2:] == [0.0, 0.0]
+    assert sum(entry.score for entry in ranked) <= 1.0
+
+
+def test_the_same_interactions_give_the_same_recommendations() -> None:
+    """So a model rebuilt from what is stored is the one that was lost."""
+
+    def build() -> list[str]:
+        draw = random.Random(3)
+        model = Recommender()
+        for number in range(3000):
+            item = f"i{int(draw.paretovariate(0.7)) % 400}"
+            weight = draw.choice([1.0, 2.0, 3.0, -1.0])
+            model.observe(f"u{draw.randrange(80)}", item, weight, NOW + number)
+        return [str(model.recommend(f"u{n}", 100)) for n in range(80)]
+
+    assert build() == build()
+
+
+def test_asking_changes_nothing() -> None:
+    """A recommendation is not an interaction."""
+    model = two_tastes()
+    before = model.recommend("rock-fan1", 10)
+    for _ in range(3):
+        model.recommend("nobody", 10)
+        model.rank("rock-fan1", ["j1", "r1"])
+    assert model.recommend("rock-fan1", 10) == before
+    assert model.sizes()["listeners"] == 20
+
+
+def test_a_long_history_is_bounded() -> None:
+    """A listener of thousands of songs costs no more than the cap, nor does a popular song."""
+    model = Recommender()
+    for number in range(2000):
+        model.observe("u", f"i{number}", 1.0, NOW + number)
+        model.observe(f"v{number}", "hit", 1.0, NOW + number)
+        model.observe(f"v{number}", f"i{number}", 1.0, NOW + number)
+    assert len(model._histories["u"]) == HISTORY_ITEMS
+    assert max(len(similar) for similar in model._similar.values()) <= MOST_SIMILAR
+    assert len(model._popular) <= 2 * KEPT_POPULAR
+
+
+def test_the_most_popular_are_exact_among_thousands() -> None:
+    """The bounded list of popular items holds the right ones."""
+    draw = random.Random(5)
+    model, counts = Recommender(), dict.fromkeys((f"i{n}" for n in range(3000)), 0)
+    plays = [f"i{int(3000 * draw.random() ** 2)}" for _ in range(20_000)]
+    for number, item in enumerate(plays):
+        counts[item] += 1
+        model.observe(f"u{number}", item, 1.0, NOW)
+    expected = sorted(counts, key=lambda item: (-counts[item], item))[:500]
+    assert ids(model, "nobody", 500) == expected
+
+
+@pytest.mark.parametrize("at", [0.0, 4e15])
+def test_extreme_times_do_not_break_it(at: float) -> None:
+    """1970 and far beyond any clock."""
+    model = listened(("a", "x"), ("a", "y"))
+    model.observe("a", "z", 1.0, at)
+    assert sorted(ids(model, "a")) == ["x", "y", "z"]

@@ -1,0 +1,159 @@
+"""Quotas and failures on demand, without a clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from emulators.faults import Faults, InvalidPlan, kept, parse_plan
+from emulators.personalize.quota import Quotas, TokenBucket, parse_quota
+
+OPERATIONS = ("PutEvents", "PutUsers")
+
+
+def faults(*rules: dict[str, Any], seed: int = 7) -> Faults:
+    return Faults(parse_plan({"seed": seed, "rules": list(rules)}, OPERATIONS))
+
+
+def fired(subject: Faults, calls: int, operation: str = "PutEvents", now: float = 0.0) -> list[int]:
+    return [n for n in range(calls) if subject.decide(operation, now) is not None]
+
+
+def test_a_bucket_lets_its_rate_through_and_no_more() -> None:
+    """Over ten seconds: the burst of the first, and the rate of the others."""
+    bucket = TokenBucket(10.0)
+    passed = sum(bucket.take(now / 100) for now in range(1001))
+    assert passed == pytest.approx(110, abs=1)
+
+
+def test_a_quiet_time_saves_up_one_second_at_most() -> None:
+    """After an hour of silence the burst is as large as at the start."""
+    bucket = TokenBucket(5.0)
+    assert [bucket.take(0.0) for _ in range(6)] == [True] * 5 + [False]
+    assert [bucket.take(3600.0) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_a_clock_that_goes_back_gives_nothing() -> None:
+    """Nor does it take anything."""
+    bucket = TokenBucket(1.0)
+    assert bucket.take(100.0)
+    assert not bucket.take(50.0)
+    assert bucket.take(51.0)
+
+
+def test_operations_have_their_own_quotas() -> None:
+    """One that is used up does not touch another; without a rate there is no limit."""
+    quotas = Quotas({"PutUsers": 1.0, "PutItems": 1.0, "PutEvents": None})
+    assert quotas.allow("PutUsers", 0.0)
+    assert not quotas.allow("PutUsers", 0.0)
+    assert quotas.allow("PutItems", 0.0)
+    assert all(quotas.allow("PutEvents", 0.0) for _ in range(10_000))
+
+
+def test_a_quota_option_names_an_operation() -> None:
+    """`put_events=5`, `put_events=off`."""
+    assert parse_quota("put_events=5") == ("PutEvents", 5.0)
+    assert parse_quota("get_personalized_ranking=0.5") == ("GetPersonalizedRanking", 0.5)
+    assert parse_quota("put_users=off") == ("PutUsers", None)
+
+
+@pytest.mark.parametrize("text", ["put_events", "puts=1", "put_events=0", "put_events=x", "=1"])
+def test_a_quota_option_that_makes_no_sense_says_so(text: str) -> None:
+    """With the option as it was written."""
+    with pytest.raises(ValueError, match=f"^'{text}'"):
+        parse_quota(text)
+
+
+def test_the_seed_decides_which_calls_fail() -> None:
+    """The same seed gives the same calls, another seed others, about as many as the rate says."""
+    rule = {"operation": "PutEvents", "kind": "throttle", "rate": 0.3}
+    first = fired(faults(rule), 1000)
+    assert first == fired(faults(rule), 1000)
+    assert first != fired(faults(rule, seed=8), 1000)
+    assert len(first) == pytest.approx(300, abs=60)
+
+
+def test_other_operations_do_not_move_the_sequence() -> None:
+    """Which PutEvents fail depends on the PutEvents alone."""
+    rule = {"operation": "PutEvents", "kind": "throttle", "rate": 0.3}
+    subject = faults(rule)
+    mixed = []
+    for number in range(200):
+        subject.decide("PutUsers", 0.0)
+        if subject.decide("PutEvents", 0.0):
+            mixed.append(number)
+    assert mixed == fired(faults(rule), 200)
+
+
+def test_skip_and_first_pick_calls_by_number() -> None:
+    """Two calls pass, three fail, the rest passes."""
+    rule = {"operation": "PutEvents", "kind": "error500", "skip": 2, "first": 3}
+    assert fired(faults(rule), 10) == [2, 3, 4]
+
+
+def test_until_ends_a_rule() -> None:
+    """From that second on nothing fails."""
+    subject = faults({"operation": "*", "kind": "error503", "until": 100})
+    assert fired(subject, 2, now=99.9) == [0, 1]
+    assert fired(subject, 2, now=100.0) == []
+
+
+def test_the_first_rule_that_fires_wins_and_is_counted() -> None:
+    """The report says what matched and what fired."""
+    subject = faults(
+        {"operation": "PutUsers", "kind": "slow"},
+        {"operation": "*", "kind": "throttle", "first": 1},
+        {"operation": "PutEvents", "kind": "timeout", "seconds": 2, "after_write": True},
+    )
+    decided = [subject.decide("PutEvents", 0.0) for _ in range(2)]
+    assert [rule and rule.kind for rule in decided] == ["throttle", "timeout"]
+    counts = [(rule["matched"], rule["fired"]) for rule in subject.report()["rules"]]
+    assert counts == [(0, 0), (2, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([], "a fault plan is a JSON object"),
+        ({"rules": {}}, "'rules' must be a list"),
+        ({"seed": "7"}, "'seed' must be a whole number"),
+        ({"rule": []}, "unknown rule"),
+        ({"rules": [{"operation": "Put", "kind": "slow"}]}, "rule 1: 'operation' is 'Put'"),
+        ({"rules": [{"operation": "*", "kind": "fast"}]}, "rule 1: 'kind' is 'fast'"),
+        ({"rules": [{"operation": "*", "kind": "slow", "rate": 2}]}, "'rate' is 2"),
+        ({"rules": [{"operation": "*", "kind": "slow", "seconds": 301}]}, "'seconds' is 301"),
+        ({"rules": [{"operation": "*", "kind": "slow", "first": 0.5}]}, "'first' is 0.5"),
+        ({"rules": [{"operation": "*", "kind": "slow", "after_write": 1}]}, "true or false"),
+        ({"rules": [{"operation": "*", "kind": "slow", "after_write": True}]}, "not with slow"),
+        ({"rules": [{"operation": "*", "kind": "slow", "sedconds": 1}]}, "unknown sedconds"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_says_where(document: object, message: str) -> None:
+    """A typo in a plan never turns into a test without faults."""
+    with pytest.raises(InvalidPlan, match=message):
+        parse_plan(document, OPERATIONS)
+
+
+def test_a_share_says_how_many_records_of_a_call_are_lost() -> None:
+    """Half of them without it, the odd one included; which ones repeats with the seed."""
+    half = parse_plan({"rules": [{"operation": "*", "kind": "partial"}]}, OPERATIONS).rules[0]
+    assert [kept(half, count) for count in (1, 2, 5)] == [0, 1, 2]
+
+    def lost(seed: int) -> list[frozenset[int]]:
+        subject = faults({"operation": "*", "kind": "partial", "share": 0.1}, seed=seed)
+        rule = subject.decide("PutEvents", 0.0)
+        assert rule is not None
+        return [subject.lost(rule, 50) for _ in range(5)]
+
+    assert lost(1) == lost(1) != lost(2)
+    assert {len(chosen) for chosen in lost(1)} == {5}
+    assert len(set(lost(1))) > 1
+
+
+def test_a_share_goes_with_partial_and_a_kind_with_its_service() -> None:
+    """Both are refused with what was expected."""
+    with pytest.raises(InvalidPlan, match="'share' goes with partial, not with slow"):
+        faults({"operation": "*", "kind": "slow", "share": 0.1})
+    with pytest.raises(InvalidPlan, match=r"'kind' is 'slow', expected one of throttle$"):
+        parse_plan({"rules": [{"operation": "*", "kind": "slow"}]}, OPERATIONS, ("throttle",))

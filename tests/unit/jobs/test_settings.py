@@ -1,0 +1,274 @@
+"""Settings: every property ends up where it belongs, and a wrong one is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from connectors.flink.properties import SettingError, read_groups
+from connectors.kafka.tables import KafkaSettings
+from jobs.settings import (
+    AnalyticsSettings,
+    ApplicationSettings,
+    EnrichmentSettings,
+    RecommendationsSettings,
+    RegistrySettings,
+    application_settings,
+)
+from schemas.errors import TunemeshError
+
+Groups = dict[str, dict[str, str]]
+
+USERS = "arn:aws:personalize:eu-west-1:111122223333:dataset/mesh/USERS"
+ITEMS = "arn:aws:personalize:eu-west-1:111122223333:dataset/mesh/ITEMS"
+
+
+def least() -> Groups:
+    """What must be set."""
+    return {
+        "tunemesh.kafka": {"bootstrap.servers": "b-1:9098"},
+        "tunemesh.registry": {"region": "eu-west-1"},
+        "tunemesh.recommendations": {
+            "tracking.id": "t-1",
+            "users.dataset.arn": USERS,
+            "items.dataset.arn": ITEMS,
+            "region": "eu-west-1",
+        },
+    }
+
+
+def with_property(group: str, name: str, value: str) -> Groups:
+    groups = least()
+    groups.setdefault(group, {})[name] = value
+    return groups
+
+
+def test_what_need_not_be_set_has_a_default() -> None:
+    """Both pipelines, in thread mode, from the beginning."""
+    assert application_settings(least()) == ApplicationSettings(
+        pipelines=("enrichment", "recommendations"),
+        execution_mode="thread",
+        group_id="tunemesh",
+        kafka=KafkaSettings("b-1:9098", {}),
+        registry=RegistrySettings("eu-west-1", "tunemesh", None),
+        enrichment=EnrichmentSettings(start="earliest"),
+        recommendations=RecommendationsSettings(
+            tracking_id="t-1",
+            users_dataset_arn=USERS,
+            items_dataset_arn=ITEMS,
+            region="eu-west-1",
+            endpoint_url=None,
+            start="earliest",
+            calls_per_second=1000.0,
+            max_in_flight=80,
+            datasets_start="earliest",
+            dataset_calls_per_second=10.0,
+        ),
+        jars=(),
+    )
+
+
+def test_after_an_import_the_stream_starts_a_little_before_its_end() -> None:
+    """By what the clocks of brokers may differ."""
+    groups = with_property("tunemesh.recommendations", "imported.until", "2026-11-23T14:25:00Z")
+    found = application_settings(groups).recommendations
+    assert found is not None
+    assert (found.imported_until, found.start) == (1_795_443_900_000, "1795443840000")
+    groups["tunemesh.recommendations"]["start"] = "committed"
+    found = application_settings(groups).recommendations
+    assert found is not None
+    assert found.start == "committed"
+
+
+def test_every_property_is_read() -> None:
+    """Each to its own place; properties of Kafka's client go to the client as they are."""
+    groups = {
+        "kinesis.analytics.flink.run.options": {"jarfile": "a.jar;b.jar", "python": "main.py"},
+        "tunemesh.application": {
+            "pipelines": "analytics, recommendations, enrichment",
+            "python.execution-mode": "process",
+            "group.id": "g",
+        },
+        "tunemesh.kafka": {"bootstrap.servers": " b:9098 ", "security.protocol": "SASL_SSL"},
+        "tunemesh.kafka.python": {"security.protocol": "ssl"},
+        "tunemesh.registry": {"region": "r-1", "name": "n", "endpoint.url": "http://g"},
+        "tunemesh.enrichment": {"start": "1780000000000", "restored": "true"},
+        "tunemesh.recommendations": {
+            "tracking.id": "t",
+            "users.dataset.arn": USERS,
+            "items.dataset.arn": ITEMS,
+            "datasets.start": "committed",
+            "dataset.calls.per.second": "5",
+            "region": "r-2",
+            "endpoint.url": "http://p",
+            "start": "latest",
+            "calls.per.second": "20",
+            "workers": "4",
+            "max.in.flight": "3",
+        },
+        "tunemesh.analytics": {
+            "delivery.stream": "s",
+            "region": "r-3",
+            "opensearch.endpoint.url": "https://o",
+            "opensearch.authentication": "aws",
+            "firehose.endpoint.url": "http://f",
+            "start": "latest",
+            "firehose.calls.per.second": "7",
+            "firehose.bytes.per.second": "1048576",
+            "opensearch.calls.per.second": "8",
+            "workers": "2",
+        },
+    }
+    assert application_settings(groups) == ApplicationSettings(
+        pipelines=("enrichment", "recommendations", "analytics"),
+        execution_mode="process",
+        group_id="g",
+        kafka=KafkaSettings(
+            "b:9098", {"security.protocol": "SASL_SSL"}, {"security.protocol": "ssl"}
+        ),
+        registry=RegistrySettings("r-1", "n", "http://g"),
+        enrichment=EnrichmentSettings(start="1780000000000", restored=True),
+        recommendations=RecommendationsSettings(
+            "t", USERS, ITEMS, "r-2", "http://p", "latest", 20.0, 4, 3, "committed", 5.0
+        ),
+        analytics=AnalyticsSettings(
+            "s", "r-3", "https://o", "http://f", "aws", "latest", 7.0, 1_048_576, 8.0, 2
+        ),
+        jars=("a.jar", "b.jar"),
+    )
+
+
+def test_an_application_may_run_one_pipeline() -> None:
+    """Then the other's settings are not asked for; the name says what runs."""
+    groups = with_property("tunemesh.application", "pipelines", "enrichment")
+    del groups["tunemesh.recommendations"]
+    settings = application_settings(groups)
+    assert settings.pipelines == ("enrichment",)
+    assert settings.recommendations is None
+    assert settings.name == "tunemesh enrichment"
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("tunemesh.kafka", "bootstrap.servers"),
+        ("tunemesh.registry", "region"),
+        ("tunemesh.recommendations", "tracking.id"),
+        ("tunemesh.recommendations", "items.dataset.arn"),
+        ("tunemesh.recommendations", "region"),
+    ],
+)
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_a_missing_property_is_named(group: str, name: str, value: str | None) -> None:
+    """With its group; empty is missing, too."""
+    groups = least()
+    if value is None:
+        del groups[group][name]
+    else:
+        groups[group][name] = value
+    with pytest.raises(SettingError) as caught:
+        application_settings(groups)
+    assert f"{name!r} of the group {group!r}" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "expected"),
+    [
+        ("tunemesh.application", "pipelines", "enrichmnt", "enrichment or recommendations or"),
+        ("tunemesh.application", "pipelines", "enrichment,enrichment", "enrichment or"),
+        ("tunemesh.application", "pipelines", "enrichment,", "enrichment or"),
+        ("tunemesh.application", "pipelines", "enrichment,analytics", "enrichment or"),
+        ("tunemesh.recommendations", "users.dataset.arn", ITEMS, "ending in /USERS"),
+        ("tunemesh.recommendations", "items.dataset.arn", "mesh/ITEMS", "the ARN of a dataset"),
+        ("tunemesh.application", "python.execution-mode", "threads", "thread or process"),
+        ("tunemesh.enrichment", "start", "yesterday", "earliest, latest, committed"),
+        ("tunemesh.enrichment", "start", "-1", "epoch milliseconds"),
+        ("tunemesh.recommendations", "start", "now", "earliest, latest, committed"),
+        ("tunemesh.recommendations", "calls.per.second", "0", "a whole number from 1 to 100000"),
+        ("tunemesh.recommendations", "max.in.flight", "1001", "a whole number from 1 to 1000"),
+        ("tunemesh.recommendations", "max.in.flight", "\u0663", "a whole number from 1 to 1000"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_with_what_was_expected(
+    group: str, name: str, value: str, expected: str
+) -> None:
+    """Name, group, value, expectation: in one line."""
+    with pytest.raises(SettingError) as caught:
+        application_settings(with_property(group, name, value))
+    message = str(caught.value)
+    assert f"{name!r} of the group {group!r} is {value!r}" in message
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_a_misspelt_property_is_refused() -> None:
+    """It would be without effect, and nobody would know."""
+    with pytest.raises(
+        SettingError,
+        match=r"'max_in_flight' of the group 'tunemesh.recommendations'.*max.in.flight",
+    ):
+        application_settings(with_property("tunemesh.recommendations", "max_in_flight", "10"))
+
+
+def test_a_misspelt_group_is_refused() -> None:
+    """The same; groups of others are left alone."""
+    with pytest.raises(TunemeshError, match=r"'tunemesh.enrich'.*tunemesh.enrichment"):
+        application_settings(with_property("tunemesh.enrich", "start", "latest"))
+    assert application_settings(with_property("somebody.else", "start", "never"))
+
+
+def test_a_start_of_digits_that_are_no_ascii_is_refused() -> None:
+    """Kafka could not read it."""
+    with pytest.raises(SettingError, match="epoch milliseconds"):
+        application_settings(with_property("tunemesh.enrichment", "start", "\u0663\u0664"))
+
+
+# The property file.
+
+
+def test_a_property_file_is_read_as_managed_flink_writes_it(tmp_path: Path) -> None:
+    """A list of groups with an id and a map each."""
+    path = tmp_path / "application_properties.json"
+    path.write_text(json.dumps([{"PropertyGroupId": "g", "PropertyMap": {"a": "b"}}]))
+    assert read_groups(path) == {"g": {"a": "b"}}
+
+
+def test_a_missing_property_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """Which path, and how to name another one."""
+    with pytest.raises(TunemeshError, match=r"no property file .*nope\.json.*--properties"):
+        read_groups(tmp_path / "nope.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "7",
+        "[7]",
+        '{"PropertyGroupId": "g"}',
+        '[{"PropertyGroupId": "g"}]',
+        '[{"PropertyGroupId": "g", "PropertyMap": 7}]',
+        '[{"PropertyGroupId": "g", "PropertyMap": {"a": 7}}]',
+        '[{"PropertyGroupId": 7, "PropertyMap": {}}]',
+    ],
+)
+def test_a_malformed_property_file_is_named(tmp_path: Path, text: str) -> None:
+    """Whatever is wrong with it, values that are no text included."""
+    path = tmp_path / "application_properties.json"
+    path.write_text(text)
+    with pytest.raises(TunemeshError, match=r"application_properties\.json is not a list"):
+        read_groups(path)
+
+
+def test_a_folder_or_other_bytes_in_its_place_are_named(tmp_path: Path) -> None:
+    """Not a traceback."""
+    with pytest.raises(TunemeshError, match="property"):
+        read_groups(tmp_path)
+    path = tmp_path / "application_properties.json"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(TunemeshError, match="not a list"):
+        read_groups(path)

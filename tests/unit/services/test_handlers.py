@@ -1,0 +1,277 @@
+"""Interactions, the item streams and what AWS has around handlers, without servers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from connectors.stores.dynamodb import to_item
+from deploy.local.lambda_host.event_source import FINISHED, Checkpoints, StreamMapping
+from deploy.local.lambda_host.gateway import event_of, handlers
+from schemas.contracts import load_contracts
+from services import interactions, item_stream, items, users
+from services.http import request_of, respond
+from services.interactions import Interactions
+from services.outbox import _in_order
+from services.publishing import Message
+from services.settings import ServiceSettingError, ServiceSettings
+
+CONTRACTS = load_contracts()
+NOW_MS = 1_790_000_000_000
+ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/tunemesh-songs/stream/2026-01-01T00:00:00.000"
+EVENT: dict[str, Any] = {
+    "event_id": "e1",
+    "session_id": "x",
+    "item_id": "s1",
+    "event_type": "play",
+    "occurred_at": NOW_MS,
+}
+
+
+class Topics:
+    """Takes messages but those whose keys are in ``refused``."""
+
+    def __init__(self, *refused: str) -> None:
+        self.refused = refused
+        self.taken: list[Message] = []
+
+    def publish(self, messages: Sequence[Message], seconds: float) -> list[str | None]:
+        problems: list[str | None] = []
+        for message in messages:
+            if message.key in self.refused:
+                problems.append("refused")
+            else:
+                self.taken.append(message)
+                problems.append(None)
+        return problems
+
+
+def post(topics: Topics, body: Any) -> tuple[int, Any]:
+    service = Interactions(CONTRACTS["interactions"], topics, lambda: NOW_MS)
+    event = {
+        "rawPath": "/interactions",
+        "requestContext": {"http": {"method": "POST"}},
+        "body": json.dumps(body),
+    }
+    answer = respond(service.serve, event)
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+def test_an_event_that_the_broker_does_not_take_may_be_sent_again() -> None:
+    """503 for one alone or when it is all of them; among others it is one of the errors."""
+    broken = {**EVENT, "user_id": "away"}
+
+    assert post(Topics("away"), broken)[0] == 503
+    assert post(Topics("away"), [broken])[0] == 503
+    status, answer = post(Topics("away"), [EVENT, broken])
+    assert (status, answer["accepted"]) == (207, 1)
+    assert [(e["index"], e["reason"]) for e in answer["errors"]] == [(1, "not_published")]
+    assert post(Topics("away"), [broken, {}])[0] == 400
+
+
+def test_a_request_has_from_one_to_five_hundred_events() -> None:
+    """More are refused as a whole, before any is published."""
+    topics = Topics()
+    status, answer = post(topics, [EVENT] * 501)
+    assert (status, answer["error"]["reason"]) == (400, "wrong_count")
+    assert topics.taken == []
+    assert post(topics, [EVENT] * 500)[0] == 202
+    assert len(topics.taken) == 500
+
+
+def change(number: int, name: str, song: dict[str, Any], table: str = "songs") -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "Keys": {"song_id": {"S": song["song_id"]}},
+        "SequenceNumber": str(number),
+    }
+    if name != "REMOVE":
+        content["NewImage"] = to_item(song)
+    arn = ARN.replace("songs", table)
+    return {"eventName": name, "eventSourceARN": arn, "dynamodb": content}
+
+
+def test_a_batch_of_changes_is_published_up_to_the_first_that_fails() -> None:
+    """The answer names that one; the mapping comes again from there."""
+    songs = [{"song_id": key, "title": "T", "genres": []} for key in ("a", "b", "c")]
+    records = [change(number, "INSERT", song) for number, song in enumerate(songs, 10)]
+
+    answer = item_stream.publish(records, Topics("b"))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "11"}]}
+    topics = Topics()
+    assert item_stream.publish(records, topics) == {"batchItemFailures": []}
+    assert [message.key for message in topics.taken] == ["a", "b", "c"]
+    assert topics.taken[0].record == {
+        "song_id": "a",
+        "title": "T",
+        "genres": [],
+        "artist": None,
+        "duration_seconds": None,
+        "released_at": None,
+        "updated_at": None,
+        "deleted": False,
+    }
+
+
+def test_a_removed_item_is_a_tombstone_and_a_table_of_nobody_is_an_error() -> None:
+    """A stream that no domain has is a mistake in the deployment, not a record to drop."""
+    topics = Topics()
+    item_stream.publish([change(1, "REMOVE", {"song_id": "a"})], topics)
+    assert [(m.key, m.record) for m in topics.taken] == [("a", None)]
+    with pytest.raises(item_stream.UnknownTable):
+        item_stream.publish([change(1, "REMOVE", {"song_id": "a"}, table="nothing")], topics)
+
+
+def test_what_followed_a_failed_change_of_its_key_is_sent_again_behind_it() -> None:
+    """Other keys are not held up."""
+    rows = [(1, "users", "a", {}), (2, "users", "b", {}), (3, "users", "a", {})]
+    assert _in_order(rows, [None, None, None]) == ([1, 2, 3], None)
+    published, problem = _in_order(rows, ["lost", None, None])
+    assert published == [2]
+    assert problem is not None
+    assert "'a'" in problem
+
+
+def test_every_domain_has_its_handler_by_its_role() -> None:
+    """A new item domain has the items' one without code."""
+    found = handlers(CONTRACTS)
+    assert found["users"] is users.handler
+    assert found["songs"] is items.handler
+    assert found["podcasts"] is items.handler
+    assert found["interactions"] is interactions.handler
+    assert set(found) == {"users", "songs", "podcasts", "interactions"}
+
+
+def test_the_gateways_event_is_the_request() -> None:
+    """Path, id, headers and body arrive as they were sent, bytes that are no text too."""
+    event = event_of("PUT", "/songs/a%2Fb", {"If-Match": '"5"'}, b"\xff\x00")
+    request = request_of(event)
+    assert (request.method, request.domain, request.id) == ("PUT", "songs", "a/b")
+    assert request.headers == {"if-match": '"5"'}
+    assert request.body == b"\xff\x00"
+    plain = request_of(event_of("GET", "/songs", {}, b""))
+    assert (plain.domain, plain.id, plain.body) == ("songs", None, b"")
+
+
+def test_a_setting_that_is_missing_or_wrong_is_named() -> None:
+    """The message has the variable."""
+    settings = ServiceSettings.from_environment({})
+    with pytest.raises(ServiceSettingError, match="TUNEMESH_DATABASE"):
+        _ = settings.required_database
+    with pytest.raises(ServiceSettingError, match="TUNEMESH_BOOTSTRAP_SERVERS"):
+        settings.publisher()
+    with pytest.raises(ServiceSettingError, match="TUNEMESH_KAFKA_PROPERTIES"):
+        ServiceSettings.from_environment({"TUNEMESH_KAFKA_PROPERTIES": "[]"})
+
+
+class Streams:
+    """A stream of two shards, a parent and its child, as DynamoDB Streams answers."""
+
+    def __init__(self) -> None:
+        self.shards = {"parent": [1, 2, 3], "child": [4, 5]}
+        self.trimmed = False
+
+    def list_streams(self, TableName: str) -> dict[str, Any]:
+        return {"Streams": [{"StreamArn": ARN, "StreamLabel": "1"}]}
+
+    def describe_stream(self, StreamArn: str, ExclusiveStartShardId: str = "") -> dict[str, Any]:
+        if not ExclusiveStartShardId:
+            child = {"ShardId": "child", "ParentShardId": "parent"}
+            return {"StreamDescription": {"Shards": [child], "LastEvaluatedShardId": "child"}}
+        return {"StreamDescription": {"Shards": [{"ShardId": "parent"}]}}
+
+    def get_shard_iterator(
+        self, StreamArn: str, ShardId: str, ShardIteratorType: str, SequenceNumber: str = "0"
+    ) -> dict[str, Any]:
+        if self.trimmed and ShardIteratorType == "AFTER_SEQUENCE_NUMBER":
+            raise ClientError({"Error": {"Code": "TrimmedDataAccessException"}}, "GetShardIterator")
+        return {"ShardIterator": f"{ShardId}:{SequenceNumber}"}
+
+    def get_records(self, ShardIterator: str, Limit: int) -> dict[str, Any]:
+        shard, _, after = ShardIterator.partition(":")
+        numbers = [number for number in self.shards[shard] if number > int(after)][:2]
+        records = [
+            {
+                "eventName": "INSERT",
+                "dynamodb": {
+                    "SequenceNumber": str(number),
+                    "ApproximateCreationDateTime": datetime.fromtimestamp(number, UTC),
+                },
+            }
+            for number in numbers
+        ]
+        last = max(numbers, default=int(after))
+        if not numbers and shard == "parent":
+            return {"Records": []}
+        return {"Records": records, "NextShardIterator": f"{shard}:{last}"}
+
+
+class Handler:
+    """Takes changes until it has seen ``wanted`` of them; fails as it is told."""
+
+    def __init__(self, stop: threading.Event, wanted: int, failures: Sequence[str] = ()) -> None:
+        self.stop = stop
+        self.wanted = wanted
+        self.failures = list(failures)
+        self.seen: list[str] = []
+
+    def __call__(self, event: dict[str, Any]) -> dict[str, Any]:
+        numbers = [record["dynamodb"]["SequenceNumber"] for record in event["Records"]]
+        json.dumps(event)  # as Lambda would get it
+        failing = next((number for number in numbers if number in self.failures), None)
+        if failing is not None:
+            self.failures.remove(failing)
+            self.seen += numbers[: numbers.index(failing)]
+            return {"batchItemFailures": [{"itemIdentifier": failing}]}
+        self.seen += numbers
+        if len(self.seen) >= self.wanted:
+            self.stop.set()
+        return {"batchItemFailures": []}
+
+
+def run_mapping(path: Path, streams: Streams, wanted: int, failures: Sequence[str] = ()) -> Handler:
+    stop = threading.Event()
+    handler = Handler(stop, wanted, failures)
+    mapping = StreamMapping(streams, "tunemesh-songs", handler, Checkpoints(path), stop)
+    thread = threading.Thread(target=mapping.run)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    return handler
+
+
+def test_a_stream_is_handed_on_in_order_parent_before_child(tmp_path: Path) -> None:
+    """Each change once while nothing fails; the next start goes on behind the last."""
+    path = tmp_path / "checkpoints.json"
+    streams = Streams()
+    assert run_mapping(path, streams, 5).seen == ["1", "2", "3", "4", "5"]
+    assert json.loads(path.read_text()) == {"parent": FINISHED, "child": "5"}
+
+    streams.shards["child"] += [6, 7]
+    assert run_mapping(path, streams, 2).seen == ["6", "7"]
+
+
+def test_a_failed_change_comes_again_before_what_follows_it(tmp_path: Path) -> None:
+    """Nothing is passed over, nothing overtakes."""
+    path = tmp_path / "checkpoints.json"
+    handler = run_mapping(path, Streams(), 5, failures=["2", "4"])
+    assert handler.seen == ["1", "2", "3", "4", "5"]
+
+
+def test_a_gap_in_a_stream_is_said_and_not_passed_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream keeps a day; who was away longer has to publish the table anew."""
+    path = tmp_path / "checkpoints.json"
+    streams = Streams()
+    run_mapping(path, streams, 5)
+    streams.trimmed = True
+    streams.shards["child"] = [8, 9]
+    assert run_mapping(path, streams, 2).seen == ["8", "9"]
+    assert "never published" in caplog.text

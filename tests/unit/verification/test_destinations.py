@@ -1,0 +1,120 @@
+"""Destinations against their topics: each kind of difference is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.contracts import load_contracts
+from verification.destinations import (
+    dataset_properties,
+    newest_versions,
+    reconcile,
+    summary_lines,
+    trends,
+)
+
+SONGS = load_contracts()["songs"]
+
+
+@dataclass
+class Message:
+    """What is asked of a Kafka message."""
+
+    at: int
+    record_key: bytes | None = None
+    stamp: int = 1_000
+
+    def topic(self) -> str:
+        return "songs"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self.at
+
+    def key(self) -> bytes | None:
+        return self.record_key
+
+    def timestamp(self) -> tuple[int, int]:
+        return 2, self.stamp
+
+
+def song(title: str, updated_at: int | None, deleted: bool = False) -> dict[str, Any]:
+    return {"song_id": "s1", "title": title, "updated_at": updated_at, "deleted": deleted}
+
+
+def test_every_difference_is_found() -> None:
+    """Missing, surplus and other than expected."""
+    report = reconcile("search", {"a": 1, "b": 2, "c": 3}, {"b": 2, "c": 4, "d": 5}, 7)
+    assert (report.lost, report.invented, report.wrong) == (("a",), ("d",), ("c",))
+    assert (report.expected, report.found, report.rejected, report.ok) == (3, 3, 7, False)
+    assert report.document()["lost"] == ["a"]
+    assert "lost 1, invented 1, wrong 1, rejected 7" in summary_lines([report])[0]
+    assert reconcile("search", {"a": 1}, {"a": 1}, 0).ok
+
+
+def test_the_newest_version_is_by_updated_at_then_offset() -> None:
+    """Whatever the order of arrival; a dead letter is no version."""
+    messages = [
+        (Message(0), song("newest", 500)),
+        (Message(1), song("late", 400)),
+        (Message(2), song("unreadable", 900)),
+    ]
+    newest = newest_versions(messages, SONGS, {"songs/0/2"})
+    assert {key: record and record["title"] for key, (_, _, record) in newest.items()} == {
+        "s1": "newest"
+    }
+
+
+def test_deletions_are_versions() -> None:
+    """By a field, or by a tombstone, whose moment is its Kafka timestamp."""
+    deleted = [(Message(0), song("x", 500)), (Message(1), song("x", 600, deleted=True))]
+    assert newest_versions(deleted, SONGS, frozenset())["s1"] == ((600, 1), "songs/0/1", None)
+    tombstone = [(Message(0), song("x", 500)), (Message(1, b"s1"), None)]
+    assert newest_versions(tombstone, SONGS, frozenset())["s1"][2] is None
+
+
+def test_properties_are_in_the_words_of_personalize() -> None:
+    """Camel case, categories joined, seconds; what is not known is absent."""
+    content = {"item_type": "song", "genres": ["a", "b"], "creator": None, "created_at": 12_999}
+    assert dataset_properties(content) == {
+        "itemType": "song",
+        "genres": "a|b",
+        "creationTimestamp": 12,
+    }
+
+
+def test_trends_are_counted_anew() -> None:
+    """Two listeners, one of them anonymous, and a mean of what is known."""
+    item = {"item_type": "song", "title": "Y", "genres": ["rock"], "duration_ms": 100}
+    base = {
+        "item_id": "s1",
+        "item_type": "song",
+        "occurred_at": 120_500,
+        "published_at": 121_000,
+        "item": item,
+        "user": None,
+        "session_id": "x",
+    }
+    found = trends(
+        [
+            {**base, "event_id": "1", "user_id": "u", "event_type": "play", "played_ms": 50},
+            {**base, "event_id": "2", "user_id": None, "event_type": "skip", "played_ms": None},
+            {**base, "event_id": "3", "user_id": "u", "event_type": "play", "played_ms": 900}
+            | {"published_at": 120_500 + 600_001},
+        ]
+    )
+    assert sorted(found) == ["genre/120000/rock", "item/120000/s1", "item_type/120000/song"]
+    assert found["item/120000/s1"] == {
+        "dimension": "item",
+        "key": "s1",
+        "label": "Y",
+        "window_start": 120_000,
+        "plays": 1,
+        "skips": 1,
+        "listeners": 2,
+        "completion": 0.5,
+        "version": 2,
+    }

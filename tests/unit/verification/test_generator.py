@@ -1,0 +1,264 @@
+"""The synthetic hour, and the records that cannot be used."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from schemas.codec import Decoder, RegisteredSchema, UnknownSchemaId
+from schemas.contracts import load_contracts
+from schemas.errors import TunemeshError
+from schemas.invalid import InvalidRecord, Reason
+from verification.directory import ReplayDirectory
+from verification.entries import Entry, Kind
+from verification.generator import GENRES, GeneratedHour, Hour, write_directory
+from verification.poison import DIMENSION_REASONS, INTERACTION_REASONS
+from verification.publications import Publication, Publisher
+
+START = 1_763_000_000_000
+CONTRACTS = load_contracts()
+VERSION_IDS = {c.name: UUID(int=n) for n, c in enumerate(CONTRACTS, 1)}
+
+
+class Registered:
+    """The contracts' newest versions under the ids above."""
+
+    def by_id(self, version_id: bytes) -> RegisteredSchema:
+        for contract in CONTRACTS:
+            if VERSION_IDS[contract.name].bytes == version_id:
+                return RegisteredSchema(contract.subject, contract.newest.definition)
+        raise UnknownSchemaId(version_id.hex())
+
+
+def hour(interactions: int = 4_000, *, dirt: bool = False, seed: int = 7) -> GeneratedHour:
+    return GeneratedHour(Hour(interactions, START, seed=seed, dirt=dirt))
+
+
+def events(source: GeneratedHour) -> list[Entry]:
+    return [entry for entry in source.stream() if entry.domain == "interactions"]
+
+
+def published(entries: list[Entry]) -> list[Publication]:
+    publisher = Publisher(CONTRACTS, VERSION_IDS)
+    return [publisher.publication(entry, START + 3_600_000) for entry in entries]
+
+
+def test_the_same_seed_gives_the_same_hour() -> None:
+    """Entry for entry, also when only a part is taken or it is asked for twice."""
+    source = hour(dirt=True)
+    first = [*source.dimensions(), *source.stream()]
+    assert first == [*source.dimensions(), *source.stream()]
+    again = hour(dirt=True)
+    assert list(itertools.islice(again.stream(), 100)) == list(source.stream())[:100]
+
+
+def test_another_seed_or_moment_gives_other_events() -> None:
+    """Two runs never share an event id, so one is no duplicate of the other."""
+    ids = [
+        {entry.record["event_id"] for entry in events(source) if entry.record}
+        for source in (hour(), hour(seed=8), GeneratedHour(Hour(4_000, START + 1, seed=7)))
+    ]
+    assert all(len(found) == 4_000 for found in ids)
+    assert not ids[0] & ids[1]
+    assert not ids[0] & ids[2]
+
+
+def test_a_clean_hour_is_in_order_and_all_of_it_is_valid() -> None:
+    """No duplicates, nothing late, nothing missing, no poison; updates and deletions are there."""
+    source = hour()
+    catalogue = {next(iter(e.record.values())) for e in source.dimensions() if e.record}
+    found = events(source)
+    assert {entry.kind for entry in found} == {Kind.VALID}
+    records = [entry.record or {} for entry in found]
+    moments = [record["occurred_at"] for record in records]
+    assert moments == sorted(moments)
+    assert moments[0] >= START
+    assert moments[-1] < START + 3_600_000
+    assert {record["item_id"] for record in records} <= catalogue
+    assert {record["user_id"] for record in records} - {None} <= catalogue
+    changes = [entry for entry in source.stream() if entry.domain != "interactions"]
+    assert any(entry.record is None for entry in changes)
+    assert any(entry.record and entry.record.get("deleted") for entry in changes)
+    assert any(entry.record and not entry.record.get("deleted") for entry in changes)
+
+
+def test_dirt_comes_in_known_amounts() -> None:
+    """The shares that the module names, to the piece; poison of every kind."""
+    source = hour(20_000, dirt=True)
+    found = events(source)
+    kinds = Counter(entry.kind for entry in found)
+    assert kinds[Kind.VALID] == 20_000
+    assert kinds[Kind.DUPLICATE] == pytest.approx(100, abs=4)
+    assert kinds[Kind.POISON] == pytest.approx(200, abs=6)
+    reasons = Counter(entry.reason for entry in found if entry.kind is Kind.POISON)
+    assert set(reasons) == set(INTERACTION_REASONS)
+    assert set(INTERACTION_REASONS) == set(Reason)
+    assert max(reasons.values()) - min(reasons.values()) <= 1
+    records = [e.record for e in found if e.kind is Kind.VALID and e.record]
+    missing = [r for r in records if len(r["item_id"]) == 11]
+    assert len(missing) == pytest.approx(40, abs=1)
+    assert sum(1 for r in records if r["user_id"] and len(r["user_id"]) == 11) in (19, 20, 21)
+    newest, late = 0, []
+    for record in records:
+        if record["occurred_at"] < newest:
+            late.append(newest - record["occurred_at"])
+        newest = max(newest, record["occurred_at"])
+    assert len(late) == pytest.approx(400, abs=2)
+    assert 0 < max(late) <= 30_000
+
+
+def test_a_duplicate_says_the_same_as_its_original() -> None:
+    """Half of them at once, the others later."""
+    found = events(hour(20_000, dirt=True))
+    first = {
+        e.record["event_id"]: n for n, e in enumerate(found) if e.kind is Kind.VALID and e.record
+    }
+    gaps = []
+    for number, entry in enumerate(found):
+        if entry.kind is Kind.DUPLICATE and entry.record:
+            original = first[entry.record["event_id"]]
+            assert found[original].record == entry.record
+            gaps.append(number - original)
+    assert min(gaps) == 1
+    assert sum(1 for gap in gaps if gap == 1) == pytest.approx(len(gaps) / 2, abs=2)
+
+
+def test_some_updates_arrive_after_a_newer_one_and_some_users_come_back() -> None:
+    """The older update is sent later; a deletion may be followed by the record again."""
+    versions = defaultdict(list)
+    for entry in hour(20_000, dirt=True).stream():
+        if entry.domain != "interactions" and entry.record:
+            versions[next(iter(entry.record.values()))].append(entry.record)
+    stale = [
+        chain
+        for chain in versions.values()
+        if len(chain) == 2 and chain[0].get("updated_at", 0) > chain[1].get("updated_at", 0)
+    ]
+    revived = [
+        chain
+        for chain in versions.values()
+        if chain[0].get("deleted") and not chain[-1].get("deleted")
+    ]
+    assert len(stale) >= 5
+    assert len(revived) >= 3
+
+
+def test_updates_stand_before_the_first_event_of_their_moment() -> None:
+    """No event at or after an update's moment is sent before it."""
+    source = hour(dirt=True)
+    planned = {id(step.entry): step.at_ms for step in source._schedule}
+    newest = 0
+    for entry in source.stream():
+        if id(entry) in planned:
+            assert newest < planned[id(entry)]
+        elif entry.record:
+            newest = max(newest, entry.record["occurred_at"])
+
+
+def test_listeners_keep_to_their_genres() -> None:
+    """What makes co-listening learnable: half of a listener's songs are of one cluster."""
+    by_user: dict[str, Counter[str]] = defaultdict(Counter)
+    skipped: Counter[bool] = Counter()
+    for entry in events(hour(20_000)):
+        record = entry.record or {}
+        if record["user_id"] and record["item_type"] == "song":
+            genre = GENRES[(int(record["item_id"][1:]) - 1) % len(GENRES)]
+            by_user[record["user_id"]][genre] += 1
+            skipped[record["event_type"] == "skip"] += 1
+    active = [plays for plays in by_user.values() if plays.total() >= 20]
+    assert len(active) > 50
+    shares = sorted(plays.most_common(1)[0][1] / plays.total() for plays in active)
+    assert shares[len(shares) // 2] > 0.6
+    assert len({plays.most_common(1)[0][0] for plays in active}) == len(GENRES)
+    assert 0.1 < skipped[True] / skipped.total() < 0.4
+
+
+def test_some_listening_is_anonymous_and_some_comes_from_recommendations() -> None:
+    """Optional fields are used, within the service's limits."""
+    records = [entry.record or {} for entry in events(hour())]
+    assert any(record["user_id"] is None for record in records)
+    recommended = [record for record in records if "recommendation_id" in record]
+    assert len(recommended) > 100
+    assert all(len(record["recommendation_id"]) <= 40 for record in recommended)
+    assert all(record["item_id"] in record["impression"] for record in recommended)
+
+
+@pytest.mark.parametrize("domain", ["interactions", "users", "songs", "podcasts"])
+def test_poison_is_refused_for_the_reason_the_ledger_has(domain: str) -> None:
+    """The decoder finds in the bytes what the generator put there; the rest is in the fields."""
+    source = hour(3_000, dirt=True)
+    entries = [e for e in (*source.dimensions(), *source.stream()) if e.domain == domain]
+    poison = published([entry for entry in entries if entry.kind is Kind.POISON])
+    reasons = INTERACTION_REASONS if domain == "interactions" else DIMENSION_REASONS
+    assert {p.reason for p in poison} == set(reasons)
+    decoder = Decoder(CONTRACTS[domain], Registered())
+    # These decode; it is their fields that cannot be used.
+    in_fields = {Reason.MISSING_ID, Reason.FUTURE_TIMESTAMP, Reason.INVALID_VALUE}
+    for publication in poison:
+        if publication.reason in in_fields:
+            record = decoder.decode(publication.value)
+            if publication.reason is Reason.MISSING_ID:
+                assert "" in record.values()
+            if publication.reason is Reason.FUTURE_TIMESTAMP:
+                moment = "occurred_at" if domain == "interactions" else "updated_at"
+                assert record[moment] > START + 1000 * 86_400_000
+            if publication.reason is Reason.INVALID_VALUE:
+                assert max(len(v) for v in record.values() if isinstance(v, str)) > 256
+            continue
+        with pytest.raises(InvalidRecord) as refused:
+            decoder.decode(publication.value)
+        assert refused.value.reason is publication.reason
+
+
+def test_everything_else_decodes_to_what_was_generated() -> None:
+    """Valid events, duplicates and versions, with the contract's keys."""
+    source = hour(dirt=True)
+    entries = [e for e in (*source.dimensions(), *source.stream()) if e.kind is not Kind.POISON]
+    decoders = {c.name: Decoder(c, Registered()) for c in CONTRACTS.sources}
+    for entry, publication in zip(entries, published(entries), strict=True):
+        assert publication.key
+        if entry.record is None:
+            assert publication.value is None
+            assert publication.deleted
+            continue
+        record = decoders[entry.domain].decode(publication.value)
+        assert entry.record.items() <= record.items()
+        expected = (
+            record["user_id"] or record["session_id"]
+            if entry.domain == "interactions"
+            else next(iter(record.values()))
+        )
+        assert publication.key.decode() == expected
+
+
+def test_a_clean_hour_can_be_kept_as_a_replay_set(tmp_path: Path) -> None:
+    """What is read back is what was generated, updates at their moment included."""
+    source = hour(1_000)
+    write_directory(source, tmp_path)
+    read = ReplayDirectory(tmp_path, CONTRACTS)
+    assert read.dimension_count == source.dimension_count
+    assert read.stream_count == source.stream_count
+
+    def essence(entry: Entry) -> tuple[str, str | None]:
+        # The id alone: a deletion is written in one form and read back in either.
+        return entry.domain, next(iter((entry.record or {"id": entry.key}).values()))
+
+    assert sorted(map(essence, read.dimensions())) == sorted(map(essence, source.dimensions()))
+    assert list(map(essence, read.stream())) == list(map(essence, source.stream()))
+    assert json.loads((tmp_path / "expected.json").read_text())["schedule"]
+    with pytest.raises(TunemeshError, match="clean"):
+        write_directory(hour(dirt=True), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"interactions": 0}, {"poison_share": 1.0}, {"users": 3}, {"songs": 1}]
+)
+def test_an_impossible_hour_is_refused(wrong: dict[str, int]) -> None:
+    """With the setting's name and what was expected."""
+    with pytest.raises(TunemeshError, match="expected"):
+        Hour(**{"interactions": 10, "start_ms": START, **wrong})  # type: ignore[arg-type]

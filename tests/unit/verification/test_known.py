@@ -1,0 +1,132 @@
+"""Expected against known: interactions of an import and of the stream, users and items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from cli.demos.bootstrap import Part, document
+from schemas.contracts import load_contracts
+from verification.entries import Entry, Kind
+from verification.known import Difference, Expected, Identity, Known, compare, read_known
+from verification.reconcile import Ignored
+
+CONTRACTS = load_contracts()
+
+
+def play(number: int, user_id: str | None = "u1", kind: Kind = Kind.VALID) -> Entry:
+    record = {
+        "event_id": f"e{number}",
+        "user_id": user_id,
+        "item_id": f"s{number}",
+        "event_type": "play",
+        "occurred_at": number * 1_000 + 7,
+    }
+    return Entry("interactions", record, kind)
+
+
+def known_as(number: int, user_id: str | None = "u1") -> Identity:
+    return (user_id, f"s{number}", "play", number)
+
+
+def expected(*entries: Entry) -> Expected:
+    made = Expected(CONTRACTS)
+    for entry in entries:
+        made.add(entry)
+    return made
+
+
+def known(imported: list[Identity], streamed: list[Identity]) -> Known:
+    return Known(Counter(imported), Counter(streamed), frozenset(), frozenset())
+
+
+def test_each_once_is_no_difference() -> None:
+    """One way or the other; what was published twice counts once, poison not at all."""
+    source = expected(play(1), play(2), play(1, kind=Kind.DUPLICATE), play(3, kind=Kind.POISON))
+    found = compare(source, known([known_as(1)], [known_as(2)]))
+    assert found == Difference(unknown=0, anonymous=0, invented=0, twice=0)
+
+
+def test_every_difference_is_counted() -> None:
+    """Both ways at once is twice; what nobody sent is invented; the anonymous are told apart."""
+    source = expected(play(1), play(2), play(3, None), play(4))
+    found = compare(source, known([known_as(1), known_as(9)], [known_as(1), known_as(4, "u2")]))
+    assert found == Difference(unknown=3, anonymous=1, invented=2, twice=1)
+
+
+def test_users_and_items_are_those_left_at_the_end() -> None:
+    """A deletion takes one away, in the record or by a tombstone; it may come back."""
+    source = expected(
+        Entry("users", {"user_id": "u1"}, Kind.VERSION),
+        Entry("users", {"user_id": "u2"}, Kind.VERSION),
+        Entry("users", {"user_id": "u2", "deleted": True}, Kind.VERSION),
+        Entry("songs", {"song_id": "s1"}, Kind.VERSION),
+        Entry("songs", None, Kind.VERSION, key="s1"),
+        Entry("podcasts", {"podcast_id": "p1"}, Kind.VERSION),
+        Entry("songs", {"song_id": "s1"}, Kind.VERSION),
+    )
+    assert source.records == {"users": {"u1"}, "items": {"s1", "p1"}}
+
+
+class Reader:
+    """What Personalize would answer."""
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        return {
+            "imported/interactions": [
+                {"USER_ID": "u1", "ITEM_ID": "s1", "EVENT_TYPE": "play", "TIMESTAMP": "1"}
+            ],
+            "events": [{"user_id": None, "item_id": "s2", "event_type": "play", "sent_at": 2_999}],
+            "imported/users": [{"USER_ID": "u1"}],
+            "imported/items": [{"ITEM_ID": "s1"}],
+        }[table]
+
+    def ignored(self) -> list[Ignored]:
+        return [Ignored("e4", "identical", "e9"), Ignored("e5", "no reason")]
+
+    def records(self, dataset: str) -> list[tuple[str, str | None]]:
+        return [(f"{dataset}-put", None)]
+
+
+def test_what_personalize_has_is_read_from_both_sides() -> None:
+    """An event that it left out as identical to another is known by that one."""
+    found = read_known(Reader(), expected(play(4), play(5)))  # type: ignore[arg-type]
+    assert found.imported == Counter([known_as(1)])
+    assert found.streamed == Counter([(None, "s2", "play", 2), known_as(4)])
+    assert found.users == {"u1", "users-put"}
+    assert found.items == {"s1", "items-put"}
+
+
+def test_what_could_not_be_imported_is_not_lost() -> None:
+    """As many anonymous ones as the bootstrap has rejected; one more is lost."""
+    source = expected(play(1), play(2, None), play(3, None))
+    source.records["users"].add("u1")
+    state = known([known_as(1)], [])
+    difference = compare(source, state)
+    lost = {
+        rejected: document(source, state, difference, Counter({"no_user": rejected}), {}, {})[
+            "lost"
+        ]
+        for rejected in (1, 2)
+    }
+    assert lost == {1: 2, 2: 1}, "the user that is not there is lost as well"
+
+
+class Source:
+    description = "five plays, one of them repeated"
+    dimension_count, stream_count = 1, 6
+
+    def dimensions(self) -> Any:
+        return iter([Entry("users", {"user_id": "u1"}, Kind.VERSION)])
+
+    def stream(self) -> Any:
+        plays = [play(1), play(2), play(3), play(1, kind=Kind.DUPLICATE), play(4)]
+        return iter([*plays, play(4, kind=Kind.DUPLICATE)])
+
+
+def test_a_source_is_divided_without_repeating_across_the_moment() -> None:
+    """Users and items with the first part; a repetition within a part stays."""
+    first, second = Part(Source(), 0, 3), Part(Source(), 3, 6)
+    assert (len(list(first.dimensions())), len(list(second.dimensions()))) == (1, 0)
+    ids = [[(e.record or {})["event_id"] for e in part.stream()] for part in (first, second)]
+    assert ids == [["e1", "e2", "e3"], ["e4", "e4"]]

@@ -1,0 +1,141 @@
+"""The ledger: what it keeps, and what a crash leaves."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from schemas.invalid import Reason
+from verification.entries import Kind
+from verification.ledger import DeliveryReport, Ledger, LedgerError, Status, ledger_path, runs
+from verification.publications import Publication
+
+EVENT = Publication("interactions", b"u1", b"\x03...", Kind.VALID, event_id="e1", body=b"body")
+POISON = Publication(
+    "interactions", None, None, Kind.POISON, event_id="e2", reason=Reason.EMPTY_VALUE
+)
+SONG = Publication(
+    "songs", b"s1", b"x", Kind.VERSION, entity="s1", updated_at=5, deleted=True, body=b"song"
+)
+
+
+def test_what_was_sent_is_read_back_with_its_answer(tmp_path: Path) -> None:
+    """Acknowledged with its position, failed, or unknown when there is no answer."""
+    with Ledger.create(tmp_path / "a.sqlite", {"run": "a", "started_ms": 1}) as ledger:
+        ledger.record_sent(1, [EVENT, POISON, SONG])
+        ledger.record_reports(
+            [DeliveryReport(1, 1, 42, 1000), DeliveryReport(2, None, None, None, "gone")]
+        )
+    with Ledger.open(tmp_path / "a.sqlite") as ledger:
+        event, poison, song = ledger.rows()
+        assert [row.entity for row in ledger.rows(Kind.VERSION)] == ["s1"]
+        assert ledger.ends() == {"interactions": {1: 43}}
+        assert ledger.event_ids() == {"e1", "e2"}
+        assert ledger.counts() == {
+            ("interactions", Kind.VALID, Status.ACKNOWLEDGED): 1,
+            ("interactions", Kind.POISON, Status.FAILED): 1,
+            ("songs", Kind.VERSION, Status.UNKNOWN): 1,
+        }
+        assert ledger.about()["run"] == "a"
+    assert (event.topic, event.key, event.event_id, event.kind) == (
+        "interactions", b"u1", "e1", Kind.VALID,
+    )  # fmt: skip
+    assert (event.partition, event.offset, event.timestamp) == (1, 42, 1000)
+    assert (event.body, event.status) == (b"body", Status.ACKNOWLEDGED)
+    assert (poison.reason, poison.status, poison.key) == (Reason.EMPTY_VALUE, Status.FAILED, None)
+    assert (song.entity, song.updated_at, song.deleted) == ("s1", 5, True)
+    assert (song.status, song.partition) == (Status.UNKNOWN, None)
+
+
+def test_rows_cannot_be_changed_or_removed(tmp_path: Path) -> None:
+    """The file itself refuses it, not only this class."""
+    path = tmp_path / "a.sqlite"
+    with Ledger.create(path, {}) as ledger:
+        ledger.record_sent(1, [EVENT])
+        ledger.record_reports([DeliveryReport(1, 0, 0, 0)])
+        with pytest.raises(sqlite3.IntegrityError):
+            ledger.record_reports([DeliveryReport(1, 0, 9, 9)])
+    connection = sqlite3.connect(path)
+    for statement in (
+        "UPDATE sent SET key = 'x'",
+        "DELETE FROM sent",
+        "UPDATE reported SET offset = 7",
+        "DELETE FROM reported",
+    ):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute(statement)
+    connection.close()
+
+
+def test_a_killed_writer_leaves_its_sends_as_unknown(tmp_path: Path) -> None:
+    """What was written before the kill is there; nothing is half there."""
+    path = tmp_path / "a.sqlite"
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from verification.entries import Kind\n"
+        "from verification.ledger import DeliveryReport, Ledger\n"
+        "from verification.publications import Publication\n"
+        "ledger = Ledger.create(Path(sys.argv[1]), {})\n"
+        "sent = [Publication('t', b'k', b'v', Kind.VALID, event_id=str(n)) for n in range(1000)]\n"
+        "ledger.record_sent(1, sent)\n"
+        "ledger.record_reports(DeliveryReport(n, 0, n, n) for n in range(1, 401))\n"
+        "ledger._connection.execute('BEGIN')\n"
+        "ledger._connection.execute('INSERT INTO reported VALUES (999, 0, 0, 0, NULL)')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        check=False,
+    )
+    assert done.returncode == -9
+    with Ledger.open(path) as ledger:
+        assert ledger.counts() == {
+            ("t", Kind.VALID, Status.ACKNOWLEDGED): 400,
+            ("t", Kind.VALID, Status.UNKNOWN): 600,
+        }
+
+
+def test_it_keeps_up_with_more_than_any_replay_sends(tmp_path: Path) -> None:
+    """Far beyond 20,000 events a second with their answers; CPU time, so that load is no matter."""
+    events = [EVENT] * 500
+    with Ledger.create(tmp_path / "a.sqlite", {}) as ledger:
+        began = time.process_time()
+        for first in range(1, 40_001, 500):
+            ledger.record_sent(first, events)
+            ledger.record_reports(DeliveryReport(n, 0, n, n) for n in range(first, first + 500))
+        seconds = time.process_time() - began
+    assert 40_000 / seconds > 40_000
+
+
+def test_files_that_are_no_ledger_are_named(tmp_path: Path) -> None:
+    """A missing one, another format, an existing one, something else altogether."""
+    with pytest.raises(LedgerError, match=r"a\.sqlite: there is no such ledger"):
+        Ledger.open(tmp_path / "a.sqlite")
+    Ledger.create(tmp_path / "a.sqlite", {}).close()
+    with pytest.raises(LedgerError, match="exists"):
+        Ledger.create(tmp_path / "a.sqlite", {})
+    Ledger.create(tmp_path / "b.sqlite", {"format": 99}).close()
+    with pytest.raises(LedgerError, match="format 99"):
+        Ledger.open(tmp_path / "b.sqlite")
+    (tmp_path / "c.sqlite").write_text("not a database, and long enough to be read as one" * 50)
+    with pytest.raises(LedgerError, match="not a ledger"):
+        Ledger.open(tmp_path / "c.sqlite")
+
+
+def test_runs_are_listed_by_their_start(tmp_path: Path) -> None:
+    """Whatever they are called; what is no ledger is passed over."""
+    for name, started in (("b", 1), ("a", 2), ("c", 0)):
+        Ledger.create(ledger_path(tmp_path, name), {"started_ms": started}).close()
+    ledger_path(tmp_path, "d").write_text("no ledger" * 500)
+    assert runs(tmp_path) == ["c", "b", "a"]
+    assert runs(tmp_path / "nowhere") == []

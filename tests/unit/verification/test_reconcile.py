@@ -1,0 +1,462 @@
+"""The accounts: a clean run has no findings, and every kind of fault is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from schemas.contracts import load_contracts
+from schemas.invalid import Reason
+from verification.entries import Entry, Kind
+from verification.generator import GeneratedHour, Hour
+from verification.ledger import LedgerRow, Status
+from verification.publications import Publisher
+from verification.reconcile import Accepted, Accounts, Fault, Finding, Ignored
+from verification.reference import item_content, user_content
+
+CONTRACTS = load_contracts()
+PUBLISHER = Publisher(CONTRACTS, {c.name: UUID(int=n) for n, c in enumerate(CONTRACTS, 1)})
+START = {c.topic: {0: 100} for c in CONTRACTS}
+T0 = 1_763_000_000_000
+"""When the dimensions are published; events follow 10 s later, an event each 10 ms."""
+
+USER = {"user_id": "u1", "country": "DE", "subscription": "free", "created_at": 5}
+SONG = {"song_id": "s1", "title": "One", "artist": "A", "genres": ["rock"], "updated_at": 7}
+EVENT = {
+    "session_id": "x", "user_id": "u1", "item_id": "s1", "event_type": "play", "occurred_at": T0,
+}  # fmt: skip
+
+
+class World:
+    """A run on topics of one partition, and a pipeline that does everything right."""
+
+    def __init__(self, *entries: Entry) -> None:
+        self.rows: list[LedgerRow] = []
+        self._ends = dict.fromkeys(START, 100)
+        self.enriched: list[tuple[int, dict[str, Any]]] = []
+        self.letters: list[dict[str, Any]] = []
+        self.accepted: list[Accepted] = []
+        self.ignored: list[Ignored] = []
+        users: dict[str, Any] = {}
+        items: dict[str, Any] = {}
+        for number, entry in enumerate(entries):
+            moment = T0 + (10_000 + number * 10 if entry.domain == "interactions" else number)
+            row = self._row(entry, moment, number)
+            self.rows.append(row)
+            origin = f"{row.topic}/0/{row.offset}"
+            if row.kind is Kind.VERSION:
+                self._project(entry, origin, row, users, items)
+            elif row.kind is Kind.POISON:
+                self.letters.append(self._letter(row))
+            else:
+                self._deliver(entry, origin, row, users, items)
+
+    def _row(self, entry: Entry, moment: int, seq: int) -> LedgerRow:
+        publication = PUBLISHER.publication(entry, moment)
+        offset = self._ends[publication.topic]
+        self._ends[publication.topic] += 1
+        return LedgerRow(
+            seq, publication.topic, publication.key, publication.event_id, publication.kind,
+            publication.reason, publication.entity, publication.updated_at, publication.deleted,
+            publication.body, Status.ACKNOWLEDGED, 0, offset, moment,
+        )  # fmt: skip
+
+    @staticmethod
+    def _project(
+        entry: Entry, origin: str, row: LedgerRow, users: dict[str, Any], items: dict[str, Any]
+    ) -> None:
+        contract = CONTRACTS[entry.domain]
+        known = users if contract.user else items
+        if entry.record is None or row.deleted:
+            known[row.entity or ""] = None
+            return
+        blank = dict.fromkeys(contract.newest.field_names)
+        record = {**blank, **entry.record}
+        content = (
+            user_content(contract.user, record)
+            if contract.user
+            else item_content(contract.item, record)  # type: ignore[arg-type]
+        )
+        known[row.entity or ""] = {**content, "origin": origin}
+
+    def _deliver(
+        self,
+        entry: Entry,
+        origin: str,
+        row: LedgerRow,
+        users: dict[str, Any],
+        items: dict[str, Any],
+    ) -> None:
+        record = {
+            **dict.fromkeys(CONTRACTS["interactions"].newest.field_names),
+            **(entry.record or {}),
+        }
+        record |= {
+            "origin": origin,
+            "published_at": row.timestamp,
+            "user": users.get(record["user_id"]),
+            "item": items.get(record["item_id"]),
+        }
+        moment = (row.timestamp or 0) + 50
+        self.enriched.append((moment, record))
+        if row.event_id not in {one.event_id for one in self.accepted}:
+            self.accepted.append(Accepted(row.event_id or "", moment + 50))
+
+    @staticmethod
+    def _letter(row: LedgerRow) -> dict[str, Any]:
+        return {
+            "topic": row.topic, "partition": 0, "offset": row.offset, "timestamp": row.timestamp,
+            "key": row.key, "payload": row.body, "step": "decode",
+            "error_code": str(row.reason), "message": "", "event_id": None, "first_seen": 0,
+        }  # fmt: skip
+
+    def accounts(self, **options: Any) -> Accounts:
+        """The accounts of this world, everything read."""
+        end = {topic: {0: last} for topic, last in self._ends.items()}
+        accounts = Accounts(CONTRACTS, self.rows, START, end, **options)
+        for one in self.accepted:
+            accounts.add_accepted(one)
+        for ignored in self.ignored:
+            accounts.add_ignored(ignored)
+        for number, (moment, record) in enumerate(self.enriched):
+            accounts.add_enriched(f"interactions-enriched/0/{number}", moment, record)
+        for letter in self.letters:
+            accounts.add_dead_letter(letter)
+        return accounts
+
+    def findings(self) -> list[Finding]:
+        """What is wrong in this world."""
+        bounds = {topic: {0: last} for topic, last in self._ends.items()}
+        return self.accounts().findings(bounds)
+
+
+def event(event_id: str, kind: Kind = Kind.VALID, **fields: Any) -> Entry:
+    return Entry("interactions", {"event_id": event_id, **EVENT, **fields}, kind)
+
+
+def poison(reason: Reason, event_id: str = "bad") -> Entry:
+    return Entry("interactions", {"event_id": event_id, **EVENT}, Kind.POISON, reason=reason)
+
+
+def version(domain: str, record: dict[str, Any] | None, key: str | None = None) -> Entry:
+    return Entry(domain, record, Kind.VERSION, key=key)
+
+
+@pytest.fixture
+def world() -> World:
+    """A user, two songs, an update of one, three events, a duplicate, two poison records."""
+    return World(
+        version("users", USER),
+        version("songs", SONG),
+        version("songs", {**SONG, "song_id": "s2", "title": "Two"}),
+        version("songs", {**SONG, "genres": ["jazz"], "updated_at": 8}),
+        event("e1"),
+        event("e2", user_id=None),
+        event("e2", Kind.DUPLICATE, user_id=None),
+        poison(Reason.TRUNCATED_BODY),
+        event("e3", item_id="s2"),
+        poison(Reason.EMPTY_VALUE, "bad2"),
+    )
+
+
+def test_a_pipeline_that_does_everything_right_has_no_findings(world: World) -> None:
+    """Counts, delays and nothing outstanding."""
+    accounts = world.accounts()
+    assert accounts.findings() == []
+    assert accounts.outstanding() == (0, 0, 0)
+    assert accounts.event_counts() == {
+        "valid": 3, "enriched": 3, "accepted": 3, "duplicates_ignored": 0,
+    }  # fmt: skip
+    assert accounts.tally.produced == 6
+    assert accounts.tally.dead_letters == {"truncated_body": 1, "empty_value": 1}
+    assert accounts.delays_ms() == ([50, 50, 50], [100, 100, 100])
+
+
+def test_a_generated_hour_with_dirt_reconciles() -> None:
+    """Updates, late updates, deletions, revivals, missing items, every kind of poison."""
+    source = GeneratedHour(Hour(3_000, T0, seed=3, dirt=True))
+    entries = [*source.dimensions()]
+    world = World(*entries)
+    assert world.findings() == []
+    # The stand-in takes the last version as the newest, so late older ones are left out here.
+    stream = [e for e in source.stream() if e.domain == "interactions"]
+    world = World(*entries, *stream)
+    assert world.findings() == []
+    assert set(world.accounts().tally.dead_letters) == {str(reason) for reason in Reason}
+
+
+def test_before_anything_came_all_of_it_is_outstanding(world: World) -> None:
+    """Each publication is awaited enriched, each poison as a dead letter, each event accepted."""
+    world.enriched, world.letters, world.accepted = [], [], []
+    accounts = world.accounts()
+    assert accounts.outstanding() == (4, 2, 3)
+    assert accounts.outstanding(accepted=False) == (4, 2, 0)
+
+
+Spoil = Callable[[World], None]
+
+
+def lose(world: World) -> None:
+    world.enriched = [one for one in world.enriched if one[1]["event_id"] != "e1"]
+    world.accepted = [one for one in world.accepted if one.event_id != "e1"]
+
+
+def lose_before_personalize(world: World) -> None:
+    world.accepted = [one for one in world.accepted if one.event_id != "e3"]
+
+
+def accept_without_enriching(world: World) -> None:
+    world.enriched = [one for one in world.enriched if one[1]["event_id"] != "e1"]
+
+
+def change(event_id: str, **fields: Any) -> Spoil:
+    def spoil(world: World) -> None:
+        world.enriched = [
+            (moment, {**record, **fields} if record["event_id"] == event_id else record)
+            for moment, record in world.enriched
+        ]
+
+    return spoil
+
+
+def change_attached(event_id: str, what: str, **fields: Any) -> Spoil:
+    def spoil(world: World) -> None:
+        for _, record in world.enriched:
+            if record["event_id"] == event_id:
+                record[what] = {**record[what], **fields}
+
+    return spoil
+
+
+def attach_to_anonymous(world: World) -> None:
+    user = world.enriched[0][1]["user"]
+    change("e2", user=user)(world)
+
+
+def attach_other_song(world: World) -> None:
+    change("e3", item=world.enriched[0][1]["item"])(world)
+
+
+def add_enriched(**fields: Any) -> Spoil:
+    def spoil(world: World) -> None:
+        moment, record = world.enriched[0]
+        world.enriched.append((moment, {**record, **fields}))
+
+    return spoil
+
+
+def emit_poison(world: World) -> None:
+    origin = f"interactions/0/{world.letters[0]['offset']}"
+    add_enriched(event_id="bad", origin=origin)(world)
+
+
+def swap_origins(world: World) -> None:
+    change("e1", origin=world.enriched[-1][1]["origin"])(world)
+
+
+def change_letter(**fields: Any) -> Spoil:
+    def spoil(world: World) -> None:
+        world.letters[0] |= fields
+
+    return spoil
+
+
+def drop_letter(world: World) -> None:
+    del world.letters[1]
+
+
+def refuse_valid(world: World) -> None:
+    _, record = world.enriched[0]
+    offset = int(record["origin"].rsplit("/", 1)[1])
+    world.letters.append({**world.letters[0], "offset": offset})
+    lose(world)
+
+
+def refuse_version(world: World) -> None:
+    world.letters.append({**world.letters[0], "topic": "songs", "offset": 101})
+
+
+def invent_letter(world: World) -> None:
+    world.letters.append({**world.letters[0], "offset": 9_999})
+
+
+def invent_rejection(world: World) -> None:
+    rejection = {"step": "deliver", "topic": "interactions-enriched", "partition": 3}
+    world.letters.append({**world.letters[0], **rejection, "event_id": "ghost"})
+
+
+def accept(event_id: str) -> Spoil:
+    def spoil(world: World) -> None:
+        world.accepted.append(Accepted(event_id, T0 + 20_000))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault", "name", "says"),
+    [
+        (lose, Fault.NOT_ENRICHED, "e1", "no enriched record"),
+        (accept_without_enriching, Fault.NOT_ENRICHED, "e1", "though Personalize has it"),
+        (lose_before_personalize, Fault.NOT_ACCEPTED, "e3", "enriched at"),
+        (add_enriched(event_id="ghost", origin="interactions/0/103x"),
+         Fault.INVENTED_ENRICHED, "ghost", "nothing is"),
+        (add_enriched(event_id="ghost", origin="interactions/7/101"),
+         Fault.INVENTED_ENRICHED, "ghost", "interactions/7/101"),
+        (add_enriched(event_id="ghost", origin="interactions/0/9999"),
+         Fault.INVENTED_ENRICHED, "ghost", "does not exist"),
+        (add_enriched(event_id="ghost"), Fault.INVENTED_ENRICHED, "ghost", "which holds e1"),
+        (accept("ghost"), Fault.INVENTED_ACCEPTED, "ghost", "no such event"),
+        (invent_letter, Fault.INVENTED_DEAD_LETTER, "interactions/0/9999", "does not exist"),
+        (invent_rejection, Fault.INVENTED_DEAD_LETTER, "ghost", "no such event"),
+        (accept("e1"), Fault.ACCEPTED_TWICE, "e1", "two"),
+        (change("e1", event_type="skip"), Fault.ALTERED, "e1", "event_type"),
+        (change("e1", played_ms="many"), Fault.ALTERED, "e1", "played_ms"),
+        (change("e1", published_at=1), Fault.ALTERED, "e1", "published_at"),
+        (change("e1", user=None), Fault.MISENRICHED, "e1", "user u1: missing"),
+        (change("e1", item=None), Fault.MISENRICHED, "e1", "item s1: missing"),
+        (change_attached("e1", "item", origin="songs/0/100"), Fault.MISENRICHED, "e1", "stale"),
+        (change_attached("e1", "item", origin="songs/0/101"), Fault.MISENRICHED, "e1",
+         "not a version"),
+        (change_attached("e1", "item", genres=["polka"]), Fault.MISENRICHED, "e1", "genres"),
+        (change_attached("e1", "item", surplus=1), Fault.MISENRICHED, "e1", "surplus"),
+        (change_attached("e1", "user", country="FR"), Fault.MISENRICHED, "e1", "country"),
+        (attach_to_anonymous, Fault.MISENRICHED, "e2", "user None"),
+        (attach_other_song, Fault.MISENRICHED, "e3", "not a version"),
+        (emit_poison, Fault.POISON_PASSED, "bad", "truncated_body"),
+        (drop_letter, Fault.NO_DEAD_LETTER, "bad2", "empty_value"),
+        (change_letter(error_code="wrong_type"), Fault.WRONG_DEAD_LETTER, "bad",
+         "expected truncated_body"),
+        (change_letter(payload=b""), Fault.WRONG_DEAD_LETTER, "bad", "payload"),
+        (change_letter(key=None), Fault.WRONG_DEAD_LETTER, "bad", "key"),
+        (change_letter(timestamp=1), Fault.WRONG_DEAD_LETTER, "bad", "timestamp"),
+        (refuse_valid, Fault.REFUSED, "e1", "truncated_body"),
+        (refuse_version, Fault.REFUSED, "songs/0/101", "truncated_body"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_found_and_named(
+    world: World, spoil: Spoil, fault: Fault, name: str, says: str
+) -> None:
+    """Exactly that one finding, with the id and the reason."""
+    spoil(world)
+    (found,) = world.findings()
+    assert (found.fault, found.id) == (fault, name)
+    assert says in found.detail
+
+
+def test_an_event_under_anothers_position_is_invented_and_its_own_is_lost(world: World) -> None:
+    """The event_id at a position must be the one that was sent there."""
+    swap_origins(world)
+    found = {(one.fault, one.id) for one in world.findings()}
+    assert found == {(Fault.INVENTED_ENRICHED, "e1"), (Fault.NOT_ENRICHED, "e1")}
+
+
+def test_emitting_again_and_a_lost_duplicate_are_no_faults(world: World) -> None:
+    """At least once: the same twice is counted; an event needs one of its publications only."""
+    world.enriched.append(world.enriched[0])
+    accounts = world.accounts()
+    assert accounts.findings() == []
+    assert accounts.tally.reemitted == 1
+    del world.enriched[1]
+    accounts = world.accounts()
+    assert accounts.findings() == []
+    assert accounts.outstanding()[0] == 1
+
+
+def test_a_dead_letter_that_came_twice_is_counted_once(world: World) -> None:
+    """A restart may refuse the same record again."""
+    world.letters.append(world.letters[0])
+    accounts = world.accounts()
+    assert accounts.findings() == []
+    assert accounts.tally.dead_letters["truncated_body"] == 1
+
+
+def test_an_event_rejected_at_delivery_is_accounted_for(world: World) -> None:
+    """It is in the report by its reason, and neither lost nor awaited."""
+    lose_before_personalize(world)
+    rejection = {"step": "deliver", "topic": "interactions-enriched", "error_code": "Invalid"}
+    world.letters.append({**world.letters[0], **rejection, "event_id": "e3"})
+    accounts = world.accounts()
+    assert accounts.findings() == []
+    assert accounts.outstanding() == (0, 0, 0)
+    assert accounts.tally.rejected == {"Invalid": 1}
+
+
+def test_an_event_left_out_as_identical_to_another_is_accounted_for(world: World) -> None:
+    """But not one that Personalize ignored for want of a session."""
+    lose_before_personalize(world)
+    world.ignored = [Ignored("e3", "null_session")]
+    assert [one.fault for one in world.findings()] == [Fault.NOT_ACCEPTED]
+    world.ignored = [Ignored("e3", "identical", same_as="e1")]
+    assert world.findings() == []
+
+
+def test_without_personalize_nothing_is_asked_of_it(world: World) -> None:
+    """For a pipeline that only enriches."""
+    world.accepted = []
+    accounts = world.accounts()
+    assert accounts.findings(accepted=False) == []
+    assert len(accounts.findings()) == 3
+
+
+@pytest.mark.parametrize("status", [Status.UNKNOWN, Status.FAILED])
+def test_a_send_without_an_answer_is_neither_lost_nor_invented(
+    world: World, status: Status
+) -> None:
+    """It may be on the topic or not: both are fine."""
+    number = next(n for n, row in enumerate(world.rows) if row.event_id == "e1")
+    world.rows[number] = replace(
+        world.rows[number], status=status, partition=None, offset=None, timestamp=None
+    )
+    assert world.findings() == []
+    lose(world)
+    accounts = world.accounts()
+    assert accounts.findings() == []
+    assert accounts.tally.unacknowledged == 1
+
+
+def test_a_version_without_an_answer_makes_its_song_unsure(world: World) -> None:
+    """Nobody is accused on a guess; how often is counted."""
+    number = next(n for n, row in enumerate(world.rows) if row.entity == "s1")
+    world.rows[number] = replace(world.rows[number], status=Status.UNKNOWN)
+    change("e1", item=None)(world)
+    accounts = world.accounts()
+    assert accounts.findings() == []
+    assert accounts.tally.unchecked > 0
+
+
+def test_records_of_other_producers_are_counted_not_accused(world: World) -> None:
+    """Whatever comes from before this run's first offset."""
+    add_enriched(event_id="before", origin="interactions/0/42")(world)
+    world.letters.append({**world.letters[0], "offset": 41})
+    accounts = world.accounts()
+    accounts.add_accepted(Accepted("before", T0), lambda _: True)
+    assert accounts.findings(START) == []
+    assert accounts.tally.other_enriched == 1
+    assert accounts.tally.other_dead_letters == 1
+    assert accounts.tally.other_accepted == 1
+
+
+def test_versions_of_earlier_runs_count() -> None:
+    """An earlier run's newer version stays the newest."""
+    earlier = World(version("songs", {**SONG, "title": "Earlier", "updated_at": 900}))
+    (row,) = earlier.rows
+    now = World(version("users", USER), version("songs", SONG), event("e1"))
+    before = replace(row, offset=50)
+    found = now.accounts(earlier_versions=[before]).findings()
+    assert [(one.fault, one.id) for one in found] == [(Fault.MISENRICHED, "e1")]
+    item = {"title": "Earlier", "origin": "songs/0/50"}
+    change_attached("e1", "item", **item)(now)
+    assert now.accounts(earlier_versions=[before]).findings() == []
+
+
+def test_output_that_does_not_decode_is_a_finding(world: World) -> None:
+    """By its position."""
+    accounts = world.accounts()
+    accounts.add_unreadable("interactions-enriched/0/9", "truncated_body: short")
+    assert [(one.fault, one.id) for one in accounts.findings()] == [
+        (Fault.UNREADABLE, "interactions-enriched/0/9")
+    ]

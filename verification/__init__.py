@@ -1,0 +1,1 @@
+"""Publishes known input and reconciles every record with every destination."""

@@ -1,0 +1,420 @@
+"""Reconcile the destinations with their topics: Personalize's datasets, Firehose, OpenSearch.
+
+What a destination must hold follows from what is on its topics, read whole: the newest version of
+each user and item, each enriched interaction, the counts of each minute. Shares nothing with the
+pipelines but the contracts: what is expected is worked out anew, in plain Python.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from connectors.aws.sdk import sdk_client
+from schemas.codec import Decoder, SchemaLookup
+from schemas.contracts import Contract, Contracts, Role
+from schemas.errors import TunemeshError
+from schemas.invalid import InvalidRecord
+from verification.endpoints import Endpoints
+from verification.personalize_events import PersonalizeReader
+from verification.positions import TopicReader, topic_beginnings
+from verification.reference import item_content, user_content
+
+NAMES = ("datasets", "archive", "search", "trends")
+"""Destinations beside PutEvents: Personalize's users and items, Firehose, OpenSearch."""
+
+SHOWN = 5
+_PAGE = 5_000
+_CACHED_OBJECTS = 20_000
+_SECONDS = 30.0
+_LOOK_SECONDS = 1.0
+_MINUTE_MS = 60_000
+_LATEST_MS = 600_000
+
+Documents = dict[str, Any]
+"""What is there, or should be, by id."""
+
+
+class DestinationUnavailable(TunemeshError):
+    """A destination does not answer; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationReport:
+    """One destination against its topics: ids that are missing, surplus, or other than expected.
+
+    ``rejected`` are dead letters of its delivery, which are not expected there.
+    """
+
+    name: str
+    expected: int
+    found: int
+    rejected: int
+    lost: tuple[str, ...]
+    invented: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is off."""
+        return not (self.lost or self.invented or self.wrong)
+
+    def document(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name in self.__dataclass_fields__
+            for value in (getattr(self, name),)
+        } | {"ok": self.ok}
+
+
+def reconcile(name: str, expected: Documents, found: Documents, rejected: int) -> DestinationReport:
+    """Compare by id; pure."""
+    both = expected.keys() & found.keys()
+    return DestinationReport(
+        name=name,
+        expected=len(expected),
+        found=len(found),
+        rejected=rejected,
+        lost=tuple(sorted(expected.keys() - found.keys())),
+        invented=tuple(sorted(found.keys() - expected.keys())),
+        wrong=tuple(sorted(key for key in both if expected[key] != found[key])),
+    )
+
+
+def verify_destinations(
+    endpoints: Endpoints,
+    names: Iterable[str],
+    contracts: Contracts,
+    registry: SchemaLookup,
+    wait: float,
+    note: Callable[[str], None] = lambda _: None,
+) -> tuple[DestinationReport, ...]:
+    """Reconcile each destination; gives each up to ``wait`` seconds to become right.
+
+    Raises DestinationUnavailable, KafkaUnavailable, PersonalizeUnavailable.
+    """
+    reader = Topics(endpoints, contracts, registry)
+    looks: dict[str, Callable[[], Iterator[DestinationReport]]] = {
+        "datasets": lambda: _datasets(endpoints, reader),
+        "archive": lambda: _archive(endpoints, reader),
+        "search": lambda: _search(endpoints, reader),
+        "trends": lambda: _trends(endpoints, reader),
+    }
+    reports: list[DestinationReport] = []
+    for name in names:
+        deadline = time.monotonic() + wait
+        while True:
+            found = tuple(looks[name]())
+            missing = sum(len(one.lost) + len(one.wrong) for one in found)
+            if missing == 0 or time.monotonic() > deadline:
+                break
+            note(f"waiting for {missing:,} records at {', '.join(one.name for one in found)}")
+            time.sleep(_LOOK_SECONDS)
+        reports += found
+    return tuple(reports)
+
+
+class Topics:
+    """The topics that destinations are fed from, read from their beginning."""
+
+    def __init__(self, endpoints: Endpoints, contracts: Contracts, registry: SchemaLookup) -> None:
+        self.contracts = contracts
+        self._endpoints = endpoints
+        self._registry = registry
+
+    def records(self, contract: Contract) -> Iterator[tuple[Any, Mapping[str, Any] | None]]:
+        """Each Kafka message with its record; None for a tombstone, and without the unreadable."""
+        decoder = Decoder(contract, self._registry)
+        servers = self._endpoints.bootstrap_servers
+        start = topic_beginnings(servers, [contract.topic])[contract.topic]
+        with TopicReader(servers, contract.topic, start) as reader:
+            for message in reader.read():
+                if message.value() is None:
+                    yield message, None
+                    continue
+                try:
+                    yield message, decoder.decode(message.value())
+                except InvalidRecord:
+                    continue
+
+    def enriched(self) -> dict[str, Mapping[str, Any]]:
+        """Each enriched interaction by its event_id; the first where there are several."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for _, record in self.records(self.contracts.only(Role.ENRICHED)):
+            if record is not None:
+                found.setdefault(record["event_id"], record)
+        return found
+
+    def letters(self) -> list[Mapping[str, Any]]:
+        """All dead letters."""
+        found = self.records(self.contracts.only(Role.DEAD_LETTER))
+        return [letter for _, letter in found if letter is not None]
+
+
+def undecodable(letters: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Positions of the records that are dead letters of the decode step."""
+    return {_position(letter) for letter in letters if letter["step"] == "decode"}
+
+
+def rejected_by(service: str, letters: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Event ids, or positions, of what the delivery to a service has refused."""
+    return {
+        letter["event_id"] or _position(letter)
+        for letter in letters
+        if letter["error_code"].startswith(f"{service}.")
+    }
+
+
+def _position(letter: Mapping[str, Any]) -> str:
+    return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
+
+
+# Personalize's datasets
+
+
+def newest_versions(
+    messages: Iterable[tuple[Any, Mapping[str, Any] | None]],
+    contract: Contract,
+    unreadable: Set[str],
+) -> dict[str, tuple[tuple[int, int], str, Mapping[str, Any] | None]]:
+    """The newest version of each user or item of a topic: (order, position, record or None)."""
+    mapping = contract.item or contract.user
+    assert mapping is not None, contract.name
+    id_field = mapping.item_id if contract.item else mapping.user_id  # type: ignore[union-attr]
+    newest: dict[str, tuple[tuple[int, int], str, Mapping[str, Any] | None]] = {}
+    for message, record in messages:
+        position = f"{message.topic()}/{message.partition()}/{message.offset()}"
+        if position in unreadable:
+            continue
+        if record is None:
+            identity, moment, deleted = (message.key() or b"").decode(), None, True
+        else:
+            identity = record[id_field]
+            moment = record[mapping.updated] if mapping.updated else None
+            deleted = bool(mapping.deleted and record[mapping.deleted])
+        stamp = message.timestamp()[1]
+        order = (stamp if moment is None else moment, message.offset())
+        if identity not in newest or newest[identity][0] < order:
+            newest[identity] = (order, position, None if deleted else record)
+    return newest
+
+
+def dataset_properties(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties that Personalize must hold for a user or item."""
+    properties: dict[str, Any] = {}
+    for name, value in content.items():
+        if value is None or value == []:
+            continue
+        if name == "created_at":
+            properties["creationTimestamp"] = value // 1000
+            continue
+        first, *others = name.split("_")
+        key = first + "".join(part.capitalize() for part in others)
+        properties[key] = "|".join(value) if isinstance(value, list) else value
+    return properties
+
+
+def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
+    deletions = {
+        (record["dataset"], record["id"], record["origin"])
+        for _, record in topics.records(topics.contracts.only(Role.DELETION))
+        if record is not None
+    }
+    letters = topics.letters()
+    rejected, unreadable = rejected_by("personalize", letters), undecodable(letters)
+    assert endpoints.personalize is not None
+    reader = PersonalizeReader(endpoints.personalize)
+    for dataset, role in (("users", Role.USER), ("items", Role.ITEM)):
+        expected: Documents = {}
+        gone: Documents = {}
+        for contract in topics.contracts.with_role(role):
+            newest = newest_versions(topics.records(contract), contract, unreadable)
+            for identity, (_, position, record) in newest.items():
+                if record is None:
+                    gone[identity] = position
+                elif position not in rejected:
+                    content = (
+                        item_content(contract.item, record)
+                        if contract.item
+                        else user_content(contract.user, record)  # type: ignore[arg-type]
+                    )
+                    expected[identity] = dataset_properties(content)
+        found = {key: json.loads(text or "{}") for key, text in reader.records(dataset)}
+        # A deleted one stays in the dataset until a data deletion job: it is on the list of them.
+        held = {key: value for key, value in found.items() if key not in gone}
+        yield reconcile(f"Personalize {dataset}", expected, held, len(rejected))
+        listed = {i: origin for d, i, origin in deletions if d == dataset and gone.get(i) == origin}
+        yield reconcile(f"deletions of {dataset}", gone, listed, 0)
+
+
+# Firehose -> S3
+
+
+def _archive(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
+    rejected = rejected_by("firehose", topics.letters())
+    expected = {key: dict(r) for key, r in topics.enriched().items() if key not in rejected}
+    found: Documents = {}
+    pages = _s3(endpoints).get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=endpoints.bucket, Prefix=endpoints.delivery_prefix):
+        for entry in page.get("Contents", ()):
+            body = _object(endpoints, entry["Key"], entry["ETag"])
+            for line in body.decode().splitlines():
+                document = json.loads(line)
+                held = found.setdefault(document["event_id"], document)
+                # The same event in another state would be another enrichment of it.
+                if held != document and document == expected.get(document["event_id"]):
+                    found[document["event_id"]] = document
+    yield reconcile("archive", expected, found, len(rejected))
+
+
+@lru_cache(maxsize=4)
+def _s3(endpoints: Endpoints) -> Any:
+    return sdk_client("s3", endpoints.region, endpoints.registry_endpoint)
+
+
+@lru_cache(maxsize=_CACHED_OBJECTS)
+def _object(endpoints: Endpoints, key: str, tag: str) -> bytes:
+    """An object's bytes; read once, since another content would have another tag."""
+    body: bytes = _s3(endpoints).get_object(Bucket=endpoints.bucket, Key=key)["Body"].read()
+    return body
+
+
+# OpenSearch
+
+
+def _search(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
+    rejected = rejected_by("opensearch", topics.letters())
+    expected = {
+        key: _without_nulls(r) for key, r in topics.enriched().items() if key not in rejected
+    }
+    found = dict(_opensearch_documents(endpoints, "tunemesh-events-*"))
+    # An event that was enriched twice may be there as it was the second time.
+    again = {key for key in expected.keys() & found.keys() if expected[key] != found[key]}
+    if again:
+        for _, record in topics.records(topics.contracts.only(Role.ENRICHED)):
+            if record is not None and record["event_id"] in again:
+                plain = _without_nulls(record)
+                if plain == found[record["event_id"]]:
+                    expected[record["event_id"]] = plain
+    yield reconcile("search", expected, found, len(rejected))
+
+
+def _trends(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
+    expected = trends(topics.enriched().values())
+    found = dict(_opensearch_documents(endpoints, "tunemesh-trends"))
+    for key, document in found.items():
+        mean = expected.get(key, {}).get("completion")
+        if mean is not None and math.isclose(document.get("completion", -1.0), mean):
+            # Summed in another order.
+            document["completion"] = mean
+    yield reconcile("trends", expected, found, 0)
+
+
+def trends(records: Iterable[Mapping[str, Any]]) -> Documents:
+    """The trends of distinct enriched interactions, as documents by id."""
+    groups: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
+    for record in records:
+        occurred_at = record["occurred_at"]
+        if occurred_at < 0 or record["published_at"] - occurred_at > _LATEST_MS:
+            continue
+        minute = occurred_at - occurred_at % _MINUTE_MS
+        item, user = record["item"] or {}, record["user"] or {}
+        values = {("item", record["item_id"])}
+        values |= {("genre", genre) for genre in item.get("genres") or ()}
+        values.add(("item_type", item.get("item_type") or record["item_type"]))
+        values.add(("country", user.get("country")))
+        for dimension, value in values:
+            if value:
+                groups.setdefault((dimension, minute, value), []).append(record)
+    return {
+        f"{dimension}/{minute}/{value}": _trend(dimension, minute, value, members)
+        for (dimension, minute, value), members in groups.items()
+    }
+
+
+def _trend(
+    dimension: str, minute: int, value: str, members: list[Mapping[str, Any]]
+) -> dict[str, Any]:
+    shares = [
+        min(1.0, round(record["played_ms"] / record["item"]["duration_ms"], 4))
+        for record in members
+        if (record["played_ms"] or 0) > 0 and ((record["item"] or {}).get("duration_ms") or 0) > 0
+    ]
+    titles = [(record["item"] or {}).get("title") for record in members]
+    label = max((t for t in titles if t), default=None) if dimension == "item" else None
+    return _without_nulls(
+        {
+            "dimension": dimension,
+            "key": value,
+            "label": label,
+            "window_start": minute,
+            "plays": sum(r["event_type"] in ("play", "complete") for r in members),
+            "skips": sum(r["event_type"] == "skip" for r in members),
+            "listeners": len({(r["user_id"], r["user_id"] or r["session_id"]) for r in members}),
+            "completion": sum(shares) / len(shares) if shares else None,
+            "version": len(members),
+        }
+    )
+
+
+def _opensearch_documents(endpoints: Endpoints, index: str) -> Iterator[tuple[str, Any]]:
+    base = f"{endpoints.opensearch}/{index}"
+    _get(f"{base}/_refresh?ignore_unavailable=true", method="POST")
+    query: dict[str, Any] = {"size": _PAGE, "sort": ["_doc"]}
+    page = json.loads(
+        _get(f"{base}/_search?scroll=1m&ignore_unavailable=true", json.dumps(query), method="POST")
+    )
+    while page["hits"]["hits"]:
+        for hit in page["hits"]["hits"]:
+            yield hit["_id"], hit["_source"]
+        body = json.dumps({"scroll": "1m", "scroll_id": page["_scroll_id"]})
+        page = json.loads(_get(f"{endpoints.opensearch}/_search/scroll", body, method="POST"))
+
+
+def _get(url: str, body: str | None = None, method: str = "GET") -> bytes:
+    request = urllib.request.Request(
+        url,
+        data=None if body is None else body.encode(),
+        method=method,
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+            content: bytes = answer.read()
+            return content
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        raise DestinationUnavailable(
+            f"{url} does not answer ({error}); run `tunemesh up`"
+        ) from None
+
+
+def _without_nulls(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_nulls(value) if isinstance(value, Mapping) else value
+        for name, value in record.items()
+        if value is not None
+    }
+
+
+def summary_lines(reports: Iterable[DestinationReport]) -> list[str]:
+    """The reports as lines for the terminal."""
+    lines = []
+    for report in reports:
+        lines.append(
+            f"  {report.name:<24}{report.found:>10,} of {report.expected:,}"
+            f"  lost {len(report.lost):,}, invented {len(report.invented):,},"
+            f" wrong {len(report.wrong):,}, rejected {report.rejected:,}"
+        )
+        for kind in ("lost", "invented", "wrong"):
+            ids = getattr(report, kind)
+            lines += [f"    {kind}: {one}" for one in ids[:SHOWN]]
+    return lines

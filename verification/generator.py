@@ -1,0 +1,465 @@
+"""A synthetic hour of listening: pure, seeded, streamed.
+
+Listeners and items belong to genre clusters: a listener keeps to one or two of them and has a few
+favourites, so who plays what together can be learnt. The same settings give the same entries; the
+memory needed grows with the scheduled updates and the last 30 s of held-back lines, not with the
+number of interactions.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import TunemeshError
+from verification.entries import Entry, Kind, Record
+from verification.poison import DIMENSION_REASONS, INTERACTION_REASONS
+
+GENRES = (
+    "rock", "electronic", "hip hop", "jazz", "metal", "folk",
+    "classical", "soul", "reggae", "punk", "ambient", "latin",
+)  # fmt: skip
+CATEGORIES = (
+    "Music Commentary", "Technology", "Comedy", "History", "True Crime", "Nature",
+    "Arts", "Society & Culture", "Sports", "News", "Science & Medicine", "Languages",
+)  # fmt: skip
+_COUNTRIES = ("DE", "FR", "PL", "US", "BR", "JP", "NL", "ES", "GB", "AU")
+_AGES = ("18-24", "25-34", "35-44", "45-54", "55+")
+_SUBSCRIPTIONS = ("free", "premium", "family")
+_DEVICES = ("ios", "android", "web", "desktop", "speaker")
+_LANGUAGES = ("en", "de", "es", "fr", "pt")
+_MASK = (1 << 64) - 1
+_DAY_MS = 86_400_000
+
+LATEST_MS = 30_000
+PODCAST_SHARE = 0.15
+ANONYMOUS_SHARE = 0.03
+RECOMMENDED_SHARE = 0.05
+# Updates and deletions belong to any hour; the shares below them are dirt.
+ITEM_UPDATE_SHARE = 0.01
+USER_UPDATE_SHARE = 0.01
+USER_DELETION_SHARE = 0.01
+ITEM_DELETION_SHARE = 0.003
+DUPLICATE_SHARE = 0.005
+LATE_SHARE = 0.02
+MISSING_ITEM_SHARE = 0.002
+MISSING_USER_SHARE = 0.001
+_SESSION_MS = 20 * 60_000
+HOUR_MS = 3_600_000
+
+
+def hour_ago_ms() -> int:
+    """When an hour that ends now began, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000 - HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """What to generate.
+
+    ``interactions`` is the number of distinct valid events; duplicates and poison come on top.
+    Sizes left at None follow from it. Times are milliseconds since the epoch; the hour ends now if
+    it is not said when it began.
+    """
+
+    interactions: int
+    start_ms: int = field(default_factory=hour_ago_ms)
+    seed: int = 1
+    dirt: bool = False
+    poison_share: float = 0.01
+    users: int | None = None
+    songs: int | None = None
+    podcasts: int | None = None
+    span_ms: int = HOUR_MS
+
+    def __post_init__(self) -> None:
+        if self.interactions < 1:
+            raise TunemeshError(f"--generate is {self.interactions}, expected 1 or more")
+        if not 0 <= self.poison_share < 1:
+            raise TunemeshError(f"poison_share is {self.poison_share}, expected 0 up to 1")
+        for name in ("users", "songs", "podcasts"):
+            size = getattr(self, name)
+            if size is not None and size < len(GENRES):
+                raise TunemeshError(f"{name} is {size}, expected {len(GENRES)} or more")
+
+    @property
+    def user_count(self) -> int:
+        """Number of users in the catalogue."""
+        return self.users or min(50_000, max(24, self.interactions // 40))
+
+    @property
+    def song_count(self) -> int:
+        """Number of songs in the catalogue."""
+        return self.songs or min(100_000, max(120, self.interactions // 20))
+
+    @property
+    def podcast_count(self) -> int:
+        """Number of podcasts in the catalogue."""
+        return self.podcasts or min(10_000, max(36, self.interactions // 100))
+
+
+def _mix(*parts: int) -> int:
+    """A 64-bit number from small ones, evenly spread (the finisher of splitmix64)."""
+    state = 0x9E3779B97F4A7C15
+    for part in parts:
+        state = ((state ^ part) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 29)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 32
+    return state
+
+
+class _Every:
+    """Fires for a share of the calls, evenly spaced, so that counts are exact."""
+
+    def __init__(self, share: float, phase: float) -> None:
+        self._share = share
+        self._held = phase
+
+    def __call__(self) -> bool:
+        self._held += self._share
+        if self._held >= 1:
+            self._held -= 1
+            return True
+        return False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Scheduled:
+    at_ms: int
+    order: int
+    entry: Entry
+
+
+class GeneratedHour:
+    """A source of entries; see :class:`Hour`."""
+
+    def __init__(self, hour: Hour) -> None:
+        self.hour = hour
+
+    @property
+    def description(self) -> str:
+        """What it is, for the ledger and the terminal."""
+        dirt = "with dirt" if self.hour.dirt else "clean"
+        return f"generated hour: {self.hour.interactions:,} events, seed {self.hour.seed}, {dirt}"
+
+    @property
+    def dimension_count(self) -> int:
+        """Users and items, and the poison among them."""
+        catalogue = self.hour.user_count + self.hour.song_count + self.hour.podcast_count
+        return catalogue + (3 * len(DIMENSION_REASONS) if self.hour.dirt else 0)
+
+    @property
+    def stream_count(self) -> int:
+        """About as many as ``stream`` yields; exact without dirt."""
+        count = self.hour.interactions
+        if self.hour.dirt:
+            count += int(count * DUPLICATE_SHARE) + int(count * self.hour.poison_share)
+        return count + len(self._schedule)
+
+    # Catalogue
+
+    def user(self, index: int, version: int = 0, at_ms: int | None = None) -> dict[str, Any]:
+        """A user's record; a third of the users never say when they were updated."""
+        mixed = _mix(self.hour.seed, 1, index)
+        created = self.hour.start_ms - _DAY_MS * (30 + mixed % 2000)
+        record: dict[str, Any] = {
+            "user_id": f"u{index + 1}",
+            "country": _COUNTRIES[(mixed >> 8) % len(_COUNTRIES)],
+            "age_band": _AGES[(mixed >> 16) % len(_AGES)],
+            "subscription": _SUBSCRIPTIONS[((mixed >> 24) + version) % len(_SUBSCRIPTIONS)],
+            "created_at": created,
+        }
+        if index % 3:
+            record["updated_at"] = created if at_ms is None else at_ms
+        return record
+
+    def song(self, index: int, version: int = 0, at_ms: int | None = None) -> dict[str, Any]:
+        """A song's record."""
+        mixed = _mix(self.hour.seed, 2, index)
+        genre = GENRES[index % len(GENRES)]
+        second = GENRES[((mixed >> 8) + version) % len(GENRES)]
+        record: dict[str, Any] = {
+            "song_id": f"s{index + 1}",
+            "title": f"{genre.title()} Song {index + 1}",
+            "artist": None if mixed % 50 == 0 else f"Artist {index // 3 + 1}",
+            "genres": [] if mixed % 40 == 1 else [genre] if genre == second else [genre, second],
+            "duration_seconds": 120 + (mixed >> 16) % 300,
+            "released_at": self.hour.start_ms - _DAY_MS * (1 + (mixed >> 24) % 15_000),
+            "updated_at": at_ms or self.hour.start_ms - _DAY_MS * (1 + (mixed >> 32) % 60),
+        }
+        if version:
+            record["genres"] = [*record["genres"], f"edition {version}"]
+        return record
+
+    def podcast(self, index: int, version: int = 0, at_ms: int | None = None) -> dict[str, Any]:
+        """A podcast's record."""
+        mixed = _mix(self.hour.seed, 3, index)
+        category = CATEGORIES[index % len(CATEGORIES)]
+        record: dict[str, Any] = {
+            "podcast_id": f"p{index + 1}",
+            "title": f"{category} Talk {index + 1}",
+            "publisher": f"Network {index % 7 + 1}" if mixed % 3 else None,
+            "host": f"Host {index + 1}" if (mixed >> 8) % 2 else None,
+            "categories": [category],
+            "language": _LANGUAGES[(mixed >> 16) % len(_LANGUAGES)],
+            "updated_at": at_ms or self.hour.start_ms - _DAY_MS * (1 + (mixed >> 24) % 60),
+        }
+        if version:
+            record["categories"] = [category, f"edition {version}"]
+        return record
+
+    def dimensions(self) -> Iterator[Entry]:
+        """Users, songs and podcasts, each followed by its poison when there is dirt."""
+        for domain, count, record in self._catalogue():
+            for index in range(count):
+                yield Entry(domain, record(index), Kind.VERSION)
+            if self.hour.dirt:
+                for turn, reason in enumerate(DIMENSION_REASONS):
+                    base = record(turn % count)
+                    yield Entry(domain, base, Kind.POISON, reason=reason, variant=turn)
+
+    def _catalogue(self) -> tuple[tuple[str, int, Any], ...]:
+        return (
+            ("users", self.hour.user_count, self.user),
+            ("songs", self.hour.song_count, self.song),
+            ("podcasts", self.hour.podcast_count, self.podcast),
+        )
+
+    # Updates and deletions
+
+    @cached_property
+    def _schedule(self) -> list[_Scheduled]:
+        """Updates and deletions with their moment, in the order of sending."""
+        chance = random.Random(f"{self.hour.seed} schedule")
+        found: list[_Scheduled] = []
+
+        def at(moment: int, entry: Entry) -> None:
+            found.append(_Scheduled(moment, len(found), entry))
+
+        for domain, count, record in self._catalogue():
+            users = domain == "users"
+            update_share = USER_UPDATE_SHARE if users else ITEM_UPDATE_SHARE
+            delete_share = USER_DELETION_SHARE if users else ITEM_DELETION_SHARE
+            updates = max(2, int(count * update_share))
+            deletions = max(2, int(count * delete_share))
+            chosen = chance.sample(range(count), updates + deletions)
+            for turn, index in enumerate(chosen[:updates]):
+                moment = self._moment(chance)
+                at(moment, Entry(domain, record(index, 1, moment), Kind.VERSION))
+                if self.hour.dirt and turn % 2 == 0:
+                    # The newer change was sent first; this one, older, arrives after it.
+                    late = record(index, 2, moment - chance.randrange(1_000, 60_000))
+                    after = moment + chance.randrange(1, LATEST_MS)
+                    at(after, Entry(domain, late, Kind.VERSION))
+            for turn, index in enumerate(chosen[updates:]):
+                self._delete(domain, record(index), index, turn, chance, at)
+        found.sort()
+        return found
+
+    def _delete(
+        self,
+        domain: str,
+        record: dict[str, Any],
+        index: int,
+        turn: int,
+        chance: random.Random,
+        at: Any,
+    ) -> None:
+        moment = self._moment(chance)
+        name = next(iter(record))
+        if turn % 2:
+            # A tombstone has no updated_at: its Kafka timestamp, which is now, orders it.
+            at(moment, Entry(domain, None, Kind.VERSION, key=record[name]))
+            return
+        gone: dict[str, Any] = {**record, "deleted": True}
+        if "updated_at" in record:
+            gone["updated_at"] = moment
+        at(moment, Entry(domain, gone, Kind.VERSION))
+        if self.hour.dirt and turn % 4 == 0:
+            back = moment + self.hour.span_ms // 20
+            again = dict(record)
+            if "updated_at" in record:
+                again["updated_at"] = back
+            at(back, Entry(domain, again, Kind.VERSION))
+
+    def _moment(self, chance: random.Random) -> int:
+        span = self.hour.span_ms
+        return self.hour.start_ms + int(span * (0.1 + 0.8 * chance.random()))
+
+    # Interactions
+
+    def stream(self) -> Iterator[Entry]:
+        """Interactions, with updates and deletions before the first event at or after them."""
+        scheduled = iter(self._schedule)
+        due = next(scheduled, None)
+        for entry in self._lines():
+            occurred_at = entry.record["occurred_at"] if entry.record else 0
+            while due is not None and due.at_ms <= occurred_at:
+                yield due.entry
+                due = next(scheduled, None)
+            yield entry
+        while due is not None:
+            yield due.entry
+            due = next(scheduled, None)
+
+    def _lines(self) -> Iterator[Entry]:
+        """Interaction lines in order, late and duplicate ones at their later place."""
+        if not self.hour.dirt:
+            yield from (Entry("interactions", event, Kind.VALID) for event in self._events())
+            return
+        chance = random.Random(f"{self.hour.seed} dirt")
+        duplicate = _Every(DUPLICATE_SHARE, chance.random())
+        late = _Every(LATE_SHARE, chance.random())
+        poison = _Every(self.hour.poison_share, chance.random())
+        held: list[tuple[int, int, Entry]] = []
+        order = turn = repeated = 0
+        for event in self._events():
+            now = event["occurred_at"]
+            while held and held[0][0] <= now:
+                yield heapq.heappop(held)[2]
+            entry = Entry("interactions", event, Kind.VALID)
+            again = Entry("interactions", event, Kind.DUPLICATE)
+            order += 1
+            if late():
+                release = now + chance.randrange(1_000, LATEST_MS - 1_000)
+                heapq.heappush(held, (release, order, entry))
+                continue
+            yield entry
+            if duplicate():
+                repeated += 1
+                if repeated % 2:
+                    yield again
+                else:
+                    release = now + chance.randrange(1_000, LATEST_MS - 1_000)
+                    heapq.heappush(held, (release, order, again))
+            if poison():
+                base = {**event, "event_id": f"{event['event_id'][:-1]}!"}
+                reason = INTERACTION_REASONS[turn % len(INTERACTION_REASONS)]
+                variant = turn // len(INTERACTION_REASONS)
+                yield Entry("interactions", base, Kind.POISON, reason=reason, variant=variant)
+                turn += 1
+        while held:
+            yield heapq.heappop(held)[2]
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        """The distinct valid events by time."""
+        hour = self.hour
+        chance = random.Random(f"{hour.seed} events")
+        missing_item = _Every(MISSING_ITEM_SHARE if hour.dirt else 0, chance.random())
+        missing_user = _Every(MISSING_USER_SHARE if hour.dirt else 0, chance.random())
+        slot = hour.span_ms / hour.interactions
+        # An event id says which hour it is from: another start or seed gives other ids.
+        prefix = f"{_mix(hour.seed, hour.start_ms, hour.interactions):016x}"
+        for number in range(hour.interactions):
+            at = hour.start_ms + int((number + chance.random()) * slot)
+            # Few listeners play much, many play little.
+            user = int(hour.user_count * chance.random() ** 2)
+            session = _mix(hour.seed, 4, user, (at + user * 7_919) // _SESSION_MS)
+            item, kind, length_ms, loved = self._choice(chance, user)
+            event: dict[str, Any] = {
+                "event_id": _uuid(prefix, number),
+                "user_id": f"u{user + 1}",
+                "session_id": f"sess-{session:016x}",
+                "item_id": item,
+                "item_type": kind,
+            }
+            if missing_item():
+                event["item_id"] = f"{item[0]}9{number:09d}"
+            if missing_user():
+                event["user_id"] = f"u9{number:09d}"
+            elif chance.random() < ANONYMOUS_SHARE:
+                event["user_id"] = None
+                event["session_id"] = f"anon-{session:016x}"
+            event["event_type"], event["played_ms"] = _listening(chance, loved, length_ms)
+            event["device"] = _DEVICES[(user + (chance.random() < 0.2)) % len(_DEVICES)]
+            event["occurred_at"] = at
+            if chance.random() < RECOMMENDED_SHARE:
+                event["recommendation_id"] = f"RID-{_mix(hour.seed, 5, number):016x}"
+                others = [self._choice(chance, user)[0] for _ in range(3)]
+                event["impression"] = [item, *(other for other in others if other != item)]
+            yield event
+
+    def _choice(self, chance: random.Random, user: int) -> tuple[str, str, int, bool]:
+        """An item for a user: id, type, length in milliseconds, whether it is a favourite."""
+        podcast = chance.random() < PODCAST_SHARE
+        count = self.hour.podcast_count if podcast else self.hour.song_count
+        mixed = _mix(self.hour.seed, 6, user)
+        first = mixed % len(GENRES)
+        second = (mixed >> 8) % len(GENRES)
+        taste = chance.random()
+        rank = chance.random()
+        per_genre = count // len(GENRES)
+        loved = taste < 0.35
+        if loved:
+            # Five favourites of one's own, from the more popular half of the cluster.
+            favourite = _mix(user, int(rank * 5), 7) % max(1, per_genre // 2)
+            index = first + len(GENRES) * favourite
+        else:
+            genre = first if taste < 0.75 else second if taste < 0.92 else int(rank * 1e6)
+            popular = int(per_genre * rank**3)
+            index = genre % len(GENRES) + len(GENRES) * popular
+        if podcast:
+            return f"p{index + 1}", "podcast", 1_800_000, loved
+        length = 120 + (_mix(self.hour.seed, 2, index) >> 16) % 300
+        return f"s{index + 1}", "song", length * 1000, loved
+
+
+def _uuid(prefix: str, number: int) -> str:
+    return f"{prefix[:8]}-{prefix[8:12]}-8{prefix[13:]}-a000-{number:012x}"
+
+
+def _listening(chance: random.Random, loved: bool, length_ms: int) -> tuple[str, int]:
+    """Event type and played milliseconds: favourites are finished and liked, others skipped."""
+    drawn = chance.random()
+    part = chance.random()
+    if drawn < (0.15 if loved else 0.04):
+        return "like", 0
+    if drawn < (0.17 if loved else 0.24):
+        return "skip", int(length_ms * 0.15 * part)
+    if drawn < (0.65 if loved else 0.50):
+        return "complete", length_ms
+    return "play", int(length_ms * (0.2 + 0.7 * part))
+
+
+def write_directory(source: GeneratedHour, folder: Path) -> None:
+    """Write a clean hour as NDJSON files, to be read like any other replay set.
+
+    Poison cannot be written as JSON lines: an hour with dirt raises TunemeshError.
+    """
+    if source.hour.dirt:
+        raise TunemeshError("only a clean hour can be written as NDJSON")
+    folder.mkdir(parents=True, exist_ok=True)
+    schedule: dict[str, list[dict[str, Any]]] = {}
+    lines: dict[str, int] = {}
+    files = {
+        name: (folder / f"{name}.ndjson").open("w")
+        for name in ("users", "songs", "podcasts", "interactions")
+    }
+    try:
+        for entry in source.dimensions():
+            files[entry.domain].write(_line(entry.record or {}))
+            lines[entry.domain] = lines.get(entry.domain, 0) + 1
+        for step in source._schedule:
+            record = step.entry.record
+            gone = {f"{step.entry.domain[:-1]}_id": step.entry.key, "deleted": True}
+            files[step.entry.domain].write(_line(gone if record is None else record))
+            lines[step.entry.domain] += 1
+            planned = {"line": lines[step.entry.domain], "at_ms": step.at_ms}
+            schedule.setdefault(step.entry.domain, []).append(planned)
+        for event in source._events():
+            files["interactions"].write(_line(event))
+    finally:
+        for file in files.values():
+            file.close()
+    (folder / "expected.json").write_text(json.dumps({"schedule": schedule}, indent=1))
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, separators=(",", ":")) + "\n"

@@ -1,0 +1,296 @@
+"""The ledger: every record that a run sent, and what became of the sending.
+
+One SQLite file a run, append-only (triggers refuse changes). ``sent`` is written before a record
+goes out, ``reported`` when the broker's answer is there; a ``sent`` row without a ``reported`` row
+is *unknown*: the process died in between, and the record may or may not be on the topic.
+
+Tables:
+  run(name, value JSON)   run, started_ms, finished_ms, source, seed, cluster_id, start, ...
+  sent(seq, topic, key, event_id, kind, reason, entity, updated_at, deleted, body)
+  reported(seq, partition, offset, timestamp, error)   error is null when acknowledged
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from schemas.errors import TunemeshError
+from schemas.invalid import Reason
+from verification.entries import Kind
+from verification.publications import Publication
+
+_FORMAT = 1
+_TABLES = """
+CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE sent (
+  seq INTEGER PRIMARY KEY, topic TEXT NOT NULL, key BLOB, event_id TEXT, kind TEXT NOT NULL,
+  reason TEXT, entity TEXT, updated_at INTEGER, deleted INTEGER NOT NULL, body BLOB);
+CREATE TABLE reported (
+  seq INTEGER PRIMARY KEY, partition INTEGER, offset INTEGER, timestamp INTEGER, error TEXT);
+CREATE TRIGGER sent_append_only BEFORE UPDATE ON sent
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER reported_append_only BEFORE UPDATE ON reported
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER sent_keeps_all BEFORE DELETE ON sent
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER reported_keeps_all BEFORE DELETE ON reported
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+"""
+
+
+class LedgerError(TunemeshError):
+    """A ledger cannot be used; the message names the file."""
+
+
+class Status(StrEnum):
+    """What is known of a sent record."""
+
+    ACKNOWLEDGED = "acknowledged"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryReport:
+    """The broker's answer to one sent record; ``error`` is None when it is on the topic."""
+
+    seq: int
+    partition: int | None
+    offset: int | None
+    timestamp: int | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One sent record as the accounts read it; the position is None unless acknowledged."""
+
+    seq: int
+    topic: str
+    key: bytes | None
+    event_id: str | None
+    kind: Kind
+    reason: Reason | None
+    entity: str | None
+    updated_at: int | None
+    deleted: bool
+    body: bytes | None
+    status: Status
+    partition: int | None = None
+    offset: int | None = None
+    timestamp: int | None = None
+
+
+class Ledger:
+    """One run's ledger file. Not thread-safe: one writer, in one thread."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path, about: Mapping[str, Any]) -> Ledger:
+        """Start a new file; raises LedgerError when there is one already."""
+        if path.exists():
+            raise LedgerError(f"{path}: a ledger of that name exists; choose another run name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Survives the end of this process at any moment; only a power cut can cost the last rows.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_TABLES)
+        ledger = cls(path, connection)
+        ledger.note({"format": _FORMAT, **about})
+        return ledger
+
+    @classmethod
+    def open(cls, path: Path) -> Ledger:
+        """Open a file for reading; raises LedgerError when it is not a ledger of this format."""
+        if not path.exists():
+            raise LedgerError(f"{path}: there is no such ledger")
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None
+        )
+        ledger = cls(path, connection)
+        try:
+            found = ledger.about().get("format")
+        except sqlite3.Error as error:
+            connection.close()
+            raise LedgerError(f"{path}: not a ledger ({error})") from None
+        if found != _FORMAT:
+            connection.close()
+            raise LedgerError(f"{path}: ledger format {found!r}, this version reads {_FORMAT}")
+        return ledger
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def note(self, about: Mapping[str, Any]) -> None:
+        """Write facts about the run itself, such as ``finished_ms``."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO run VALUES (?, ?)",
+            [(name, json.dumps(value)) for name, value in about.items()],
+        )
+
+    def about(self) -> dict[str, Any]:
+        """The facts about the run."""
+        return {
+            name: json.loads(value)
+            for name, value in self._connection.execute("SELECT name, value FROM run")
+        }
+
+    def record_sent(self, first_seq: int, publications: Iterable[Publication]) -> None:
+        """Append records that are about to go out, numbered from ``first_seq``, as one unit."""
+        self._append(
+            "INSERT INTO sent VALUES (?,?,?,?,?,?,?,?,?,?)",
+            (
+                (
+                    seq,
+                    p.topic,
+                    p.key,
+                    p.event_id,
+                    p.kind.value,
+                    None if p.reason is None else p.reason.value,
+                    p.entity,
+                    p.updated_at,
+                    p.deleted,
+                    p.body,
+                )
+                for seq, p in enumerate(publications, first_seq)
+            ),
+        )
+
+    def record_reports(self, reports: Iterable[DeliveryReport]) -> None:
+        """Append the broker's answers, as one unit."""
+        self._append(
+            "INSERT INTO reported VALUES (?,?,?,?,?)",
+            ((r.seq, r.partition, r.offset, r.timestamp, r.error) for r in reports),
+        )
+
+    def _append(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.executemany(statement, rows)
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def rows(self, *kinds: Kind) -> Iterator[LedgerRow]:
+        """Sent records in the order of sending, with their status; all, or those of some kinds."""
+        chosen = kinds or tuple(Kind)
+        marks = ",".join("?" * len(chosen))
+        cursor = self._connection.execute(
+            "SELECT s.seq, topic, key, event_id, kind, reason, entity, updated_at, deleted, body,"
+            " r.seq, partition, offset, timestamp, error"
+            " FROM sent s LEFT JOIN reported r ON r.seq = s.seq"
+            f" WHERE kind IN ({marks}) ORDER BY s.seq",
+            [kind.value for kind in chosen],
+        )
+        for (
+            seq,
+            topic,
+            key,
+            event_id,
+            kind,
+            reason,
+            entity,
+            updated_at,
+            deleted,
+            body,
+            answered,
+            partition,
+            offset,
+            timestamp,
+            error,
+        ) in cursor:
+            if answered is None:
+                status = Status.UNKNOWN
+            else:
+                status = Status.ACKNOWLEDGED if error is None else Status.FAILED
+            yield LedgerRow(
+                seq,
+                topic,
+                key,
+                event_id,
+                _KINDS[kind],
+                None if reason is None else Reason(reason),
+                entity,
+                updated_at,
+                bool(deleted),
+                body,
+                status,
+                partition,
+                offset,
+                timestamp,
+            )
+
+    def counts(self) -> dict[tuple[str, Kind, Status], int]:
+        """Number of records by topic, kind and status."""
+        found: dict[tuple[str, Kind, Status], int] = {}
+        for topic, kind, status, count in self._connection.execute(
+            "SELECT topic, kind, CASE WHEN r.seq IS NULL THEN 'unknown' WHEN error IS NULL"
+            " THEN 'acknowledged' ELSE 'failed' END AS status, COUNT(*)"
+            " FROM sent s LEFT JOIN reported r ON r.seq = s.seq GROUP BY 1, 2, 3"
+        ):
+            found[topic, Kind(kind), Status(status)] = count
+        return found
+
+    def event_ids(self) -> set[str]:
+        """All event ids of the run."""
+        return {
+            event_id
+            for (event_id,) in self._connection.execute(
+                "SELECT DISTINCT event_id FROM sent WHERE event_id IS NOT NULL"
+            )
+        }
+
+    def ends(self) -> dict[str, dict[int, int]]:
+        """For each topic and partition, the offset after the run's last acknowledged record."""
+        found: dict[str, dict[int, int]] = {}
+        for topic, partition, last in self._connection.execute(
+            "SELECT topic, partition, MAX(offset) FROM sent s JOIN reported r ON r.seq = s.seq"
+            " WHERE error IS NULL GROUP BY 1, 2"
+        ):
+            found.setdefault(topic, {})[partition] = last + 1
+        return found
+
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+def ledger_path(home: Path, run: str) -> Path:
+    """Where the ledger of a run is."""
+    return home / "ledger" / f"{run}.sqlite"
+
+
+def runs(home: Path) -> list[str]:
+    """Names of the runs that have a ledger, oldest first."""
+    started: list[tuple[int, str]] = []
+    for path in (home / "ledger").glob("*.sqlite"):
+        try:
+            with Ledger.open(path) as ledger:
+                started.append((int(ledger.about().get("started_ms", 0)), path.stem))
+        except LedgerError:
+            continue
+    return [run for _, run in sorted(started)]

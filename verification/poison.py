@@ -1,0 +1,95 @@
+"""Records that cannot be used, one way of spoiling a valid one for each reason.
+
+Pure: the same record and variant give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from schemas import wire
+from schemas.contracts import Contract, Role
+from schemas.invalid import Reason
+from schemas.projection import MAX_ID_LENGTH
+from verification.entries import Record
+
+# Few distinct unknown ids: a decode step asks the registry once for each of them.
+_UNKNOWN_IDS = 4
+# Later than any clock that reads this: the year 2300 and on.
+_AHEAD_MS = 330 * 365 * 86_400_000
+
+INTERACTION_REASONS: tuple[Reason, ...] = (
+    Reason.EMPTY_VALUE,
+    Reason.BAD_MAGIC_BYTE,
+    Reason.TRUNCATED_HEADER,
+    Reason.UNKNOWN_COMPRESSION,
+    Reason.CORRUPT_COMPRESSION,
+    Reason.UNKNOWN_SCHEMA_ID,
+    Reason.WRONG_SCHEMA,
+    Reason.TRUNCATED_BODY,
+    Reason.TRAILING_BYTES,
+    Reason.WRONG_TYPE,
+    Reason.MISSING_ID,
+    Reason.OVERSIZE,
+    Reason.FUTURE_TIMESTAMP,
+    Reason.INVALID_VALUE,
+)
+# A null value is a deletion there.
+DIMENSION_REASONS: tuple[Reason, ...] = tuple(
+    reason for reason in INTERACTION_REASONS if reason is not Reason.EMPTY_VALUE
+)
+_EVENT_IDS = ("event_id", "item_id", "session_id", "user_id")
+
+
+def spoil_record(reason: Reason, contract: Contract, record: Record, variant: int) -> Record:
+    """The record with the fault in its fields, or as it is when the fault is in the bytes."""
+    interaction = contract.role is Role.INTERACTION
+    names = contract.newest.field_names
+    ids = _EVENT_IDS if interaction else names[:1]
+    if reason is Reason.MISSING_ID:
+        return {**record, ids[variant % len(ids)]: ""}
+    if reason is Reason.INVALID_VALUE:
+        return {**record, ids[variant % len(ids)]: "x" * (MAX_ID_LENGTH + 1)}
+    if reason is Reason.OVERSIZE:
+        padded = "device" if interaction else names[1]
+        return {**record, padded: "x" * (contract.max_bytes + 1)}
+    if reason is Reason.FUTURE_TIMESTAMP:
+        moment = "occurred_at" if interaction else "updated_at"
+        return {**record, moment: (record[moment] or 0) + _AHEAD_MS}
+    return record
+
+
+def spoil_value(
+    reason: Reason, contract: Contract, value: bytes, foreign: bytes, variant: int
+) -> bytes | None:
+    """A record's value with the fault in its bytes.
+
+    ``value`` is the encoded record, ``foreign`` a whole value of another contract.
+    """
+    body = value[wire.HEADER_SIZE :]
+    match reason:
+        case Reason.EMPTY_VALUE:
+            return None
+        case Reason.BAD_MAGIC_BYTE:
+            return b'{"event_id":"json-by-mistake"}' if variant % 2 else b"\x00" + value[1:]
+        case Reason.TRUNCATED_HEADER:
+            return value[: 1 + variant % (wire.HEADER_SIZE - 1)]
+        case Reason.UNKNOWN_COMPRESSION:
+            return value[:1] + b"\x07" + value[2:]
+        case Reason.CORRUPT_COMPRESSION:
+            return value[:1] + bytes((wire.ZLIB,)) + value[2 : wire.HEADER_SIZE] + b"not zlib"
+        case Reason.UNKNOWN_SCHEMA_ID:
+            unknown = hashlib.md5(f"unknown {variant % _UNKNOWN_IDS}".encode()).digest()
+            return value[:2] + unknown + body
+        case Reason.WRONG_SCHEMA:
+            return foreign
+        case Reason.TRUNCATED_BODY:
+            # Inside the first string, the id: whatever follows, there is not enough of it.
+            return value[: wire.HEADER_SIZE + 2]
+        case Reason.TRAILING_BYTES:
+            return value + b"\x00\x02"
+        case Reason.WRONG_TYPE:
+            # Where the first field is a string, these bytes are none: 0xff is never UTF-8.
+            return value[: wire.HEADER_SIZE + 1] + b"\xff" + value[wire.HEADER_SIZE + 2 :]
+        case _:
+            return value

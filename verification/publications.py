@@ -1,0 +1,267 @@
+"""Entries to Kafka keys and values, checked against the contract before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from schemas import wire
+from schemas.codec import Encoder
+from schemas.contracts import Contract, Contracts, Role
+from schemas.errors import TunemeshError
+from schemas.invalid import InvalidRecord, Reason
+from schemas.projection import MAX_ID_LENGTH
+from verification.entries import Entry, Kind, Record
+from verification.poison import spoil_record, spoil_value
+
+_DAY_MS = 86_400_000
+
+
+class UnusableEntry(TunemeshError):
+    """A record of the source does not fit its contract; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A record as it goes to Kafka and into the ledger.
+
+    ``body`` is what the accounts need later: the Avro body (newest schema version) of a valid
+    event or dimension version, the whole value of poison, None for a tombstone.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    kind: Kind
+    event_id: str | None = None
+    reason: Reason | None = None
+    entity: str | None = None
+    updated_at: int | None = None
+    deleted: bool = False
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    default: Any
+    required: bool
+    filler: Any
+
+
+class _Domain:
+    """One contract as the publisher uses it."""
+
+    def __init__(self, contract: Contract, version_id: UUID) -> None:
+        self.contract = contract
+        self.encoder = Encoder(contract, version_id)
+        self.fields = tuple(_field(entry) for entry in contract.newest.avro["fields"])
+        self.names = frozenset(field.name for field in self.fields)
+        self.required = frozenset(field.name for field in self.fields if field.required)
+        self.defaults = {field.name: field.default for field in self.fields if not field.required}
+        self.fillers = {field.name: field.filler for field in self.fields if field.required}
+        mapping = contract.item or contract.user
+        self.updated = mapping.updated if mapping else None
+        self.deleted = mapping.deleted if mapping else None
+
+    def known(self, record: Record) -> dict[str, Any]:
+        """The fields of a record of another version that the contract has."""
+        return {name: value for name, value in record.items() if name in self.names}
+
+    def conform(self, record: Record) -> dict[str, Any]:
+        """All fields of the contract: absent ones get their default, or null where that is allowed.
+
+        A record that says deleted needs no more than its id. Raises UnusableEntry.
+        """
+        if not self.names.issuperset(record):
+            unknown = ", ".join(sorted(set(record) - self.names))
+            raise UnusableEntry(f"unknown field {unknown}; {self.contract.name} has no such field")
+        if not self.required.issubset(record):
+            gone = self.deleted is not None and bool(record.get(self.deleted))
+            if not gone:
+                missing = next(f.name for f in self.fields if f.required and f.name not in record)
+                raise UnusableEntry(f"the field {missing!r} is missing")
+            return {**self.defaults, **self.fillers, **record}
+        return {**self.defaults, **record}
+
+
+def _field(entry: Mapping[str, Any]) -> _Field:
+    kind = entry["type"]
+    nullable = isinstance(kind, list) and "null" in kind
+    if "default" in entry:
+        return _Field(entry["name"], entry["default"], False, None)
+    name = kind["type"] if isinstance(kind, Mapping) else kind
+    filler = {"string": "", "array": [], "boolean": False, "int": 0, "long": 0}.get(
+        name if isinstance(name, str) else ""
+    )
+    return _Field(entry["name"], None, not nullable, filler)
+
+
+class Publishes(Protocol):
+    """Whatever turns entries into publications."""
+
+    def publication(self, entry: Entry, now_ms: int) -> Publication:
+        """The key, value and ledger row of an entry."""
+
+
+class Publisher:
+    """Turns entries into publications; pure but for the ids of the registered schema versions.
+
+    ``accounts``: the contracts that the accounts are kept by, where the producer's are newer. The
+    producer leaves out what its newer contract has no more; a publication's body is in the layout
+    of the accounts, without the fields that they do not know.
+    """
+
+    def __init__(
+        self,
+        contracts: Contracts,
+        version_ids: Mapping[str, UUID],
+        accounts: Contracts | None = None,
+    ) -> None:
+        self._accounts = {
+            contract.name: _Domain(contract, version_ids[contract.name])
+            for contract in (accounts.sources if accounts is not None else ())
+            if contract.name in contracts.by_name
+            and contract.newest.definition != contracts[contract.name].newest.definition
+        }
+        self._domains = {
+            contract.name: _Domain(contract, version_ids[contract.name])
+            for contract in contracts.sources
+        }
+        self._foreign = {
+            name: frame_of_another(name, version_ids, self._domains) for name in self._domains
+        }
+
+    def publication(self, entry: Entry, now_ms: int) -> Publication:
+        """The key, value and ledger row of an entry.
+
+        ``now_ms`` is the moment of publication: a valid event more than 24 h after it would be
+        refused downstream. Raises UnusableEntry, with the line when the entry has one.
+        """
+        try:
+            return self._publication(entry, now_ms)
+        except UnusableEntry as error:
+            if not entry.where:
+                raise
+            raise UnusableEntry(f"{entry.where}: {error}") from None
+
+    def _publication(self, entry: Entry, now_ms: int) -> Publication:
+        domain = self._domains[entry.domain]
+        contract = domain.contract
+        if entry.record is None:
+            key = entry.key or ""
+            _check_id("the id of what is deleted", key)
+            return Publication(
+                contract.topic, key.encode(), None, entry.kind, entity=key, deleted=True
+            )
+        newer = entry.domain in self._accounts
+        record = domain.conform(domain.known(entry.record) if newer else entry.record)
+        key = _key(contract, record)
+        if entry.kind is Kind.POISON:
+            return self._poison(entry, domain, record, key)
+        try:
+            value = domain.encoder.encode(record)
+        except InvalidRecord as error:
+            raise UnusableEntry(error.message) from None
+        if len(value) > contract.max_bytes:
+            raise UnusableEntry(
+                f"{len(value)} bytes, {contract.name} allows {contract.max_bytes} a record"
+            )
+        body = self._body(contract.name, record, value)
+        if contract.role is Role.INTERACTION:
+            _check_event(record, now_ms)
+            return Publication(
+                contract.topic,
+                key.encode(),
+                value,
+                entry.kind,
+                event_id=record["event_id"],
+                body=body,
+            )
+        _check_id(contract.key, key)
+        updated_at = record[domain.updated] if domain.updated else None
+        _check_moment(domain.updated or "", updated_at, now_ms)
+        return Publication(
+            contract.topic,
+            key.encode(),
+            value,
+            entry.kind,
+            entity=key,
+            updated_at=updated_at,
+            deleted=bool(record[domain.deleted]) if domain.deleted else False,
+            body=body,
+        )
+
+    def _body(self, name: str, record: dict[str, Any], value: bytes) -> bytes:
+        kept = self._accounts.get(name)
+        if kept is not None:
+            value = kept.encoder.encode(kept.conform(kept.known(record)))
+        return value[wire.HEADER_SIZE :]
+
+    def _poison(
+        self, entry: Entry, domain: _Domain, record: dict[str, Any], key: str
+    ) -> Publication:
+        contract = domain.contract
+        if entry.reason is None:
+            raise UnusableEntry("poison without a reason")
+        spoilt = spoil_record(entry.reason, contract, record, entry.variant)
+        value = spoil_value(
+            entry.reason,
+            contract,
+            domain.encoder.encode(spoilt),
+            self._foreign[contract.name],
+            entry.variant,
+        )
+        event_id = spoilt.get("event_id") or None
+        return Publication(
+            contract.topic,
+            key.encode(),
+            value,
+            Kind.POISON,
+            event_id=event_id,
+            reason=entry.reason,
+            body=value,
+        )
+
+
+def frame_of_another(
+    name: str, version_ids: Mapping[str, UUID], domains: Mapping[str, _Domain]
+) -> bytes:
+    """A whole, valid value of another contract than ``name``, from that contract's examples."""
+    for other, domain in domains.items():
+        if other != name and (examples := domain.contract.examples("valid")):
+            # An example may have a field that the newest version has no more.
+            example = next(iter(examples.values()))
+            return domain.encoder.encode(domain.conform(domain.known(example)))
+    # A mesh of one domain: the id of the domain itself, which nothing can be wrong about.
+    return wire.frame(version_ids[name], b"")
+
+
+def _key(contract: Contract, record: Record) -> str:
+    if contract.role is Role.INTERACTION:
+        return str(record["user_id"] or record["session_id"])
+    return str(record[contract.newest.field_names[0]])
+
+
+def _check_id(name: str, value: str) -> None:
+    if not value:
+        raise UnusableEntry(f"{name} is empty")
+    if len(value) > MAX_ID_LENGTH:
+        raise UnusableEntry(f"{name} has {len(value)} characters, at most {MAX_ID_LENGTH} may be")
+
+
+def _check_moment(name: str, moment: int | None, now_ms: int) -> None:
+    if moment is not None and not 0 <= moment <= now_ms + _DAY_MS:
+        raise UnusableEntry(
+            f"{name} {moment} is not from 1970 up to 24 h ahead of the clock, in milliseconds"
+        )
+
+
+def _check_event(record: Record, now_ms: int) -> None:
+    for name in ("event_id", "item_id", "session_id"):
+        _check_id(name, record[name])
+    if record["user_id"] is not None:
+        _check_id("user_id", record["user_id"])
+    _check_moment("occurred_at", record["occurred_at"], now_ms)

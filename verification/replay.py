@@ -1,0 +1,395 @@
+"""Publish a source's records to the domains' topics, and keep the ledger of it.
+
+Dimensions go first; when the broker has acknowledged them and a settling time is over, the
+interactions follow in line order. A dimension update between them is sent, and acknowledged,
+before the next interaction is. Kafka timestamps are the moment of sending.
+"""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.contracts import Contract, Contracts, Role, load_contracts
+from schemas.errors import TunemeshError
+from verification.directory import ReplayDirectory
+from verification.endpoints import Endpoints
+from verification.entries import Entry, Kind, Source
+from verification.ledger import DeliveryReport, Ledger, ledger_path
+from verification.positions import cluster_id, topic_ends
+from verification.progress import Progress, Step, silent
+from verification.publications import Publication, Publisher, Publishes
+
+# Records in one ledger transaction: large enough that SQLite is not what limits the rate.
+_CHUNK = 500
+_FLUSH_SECONDS = 60.0
+_INTERRUPTED_FLUSH_SECONDS = 10.0
+
+
+class ReplayError(TunemeshError):
+    """The replay could not go on; the ledger says what had been sent."""
+
+
+class VersionIds(Protocol):
+    """Knows the registered schema versions; the registry client is one."""
+
+    def version_id(self, contract: Contract) -> UUID:
+        """The id of the contract's newest schema version."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySettings:
+    """How to replay.
+
+    ``rate`` is interactions a second (None: as fast as they are acknowledged), ``settle`` the
+    seconds between the acknowledged dimensions and the first interaction, ``update_settle`` those
+    between an acknowledged update and the next interaction, ``in_flight`` the bound of records
+    sent and not acknowledged.
+    """
+
+    rate: float | None = None
+    settle: float = 5.0
+    update_settle: float = 0.0
+    in_flight: int = 5_000
+    run: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not self.rate > 0:
+            raise TunemeshError(f"the rate is {self.rate}, expected events a second above 0")
+        if self.settle < 0 or self.update_settle < 0:
+            raise TunemeshError("a settling time is 0 or more seconds")
+        if self.in_flight < 1:
+            raise TunemeshError(f"in_flight is {self.in_flight}, expected 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaySummary:
+    """What a replay sent; ``seconds`` and ``events_per_second`` are of the interactions alone."""
+
+    run: str
+    ledger: Path
+    source: str
+    dimensions: int
+    updates: int
+    interactions: int
+    valid: int
+    duplicates: int
+    poison: int
+    acknowledged: int
+    failed: int
+    started_ms: int
+    first_interaction_ms: int
+    seconds: float
+    events_per_second: float
+
+
+def replay(
+    source: Source,
+    endpoints: Endpoints,
+    settings: ReplaySettings | None = None,
+    progress: Progress = silent,
+    *,
+    registry: VersionIds | None = None,
+    contracts: Contracts | None = None,
+    publisher: Publishes | None = None,
+    before_interactions: Callable[[], object] = lambda: None,
+) -> ReplaySummary:
+    """Send everything that a source has; returns when the broker has acknowledged all of it.
+
+    ``before_interactions`` is called when users and items are published and settled: it may wait
+    for somebody.
+
+    Raises UnusableEntry before anything is sent when a line of a replay set does not fit its
+    contract, ReplayError when the broker or a topic is not there or a record is refused.
+    """
+    settings = settings or ReplaySettings()
+    accounts = load_contracts()
+    contracts = contracts or accounts
+    if publisher is None:
+        publisher = publisher_of(contracts, registry or connect_registry(endpoints), accounts)
+    if isinstance(source, ReplayDirectory):
+        _check(source, publisher, progress)
+    started_ms = _now_ms()
+    run = settings.run or new_run_name(started_ms)
+    topics = [contract.topic for contract in contracts]
+    with Ledger.create(
+        ledger_path(endpoints.home, run),
+        {
+            "run": run,
+            "source": source.description,
+            "started_ms": started_ms,
+            "cluster_id": cluster_id(endpoints.bootstrap_servers),
+            "start": topic_ends(endpoints.bootstrap_servers, topics),
+            "settings": asdict(settings),
+        },
+    ) as ledger:
+        sending = _Sending(endpoints, ledger, publisher, settings, contracts, progress)
+        try:
+            return sending.run(source, run, started_ms, before_interactions)
+        except KeyboardInterrupt:
+            sending.flush(_INTERRUPTED_FLUSH_SECONDS)
+            raise
+        finally:
+            sending.write_reports()
+            ledger.note({"finished_ms": _now_ms()})
+
+
+def publisher_of(contracts: Contracts, registry: VersionIds, accounts: Contracts) -> Publisher:
+    """The publisher of producers with these contracts, with the ids that the registry has."""
+    ids = {contract.name: registry.version_id(contract) for contract in contracts.sources}
+    return Publisher(contracts, ids, accounts)
+
+
+def new_run_name(now_ms: int) -> str:
+    """A name for a run: when it was, and four letters against a second one of the same second."""
+    moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ms / 1000))
+    return f"{moment}-{secrets.token_hex(2)}"
+
+
+def connect_registry(endpoints: Endpoints) -> Any:
+    """The registry client for those endpoints."""
+    from connectors.glue.registry import GlueRegistry
+
+    return GlueRegistry.connect(
+        endpoints.region, endpoints.registry_endpoint, endpoints.registry_name
+    )
+
+
+def _check(source: ReplayDirectory, publisher: Publishes, progress: Progress) -> None:
+    """Encode every line once, so that a line that does not fit stops the replay before it began."""
+    now_ms = _now_ms()
+    total = source.dimension_count + source.stream_count
+    for done, entry in enumerate(source.entries(), 1):
+        publisher.publication(entry, now_ms)
+        if done % 1000 == 0:
+            progress(Step("checking lines", done, total))
+    progress(Step("checking lines", total, total))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class _Sending:
+    """The state of one replay: producer, ledger, what is in flight."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        ledger: Ledger,
+        publisher: Publishes,
+        settings: ReplaySettings,
+        contracts: Contracts,
+        progress: Progress,
+    ) -> None:
+        self._ledger = ledger
+        self._publisher = publisher
+        self._settings = settings
+        self._progress = progress
+        self._interactions = contracts.only(Role.INTERACTION)
+        self._sent = 0
+        self._reported = 0
+        self._failed = 0
+        self._first_failure = ""
+        self._reports: list[DeliveryReport] = []
+        self._fatal: KafkaError | None = None
+        self._counts = dict.fromkeys(Kind, 0)
+        self._producer = Producer(
+            {
+                "bootstrap.servers": endpoints.bootstrap_servers,
+                "client.id": "tunemesh-replay",
+                "acks": "all",
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                # As Java's producers do it, so that every producer puts a key on one partition.
+                "partitioner": "murmur2_random",
+                "queue.buffering.max.messages": 100_000,
+                "error_cb": self._on_error,
+            }
+        )
+
+    def run(
+        self, source: Source, run: str, started_ms: int, before_interactions: Callable[[], object]
+    ) -> ReplaySummary:
+        """Dimensions, settling time, interactions."""
+        for chunk in _chunks(source.dimensions(), _CHUNK):
+            self._send(chunk)
+            self._progress(Step("users and items", self._sent, source.dimension_count))
+        dimensions = self._sent
+        self._acknowledged_all()
+        self._progress(Step("users and items", dimensions, dimensions))
+        self._wait(self._settings.settle, "settling")
+        before_interactions()
+        first_ms = _now_ms()
+        began = time.monotonic()
+        interactions, updates = self._stream(source)
+        seconds = max(time.monotonic() - began, 1e-6)
+        if self._failed:
+            raise ReplayError(
+                f"the broker refused {self._failed:,} records, the first: {self._first_failure};"
+                f" see {self._ledger.path}"
+            )
+        return ReplaySummary(
+            run=run,
+            ledger=self._ledger.path,
+            source=source.description,
+            dimensions=dimensions,
+            updates=updates,
+            interactions=interactions,
+            valid=self._counts[Kind.VALID],
+            duplicates=self._counts[Kind.DUPLICATE],
+            poison=self._counts[Kind.POISON],
+            acknowledged=self._reported - self._failed,
+            failed=self._failed,
+            started_ms=started_ms,
+            first_interaction_ms=first_ms,
+            seconds=seconds,
+            events_per_second=interactions / seconds,
+        )
+
+    def _stream(self, source: Source) -> tuple[int, int]:
+        rate = self._settings.rate
+        total = source.stream_count
+        # A few sends a tick: at low rates each record goes out alone, at its own moment.
+        chunk_size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 100)))
+        began = time.monotonic()
+        interactions = updates = 0
+        settled = True
+        for chunk in _runs(source.stream(), self._interactions.name, chunk_size):
+            if chunk[0].domain != self._interactions.name:
+                # Held until the broker has them: no interaction overtakes an update.
+                self._send(chunk)
+                self._acknowledged_all()
+                updates += len(chunk)
+                settled = False
+                continue
+            if not settled:
+                self._wait(self._settings.update_settle, "settling an update")
+                settled = True
+            if rate is not None:
+                self._until(began + interactions / rate)
+            self._send(chunk)
+            interactions += len(chunk)
+            self._progress(Step("interactions", interactions + updates, total))
+        self._acknowledged_all()
+        self._progress(Step("interactions", interactions + updates, interactions + updates))
+        return interactions, updates
+
+    def _send(self, entries: list[Entry]) -> None:
+        now_ms = _now_ms()
+        publications = [self._publisher.publication(entry, now_ms) for entry in entries]
+        first = self._sent + 1
+        self._ledger.record_sent(first, publications)
+        for seq, publication in enumerate(publications, first):
+            self._produce(seq, publication)
+        self._producer.poll(0)
+        while self._sent - self._reported >= self._settings.in_flight:
+            self._producer.poll(0.05)
+            self._raise_fatal()
+        self._raise_fatal()
+        if len(self._reports) >= _CHUNK:
+            self.write_reports()
+
+    def _produce(self, seq: int, publication: Publication) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    publication.topic,
+                    key=publication.key,
+                    value=publication.value,
+                    on_delivery=functools.partial(self._on_delivery, seq),
+                )
+            except BufferError:
+                self._producer.poll(0.05)
+                self._raise_fatal()
+                continue
+            except KafkaException as error:
+                raise ReplayError(f"topic {publication.topic}: {error.args[0]}") from None
+            self._sent = seq
+            self._counts[publication.kind] += 1
+            return
+
+    def _on_delivery(self, seq: int, error: KafkaError | None, message: Message) -> None:
+        self._reported += 1
+        if error is not None:
+            self._failed += 1
+            self._first_failure = self._first_failure or str(error)
+            self._reports.append(DeliveryReport(seq, None, None, None, str(error)))
+            return
+        self._reports.append(
+            DeliveryReport(seq, message.partition(), message.offset(), message.timestamp()[1])
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error
+
+    def _raise_fatal(self) -> None:
+        if self._fatal is not None:
+            raise ReplayError(f"the producer cannot go on: {self._fatal}")
+
+    def _acknowledged_all(self) -> None:
+        self.flush(_FLUSH_SECONDS)
+        if self._reported < self._sent:
+            raise ReplayError(
+                f"{self._sent - self._reported:,} records are not acknowledged after"
+                f" {_FLUSH_SECONDS:.0f} s; is Kafka still there? `tunemesh status` says"
+            )
+
+    def flush(self, seconds: float) -> None:
+        """Wait for the broker's answers, at most so long, and write them to the ledger."""
+        self._producer.flush(seconds)
+        self._raise_fatal()
+        self.write_reports()
+
+    def write_reports(self) -> None:
+        """Write the answers that are there to the ledger."""
+        if self._reports:
+            reports, self._reports = self._reports, []
+            self._ledger.record_reports(reports)
+
+    def _until(self, moment: float) -> None:
+        while (left := moment - time.monotonic()) > 0:
+            # poll() serves delivery reports while it waits.
+            self._producer.poll(min(left, 0.2))
+            if left > 0.05:
+                self.write_reports()
+
+    def _wait(self, seconds: float, name: str) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._progress(Step(name, round(seconds - left), round(seconds), "s"))
+            self._until(min(end, time.monotonic() + 0.5))
+
+
+def _chunks(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    chunk: list[Entry] = []
+    for entry in entries:
+        chunk.append(entry)
+        if len(chunk) >= size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _runs(entries: Iterable[Entry], interactions: str, size: int) -> Iterator[list[Entry]]:
+    """Chunks that hold either interactions or dimension records, never both."""
+    chunk: list[Entry] = []
+    for entry in entries:
+        same = bool(chunk) and (chunk[0].domain == interactions) == (entry.domain == interactions)
+        if chunk and (not same or len(chunk) >= size):
+            yield chunk
+            chunk = []
+        chunk.append(entry)
+    if chunk:
+        yield chunk
