@@ -21,7 +21,7 @@ from connectors.personalize.datasets import (
     dataset_fields,
 )
 from connectors.personalize.requests import DEFAULT_PROPERTIES, EventProperty
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 NAMESPACE: Final = "com.amazonaws.personalize.schema"
 

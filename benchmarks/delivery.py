@@ -42,8 +42,8 @@ from connectors.personalize import (
     dataset_fields,
 )
 from schemas.codec import Record
-from schemas.contracts import load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import load_contracts
 
 THROTTLED = 0.3
 EVENTS_QUOTA, ITEMS_QUOTA = QUOTAS["PutEvents"], QUOTAS["PutItems"]

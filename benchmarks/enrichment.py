@@ -39,8 +39,8 @@ from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, chose
 from benchmarks.topics import Topics, wait_until
 from schemas import wire
 from schemas.codec import parse_plain
-from schemas.contracts import Contracts, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, load_contracts
 
 SAMPLE = 20_000
 WARM_SECONDS = 900

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.contracts import Contract, Contracts, Role
+from schemas.model import Contract, Contracts, Role
 
 Record = dict[str, Any]
 

@@ -31,8 +31,8 @@ from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import LocalSettings, aws_environment
 from schemas import wire
 from schemas.codec import Encoder, parse_plain
-from schemas.contracts import Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, Role, load_contracts
 from verification.personalize_events import PersonalizeReader
 
 LISTENERS = 200

@@ -15,7 +15,7 @@ from benchmarks.dataset import event_number
 from benchmarks.expected import differing_fields, without_origins
 from benchmarks.measure import Appended
 from schemas.codec import parse_plain
-from schemas.contracts import Contract
+from schemas.model import Contract
 from schemas.wire import HEADER_SIZE
 
 Record = dict[str, Any]

@@ -23,7 +23,7 @@ from deploy.local.settings import (
     SettingError,
     aws_environment,
 )
-from schemas.contracts import Contracts
+from schemas.model import Contracts
 
 KAFKA, CONTROLLER, AWS, FLINK = 39092, 39093, 39500, 39081
 """Beside those of `tunemesh up`, so that a platform that runs is left alone."""

@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from benchmarks.dataset import Published, Shape, dimensions, interactions
 from benchmarks.topics import Topics
 from schemas.codec import Encoder
-from schemas.contracts import Contracts
+from schemas.model import Contracts
 
 DIMENSION_TOPICS = ("users", "songs", "podcasts")
 SOURCE_TOPICS = (*DIMENSION_TOPICS, "interactions")

@@ -40,7 +40,7 @@ from connectors.files import write_report
 from connectors.products import Location
 from deploy.local import bootstrap as local_bootstrap
 from deploy.local.settings import BUCKET, IMPORT_ROLE
-from schemas.contracts import Contract, Contracts, Role, load_contracts
+from schemas.model import Contract, Contracts, Role, load_contracts
 
 CONSUMER = "recommender"
 REPORT = "imports.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from deploy.local.settings import LocalSettings
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from verification.directory import ReplayDirectory
 from verification.entries import Source
 from verification.fill import FillSummary

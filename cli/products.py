@@ -19,8 +19,8 @@ from connectors.products import Location, columns_of, read_manifest
 from deploy.handover import wait_archived
 from deploy.local.postgresql import connection_string
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX
-from schemas.contracts import Contract, Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contract, Contracts, Role, load_contracts
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

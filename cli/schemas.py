@@ -13,8 +13,8 @@ from connectors.glue.registry import GlueRegistry, RegisteredVersion
 from deploy.local.settings import REGION, REGISTRY, LocalSettings
 from schemas.checks import check as check_contracts
 from schemas.compatibility import incompatibilities
-from schemas.contracts import Contract, Contracts, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contract, Contracts, load_contracts
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -9,7 +9,7 @@ import click
 
 from deploy import dead_letters as letters
 from deploy.local.endpoints import local_endpoints
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from verification.destinations import NAMES as DESTINATIONS
 from verification.directory import ReplayDirectory
 from verification.entries import Source

@@ -15,10 +15,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas import wire
 from schemas.codec import Decoder, SchemaLookup
-from schemas.contracts import Contracts, Role, load_contracts
 from schemas.dead_letter import payload_is_whole
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
+from schemas.model import Contracts, Role, load_contracts
 from verification.endpoints import Endpoints
 from verification.positions import TopicReader, topic_beginnings
 from verification.progress import Progress, Step, silent

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from jobs.settings import DEFAULT_GROUP_ID
-from schemas.contracts import Contracts, Role
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, Role
 
 WAIT_SECONDS = 300.0
 """Some checkpoints, and what an application takes that is behind by a little."""

@@ -11,7 +11,7 @@ from connectors.kafka.tables import source_table, upsert_sink_table
 from jobs.decode_functions import FACTS, EncodeTrend, TrendFactsFunction
 from jobs.delivery_functions import RESULTS, ArchiveEvents, IndexDocuments
 from jobs.settings import ApplicationSettings
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 NAME = "analytics"
 

@@ -23,9 +23,9 @@ from schemas.codec import (
     encode_body,
     parse_plain,
 )
-from schemas.contracts import Contract, Contracts, Role
 from schemas.dead_letter import SourceRecord, Step, dead_letter, source_record
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, Contracts, Role
 from schemas.projection import (
     check_interaction,
     check_version,

@@ -31,8 +31,8 @@ from jobs.metrics import letter_values
 from jobs.settings import ApplicationSettings, RegistrySettings
 from jobs.trends import trend_facts
 from schemas.codec import Decoder, Encoder
-from schemas.contracts import BUILT_IN_FOLDER, Contracts, Role, load_contracts
 from schemas.invalid import InvalidRecord
+from schemas.model import BUILT_IN_FOLDER, Contracts, Role, load_contracts
 
 VERSION = DataTypes.ROW(
     [

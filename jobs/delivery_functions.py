@@ -34,9 +34,9 @@ from jobs.metrics import engine_values, letter_values
 from jobs.micro_batch.pieces import result, unpack
 from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
 from schemas.codec import Decoder, Encoder
-from schemas.contracts import Contracts, Role
 from schemas.dead_letter import SourceRecord, Step
 from schemas.invalid import InvalidRecord
+from schemas.model import Contracts, Role
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from pyflink.table.udf import udf
 from connectors.kafka.tables import sink_table, source_table
 from jobs.decode_functions import DECODED, DecodeDimension, DecodeInteraction
 from jobs.settings import ApplicationSettings
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 NAME = "enrichment"
 

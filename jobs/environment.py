@@ -18,7 +18,7 @@ from connectors.flink.interpreter import shared_libpython
 from connectors.kafka.tables import sink_table
 from jobs.freshness.watch import OVERTAKING_BARRIERS
 from jobs.settings import ApplicationSettings
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 THREAD, PROCESS = "thread", "process"
 

@@ -18,8 +18,8 @@ from typing import Any
 from connectors.flink.properties import properties_file, read_groups
 from connectors.glue.registry import GlueRegistry
 from jobs.settings import ApplicationSettings, RegistrySettings, application_settings
-from schemas.contracts import Contracts, Role, contract_folders, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, Role, contract_folders, load_contracts
 
 
 def start(

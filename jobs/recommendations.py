@@ -11,7 +11,7 @@ from connectors.kafka.tables import sink_table, source_table
 from jobs.decode_functions import VERSION, VersionOf
 from jobs.delivery_functions import RESULTS, DeliverDataset, DeliverEvents
 from jobs.settings import ApplicationSettings
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 NAME = "recommendations"
 

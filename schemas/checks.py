@@ -1,6 +1,6 @@
 """What must hold for contracts before anybody relies on them; needs no network.
 
-:mod:`schemas.contracts` refuses a folder that cannot be used at all. This looks at the rest: that
+:mod:`schemas.model` refuses a folder that cannot be used at all. This looks at the rest: that
 examples are what they say, that each version can follow the one before it, that mappings have the
 right types, and that topics fit together. ``tunemesh schemas check`` and the repository's tests
 run it.
@@ -17,8 +17,8 @@ from uuid import UUID
 from schemas import dead_letter, wire
 from schemas.codec import Decoder, Encoder, RegisteredSchema
 from schemas.compatibility import incompatibilities
-from schemas.contracts import Contract, ContractError, Contracts, ItemMapping, Role, UserMapping
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, ContractError, Contracts, ItemMapping, Role, UserMapping
 
 _ANY_ID = UUID(int=1)
 _DAYS = re.compile(r"P(?P<days>[1-9][0-9]*)D")

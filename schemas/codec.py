@@ -18,8 +18,8 @@ from fastavro.schema import SchemaParseException, UnknownType
 from fastavro.types import Schema
 
 from schemas import wire
-from schemas.contracts import Contract
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract
 
 Record = dict[str, Any]
 _Fault = Callable[[Any], str | None]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.codec import Record
-from schemas.contracts import Contract, ItemMapping, UserMapping
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, ItemMapping, UserMapping
 
 MAX_ID_LENGTH = 256
 """Characters of a user, item or session id (Personalize: userId, itemId and sessionId)."""

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from schemas.codec import Record
-from schemas.contracts import Contract, Role, load_contracts
+from schemas.model import Contract, Role, load_contracts
 from services.http import (
     Answer,
     Event,

@@ -21,8 +21,8 @@ from connectors.stores.dynamodb import (
     to_item,
 )
 from schemas.codec import Record
-from schemas.contracts import Contract
 from schemas.invalid import Reason
+from schemas.model import Contract
 from services.domain import Decide
 from services.http import Unavailable
 from services.records import InvalidInput, Rules

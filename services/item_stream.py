@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from connectors.stores.dynamodb import ItemReader, table_name
-from schemas.contracts import Contract, Role, load_contracts
+from schemas.model import Contract, Role, load_contracts
 from services.http import Event
 from services.publishing import Message, TopicPublisher
 from services.records import InvalidInput, Rules

@@ -10,7 +10,7 @@ import functools
 from http import HTTPStatus
 from typing import Any
 
-from schemas.contracts import Role, load_contracts
+from schemas.model import Role, load_contracts
 from services import item_store
 from services.domain import Domain
 from services.http import Answer, Event, Problem, Request, Response, respond

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 
-from schemas.contracts import Contracts, load_contracts
+from schemas.model import Contracts, load_contracts
 from services.http import Event, Unavailable
 from services.publishing import Message, TopicPublisher
 from services.settings import ServiceSettings

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.glue.registry import RegistryError
 from schemas.codec import Encoder, Record
-from schemas.contracts import Contract
+from schemas.model import Contract
 from services.http import Unavailable
 
 NOT_ACKNOWLEDGED = "not acknowledged in time"

@@ -14,8 +14,8 @@ from fastavro.validation import validate
 
 from schemas import wire
 from schemas.codec import Record, encode_body, parse_plain
-from schemas.contracts import Contract, Role
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, Role
 from schemas.projection import MAX_AHEAD_MS, check_interaction, checked_id
 
 UNKNOWN_FIELD = "unknown_field"

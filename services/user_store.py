@@ -16,7 +16,7 @@ import psycopg
 
 from connectors.stores.postgresql import Table, quoted
 from schemas.codec import Record
-from schemas.contracts import Contract
+from schemas.model import Contract
 from services.domain import Decide
 from services.http import Unavailable
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from connectors.aws.sdk import sdk_client
 from schemas.codec import Decoder, SchemaLookup
-from schemas.contracts import Contract, Contracts, Role
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
+from schemas.model import Contract, Contracts, Role
 from verification.endpoints import Endpoints
 from verification.personalize_events import PersonalizeReader
 from verification.positions import TopicReader, topic_beginnings

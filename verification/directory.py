@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from schemas.contracts import Contract, Contracts, Role
 from schemas.errors import TunemeshError
+from schemas.model import Contract, Contracts, Role
 from verification.entries import Entry, Kind
 
 

@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from zlib import crc32
 
-from schemas.contracts import Contracts, Role
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, Role
 from verification.entries import Entry, Kind, Source
 from verification.progress import Progress, Step, silent
 

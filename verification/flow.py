@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from schemas.contracts import Contracts
+from schemas.model import Contracts
 from verification.background import Background
 from verification.endpoints import Endpoints
 from verification.entries import Entry, Source

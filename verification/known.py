@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 from verification.entries import Entry, Kind
 from verification.personalize_events import PersonalizeReader
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 
 from schemas import wire
-from schemas.contracts import Contract, Role
 from schemas.invalid import Reason
+from schemas.model import Contract, Role
 from schemas.projection import MAX_ID_LENGTH
 from verification.entries import Record
 

@@ -15,8 +15,8 @@ from typing import Any
 import fastavro
 
 from schemas.codec import encode_body, parse_plain
-from schemas.contracts import Contract, Contracts, Role
 from schemas.invalid import InvalidRecord
+from schemas.model import Contract, Contracts, Role
 from verification.entries import Kind
 from verification.ledger import LedgerRow, Status
 from verification.reference import (

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.contracts import ItemMapping, UserMapping
+from schemas.model import ItemMapping, UserMapping
 
 MISSING_TOLERANCE_MS = 5_000
 """A user or item published this long before an event must be there (issue: 5 s or more)."""

@@ -18,8 +18,8 @@ from uuid import UUID
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from schemas.contracts import Contract, Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contract, Contracts, Role, load_contracts
 from verification.directory import ReplayDirectory
 from verification.endpoints import Endpoints
 from verification.entries import Entry, Kind, Source

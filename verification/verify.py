@@ -12,9 +12,9 @@ from typing import Any
 
 from connectors.files import write_report
 from schemas.codec import Decoder, SchemaLookup
-from schemas.contracts import Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
+from schemas.model import Contracts, Role, load_contracts
 from verification.destinations import DestinationReport, verify_destinations
 from verification.destinations import summary_lines as destination_lines
 from verification.endpoints import Endpoints

@@ -18,8 +18,8 @@ from batch.bootstrap.products import read_products
 from batch.bootstrap.settings import BootstrapSettings, bootstrap_settings
 from batch.bootstrap.storage import storage_of
 from connectors.flink.properties import properties_file, read_groups
-from schemas.contracts import load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import load_contracts
 
 
 def run(settings: BootstrapSettings, *, in_process: bool) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from batch.bootstrap.settings import BootstrapSettings, Window
 from batch.bootstrap.storage import Storage
 from batch.personalize_schemas import columns, interactions_schema, items_schema, users_schema
 from connectors.personalize.requests import DEFAULT_PROPERTIES
-from schemas.contracts import Contracts, Role
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, Role
 
 REPORT: Final = "report.json"
 _SAMPLE_BYTES: Final = 1024 * 1024

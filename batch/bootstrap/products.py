@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from batch.bootstrap.storage import Storage
-from schemas.contracts import Contracts, Role
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, Role
 
 MANIFEST: Final = "manifest.json"
 

@@ -21,7 +21,7 @@ from batch.bootstrap.settings import Window
 from batch.personalize_schemas import column_of
 from connectors.personalize.datasets import ITEMS, USERS, DatasetField, FieldKind, dataset_fields
 from connectors.personalize.requests import DEFAULT_PROPERTIES, EventProperty
-from schemas.contracts import Contract, Contracts, ItemMapping, Role, UserMapping
+from schemas.model import Contract, Contracts, ItemMapping, Role, UserMapping
 from schemas.projection import MAX_AHEAD_MS
 
 PUBLISHED_AT = "published_at"

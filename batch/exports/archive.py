@@ -22,8 +22,8 @@ from batch.exports.rows import FIRST_MS, LAST_MS, RowMaker
 from connectors.aws.sdk import service_errors
 from connectors.products import Column, Kind, Location, Rejection
 from schemas.checks import identifier_fields
-from schemas.contracts import Contract, ContractError
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, ContractError
 from schemas.projection import MAX_ID_LENGTH
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024

@@ -23,7 +23,7 @@ from batch.exports.publication import ExportReport, Limits, check_rejected, fini
 from batch.exports.spill import DayFiles, HashFiles, spill_folder
 from connectors.products import EVENT_DAY, PUBLISHED_AT, Location, columns_of
 from connectors.products.columns import OCCURRED_AT
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 EVENT_ID: Final = "event_id"
 

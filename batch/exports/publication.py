@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from connectors.products import Column, Location, Manifest, ProductError, ProductWriter
-from schemas.contracts import Contract
+from schemas.model import Contract
 
 MOST_REJECTED: Final = 0.01
 """The share of a store's records that may be rejected, unless it is set otherwise."""

@@ -11,8 +11,8 @@ from batch.exports.parallel import read_in_parallel
 from batch.exports.publication import ExportReport, Limits, finish, open_writer
 from batch.exports.rows import Row, RowMaker
 from connectors.products import ProductWriter, Rejection, columns_of
-from schemas.contracts import Contract
 from schemas.invalid import InvalidRecord
+from schemas.model import Contract
 
 BATCH_ROWS: Final = 8_192
 

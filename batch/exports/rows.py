@@ -18,8 +18,8 @@ import pyarrow as pa
 from connectors.products import Column, Kind, arrow_schema
 from connectors.products.columns import arrow_type
 from schemas.checks import identifier_fields
-from schemas.contracts import Contract
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract
 from schemas.projection import checked_id
 
 FIRST_MS: Final = -62_135_596_800_000

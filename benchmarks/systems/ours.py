@@ -12,7 +12,7 @@ from benchmarks.topics import Topics
 from connectors.flink.properties import write_groups
 from deploy.local import application
 from deploy.local.settings import PROJECT
-from schemas.contracts import Role, load_contracts
+from schemas.model import Role, load_contracts
 
 
 @dataclass(frozen=True, slots=True)

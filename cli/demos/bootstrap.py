@@ -28,8 +28,8 @@ from cli.main import given
 from connectors.files import write_report
 from deploy.local import application, platform
 from deploy.local.settings import LocalSettings
-from schemas.contracts import Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, Role, load_contracts
 from verification.background import Background
 from verification.directory import ReplayDirectory
 from verification.entries import Entry, Kind, Source

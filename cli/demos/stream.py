@@ -20,8 +20,8 @@ from deploy.local import application, platform
 from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import ACCESS_KEY, ACCOUNT, REGION, SECRET_KEY, LocalSettings
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
-from schemas.contracts import Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, Role, load_contracts
 from schemas.projection import project_item, record_id
 from verification.background import Background
 from verification.directory import ReplayDirectory

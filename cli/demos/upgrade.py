@@ -30,8 +30,8 @@ from deploy.local.settings import LocalSettings
 from deploy.upgrades import deployment as deployments
 from deploy.upgrades.local_release import LocalRelease
 from jobs.settings import DEFAULT_PIPELINES
-from schemas.contracts import Contracts, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contracts, load_contracts
 from verification.flow import Flow
 from verification.personalize_events import PersonalizeReader
 from verification.replay import ReplaySummary

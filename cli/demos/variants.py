@@ -12,7 +12,7 @@ from typing import Any
 
 from deploy.package import build, read, unpack
 from deploy.package.release import plan_description
-from schemas.contracts import Contract, SchemaVersion
+from schemas.model import Contract, SchemaVersion
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

@@ -18,7 +18,7 @@ from connectors.catalog.permissions import Permissions, consumer_of, principal_o
 from connectors.catalog.pii import PiiClass, grantable
 from connectors.catalog.tables import Product, TableName, link_name, product_of, table_input
 from connectors.products import Location, Manifest, ProductReader, read_manifest
-from schemas.contracts import Contract
+from schemas.model import Contract
 
 CENTRAL_DATABASE: Final = "tunemesh_central"
 

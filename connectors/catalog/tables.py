@@ -15,7 +15,7 @@ from typing import Any, Final
 from connectors.catalog.errors import CatalogError
 from connectors.catalog.pii import PiiClass, parse_class
 from connectors.products import EVENT_DAY, Kind, Location, Manifest, partition_of
-from schemas.contracts import Contract
+from schemas.model import Contract
 
 _GLUE_TYPES: Final[dict[Kind, str]] = {
     Kind.STRING: "string",

@@ -27,8 +27,8 @@ import botocore.parsers
 from connectors.aws.endpoint import is_loopback
 from schemas.codec import RegisteredSchema, SchemaLookup, UnknownSchemaId
 from schemas.compatibility import incompatibilities
-from schemas.contracts import Contract, SchemaVersion
 from schemas.errors import TunemeshError
+from schemas.model import Contract, SchemaVersion
 
 UNKNOWN_FOR_SECONDS = 60.0
 """How long an id that the registry does not know is not asked for again: it may be registered."""

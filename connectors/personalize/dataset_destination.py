@@ -25,7 +25,7 @@ from connectors.personalize.datasets import (
     dataset_fields,
     put_records_body,
 )
-from schemas.contracts import Contracts, load_contracts
+from schemas.model import Contracts, load_contracts
 
 MAX_ARN_LENGTH: Final = 256  # Model: Arn
 _ARN: Final = re.compile(r"arn:([a-z\d-]+):personalize:.*:.*:.+", re.ASCII)  # Model: Arn

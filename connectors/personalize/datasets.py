@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from connectors.delivery import Rejected, Version
 from connectors.personalize.requests import MAX_ID_LENGTH, encode_json, id_problem
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 MAX_RECORDS_PER_CALL: Final = 10  # Model: UserList, ItemList
 CALLS_PER_SECOND: Final = 10.0  # Guide, quotas: PutUsers and PutItems, each, per dataset group

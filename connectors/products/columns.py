@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from schemas.contracts import Contract, ContractError, Role
+from schemas.model import Contract, ContractError, Role
 
 
 class Kind(StrEnum):

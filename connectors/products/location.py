@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from schemas.contracts import Contract, ContractError
+from schemas.model import Contract, ContractError
 
 CURRENT: Final = "current.json"
 """The pointer to the version that readers read; the last thing that a publication writes."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.codec import Record
-from schemas.contracts import Contract
+from schemas.model import Contract
 
 TABLE_PREFIX = "tunemesh-"
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas.codec import Record
-from schemas.contracts import Contract
+from schemas.model import Contract
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _PLAIN = {

@@ -26,8 +26,8 @@ from deploy.local.settings import (
 )
 from jobs.freshness.watch import OVERTAKING_BARRIERS
 from jobs.settings import DEFAULT_PIPELINES
-from schemas.contracts import Contract, Contracts, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contract, Contracts, load_contracts
 
 RUNNING_SECONDS = 300
 """The longest that an application gets to run; some 20 on a machine with nothing else to do."""

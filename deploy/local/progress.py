@@ -24,7 +24,7 @@ from deploy.local.flink import FlinkRest, Job
 from deploy.local.settings import LocalSettings
 from jobs.metrics import FLOWS, Flow, function_and_name
 from jobs.settings import DEFAULT_GROUP_ID
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 
 REFRESH_SECONDS = 2.5
 """Flink's numbers are up to a second old (metrics.fetcher.update-interval); it asks for new ones

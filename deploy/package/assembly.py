@@ -18,7 +18,7 @@ from deploy.local.settings import PROJECT, jar_cache
 from deploy.package import archive, contents, jar, release, requirements, wheels
 from deploy.package.errors import PackageError
 from deploy.package.release import PackageDescription
-from schemas.contracts import BUILT_IN_FOLDER, load_contracts
+from schemas.model import BUILT_IN_FOLDER, load_contracts
 
 Report = Callable[[str], None]
 """Called with a line before each step."""

@@ -14,7 +14,7 @@ from fastavro.schema import to_parsing_canonical_form
 
 from deploy.package.contents import RELEASE
 from deploy.package.errors import PackageError
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 FORMAT = 1
 

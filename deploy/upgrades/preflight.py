@@ -22,8 +22,8 @@ from deploy.upgrades.target import LATEST, NOTHING, Configuration, Restore
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES, application_settings
 from jobs.trends import KEEP_MS, LATEST_MS
 from schemas.compatibility import incompatibilities
-from schemas.contracts import Contract, Contracts, Role, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import Contract, Contracts, Role, load_contracts
 
 CONTRACTS = Path("schemas") / "contracts"
 

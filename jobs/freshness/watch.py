@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Set
 from typing import NamedTuple, Protocol
 
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 
 INTERVAL_SECONDS = 0.05
 """Between two questions; also about how long an event waits when users and items are quiet."""

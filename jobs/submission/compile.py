@@ -23,8 +23,8 @@ from jobs.settings import (
     RecommendationsSettings,
     RegistrySettings,
 )
-from schemas.contracts import BUILT_IN_FOLDER, load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import BUILT_IN_FOLDER, load_contracts
 
 
 def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:

@@ -22,7 +22,7 @@ from deploy.local.parts import PERSONALIZE
 from deploy.local.settings import LocalSettings
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.codec import Decoder
-from schemas.contracts import Role, load_contracts
+from schemas.model import Role, load_contracts
 from tests.faults.plans import Plan, ServiceFaults
 from tests.faults.restless import RestlessHour
 from verification.generator import GeneratedHour, Hour

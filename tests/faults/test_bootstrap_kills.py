@@ -22,7 +22,7 @@ from connectors.aws.sdk import sdk_client
 from connectors.products import Location, ProductReader, read_manifest
 from deploy.local import application, platform
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, LocalSettings
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from tests.faults.conftest import passing_home
 from tests.faults.figures import write_figures
 from tests.faults.stage import HOUR_START_MS

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from cli.demos import variants
 from deploy.dead_letters import read_letters
 from deploy.local.settings import PROJECT
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from tests.faults.deployed import Deployed
 from tests.faults.stage import until
 from verification.flow import Flow

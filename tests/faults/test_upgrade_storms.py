@@ -16,7 +16,7 @@ from cli.demos import variants
 from deploy.local import process
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.package import read
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from tests.faults.deployed import ROLLED_BACK, Deployed
 from tests.faults.stage import START_SECONDS, until
 from verification.flow import Flow

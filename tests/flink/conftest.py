@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from schemas.contracts import BUILT_IN_FOLDER
+from schemas.model import BUILT_IN_FOLDER
 from tests.flink.mesh import Mesh, make_mesh
 
 

@@ -32,7 +32,7 @@ from deploy.local.progress import FlowProgress
 from deploy.local.progress import running as running_jobs
 from deploy.local.settings import PROJECT, LocalSettings, Port, aws_environment
 from schemas.codec import Decoder, Encoder
-from schemas.contracts import BUILT_IN_FOLDER, Contract, Contracts, Role, load_contracts
+from schemas.model import BUILT_IN_FOLDER, Contract, Contracts, Role, load_contracts
 from tests.support import ports
 from verification.positions import TopicReader
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.contracts import Contract, Role
+from schemas.model import Contract, Role
 
 _TYPES = {
     "string": pa.string(),

@@ -33,7 +33,7 @@ from connectors.personalize.requests import EventRequests
 from deploy.local import bootstrap, jars, platform
 from deploy.local.settings import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalSettings
 from deploy.package.jar import merged, provided
-from schemas.contracts import Contract, Contracts, load_contracts
+from schemas.model import Contract, Contracts, load_contracts
 from schemas.projection import project_item, project_user, record_id
 from tests.flink import products
 

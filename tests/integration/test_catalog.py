@@ -27,7 +27,7 @@ from connectors.products import (
     columns_of,
     read_manifest,
 )
-from schemas.contracts import Contract, load_contracts
+from schemas.model import Contract, load_contracts
 from tests.integration.aws_part import aws_part
 from tests.support.ports import free_port
 

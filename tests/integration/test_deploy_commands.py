@@ -27,7 +27,7 @@ from deploy.upgrades.verification import VerifySettings
 from emulators.managed_flink.records import Behaviour
 from emulators.managed_flink.server import serving
 from emulators.managed_flink.service import Service
-from schemas.contracts import BUILT_IN_FOLDER, load_contracts
+from schemas.model import BUILT_IN_FOLDER, load_contracts
 
 ROOT = Path(__file__).resolve().parents[2]
 REGION, BUCKET = "us-east-1", "tunemesh-code"

@@ -29,7 +29,7 @@ from batch.exports.records import export_records
 from batch.exports.spill import SpillInUse, spill_folder
 from connectors.aws.sdk import ServiceUnavailable, sdk_client
 from connectors.products import Location, NotPublished, ProductReader, columns_of, read_manifest
-from schemas.contracts import Contract, Contracts, load_contracts
+from schemas.model import Contract, Contracts, load_contracts
 from tests.integration.kills import Killed, killed_at_each_write
 
 CONTRACTS = load_contracts()

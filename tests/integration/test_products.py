@@ -26,7 +26,7 @@ from connectors.products import (
     upload,
 )
 from connectors.products.versions import GRACE_MS
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from tests.integration.kills import Killed, killed_at_each_write
 
 SONGS = load_contracts()["songs"]

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from cli.schemas import schemas
 from connectors.glue.registry import GlueRegistry, RegistryError
 from schemas.codec import Decoder, Encoder, UnknownSchemaId
-from schemas.contracts import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
+from schemas.model import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
 from tests.support.ports import free_port
 
 CONTRACTS = load_contracts()

@@ -30,7 +30,7 @@ from deploy.local import dynamodb, platform, postgresql, process
 from deploy.local.application import registry
 from deploy.local.settings import LocalSettings
 from schemas.codec import Decoder
-from schemas.contracts import BUILT_IN_FOLDER, Contract, Contracts, load_contracts
+from schemas.model import BUILT_IN_FOLDER, Contract, Contracts, load_contracts
 from services.domain import Domain
 from services.http import respond
 from services.item_store import ItemStore

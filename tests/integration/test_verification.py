@@ -32,9 +32,9 @@ from deploy.local.endpoints import local_endpoints
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.settings import TRACKING_ID, LocalSettings
 from schemas.codec import Decoder, Encoder
-from schemas.contracts import Contract, Role, load_contracts
 from schemas.dead_letter import SourceRecord, dead_letter
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, Role, load_contracts
 from tests.support import ports
 from verification.directory import ReplayDirectory
 from verification.endpoints import Endpoints

@@ -10,7 +10,7 @@ from deploy.package.release import (
     plan_descriptions,
     schema_hashes,
 )
-from schemas.contracts import BUILT_IN_FOLDER, load_contracts
+from schemas.model import BUILT_IN_FOLDER, load_contracts
 
 FOLDER = PROJECT / "tests" / "released"
 REBUILDS = FOLDER / "rebuilds.txt"

@@ -25,7 +25,7 @@ from deploy.local.lambda_host import PART
 from deploy.local.lambda_host.event_source import Checkpoints, StreamMapping
 from deploy.local.lambda_host.gateway import application
 from deploy.local.settings import HOST, REGISTRY, LocalSettings, aws_environment
-from schemas.contracts import Contracts, Role, load_contracts
+from schemas.model import Contracts, Role, load_contracts
 from services import item_store, item_stream, outbox, user_store
 from services.settings import ServiceSettings
 

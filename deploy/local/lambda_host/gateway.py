@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from deploy.local.lambda_host import HEALTH
-from schemas.contracts import Contracts, Role
+from schemas.model import Contracts, Role
 from services import interactions, items, users
 
 LARGEST_BODY = 10 * 1024 * 1024

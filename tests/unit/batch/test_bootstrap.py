@@ -25,8 +25,8 @@ from batch.personalize_schemas import (
 from connectors.flink.properties import SettingError
 from connectors.personalize.datasets import ITEMS, USERS, dataset_fields
 from connectors.personalize.requests import DEFAULT_PROPERTIES
-from schemas.contracts import load_contracts
 from schemas.errors import TunemeshError
+from schemas.model import load_contracts
 
 CONTRACTS = load_contracts()
 NAMES = ("users", "songs", "podcasts", "interactions")

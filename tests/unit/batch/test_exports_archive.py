@@ -17,7 +17,7 @@ from batch.exports import archive
 from batch.exports.archive import LineReader, unzipped, whole_lines
 from batch.exports.interactions import hash_files, one_an_event
 from connectors.products import columns_of
-from schemas.contracts import ContractError, load_contracts
+from schemas.model import ContractError, load_contracts
 
 CONTRACTS = load_contracts()
 INTERACTIONS, ENRICHED = CONTRACTS["interactions"], CONTRACTS["interactions-enriched"]

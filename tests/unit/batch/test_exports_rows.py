@@ -10,8 +10,8 @@ import pytest
 
 from batch.exports.rows import FIRST_MS, LAST_MS, RowMaker
 from connectors.products import Column, Kind, columns_of
-from schemas.contracts import load_contracts
 from schemas.invalid import InvalidRecord
+from schemas.model import load_contracts
 
 CONTRACTS = load_contracts()
 SONGS = CONTRACTS["songs"]

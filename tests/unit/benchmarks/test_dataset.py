@@ -22,7 +22,7 @@ from benchmarks.expected import Newest, differing_fields, without_origins
 from benchmarks.output import check, sampled
 from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, chosen
 from schemas.codec import Encoder, encode_body, parse_plain
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 
 SHAPE = Shape.of(events=3_000, users=300, items=1_100, base_ms=1_763_000_000_000)
 CONTRACTS = load_contracts()

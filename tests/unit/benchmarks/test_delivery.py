@@ -10,7 +10,7 @@ from connectors.firehose import FirehoseRecord, firehose_record
 from connectors.opensearch import BulkEntry, event_entry
 from connectors.personalize import ITEMS, EventRequests, PutEventsEvent, dataset_fields
 from connectors.personalize.datasets import DatasetEntry, DatasetRequests
-from schemas.contracts import Role, load_contracts
+from schemas.model import Role, load_contracts
 
 
 def test_updates_are_five_a_song_with_versions_that_grow() -> None:

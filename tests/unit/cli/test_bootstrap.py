@@ -13,7 +13,7 @@ from batch.imports import ImportsError
 from cli.bootstrap import Products, bootstrap, open_products, stream_settings
 from connectors.catalog import OpenedProduct
 from connectors.products import Location, Manifest
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from schemas.moments import epoch_ms
 
 CONTRACTS = load_contracts()

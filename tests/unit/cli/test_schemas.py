@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from cli import schemas as schemas_commands
 from cli.schemas import compare, connect, field_changes, schemas
 from connectors.glue.registry import RegisteredVersion
-from schemas.contracts import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
+from schemas.model import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
 
 SONGS = load_contracts()["songs"]
 

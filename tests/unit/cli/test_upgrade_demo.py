@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from cli.demos.upgrade import AFTER_SECONDS, Step, document, longest_pause, newer
-from schemas.contracts import BUILT_IN_FOLDER, load_contracts
+from schemas.model import BUILT_IN_FOLDER, load_contracts
 from verification.flow import Until
 from verification.generator import GeneratedHour, Hour
 from verification.publications import Publisher

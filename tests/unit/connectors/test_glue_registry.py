@@ -20,7 +20,7 @@ from connectors.glue.registry import (
     RegistryError,
 )
 from schemas.codec import RegisteredSchema, UnknownSchemaId
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 
 SONGS = load_contracts()["songs"]
 ID = UUID(int=1)

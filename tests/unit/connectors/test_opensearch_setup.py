@@ -19,7 +19,7 @@ from connectors.opensearch import OpenSearchSettings, OpenSearchSetupError, set_
 from connectors.opensearch.client import opensearch_client, read_answer
 from connectors.opensearch.documents import EVENTS_INDEX_PREFIX, TRENDS_INDEX
 from connectors.opensearch.setup import index_templates
-from schemas.contracts import BUILT_IN_FOLDER, Role, load_contracts
+from schemas.model import BUILT_IN_FOLDER, Role, load_contracts
 
 
 class Cluster:

@@ -25,7 +25,7 @@ from connectors.personalize.dataset_destination import (
     put_users_destination,
 )
 from connectors.personalize.datasets import ITEMS, USERS, Dataset, DatasetRecord, dataset_fields
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from tests.support.delivery_contract import Harness, ReplacingDestinationContract, Trouble
 from tests.support.delivery_fakes import VirtualClock, run
 

@@ -22,7 +22,7 @@ from connectors.personalize.datasets import (
     dataset_fields,
     put_records_body,
 )
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from schemas.projection import project_item, project_user, record_id
 from tests.unit.schemas.test_projection import PODCAST, SONG, USER
 

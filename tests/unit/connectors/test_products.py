@@ -13,7 +13,7 @@ import pytest
 from connectors.products import Kind, Location, Manifest, ProductFile, arrow_schema, columns_of
 from connectors.products.manifest import Former
 from connectors.products.versions import GRACE_MS, still_kept, version_name, version_of
-from schemas.contracts import Contract, ContractError, SchemaVersion, load_contracts
+from schemas.model import Contract, ContractError, SchemaVersion, load_contracts
 
 CONTRACTS = load_contracts()
 

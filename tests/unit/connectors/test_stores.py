@@ -15,7 +15,7 @@ from connectors.stores.dynamodb import (
     to_item,
 )
 from connectors.stores.postgresql import Table, quoted
-from schemas.contracts import Contract, load_contracts
+from schemas.model import Contract, load_contracts
 
 CONTRACTS = load_contracts()
 USERS, SONGS = CONTRACTS["users"], CONTRACTS["songs"]

@@ -6,7 +6,7 @@ import pytest
 
 from connectors.kafka.offsets import OffsetsUnavailable, Partition
 from deploy.handover import NotArchived, wait_archived
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 
 CONTRACTS = load_contracts()
 MOMENT = 1_000

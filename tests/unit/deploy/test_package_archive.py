@@ -22,7 +22,7 @@ from deploy.package.contents import APPLICATIONS, RELEASE
 from deploy.package.errors import PackageError
 from deploy.package.release import plan_description
 from deploy.package.requirements import Requirement
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 
 MEMBERS = {"main.py": b"print()", "lib/pyflink-dependencies.jar": b"jar", RELEASE: b"{}"}
 

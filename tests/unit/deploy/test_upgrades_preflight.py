@@ -28,7 +28,7 @@ from deploy.upgrades.target import LATEST, NOTHING, Configuration
 from jobs.settings import PIPELINES
 from jobs.submission.plan import plan_file
 from jobs.trends import KEEP_MS, LATEST_MS
-from schemas.contracts import Role, SchemaVersion, load_contracts
+from schemas.model import Role, SchemaVersion, load_contracts
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = PlanDescription("a", {"1_source": "s", "11_over": "o"})

@@ -10,8 +10,8 @@ import pytest
 from jobs.delivery_functions import DeliverEvents
 from jobs.settings import RecommendationsSettings, RegistrySettings
 from schemas.codec import Encoder, RegisteredSchema
-from schemas.contracts import Role, load_contracts
 from schemas.dead_letter import SourceRecord
+from schemas.model import Role, load_contracts
 
 CONTRACTS = load_contracts()
 ENRICHED = CONTRACTS.only(Role.ENRICHED)

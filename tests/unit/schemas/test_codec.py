@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from schemas import wire
 from schemas.codec import Decoder, Encoder, RegisteredSchema, UnknownSchemaId, parse_plain
-from schemas.contracts import Contract, SchemaVersion, load_contracts
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, SchemaVersion, load_contracts
 
 CONTRACTS = load_contracts()
 FIRST, SECOND, ELSEWHERE, BROKEN = (UUID(int=n) for n in (1, 2, 3, 4))

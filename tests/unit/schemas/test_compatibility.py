@@ -240,7 +240,7 @@ def test_what_is_no_record_schema_is_refused_in_words(text: str) -> None:
 
 
 def test_an_unknown_mode_is_a_mistake_of_the_caller() -> None:
-    """contracts.py has checked it before."""
+    """schemas.model has checked it before."""
     with pytest.raises(ValueError, match="SIDEWAYS"):
         incompatibilities("SIDEWAYS", json.dumps(BASE), [])
 

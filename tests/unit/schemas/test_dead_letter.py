@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Decoder, Encoder, RegisteredSchema
-from schemas.contracts import Role, load_contracts
 from schemas.dead_letter import (
     MAX_MESSAGE_CHARS,
     MAX_VALUE_BYTES,
@@ -18,6 +17,7 @@ from schemas.dead_letter import (
     dead_letter,
     payload_is_whole,
 )
+from schemas.model import Role, load_contracts
 
 CONTRACT = load_contracts().only(Role.DEAD_LETTER)
 ENCODER = Encoder(CONTRACT, UUID(int=1))

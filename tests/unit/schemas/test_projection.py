@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from schemas.contracts import load_contracts
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import load_contracts
 from schemas.projection import (
     MAX_ID_LENGTH,
     checked_id,

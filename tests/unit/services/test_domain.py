@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from services.domain import Change, Decide, Domain
 from services.http import Answer, Request, Response, Unavailable, respond
 from services.records import Rules

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from connectors.stores.dynamodb import to_item
 from deploy.local.lambda_host.event_source import FINISHED, Checkpoints, StreamMapping
 from deploy.local.lambda_host.gateway import event_of, handlers
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from services import interactions, item_stream, items, users
 from services.http import request_of, respond
 from services.interactions import Interactions

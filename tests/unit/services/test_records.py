@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from schemas.codec import Encoder, encode_body, parse_plain
-from schemas.contracts import Contract, load_contracts
 from schemas.invalid import InvalidRecord
+from schemas.model import Contract, load_contracts
 from services.records import InvalidInput, Rules
 
 CONTRACTS = load_contracts()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from verification.destinations import (
     dataset_properties,
     newest_versions,

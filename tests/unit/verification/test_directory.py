@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from verification.directory import ReplayDirectory, ReplaySetError
 from verification.entries import Entry, Kind
 from verification.publications import Publisher, UnusableEntry

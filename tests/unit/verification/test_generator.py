@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 
 from schemas.codec import Decoder, RegisteredSchema, UnknownSchemaId
-from schemas.contracts import load_contracts
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
+from schemas.model import load_contracts
 from verification.directory import ReplayDirectory
 from verification.entries import Entry, Kind
 from verification.generator import GENRES, GeneratedHour, Hour, write_directory

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from cli.demos.bootstrap import Part, document
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from verification.entries import Entry, Kind
 from verification.known import Difference, Expected, Identity, Known, compare, read_known
 from verification.reconcile import Ignored

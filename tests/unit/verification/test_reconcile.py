@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from schemas.contracts import load_contracts
 from schemas.invalid import Reason
+from schemas.model import load_contracts
 from verification.entries import Entry, Kind
 from verification.generator import GeneratedHour, Hour
 from verification.ledger import LedgerRow, Status

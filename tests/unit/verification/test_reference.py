@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.contracts import load_contracts
+from schemas.model import load_contracts
 from verification.reference import (
     NOTHING_PUBLISHED,
     History,

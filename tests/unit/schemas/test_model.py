@@ -14,7 +14,8 @@ import yaml
 
 from schemas import checks
 from schemas.codec import Encoder
-from schemas.contracts import (
+from schemas.invalid import InvalidRecord
+from schemas.model import (
     BUILT_IN_FOLDER,
     ContractError,
     Contracts,
@@ -22,7 +23,6 @@ from schemas.contracts import (
     contract_folders,
     load_contracts,
 )
-from schemas.invalid import InvalidRecord
 
 Json = dict[str, Any]
 
