@@ -24,9 +24,9 @@ from emulators.errors import ServiceError
 from emulators.faults import Faults, Plan, Rule, kept
 from emulators.personalize import rules
 from emulators.personalize.control import filters, kinds, recommending
+from emulators.personalize.control.group import Group
 from emulators.personalize.control.operations import ControlPlane
 from emulators.personalize.control.schemas import KINDS, Kind
-from emulators.personalize.group import Group
 from emulators.personalize.model import Scored
 from emulators.personalize.quota import Quotas
 from emulators.personalize.rules import RankingQuery, RecommendationQuery

@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from emulators.personalize.control.group import LIVE
 from emulators.personalize.control.lifecycle import Resource
 from emulators.personalize.control.schemas import NAMESPACE, Kind
-from emulators.personalize.group import LIVE
 from emulators.personalize.rules import Resources
 
 RECIPE: Final = "arn:aws:personalize:::recipe/aws-user-personalization-v2"

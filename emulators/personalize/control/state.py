@@ -11,13 +11,13 @@ from typing import Final
 
 from emulators import errors
 from emulators.personalize.control import schemas, seeds
+from emulators.personalize.control.group import Group
 from emulators.personalize.control.kinds import KINDS
 from emulators.personalize.control.lifecycle import ACTIVE, UNFINISHED, Resource
 from emulators.personalize.control.registry import Registry
 from emulators.personalize.control.schemas import DatasetSchema, Kind
 from emulators.personalize.control.source import Source
 from emulators.personalize.control.training import MOST_INTERACTIONS
-from emulators.personalize.group import Group
 from emulators.personalize.rules import Resources
 
 STEP_SECONDS: Final = 0.2

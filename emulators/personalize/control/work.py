@@ -16,12 +16,12 @@ from typing import Final, TypeVar
 from emulators.personalize import store
 from emulators.personalize.control import imports, training
 from emulators.personalize.control.csv_rules import ImportRefused
+from emulators.personalize.control.group import Group
 from emulators.personalize.control.imports import ImportJob, Stopped
 from emulators.personalize.control.lifecycle import Resource
 from emulators.personalize.control.schemas import Kind
 from emulators.personalize.control.state import State
 from emulators.personalize.control.training import TrainingRefused
-from emulators.personalize.group import Group
 
 log = logging.getLogger(__name__)
 
