@@ -58,6 +58,11 @@ check: $(READY) ## format, lint, strict types, layers, repository tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit/test_repository.py
 
+.PHONY: docs
+docs: $(READY) ## the documentation site in site/, with its generated pages [ARGS=--check]
+	$(BIN)/python -m docs.generate $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 .PHONY: plans
 plans: setup ## jobs/plans from the SQL, after a change of it [ARGS=--check]
 	JAVA_HOME="$$($(BIN)/python -c 'import os; from deploy.local import java; print(java.find(os.environ).home)')" \
@@ -96,5 +101,5 @@ lock: $(READY) ## requirements.lock from requirements.in, also for benchmarks [A
 .PHONY: clean
 clean: ## stops the platform; removes .venv, .tunemesh and caches (the jar cache stays)
 	@if [ -x $(BIN)/tunemesh ]; then $(BIN)/tunemesh down; fi
-	rm -rf $(VENV) .tunemesh *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .tunemesh site *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 All systems read the same four topics and write the same enriched records to a topic of their own,
 stamped by the broker when it appends them (LogAppendTime): the clock is the broker's for all of
-them, and a run ends when all records are there. The method is in benchmarks/README.md.
+them, and a run ends when all records are there. The method is in docs/benchmarks/method.md.
 """
 
 from __future__ import annotations

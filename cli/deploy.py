@@ -176,7 +176,7 @@ def upgrade(
             [
                 *comparison.reasons,
                 "the state does not fit: --rebuild starts the new version without it, from the"
-                " topics (README.md, Upgrades)",
+                " topics (docs/concepts/upgrades.md)",
             ]
         )
     if dry_run:

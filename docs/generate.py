@@ -6,6 +6,7 @@ with them. Run by `make docs`.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -60,10 +61,11 @@ def cli() -> list[str]:
     for context in commands(click.Context(tunemesh, info_name="tunemesh")):
         command = context.command
         usage = [context.command_path, *command.collect_usage_pieces(context)]
-        lines += [f"## {context.command_path}", "", command.help or "", ""]
+        text = inspect.cleandoc(command.help or "").replace("\b\n", "")
+        lines += [f"## {context.command_path}", "", text, ""]
         lines += ["```text", " ".join(usage), "```", ""]
         records = [p.get_help_record(context) for p in command.params]
-        rows = [(f"`{option}`", meaning) for option, meaning in filter(None, records)]
+        rows = [(f"`{option}`", meaning) for option, meaning in filter(None, records) if meaning]
         lines += table(["option", "meaning"], rows) if rows else []
     return lines
 
@@ -103,9 +105,10 @@ def dead_letter_codes() -> list[str]:
     lines += [
         "## Delivery step",
         "",
-        "The destination precedes the code: `personalize.InvalidEvent`. A code that begins with"
-        " `Invalid` and is not listed here is tunemesh's own check of the destination's limits"
-        " before the call; the message names the field. Codes of the services:",
+        "The destination precedes the code: `personalize.InvalidEvent`. `InvalidEvent`,"
+        " `InvalidRecord`, `InvalidDocument` and `InvalidTrend` are checks of the destination's"
+        " limits before the call; the message names the field. `RequestTooLarge` is OpenSearch's"
+        " status 413 for a single document. Codes of the services:",
         "",
     ]
     services: dict[str, dict[str, ErrorCode]] = {
@@ -116,7 +119,11 @@ def dead_letter_codes() -> list[str]:
     for name, codes in services.items():
         lines += [f"### {name}", ""]
         by_kind = {kind: [c for c, e in codes.items() if e.kind is kind] for kind in Kind}
-        named = [(kind.value, ", ".join(f"`{c}`" for c in sorted(cs))) for kind, cs in by_kind.items() if cs]
+        named = [
+            (kind.value, ", ".join(f"`{c}`" for c in sorted(cs)))
+            for kind, cs in by_kind.items()
+            if cs
+        ]
         lines += table(["action", "codes"], named)
     return lines
 
@@ -124,13 +131,18 @@ def dead_letter_codes() -> list[str]:
 def results() -> list[str]:
     """The measured figures, from docs/benchmarks/reports/*.json."""
     lines = [
-        "[Method](method.md) explains how each figure is measured. The date and the commit are those"
-        " at which the figure was recorded.",
+        "[Method](method.md) explains how each figure is measured. Date and commit are those at"
+        " which it was recorded.",
         "",
     ]
     for file in sorted((DOCS / "benchmarks" / "reports").glob("*.json")):
         report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        lines += [f"## {report['title']}", "", f"{report['about']} Machine: {report['machine']}.".strip(), ""]
+        lines += [
+            f"## {report['title']}",
+            "",
+            f"{report['about']} Machine: {report['machine']}.".strip(),
+            "",
+        ]
         rows = [
             (
                 f["figure"],

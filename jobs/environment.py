@@ -76,7 +76,7 @@ def execution_mode(settings: ApplicationSettings) -> str:
     if settings.execution_mode == THREAD and shared_libpython() is None:
         print(
             "tunemesh: this Python has no shared libpython, which thread mode needs; its functions"
-            " run in processes of their own (slower; see README.md)",
+            " run in processes of their own (slower; see docs/getting-started/one-process.md)",
             file=sys.stderr,
         )
         return PROCESS

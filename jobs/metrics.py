@@ -9,7 +9,7 @@ end with
 Managed Flink hands on what is in a group ``kinesisanalytics``. All are whole numbers, because in
 process mode PyFlink has no others. A counter counts from the last (re)start of the job's tasks.
 
-``python -m jobs.metrics`` prints the catalogue as README.md has it.
+docs/reference/metrics.md is generated from the catalogue.
 """
 
 from __future__ import annotations
@@ -62,10 +62,12 @@ FLOWS = (
 )
 
 DEAD_LETTERS = (
-    Metric("dead_letters", "counter", "records", "that the function could not use or deliver"),
+    Metric(
+        "dead_letters", "counter", "records", "records that the function could not use or deliver"
+    ),
     Metric(
         "dead_letters_<code>", "counter", "records", "the same by the code in the dead letter; "
-        "only those that have occurred"
+        "only codes that have occurred"
     ),
 )  # fmt: skip
 
@@ -75,26 +77,35 @@ DECODE = (
 )
 
 HOLD = (
-    Metric("held", "counter", "events", "that had to wait for users and items published before"),
-    Metric("held_ms", "counter", "milliseconds", "that they have waited, together"),
-    Metric("holding_ms", "gauge", "milliseconds", "that the present one has waited; 0: none does"),
+    Metric("held", "counter", "events", "events that waited for dimension records"),
+    Metric("held_ms", "counter", "milliseconds", "total time for which events have waited"),
+    Metric("holding_ms", "gauge", "milliseconds", "wait of the present event; 0: none waits"),
     Metric(
-        "freshness_lag_ms", "gauge", "milliseconds", "since the moment up to which all users and "
-        "items are known to have been read; 0 until there is one"
+        "freshness_lag_ms", "gauge", "milliseconds", "age of the freshness watermark, the time up "
+        "to which all users and items are known to have been read; 0 until there is one"
     ),
     Metric(
-        "given_up", "gauge", "partitions", "of users and items with an unread rest that is not "
-        "waited for any longer"
+        "given_up", "gauge", "partitions", "partitions of users and items with an unread rest "
+        "that events no longer wait for"
     ),
 )  # fmt: skip
 """Of decode_interaction alone."""
 
 FLINK = (
-    Metric("numRecordsInPerSecond", "meter", "records/second", "read, over the last minute"),
-    Metric("currentOffset", "gauge", "offset", "of the record read last, by topic and partition"),
-    Metric("numRestarts", "counter", "times", "that the job was restarted"),
-    Metric("lastCheckpointDuration", "gauge", "milliseconds", "of the last complete checkpoint"),
-    Metric("lastCheckpointSize", "gauge", "bytes", "written by it"),
+    Metric(
+        "numRecordsInPerSecond", "meter", "records/second", "records read, mean of the last minute"
+    ),
+    Metric(
+        "currentOffset", "gauge", "offset", "offset of the record read last, by topic and partition"
+    ),
+    Metric("numRestarts", "counter", "times", "restarts of the job"),
+    Metric(
+        "lastCheckpointDuration",
+        "gauge",
+        "milliseconds",
+        "duration of the last complete checkpoint",
+    ),
+    Metric("lastCheckpointSize", "gauge", "bytes", "size of the last complete checkpoint"),
 )
 """Flink's own (Java), as far as ``tunemesh status`` shows them."""
 
@@ -162,26 +173,13 @@ def function_and_name(identifier: str) -> tuple[str, str] | None:
 
 
 SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
-    ("`decode_user`, `decode_item`, `decode_interaction` (enrichment)", DECODE),
-    ("`decode_interaction` alone", HOLD),
+    ("Decode functions: `decode_user`, `decode_item`, `decode_interaction`", DECODE),
+    ("Freshness: `decode_interaction`", HOLD),
     (
-        "`deliver_events`, `deliver_users`, `deliver_items` (recommendations), `archive_events`,"
-        " `index_events`, `index_trends` (analytics)",
+        "Delivery functions: `deliver_events`, `deliver_users`, `deliver_items`, `archive_events`,"
+        " `index_events`, `index_trends`",
         DELIVERY,
     ),
-    ("Flink's own (Java), of a hundred more", FLINK),
+    ("Flink's own (Java), as far as `tunemesh status` shows them", FLINK),
 )
 """Which functions have which metrics."""
-
-
-def markdown() -> str:
-    """The catalogue as a table, for README.md."""
-    lines = ["| metric | type | unit | meaning |", "|---|---|---|---|"]
-    for title, metrics in SECTIONS:
-        lines.append(f"| **{title}** | | | |")
-        lines += [f"| `{m.name}` | {m.kind} | {m.unit} | {m.meaning} |" for m in metrics]
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(markdown())

@@ -6,22 +6,45 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Machine-readable reasons of the decode step; part of the frozen dead-letter format."""
+    """Machine-readable reasons of the decode step; part of the frozen dead-letter format.
 
-    EMPTY_VALUE = "empty_value"
-    BAD_MAGIC_BYTE = "bad_magic_byte"
-    TRUNCATED_HEADER = "truncated_header"
-    UNKNOWN_COMPRESSION = "unknown_compression"
-    CORRUPT_COMPRESSION = "corrupt_compression"
-    UNKNOWN_SCHEMA_ID = "unknown_schema_id"
-    WRONG_SCHEMA = "wrong_schema"
-    TRUNCATED_BODY = "truncated_body"
-    TRAILING_BYTES = "trailing_bytes"
-    WRONG_TYPE = "wrong_type"
-    MISSING_ID = "missing_id"
-    OVERSIZE = "oversize"
-    FUTURE_TIMESTAMP = "future_timestamp"
-    INVALID_VALUE = "invalid_value"
+    Each has an ``explanation``: what is wrong with the record, as the end of "the record ...".
+    """
+
+    explanation: str
+
+    def __new__(cls, code: str, explanation: str = "") -> Reason:
+        reason = str.__new__(cls, code)
+        reason._value_ = code
+        reason.explanation = explanation
+        return reason
+
+    EMPTY_VALUE = "empty_value", "has no value, or is a deletion without a key"
+    BAD_MAGIC_BYTE = "bad_magic_byte", "does not begin with a header of the Glue Schema Registry"
+    TRUNCATED_HEADER = "truncated_header", "ends within the header of the Glue Schema Registry"
+    UNKNOWN_COMPRESSION = "unknown_compression", "is compressed by another method than zlib"
+    CORRUPT_COMPRESSION = "corrupt_compression", "cannot be decompressed"
+    UNKNOWN_SCHEMA_ID = (
+        "unknown_schema_id",
+        "names a schema version that the registry does not have",
+    )
+    WRONG_SCHEMA = (
+        "wrong_schema",
+        "was written with the schema of another topic, or with one that is not Avro",
+    )
+    TRUNCATED_BODY = "truncated_body", "is shorter than its schema says"
+    TRAILING_BYTES = "trailing_bytes", "is longer than its schema says"
+    WRONG_TYPE = "wrong_type", "does not fit the contract's schema"
+    MISSING_ID = "missing_id", "lacks an id that the contract requires"
+    OVERSIZE = "oversize", "is larger than the contract allows"
+    FUTURE_TIMESTAMP = (
+        "future_timestamp",
+        "has an occurred_at or updated_at more than a day after its publication",
+    )
+    INVALID_VALUE = (
+        "invalid_value",
+        "has an id, time or other value that cannot be used; the message names it",
+    )
 
 
 class InvalidRecord(Exception):

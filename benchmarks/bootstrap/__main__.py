@@ -3,7 +3,7 @@
 Both read the same Parquet files from local folders, apply the same rules, join, and write CSV with
 headers, rejected rows and counts; both are told the same about memory and have two threads. What
 they write is compared: number of rows and two sums over the hashes of all rows, by dataset. The
-method is in benchmarks/README.md.
+method is in docs/benchmarks/method.md.
 """
 
 from __future__ import annotations

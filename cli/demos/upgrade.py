@@ -42,7 +42,7 @@ AFTER_SECONDS = 10.0
 """Events that must flow after a step before the next one."""
 
 STALE_TOLERANCE_MS = 5_000
-"""As ARCHITECTURE.md promises: a user or item published that long before an event is attached."""
+"""Freshness: a user or item published that long before an event is attached."""
 
 PLAIN_RUNS = 3
 

@@ -18,11 +18,11 @@ class Metric:
 
 
 CATALOGUE: tuple[Metric, ...] = (
-    Metric("delivered", "counter", "records", "accepted by the destination"),
-    Metric("rejected", "counter", "records", "refused for good, for the dead letters"),
-    Metric("superseded", "counter", "records", "not sent: a newer version of the key was accepted"),
-    Metric("retried", "counter", "records", "sends that have to be repeated, one for each record"),
-    Metric("abandoned", "counter", "records", "without an outcome: cancelled, closed or stopped"),
+    Metric("delivered", "counter", "records", "records accepted by the destination"),
+    Metric("rejected", "counter", "records", "records refused permanently: dead letters"),
+    Metric("superseded", "counter", "records", "records not sent: a newer version was accepted"),
+    Metric("retried", "counter", "records", "sends that are repeated, counted per record"),
+    Metric("abandoned", "counter", "records", "records without an outcome: cancelled or closed"),
     Metric("calls", "counter", "calls", "calls started"),
     Metric("throttled", "counter", "calls", "calls refused because they came too fast"),
     Metric("slowed_down", "counter", "times", "halvings of the rate"),
@@ -30,16 +30,16 @@ CATALOGUE: tuple[Metric, ...] = (
         "bisected", "counter", "calls", "refused calls whose batch was split to find the bad record"
     ),
     Metric("timed_out", "counter", "calls", "calls cancelled because no answer came"),
-    Metric("waiting", "gauge", "records", "taken in, not under way"),
-    Metric("in_flight", "gauge", "calls", "under way"),
-    Metric("oldest_age", "gauge", "seconds", "since the oldest unfinished deliver() began"),
+    Metric("waiting", "gauge", "records", "records accepted from the job, not in flight"),
+    Metric("in_flight", "gauge", "calls", "calls in flight"),
+    Metric("oldest_age", "gauge", "seconds", "age of the oldest unfinished deliver()"),
     Metric(
-        "rate_limit", "gauge", "calls/second", "the present pace, at most the share of the quota"
+        "rate_limit", "gauge", "calls/second", "present rate limit, at most the share of the quota"
     ),
     Metric("batch_size", "histogram", "records", "records in a call"),
-    Metric("call_latency", "histogram", "seconds", "from the start of a call to its outcome"),
+    Metric("call_latency", "histogram", "seconds", "time from the start of a call to its outcome"),
     Metric(
-        "delivery_latency", "histogram", "seconds", "of a record, from deliver() to its outcome"
+        "delivery_latency", "histogram", "seconds", "time from deliver() to the outcome of a record"
     ),
 )
 

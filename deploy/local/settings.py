@@ -40,6 +40,62 @@ DELIVERY_PREFIX = "interactions-enriched/"
 PROMETHEUS_PORTS = "TUNEMESH_PROMETHEUS_PORTS"
 
 
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """An environment variable, its default ("" for none) and its meaning."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+VARIABLES = (
+    Variable("TUNEMESH_HOME", ".tunemesh", "data, logs, ledgers and reports of the local platform"),
+    Variable("TUNEMESH_CONTRACTS", "", "more contract folders, separated as in `PATH`; absolute"),
+    Variable("TUNEMESH_KAFKA_PORT", "29092", "port of Kafka"),
+    Variable("TUNEMESH_KAFKA_CONTROLLER_PORT", "29093", "port of Kafka's controller"),
+    Variable("TUNEMESH_AWS_PORT", "25000", "port of Glue, Lake Formation, Firehose and S3 (moto)"),
+    Variable("TUNEMESH_PERSONALIZE_PORT", "28500", "port of the emulator of Personalize"),
+    Variable("TUNEMESH_FLINK_PORT", "28081", "port of Flink's REST API and web UI"),
+    Variable("TUNEMESH_OPENSEARCH_PORT", "29200", "port of OpenSearch"),
+    Variable("TUNEMESH_POSTGRESQL_PORT", "25432", "port of PostgreSQL"),
+    Variable("TUNEMESH_DYNAMODB_PORT", "28000", "port of DynamoDB Local"),
+    Variable("TUNEMESH_SERVICES_PORT", "28600", "port of the domains' back ends"),
+    Variable("TUNEMESH_TASKMANAGERS", "2", "TaskManagers of the local cluster, 1 to 16"),
+    Variable("TUNEMESH_TASK_SLOTS", "1", "task slots of each TaskManager, 1 to 16"),
+    Variable(
+        PROMETHEUS_PORTS,
+        "",
+        "FIRST-LAST: ports at which Flink's processes offer metrics to Prometheus, on every"
+        " interface of the machine",
+    ),
+    Variable("TUNEMESH_START_SECONDS", "120", "how long a service may take to start, 1 to 3600"),
+    Variable("TUNEMESH_STOP_SECONDS", "20", "how long a service may take to stop, 1 to 600"),
+    Variable("TUNEMESH_JAR_CACHE", "", "jars; default: tunemesh/jars in the user's cache folder"),
+    Variable("TUNEMESH_MAVEN_REPOSITORY", "", "a mirror for the jars; default: Maven Central"),
+    Variable(
+        "TUNEMESH_WHEEL_CACHE",
+        "",
+        "wheels of packages; default: tunemesh/wheels in the user's cache folder",
+    ),
+    Variable("TUNEMESH_POSTGRESQL", "", "users' store of `tunemesh export`, as libpq accepts it"),
+    Variable("TUNEMESH_DYNAMODB_URL", "", "endpoint of the items' stores of `tunemesh export`"),
+    Variable("IS_LOCAL", "", "set: the job runs in this process, with a local property file"),
+    Variable("TUNEMESH_PARALLELISM", "2", "parallelism of a job that runs in this process"),
+    Variable("TUNEMESH_BOOTSTRAP_SERVERS", "", "brokers of the back ends"),
+    Variable(
+        "TUNEMESH_KAFKA_PROPERTIES",
+        "",
+        "properties of librdkafka for the back ends, as a JSON object",
+    ),
+    Variable("TUNEMESH_REGISTRY", "tunemesh", "name of the back ends' Glue registry"),
+    Variable("TUNEMESH_DATABASE", "", "users' database of the back ends, as libpq accepts it"),
+)
+"""Every variable that tunemesh reads, also outside of this module; the reference page has them."""
+
+_DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
+
+
 class SettingError(TunemeshError):
     """A variable with a value that cannot be used: its name, the value, what was expected."""
 
@@ -108,35 +164,35 @@ class LocalSettings:
         `.tunemesh`. Raises :class:`SettingError` at the first value that cannot be used.
         """
 
-        def number(name: str, default: int, low: int, high: int) -> int:
-            text = environ.get(name, "")
-            if not text:
-                return default
+        def number(name: str, low: int, high: int) -> int:
+            text = environ.get(name) or _DEFAULTS[name]
             if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
                 raise SettingError(name, text, f"a whole number from {low} to {high}")
             return int(text)
 
-        def port(name: str, default: int) -> Port:
-            return Port(number(name, default, 1, 65535), name)
+        def port(name: str) -> Port:
+            return Port(number(name, 1, 65535), name)
 
-        taskmanagers = number("TUNEMESH_TASKMANAGERS", 2, 1, 16)
+        taskmanagers = number("TUNEMESH_TASKMANAGERS", 1, 16)
         settings = cls(
-            home=Path(environ.get("TUNEMESH_HOME") or ".tunemesh").expanduser().absolute(),
+            home=Path(environ.get("TUNEMESH_HOME") or _DEFAULTS["TUNEMESH_HOME"])
+            .expanduser()
+            .absolute(),
             jar_cache=jar_cache(environ),
-            kafka=port("TUNEMESH_KAFKA_PORT", 29092),
-            kafka_controller=port("TUNEMESH_KAFKA_CONTROLLER_PORT", 29093),
-            aws=port("TUNEMESH_AWS_PORT", 25000),
-            personalize=port("TUNEMESH_PERSONALIZE_PORT", 28500),
-            flink=port("TUNEMESH_FLINK_PORT", 28081),
-            opensearch=port("TUNEMESH_OPENSEARCH_PORT", 29200),
-            postgresql=port("TUNEMESH_POSTGRESQL_PORT", 25432),
-            dynamodb=port("TUNEMESH_DYNAMODB_PORT", 28000),
-            services=port("TUNEMESH_SERVICES_PORT", 28600),
+            kafka=port("TUNEMESH_KAFKA_PORT"),
+            kafka_controller=port("TUNEMESH_KAFKA_CONTROLLER_PORT"),
+            aws=port("TUNEMESH_AWS_PORT"),
+            personalize=port("TUNEMESH_PERSONALIZE_PORT"),
+            flink=port("TUNEMESH_FLINK_PORT"),
+            opensearch=port("TUNEMESH_OPENSEARCH_PORT"),
+            postgresql=port("TUNEMESH_POSTGRESQL_PORT"),
+            dynamodb=port("TUNEMESH_DYNAMODB_PORT"),
+            services=port("TUNEMESH_SERVICES_PORT"),
             taskmanagers=taskmanagers,
-            task_slots=number("TUNEMESH_TASK_SLOTS", 1, 1, 16),
+            task_slots=number("TUNEMESH_TASK_SLOTS", 1, 16),
             prometheus=_prometheus_ports(environ, taskmanagers + 1),
-            start_seconds=float(number("TUNEMESH_START_SECONDS", 120, 1, 3600)),
-            stop_seconds=float(number("TUNEMESH_STOP_SECONDS", 20, 1, 600)),
+            start_seconds=float(number("TUNEMESH_START_SECONDS", 1, 3600)),
+            stop_seconds=float(number("TUNEMESH_STOP_SECONDS", 1, 600)),
         )
         settings.check_ports()
         return settings

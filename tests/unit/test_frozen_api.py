@@ -107,10 +107,3 @@ def test_every_release_of_the_changelog_is_kept() -> None:
     )
     kept = {file.parent.name for file in RELEASED}
     assert set(headings) <= kept, "make what is missing: python -m tests.flink.released VERSION"
-
-
-def test_the_readme_explains_every_reason() -> None:
-    """A dead letter's code can be looked up."""
-    section = (PROJECT / "README.md").read_text(encoding="utf-8").partition("## Dead letters\n")[2]
-    explained = set(re.findall(r"`([a-z_]+)`", section.partition("\n## ")[0]))
-    assert {str(reason) for reason in Reason} <= explained

@@ -1,4 +1,4 @@
-"""The input of the delivery benchmark is what its README says."""
+"""The input of the delivery benchmark is what docs/benchmarks/method.md says."""
 
 from __future__ import annotations
 

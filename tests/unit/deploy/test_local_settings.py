@@ -10,7 +10,7 @@ from deploy.local.settings import LocalSettings, PortRange, SettingError, aws_en
 
 
 def test_the_defaults_are_the_documented_ports_on_loopback() -> None:
-    """Without any variable: the ports that README and the demo name."""
+    """Without any variable: the ports that the documentation and the demo name."""
     settings = LocalSettings.from_environment({"HOME": "/home/somebody"})
 
     assert settings.kafka.address == "127.0.0.1:29092"

@@ -16,15 +16,9 @@ from jobs.metrics import (
     engine_values,
     function_and_name,
     letter_values,
-    markdown,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def test_the_readme_has_the_catalogue() -> None:
-    """Word by word: `python -m jobs.metrics` writes it."""
-    assert markdown() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_name_is_in_a_section_once() -> None:

@@ -1,0 +1,74 @@
+"""Promises of the documentation: generated pages are current, and what they name exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from deploy.local.settings import VARIABLES
+from docs import generate
+from schemas.invalid import Reason
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+FOLDERS = (
+    "schemas|connectors|jobs|batch|services|emulators|verification|deploy|cli|benchmarks|tests|docs"
+)
+
+
+def test_generated_pages_are_current() -> None:
+    """`make docs` was run after the last change of what they are generated from."""
+    for name, text in generate.pages().items():
+        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, name
+
+
+def test_a_page_that_is_not_current_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its name and the exit code."""
+    monkeypatch.setattr(generate, "DOCS", tmp_path)
+    assert generate.main(["--check"]) == 1
+    assert "docs/reference/metrics.md is not current" in capsys.readouterr().err
+
+
+def test_every_path_that_a_page_names_exists() -> None:
+    """Files and folders of the repository in backquotes; renaming one fails here."""
+    path = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
+    missing = {
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in PAGES
+        for name in path.findall(page.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists()
+    }
+    assert not missing
+
+
+def test_every_environment_variable_is_declared() -> None:
+    """And every declared one is read by some module."""
+    declared = {variable.name for variable in VARIABLES}
+    read: set[str] = set()
+    for folder in ("schemas", "connectors", "jobs", "batch", "services", "deploy", "cli"):
+        for file in (ROOT / folder).rglob("*.py"):
+            read |= set(re.findall(r'"(TUNEMESH_[A-Z_]+|IS_LOCAL)"', file.read_text()))
+    # The mark by which a server's process is recognised is no setting.
+    assert read - {"TUNEMESH_SERVER"} == declared
+
+
+def test_every_reason_is_explained() -> None:
+    """A dead letter's code can be looked up."""
+    assert all(reason.explanation for reason in Reason)
+
+
+def test_figures_have_a_date_a_commit_and_a_command() -> None:
+    """What was measured can be found and repeated."""
+    rows = [line for line in generate.results() if re.match(r"\| .* \| `\w{7}` \|$", line)]
+    assert len(rows) > 30
+    for row in rows:
+        assert re.search(r" \| `[^`]+` \| 20\d\d-\d\d-\d\d \| `[0-9a-f]{7}` \|$", row), row
+
+
+def test_the_readme_is_short() -> None:
+    """Everything else has a page."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
