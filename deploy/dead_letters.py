@@ -24,9 +24,6 @@ from verification.positions import TopicReader, topic_beginnings
 from verification.progress import Progress, Step, silent
 from verification.replay import connect_registry
 
-FIRST_SEEN_HEADER = "tunemesh-first-seen"
-"""When a replayed record was first refused, milliseconds since the epoch as decimal text."""
-
 REPLAYED_FROM_HEADER = "tunemesh-replayed-from"
 """Where a replayed record was refused: topic:partition:offset."""
 
@@ -266,10 +263,7 @@ def _publish(
                     letter.topic,
                     key=letter.key,
                     value=letter.payload,
-                    headers=[
-                        (FIRST_SEEN_HEADER, str(letter.first_seen).encode()),
-                        (REPLAYED_FROM_HEADER, letter.id.encode()),
-                    ],
+                    headers=[(REPLAYED_FROM_HEADER, letter.id.encode())],
                     on_delivery=lambda error, message, letter=letter: delivered(
                         letter, error, message
                     ),

@@ -16,14 +16,13 @@ from connectors.personalize import DatasetRecord
 from schemas import wire
 from schemas.codec import (
     Decoder,
-    Encoder,
     Record,
     SchemaLookup,
     decode_body,
     encode_body,
     parse_plain,
 )
-from schemas.dead_letter import SourceRecord, Step, dead_letter, source_record
+from schemas.dead_letter import DeadLetters, SourceRecord, Step, source_record
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
 from schemas.projection import (
@@ -86,34 +85,6 @@ class SchemaIds:
     dead_letter: UUID
 
 
-class DeadLetters:
-    """Makes dead letters as values of the dead-letters topic, and counts them by code."""
-
-    def __init__(self, contracts: Contracts, version_id: UUID, step: Step, clock: Clock) -> None:
-        self._encoder = Encoder(contracts.only(Role.DEAD_LETTER), version_id)
-        self._step = step
-        self._clock = clock
-        self.counts: dict[str, int] = {}
-
-    def value(
-        self,
-        source: SourceRecord,
-        code: str,
-        message: str,
-        event_id: str | None = None,
-    ) -> bytes:
-        """The value of the dead letter of a record."""
-        self.counts[code] = self.counts.get(code, 0) + 1
-        record = dead_letter(source, self._step, code, message, self._clock(), event_id)
-        return self._encoder.encode(record)
-
-    def decoded(self, source: SourceRecord, error: InvalidRecord) -> Decoded:
-        """The dead letter as the row of a decode function."""
-        value = self.value(source, error.reason, error.message)
-        key = None if source.key is None else source.key.decode("latin-1")
-        return Decoded(False, key, None, value.decode("latin-1"))
-
-
 class InteractionDecoder:
     """Decodes interactions; the payload is the enriched record up to its user and item.
 
@@ -140,7 +111,7 @@ class InteractionDecoder:
             check_interaction(record, timestamp_ms)
         except InvalidRecord as error:
             source = source_record(key, value, origin, timestamp_ms)
-            return self.dead_letters.decoded(source, error)
+            return _refused(self.dead_letters, source, error)
         place = origin.encode()
         head = b"".join((self._header, body, avro_long(len(place)), place, avro_long(timestamp_ms)))
         user_id = record["user_id"]
@@ -187,7 +158,7 @@ class DimensionDecoder:
                 identity, version, source, self._body(decoder.contract, record, origin)
             )
         except InvalidRecord as error:
-            return self.dead_letters.decoded(source, error)
+            return _refused(self.dead_letters, source, error)
 
     def _body(self, contract: Contract, record: Record, origin: str) -> bytes:
         if is_deleted(contract, record):
@@ -263,6 +234,12 @@ def avro_long(value: int) -> bytes:
         rest >>= 7
     encoded.append(rest)
     return bytes(encoded)
+
+
+def _refused(dead_letters: DeadLetters, source: SourceRecord, error: InvalidRecord) -> Decoded:
+    value = dead_letters.encode(source, error.reason, error.message)
+    key = None if source.key is None else source.key.decode("latin-1")
+    return Decoded(False, key, None, value.decode("latin-1"))
 
 
 def _tombstone_id(source: SourceRecord) -> str:

@@ -28,13 +28,13 @@ from connectors.personalize import (
     put_items_destination,
     put_users_destination,
 )
-from jobs.decode import DatasetDecoder, DeadLetters, Deletion, DimensionDecoder
+from jobs.decode import DatasetDecoder, Deletion, DimensionDecoder
 from jobs.decode_functions import RegistryFunction, now_ms, schema_ids
 from jobs.metrics import engine_values, letter_values
 from jobs.micro_batch.pieces import result, unpack
 from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
 from schemas.codec import Decoder, Encoder
-from schemas.dead_letter import SourceRecord, Step
+from schemas.dead_letter import DeadLetters, SourceRecord, Step
 from schemas.invalid import InvalidRecord
 from schemas.model import Contracts, Role
 
@@ -126,7 +126,7 @@ class Deliver(RegistryFunction):
             try:
                 record = self.decode(source)
             except InvalidRecord as error:
-                letter = self._decode_letters.value(source, error.reason, error.message)
+                letter = self._decode_letters.encode(source, error.reason, error.message)
                 results.append(result("dead_letters", source.key, letter))
                 continue
             if isinstance(record, str):
@@ -139,7 +139,7 @@ class Deliver(RegistryFunction):
             if isinstance(outcome, Rejected):
                 event_id = record.get("event_id") if isinstance(record, dict) else None
                 code = f"{self.service}.{outcome.code}"
-                letter = self._deliver_letters.value(source, code, outcome.message, event_id)
+                letter = self._deliver_letters.encode(source, code, outcome.message, event_id)
                 results.append(result("dead_letters", source.key, letter))
         if results and self._gauges is not None:
             self._gauges.grow()

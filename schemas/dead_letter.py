@@ -1,17 +1,22 @@
-"""The one maker of dead letters: records that could not be used, with the reason.
+"""Creates dead letters: records that could not be used, with the reason.
 
 The record's shape is the contract ``dead-letters``; frozen API. A dead letter can be replayed, so
 its payload is the refused value as it was. Where that does not fit the topic, the head of it is
 kept, the message says so, and the record itself is still where ``topic``, ``partition`` and
-``offset`` point to: nothing is cut silently, and :func:`payload_is_whole` tells a replay.
+``offset`` point to: nothing is cut silently, and :func:`payload_is_whole` recognizes it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
+
+from schemas.codec import Encoder
+from schemas.model import Contracts, Role
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_EVENT_ID_CHARS = 1_000
@@ -69,9 +74,9 @@ def dead_letter(
     """The dead letter of a refused record, as the contract ``dead-letters`` version 1 has it.
 
     ``code`` is machine-readable (a :class:`schemas.invalid.Reason`, or a service's error code),
-    ``message`` is for a person and is shortened to 1,000 characters. ``first_seen_ms`` is that of
-    the first dead letter when the record has been replayed since. The letter encodes to at most
-    ``max_value_bytes``. Raises ValueError for an unknown step, never for what the record holds.
+    ``message`` is for a person and is shortened to 1,000 characters. ``first_seen_ms`` is the time
+    of the refusal. The dead letter encodes to at most ``max_value_bytes``. Raises ValueError for
+    an unknown step, never for what the record holds.
     """
     step = Step(step)
     # Text that Avro cannot write (half of a surrogate pair, as in a repr of broken JSON) would
@@ -110,10 +115,34 @@ def dead_letter(
     }
 
 
+class DeadLetters:
+    """Creates the dead letters of one step as values of their topic, and counts them by code.
+
+    ``version_id`` is the registry's id of the contract's newest version, ``clock`` returns
+    milliseconds since the epoch.
+    """
+
+    def __init__(
+        self, contracts: Contracts, version_id: UUID, step: Step, clock: Callable[[], int]
+    ) -> None:
+        self._encoder = Encoder(contracts.only(Role.DEAD_LETTER), version_id)
+        self._step = step
+        self._clock = clock
+        self.counts: dict[str, int] = {}
+
+    def encode(
+        self, source: SourceRecord, code: str, message: str, event_id: str | None = None
+    ) -> bytes:
+        """The value of the dead letter of a record."""
+        self.counts[code] = self.counts.get(code, 0) + 1
+        record = dead_letter(source, self._step, code, message, self._clock(), event_id)
+        return self._encoder.encode(record)
+
+
 def payload_is_whole(letter: dict[str, Any]) -> bool:
     """Whether key and payload of a dead letter are the refused record's, byte for byte.
 
-    A letter that is not whole must not be replayed; its record is read from the source topic.
+    Otherwise it must not be replayed; its record is read from the source topic.
     """
     # Only our own note ends a message with "]" after the marker, at a length that was cut.
     tail = str(letter["message"]).rpartition(_CUT)[2]

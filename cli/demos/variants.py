@@ -35,7 +35,7 @@ def restarting(release: Path, mark: str) -> Path:
     """Code that compiles, and fails as soon as a task of it opens."""
     other = _copy(release, mark)
     for part in ON_THE_PATH:
-        file = other / part / "jobs" / "functions.py"
+        file = other / part / "jobs" / "decode_functions.py"
         text = file.read_text(encoding="utf-8")
         begin = text.index("class DecodeInteraction")
         at = text.index("def open(self", begin)

@@ -19,7 +19,6 @@ from jobs.decode import (
     BRANCH,
     NO_BRANCH,
     STATE_PREFIX,
-    DeadLetters,
     Decoded,
     DecodeRecord,
     DimensionDecoder,
@@ -30,7 +29,6 @@ from jobs.decode import (
 )
 from schemas import wire
 from schemas.codec import Decoder, Encoder, RegisteredSchema, UnknownSchemaId, parse_plain
-from schemas.dead_letter import SourceRecord, Step
 from schemas.invalid import Reason
 from schemas.model import Contract, Role, SchemaVersion, load_contracts
 from schemas.projection import MAX_AHEAD_MS, MAX_ID_LENGTH
@@ -424,16 +422,6 @@ def test_no_bytes_make_a_decoder_raise(value: bytes, key: bytes | None) -> None:
     for decode, topic in decoders:
         row = decode(key, value, f"{topic}/0/0", TIMESTAMP_MS)
         assert row.ok or letter_of(row)["payload"] == value
-
-
-def test_a_delivery_dead_letter_says_so_and_names_the_event() -> None:
-    """It refers to interactions-enriched, where event_id could be read."""
-    source = SourceRecord("interactions-enriched", 0, 1, TIMESTAMP_MS, b"u", b"v")
-    letters = DeadLetters(CONTRACTS, IDS.dead_letter, Step.DELIVER, lambda: NOW_MS)
-    value = letters.value(source, "personalize.InvalidEvent", "too long", "ev-1")
-    letter = Decoder(LETTERS, Registry()).decode(value)
-    assert (letter["step"], letter["event_id"]) == ("deliver", "ev-1")
-    assert letter["error_code"] == "personalize.InvalidEvent"
 
 
 # Schema versions.

@@ -12,6 +12,7 @@ from schemas.codec import Decoder, Encoder, RegisteredSchema
 from schemas.dead_letter import (
     MAX_MESSAGE_CHARS,
     MAX_VALUE_BYTES,
+    DeadLetters,
     SourceRecord,
     Step,
     dead_letter,
@@ -19,7 +20,8 @@ from schemas.dead_letter import (
 )
 from schemas.model import Role, load_contracts
 
-CONTRACT = load_contracts().only(Role.DEAD_LETTER)
+CONTRACTS = load_contracts()
+CONTRACT = CONTRACTS.only(Role.DEAD_LETTER)
 ENCODER = Encoder(CONTRACT, UUID(int=1))
 SOURCE = SourceRecord("interactions", 1, 12, 1763000000400, b"u828", b"\x00")
 
@@ -47,6 +49,18 @@ def test_it_says_where_the_record_is_and_why_it_was_refused() -> None:
     }
     assert payload_is_whole(letter)
     assert Decoder(CONTRACT, _Registry()).decode(ENCODER.encode(letter)) == letter
+
+
+def test_dead_letters_are_values_of_their_topic_and_counted_by_code() -> None:
+    """With the step and the clock of whoever creates them."""
+    letters = DeadLetters(CONTRACTS, UUID(int=1), Step.DELIVER, lambda: 1763000000500)
+    value = letters.encode(SOURCE, "personalize.InvalidEvent", "too long", "e-1")
+    assert Decoder(CONTRACT, _Registry()).decode(value) == dead_letter(
+        SOURCE, Step.DELIVER, "personalize.InvalidEvent", "too long", 1763000000500, "e-1"
+    )
+    letters.encode(SOURCE, "other", "m")
+    letters.encode(SOURCE, "other", "m")
+    assert letters.counts == {"personalize.InvalidEvent": 1, "other": 2}
 
 
 def test_its_limit_is_the_contracts() -> None:
