@@ -28,7 +28,7 @@ from deploy.upgrades.target import (
     Status,
     Target,
 )
-from jobs.settings import DEFAULT_PIPELINES
+from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 
 ROLLED_BACK = 4
 """The exit code when the upgrade was rolled back: the former version runs."""
@@ -52,7 +52,7 @@ def deploy() -> None:
     "--pipelines",
     default=",".join(DEFAULT_PIPELINES),
     show_default=True,
-    help="Which pipelines a new application runs.",
+    help=f"What a new application runs: one or more of {', '.join(PIPELINES)}.",
 )
 @click.option(
     "--properties",

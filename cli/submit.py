@@ -9,7 +9,7 @@ import click
 from deploy.local import application
 from deploy.local.settings import LocalSettings
 from deploy.upgrades.planning import property_overrides
-from jobs.settings import DEFAULT_PIPELINES
+from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 
 
 @click.command()
@@ -17,7 +17,7 @@ from jobs.settings import DEFAULT_PIPELINES
     "--pipelines",
     default=",".join(DEFAULT_PIPELINES),
     show_default=True,
-    help="Which pipelines the application runs.",
+    help=f"What the application runs: one or more of {', '.join(PIPELINES)}.",
 )
 @click.option(
     "--set",

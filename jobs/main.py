@@ -1,4 +1,4 @@
-"""Starts an application: settings -> tables and functions -> the compiled plan of its pipelines.
+"""Starts an application: settings -> tables and functions -> the compiled plans of its pipelines.
 
 on Managed Flink         the service runs this file's ``main`` (property groups from the service)
 on a standalone cluster  flink run --python jobs/main.py --properties FILE
@@ -50,7 +50,7 @@ def start(
     for pipeline in (enrichment, recommendations, analytics):
         if pipeline.NAME in settings.pipelines:
             pipeline.register(tables, contracts, extra, settings)
-    chosen = plan.plan_file(settings.pipelines)
+    chosen = plan.read_plan(settings.pipelines)
     if held is not None:
         plan.rehearse(tables, chosen)
         if settings.execution_mode == THREAD and warm:

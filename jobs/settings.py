@@ -12,15 +12,7 @@ PIPELINES = ("enrichment", "recommendations", "analytics")
 
 DEFAULT_GROUP_ID = "tunemesh"
 DEFAULT_PIPELINES = ("enrichment", "recommendations")
-"""What it runs unless told."""
-
-APPLICATIONS: tuple[tuple[str, ...], ...] = (
-    *((name,) for name in PIPELINES),
-    DEFAULT_PIPELINES,
-    PIPELINES,
-)
-"""What an application can be: each has a compiled plan in jobs/plans."""
-
+"""What it runs unless set."""
 
 CLOCKS_MS = 60_000
 """By how much less than this the clocks of brokers differ."""
@@ -125,22 +117,23 @@ def application_settings(groups: Groups) -> ApplicationSettings:
     """Settings from property groups; raises SettingError for the first that cannot be used."""
     refuse_unknown(groups, _KNOWN, _FREE)
     application = Group(groups, "tunemesh.application")
-    pipelines = tuple(
+    named = [
         p.strip() for p in application.text("pipelines", ",".join(DEFAULT_PIPELINES)).split(",")
-    )
-    if tuple(sorted(pipelines)) not in {tuple(sorted(known)) for known in APPLICATIONS}:
+    ]
+    pipelines = tuple(p for p in PIPELINES if p in named)
+    if sorted(pipelines) != sorted(named):
         raise SettingError(
             application.name,
             "pipelines",
-            ",".join(pipelines),
-            " or ".join(",".join(known) for known in APPLICATIONS),
+            ",".join(named),
+            f"one or more of {', '.join(PIPELINES)}, separated by commas, each once",
         )
     kafka = Group(groups, "tunemesh.kafka")
     registry = Group(groups, "tunemesh.registry")
     enrichment = Group(groups, "tunemesh.enrichment")
     run = Group(groups, RUN_OPTIONS)
     return ApplicationSettings(
-        pipelines=tuple(p for p in PIPELINES if p in pipelines),
+        pipelines=pipelines,
         execution_mode=application.one_of("python.execution-mode", ("thread", "process"), "thread"),
         group_id=application.text("group.id", DEFAULT_GROUP_ID),
         kafka=KafkaSettings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ STATELESS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PlanDescription:
-    """A compiled plan: the hash of its file, and of each operator with state, by its uid.
+    """A compiled plan: the hash of its text, and of each operator with state, by its uid.
 
     An operator's hash is over what its state depends on: its node in the plan but for the text for
     people, and the types of the rows that it gets. Equal hashes under equal uids: the state fits.
@@ -53,9 +53,10 @@ class PackageDescription:
     """What release.json says of a package.
 
     ``content_hash``: sha256 over all members but release.json; ``python``: the version that its
-    wheels are for; ``plans`` by file name without its ending; ``schemas``: of each contract the
-    sha256 of each schema version's text, by number; ``layout``: the sha256 of what lays out the
-    bytes that the enrichment keeps (:func:`layout_hash`).
+    wheels are for; ``plans`` by pipeline (0.1.0 has further ones, of several pipelines, under their
+    names joined by ``_``); ``schemas``: of each contract the sha256 of each schema version's text,
+    by number; ``layout``: the sha256 of what lays out the bytes that the enrichment keeps
+    (:func:`layout_hash`).
     """
 
     application: str
@@ -71,6 +72,15 @@ class PackageDescription:
     def name(self) -> str:
         """``tunemesh-<application>-<version>-<first 12 digits of the content hash>``."""
         return f"tunemesh-{self.application}-{self.version}-{self.content_hash[:12]}"
+
+    def application_plan(self, pipelines: Sequence[str]) -> PlanDescription:
+        """The plan of an application with these pipelines; raises KeyError with the name of a
+        pipeline that the package does not have."""
+        if whole := self.plans.get("_".join(pipelines)):
+            return whole
+        plans = [self.plans[pipeline] for pipeline in pipelines]
+        sha256 = _sha256(" ".join(plan.sha256 for plan in plans))
+        return PlanDescription(sha256, {k: v for plan in plans for k, v in plan.operators.items()})
 
     def json(self) -> bytes:
         """As release.json has it."""

@@ -30,6 +30,7 @@ from deploy.upgrades.deployment import Deployment, Pending, TakenSnapshot
 from deploy.upgrades.local_health import health_of, reason
 from deploy.upgrades.local_release import LocalRelease
 from deploy.upgrades.local_workers import LocalWorkers
+from deploy.upgrades.preflight import pipelines_of
 from deploy.upgrades.releases import unpacked
 from deploy.upgrades.target import (
     PASSING,
@@ -291,7 +292,9 @@ class LocalCluster:
         try:
             fresh = workers.start(release.python_path(), found.configuration.parallelism)
             self._report(f"  TaskManagers of {found.configuration.release}: {', '.join(fresh)}")
-            restored = pending.latest or pending.restore is not None
+            former = found.versions[pending.former or found.version].properties
+            has_state = pending.latest or pending.restore is not None
+            restored = has_state and "enrichment" in pipelines_of(former)
             # Without a former version its TaskManagers have free slots, too; and nobody waits.
             warm = found.job is not None and pending.kind == "update"
             client = release.client(restored=restored, warm=warm)

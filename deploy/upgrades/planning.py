@@ -62,7 +62,8 @@ def planned(
         raise PreflightError(contracts)
     for note in notes:
         click.echo(f"note: {note}")
-    wanted, restore = preflight.prepared(wanted, comparison.fit, time.time())
+    former = seen.configuration.properties
+    wanted, restore = preflight.prepared(former, wanted, comparison.fit, time.time())
     if last is not None and restore == LATEST:
         restore = Restore(RestoreKind.CUSTOM, last.name)
     target.check(wanted, release if release is not None else folder)
@@ -89,7 +90,7 @@ def way_back(place: Place, last: Journal) -> Change | None:
     fit = preflight.fitting(new, old, last.wanted.properties, last.former.properties).fit
     if fit is not Fit.SAME:
         return None
-    wanted, restore = preflight.prepared(last.former, fit, time.time())
+    wanted, restore = preflight.prepared(last.wanted.properties, last.former, fit, time.time())
     if wanted == last.wanted:
         return None
     return Change(wanted, None, restore, last.keep)

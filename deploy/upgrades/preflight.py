@@ -116,19 +116,17 @@ def registry_of(properties: Groups) -> GlueRegistry:
 def fitting(running: Path | None, new: Path, former: Groups, wanted: Groups) -> Comparison:
     """How the state of the running release (its files; None: gone) fits the new one's plan."""
     was, will = pipelines_of(former), pipelines_of(wanted)
-    if was != will:
-        reason = f"the pipelines change from {','.join(was)} to {','.join(will)}"
+    if removed := [pipeline for pipeline in was if pipeline not in will]:
+        reason = f"the state of {','.join(removed)} has no operator without that pipeline"
         return Comparison(Fit.REBUILD, (reason,))
     if running is None:
         return Comparison(Fit.REBUILD, ("the running release's files are not there any more",))
-    name = "_".join(will)
     one, other = read(running), read(new)
-    before, after = one.plans.get(name), other.plans.get(name)
-    if before is None or after is None:
-        raise PreflightError(
-            [f"the {'running' if before is None else 'new'} release has no {name}"]
-        )
-    if "enrichment" in will and one.layout != other.layout:
+    try:
+        before, after = one.application_plan(was), other.application_plan(will)
+    except KeyError as error:
+        raise PreflightError([f"a release has no plan of the pipeline {error}"]) from error
+    if "enrichment" in was and one.layout != other.layout:
         reason = "what is kept of users, items and events is laid out in another way"
         return Comparison(Fit.REBUILD, (f"{reason}: the schema of enriched events has changed",))
     return compare(before, after)
@@ -141,20 +139,24 @@ def pipelines_of(properties: Groups) -> tuple[str, ...]:
     return tuple(name for name in PIPELINES if name in chosen)
 
 
-def prepared(wanted: Configuration, fit: Fit, now: float) -> tuple[Configuration, Restore]:
+def prepared(
+    former: Groups, wanted: Configuration, fit: Fit, now: float
+) -> tuple[Configuration, Restore]:
     """The configuration with what it must be told of its state, and where that comes from.
 
-    Without state (rebuild) users and items are read from the beginning, as ever; interactions and
-    enriched events from what the former version's consumer groups have committed, which they do
-    with each checkpoint and savepoint, the one at the stop too. Trends are state: their events are
-    counted again, from before the oldest minute that is still kept.
+    A pipeline that the former version did not run starts as in a new application. Without state
+    (rebuild) users and items are read from the beginning, as ever; interactions and enriched events
+    from what the former version's consumer groups have committed, which they do with each
+    checkpoint and savepoint, the one at the stop too. Trends are state: their events are counted
+    again, from before the oldest minute that is still kept.
     """
     pipelines = pipelines_of(wanted.properties)
     groups = {name: dict(values) for name, values in wanted.properties.items()}
     rebuild = fit is Fit.REBUILD
     if "enrichment" in pipelines:
         enrichment = groups.setdefault("tunemesh.enrichment", {})
-        enrichment["restored"] = "false" if rebuild else "true"
+        restored = not rebuild and "enrichment" in pipelines_of(former)
+        enrichment["restored"] = str(restored).lower()
         if rebuild:
             enrichment["start"] = "committed"
     if rebuild and "recommendations" in pipelines:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from connectors.kafka.tables import KafkaSettings
 from jobs.settings import (
-    APPLICATIONS,
+    PIPELINES,
     AnalyticsSettings,
     ApplicationSettings,
     RecommendationsSettings,
@@ -27,8 +27,8 @@ from schemas.errors import TunemeshError
 from schemas.model import BUILT_IN_FOLDER, load_contracts
 
 
-def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:
-    """The plan of an application, compiled anew; the same text on every machine.
+def compile_pipeline(pipeline: str, jars: Sequence[Path]) -> str:
+    """Compile a pipeline; returns the text of its plan, the same text on every machine.
 
     Addresses and settings are none of a plan's business, so those here are only there to be
     accepted.
@@ -39,7 +39,7 @@ def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:
     from jobs.submission import plan
 
     settings = ApplicationSettings(
-        pipelines=pipelines,
+        pipelines=(pipeline,),
         execution_mode="process",
         group_id="tunemesh",
         kafka=KafkaSettings("plan.invalid:9092"),
@@ -52,12 +52,9 @@ def compiled(pipelines: tuple[str, ...], jars: Sequence[Path]) -> str:
     # Not what TUNEMESH_CONTRACTS adds: a plan does not depend on it.
     contracts = load_contracts((BUILT_IN_FOLDER,))
     register_sinks(tables, contracts, settings)
-    inserts: tuple[str, ...] = ()
-    for pipeline in (enrichment, recommendations, analytics):
-        if pipeline.NAME in pipelines:
-            pipeline.register(tables, contracts, (), settings)
-            inserts += plan.inserts(tables, pipeline.NAME)
-    return plan.compile_plan(tables, inserts)
+    modules = {module.NAME: module for module in (enrichment, recommendations, analytics)}
+    modules[pipeline].register(tables, contracts, (), settings)
+    return plan.compile_plan(tables, pipeline)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,8 +87,8 @@ def _run(jars: Sequence[Path], *, check: bool) -> int:
     from jobs.submission.plan import plan_file
 
     differing = []
-    for pipelines in APPLICATIONS:
-        file, text = plan_file(pipelines), compiled(pipelines, jars)
+    for pipeline in PIPELINES:
+        file, text = plan_file(pipeline), compile_pipeline(pipeline, jars)
         same = file.exists() and file.read_text(encoding="ascii") == text
         if not same:
             differing.append(file.name)
@@ -106,7 +103,7 @@ def _run(jars: Sequence[Path], *, check: bool) -> int:
             " whose ids changed do not find their state in a savepoint"
         )
     if check:
-        print(f"{len(APPLICATIONS)} plans are what the SQL compiles to")
+        print(f"{len(PIPELINES)} plans are what the SQL compiles to")
     return 0
 
 

@@ -1,12 +1,17 @@
-"""Compiled plans: what a job runs, kept in ``jobs/plans/`` so that a change is a visible diff.
+"""Compiled plans: one a pipeline, kept in ``jobs/plans/`` so that a change is a visible diff.
 
-Operators keep their ids as long as the plan stays, so a savepoint restores under changed Python
-code, settings and contracts. Frozen API: a changed plan is deliberate and in the changelog.
+An application's plan is the plans of its pipelines side by side. Operators keep their ids as long
+as their pipeline's plan is unchanged, so a savepoint restores under changed Python code, settings
+and contracts, and with another pipeline added. Frozen API: a changed plan is deliberate and in the
+changelog.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +22,66 @@ from jobs.trends import KEEP_MS
 
 PLANS = Path(__file__).parents[1] / "plans"
 
+Plan = dict[str, Any]
+"""A compiled plan as Flink writes it: ``flinkVersion``, ``nodes``, ``edges``."""
 
-def plan_file(pipelines: tuple[str, ...]) -> Path:
-    """Where the plan of an application with these pipelines is kept."""
-    return PLANS / ("_".join(pipelines) + ".json")
+NODE_IDS: Mapping[str, tuple[range, ...]] = {
+    "enrichment": (range(1, 30), range(1000, 2000)),
+    "recommendations": (range(30, 76), range(2000, 3000)),
+    "analytics": (range(76, 115), range(3000, 4000)),
+}
+"""The ids of each pipeline's nodes, in the plan's order; no two pipelines share one.
+
+A node's id is part of its operator's uid. The first range is the one that the pipeline had in the
+plans of 0.1.0 with all three; nodes beyond it are in the second.
+"""
 
 
-def inserts(tables: StreamTableEnvironment, pipeline: str) -> tuple[str, ...]:
-    """Create the views of a pipeline's SQL and return its INSERT statements, its step ``out``.
+def plan_file(pipeline: str) -> Path:
+    """The file with the plan of a pipeline."""
+    return PLANS / f"{pipeline}.json"
 
-    What the SQL names has to be registered.
-    """
+
+def read_plan(pipelines: Iterable[str]) -> str:
+    """The text of the plan of an application with these pipelines."""
+    files = [plan_file(pipeline) for pipeline in pipelines]
+    return json.dumps(compose_plan([json.loads(file.read_text("ascii")) for file in files]))
+
+
+def compose_plan(plans: Sequence[Plan]) -> Plan:
+    """One plan of several, without an edge between them; no two may share an id."""
+    return {
+        "flinkVersion": plans[0]["flinkVersion"],
+        "nodes": [node for plan in plans for node in plan["nodes"]],
+        "edges": [edge for plan in plans for edge in plan["edges"]],
+    }
+
+
+def compile_plan(tables: StreamTableEnvironment, pipeline: str) -> str:
+    """Compile a pipeline's SQL to the text of its plan. What the SQL names has to be registered."""
     steps = read_steps(f"{pipeline}.sql")
-    out = steps.pop("out")
-    for statements in steps.values():
-        for statement in statements:
-            tables.execute_sql(statement)
-    return out
-
-
-def compile_plan(tables: StreamTableEnvironment, inserts: tuple[str, ...]) -> str:
-    """Compile INSERT statements to the text of a plan."""
+    inserts = steps.pop("out")
+    for statement in chain(*steps.values()):
+        tables.execute_sql(statement)
     statements = tables.create_statement_set()
     for insert in inserts:
         statements.add_insert_sql(insert)
-    plan = numbered_from_one(json.loads(statements.compile_plan().as_json_string()))
+    compiled = json.loads(statements.compile_plan().as_json_string())
+    plan = number_nodes(compiled, NODE_IDS[pipeline])
     keep_for_a_while(plan)
     return json.dumps(plan, indent=1, ensure_ascii=True) + "\n"
 
 
-def numbered_from_one(plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan with its nodes numbered 1, 2, ... in their order.
+def number_nodes(plan: Plan, ranges: Iterable[range]) -> Plan:
+    """The plan with its nodes numbered in their order by what the ranges hold.
 
-    Flink counts through all plans that a process compiles, and a node's number is part of its
-    operator's id: a plan must not depend on which ones were compiled before it.
+    Flink counts through all plans that a process compiles: a plan must not depend on which ones
+    were compiled before it. Raises ValueError when the ranges have fewer ids than the plan nodes.
     """
-    numbers = {node["id"]: number for number, node in enumerate(plan["nodes"], start=1)}
+    ids = list(chain(*ranges))
+    if len(ids) < len(plan["nodes"]):
+        raise ValueError(f"{len(plan['nodes'])} nodes and {len(ids)} ids: extend NODE_IDS")
+    numbers = dict(zip((node["id"] for node in plan["nodes"]), ids, strict=False))
     return {
         **plan,
         "nodes": [{**node, "id": numbers[node["id"]]} for node in plan["nodes"]],
@@ -63,7 +92,7 @@ def numbered_from_one(plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def keep_for_a_while(plan: dict[str, Any]) -> None:
+def keep_for_a_while(plan: Plan) -> None:
     """Let the states of counts and seen ids end some time after their last change.
 
     Only those: users and items are kept for ever. Flink has an option for all states of a job, and
@@ -75,17 +104,20 @@ def keep_for_a_while(plan: dict[str, Any]) -> None:
                 state["ttl"] = f"{KEEP_MS} ms"
 
 
-def rehearse(tables: StreamTableEnvironment, plan: Path) -> None:
+def rehearse(tables: StreamTableEnvironment, plan: str) -> None:
     """Do with a plan all that comes before its submission; raises what the submission would raise.
 
     What is loaded and compiled for it stays: the submission itself is quicker then.
     """
-    tables.load_plan(PlanReference.from_file(str(plan))).explain()
+    tables.load_plan(PlanReference.from_json_string(plan)).explain()
 
 
-def execute(tables: StreamTableEnvironment, plan: Path) -> Any:
+def execute(tables: StreamTableEnvironment, plan: str) -> Any:
     """Submit a plan; returns Flink's TableResult.
 
-    By SQL, because ``CompiledPlan.execute`` fails in PyFlink 2.2.1.
+    By SQL, which takes a file, because ``CompiledPlan.execute`` fails in PyFlink 2.2.1.
     """
-    return tables.execute_sql(f"EXECUTE PLAN '{plan}'")
+    with tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".json") as file:
+        file.write(plan)
+        file.flush()
+        return tables.execute_sql(f"EXECUTE PLAN '{file.name}'")

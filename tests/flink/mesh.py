@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -348,6 +349,16 @@ def running(
         # The whole session: Java and, in process mode, the Python workers.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)
+
+
+def restoring(folder: Path, savepoint: str) -> list[str]:
+    """Arguments with which an application restores a savepoint: a gate, and the order behind it."""
+    gate = folder / "gate"
+    os.mkfifo(gate)
+    order = json.dumps({"savepoint": savepoint, "job": "12" * 16}) + "\n"
+    # Opening it waits for the application.
+    threading.Thread(target=lambda: gate.write_text(order), daemon=True).start()
+    return ["--gate", str(gate)]
 
 
 def application_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from connectors.flink.properties import read_groups
 from deploy.local import platform, process
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.flink_workers import TASKMANAGER
@@ -126,6 +127,22 @@ def test_a_version_has_its_own_taskmanagers_and_up_brings_back_the_right_ones(
     (job,) = rest.running_jobs()
     rest.cancel(job.id)
     place.settled(Status.READY)
+
+
+def test_an_enrichment_that_is_added_is_not_announced_as_restored(
+    place: Place, cluster: tuple[LocalSettings, dict[str, str]]
+) -> None:
+    """In process mode it would pass events before it has read their users and items."""
+    file = cluster[0].home / "applications" / f"{place.target.name}.json"
+    without, added = (
+        replace(place.one, properties={"tunemesh.application": {"pipelines": pipelines}})
+        for pipelines in ("recommendations", "enrichment,recommendations")
+    )
+    replace(place, one=without).running()
+    for configuration, restored in ((added, "false"), (replace(added, parallelism=2), "true")):
+        place.target.update(place.target.state(), configuration, None, LATEST)
+        place.settled(Status.RUNNING)
+        assert read_groups(file)["tunemesh.enrichment"]["restored"] == restored
 
 
 def test_a_client_that_fails_touches_nothing(

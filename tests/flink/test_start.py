@@ -18,6 +18,7 @@ from tests.flink.mesh import (
     Published,
     application_environment,
     now_ms,
+    restoring,
     running,
     started,
     wait_until,
@@ -148,7 +149,7 @@ def test_an_unknown_pipeline_is_one_line(
     write_properties(tmp_path, groups)
     code, output, errors = start(tmp_path, environ)
     assert (code, output) == (2, "")
-    assert_one_line(errors, "'pipelines'", "'enrichmnt'", "enrichment,recommendations")
+    assert_one_line(errors, "'pipelines'", "'enrichmnt'", "enrichment, recommendations, analytics")
 
 
 def test_a_value_that_cannot_be_used_is_one_line(
@@ -187,3 +188,36 @@ def test_a_registry_that_does_not_answer_is_one_line(
     code, output, errors = start(tmp_path, environ)
     assert (code, output) == (1, "")
     assert_one_line(errors, "http://127.0.0.1:1", "tunemesh status")
+
+
+def test_a_pipeline_is_added_without_losing_state(
+    mesh: Mesh, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """From a savepoint of the enrichment alone: with the recommendations beside it, the user and
+    the song are known though no record of them is read, and what came out before is delivered."""
+    overrides = from_now(mesh)
+    user, song = mesh.new_id("user"), mesh.new_id("song")
+    alone, both = (tmp_path / name for name in ("alone", "both"))
+    for folder in (alone, both):
+        folder.mkdir()
+    overrides["tunemesh.application"]["pipelines"] = "enrichment"
+    with running(mesh, alone, environ, overrides) as app:
+        started(mesh, app)
+        mesh.user(user)
+        mesh.song(song)
+        before = mesh.play_until(user, song, lambda record: bool(record["user"] and record["item"]))
+        rest = app.rest(mesh)
+        (job,) = rest.running_jobs()
+        savepoint = rest.savepoint(job.id, tmp_path / "savepoints")
+    overrides["tunemesh.application"]["pipelines"] = "enrichment,recommendations"
+    overrides["tunemesh.enrichment"]["restored"] = "true"
+    with running(mesh, both, environ, overrides, restoring(both, savepoint)) as app:
+        started(mesh, app)
+        after = mesh.play(user, song)
+        assert (after["user"], after["item"]) == (before["user"], before["item"])
+        mesh.accepted(before["event_id"])
+        mesh.accepted(after["event_id"])
+        wait_until(lambda: app.progress(mesh)["interactions"].delivered)
+        progress = app.progress(mesh)
+        assert (progress["users"].delivered, progress["items"].delivered) == (0, 0)
+        app.check()

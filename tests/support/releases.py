@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from deploy.local.settings import PROJECT
 from deploy.package.release import (
     RUNTIME,
@@ -10,17 +12,23 @@ from deploy.package.release import (
     plan_descriptions,
     schema_hashes,
 )
+from jobs.settings import PIPELINES
 from schemas.model import BUILT_IN_FOLDER, load_contracts
 
 FOLDER = PROJECT / "tests" / "released"
 REBUILDS = FOLDER / "rebuilds.txt"
-"""Released versions whose state does not fit today's code, with what the changelog says of it."""
+"""Applications of released versions whose state does not fit today's code: lines of a version, the
+pipelines separated by commas, and what the changelog says of it."""
+
+APPLICATIONS = [c for count in (1, 2, 3) for c in combinations(PIPELINES, count)]
+"""The pipelines of every application that the settings accept."""
 
 
-def rebuilds() -> dict[str, str]:
-    """The reason of each released version that needs a rebuild."""
+def rebuilds() -> dict[tuple[str, tuple[str, ...]], str]:
+    """The reason of each rebuild, by the released version and the application's pipelines."""
     lines = REBUILDS.read_text(encoding="utf-8").splitlines() if REBUILDS.exists() else []
-    return {line.partition(" ")[0]: line.partition(" ")[2] for line in lines if line.strip()}
+    fields = [line.split(maxsplit=2) for line in lines if line.strip()]
+    return {(version, tuple(names.split(","))): why for version, names, why in fields}
 
 
 def description(version: str) -> PackageDescription:

@@ -266,7 +266,7 @@ def test_a_package_says_what_it_is(build: Callable[..., package.Package], tmp_pa
     assert (description.application, description.python) == ("stream", "3.12")
     assert description.runtime == "FLINK-2_2"
     assert built.path.name == f"tunemesh-stream-0.1.0-{description.content_hash[:12]}.zip"
-    assert "enrichment_recommendations_analytics" in description.plans
+    assert set(description.plans) == {"enrichment", "recommendations", "analytics"}
     assert description.schemas.keys() == {contract.name for contract in load_contracts()}
     figures = json.loads(built.path.with_suffix(".json").read_text())
     assert figures["sha256"] == built.sha256

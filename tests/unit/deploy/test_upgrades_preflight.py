@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.demos.variants import next_version
+from connectors.flink.properties import Groups
 from deploy.package.release import (
     RUNTIME,
     PackageDescription,
@@ -25,10 +26,11 @@ from deploy.upgrades.preflight import (
     settings_findings,
 )
 from deploy.upgrades.target import LATEST, NOTHING, Configuration
-from jobs.settings import PIPELINES
+from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 from jobs.submission.plan import plan_file
 from jobs.trends import KEEP_MS, LATEST_MS
 from schemas.model import Role, SchemaVersion, load_contracts
+from tests.support.releases import FOLDER, description
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = PlanDescription("a", {"1_source": "s", "11_over": "o"})
@@ -63,7 +65,7 @@ def test_state_without_its_operator_needs_a_rebuild(operators: dict[str, str], r
 
 def test_a_real_plan_with_one_more_column_before_a_state_needs_a_rebuild() -> None:
     """What a state depends on is in its operator's fingerprint: the rows that it gets."""
-    text = plan_file(("enrichment",)).read_text(encoding="ascii")
+    text = plan_file("enrichment").read_text(encoding="ascii")
     plan = json.loads(text)
     described = plan_description(text)
     assert compare(described, plan_description(text)).fit is Fit.SAME
@@ -77,14 +79,41 @@ def test_a_real_plan_with_one_more_column_before_a_state_needs_a_rebuild() -> No
     assert any("over-aggregate" in reason for reason in found.reasons)
 
 
-def test_other_pipelines_need_a_rebuild_and_so_do_lost_files(tmp_path: Path) -> None:
+def running(*pipelines: str) -> Groups:
+    return {"tunemesh.application": {"pipelines": ",".join(pipelines)}}
+
+
+def test_a_pipeline_less_needs_a_rebuild_and_so_do_lost_files(tmp_path: Path) -> None:
     """Before any file is read."""
-    one = {"tunemesh.application": {"pipelines": "enrichment"}}
-    both = {"tunemesh.application": {"pipelines": "recommendations,enrichment"}}
-    found = fitting(tmp_path, tmp_path, one, both)
-    assert found.fit is Fit.REBUILD
-    assert "from enrichment to enrichment,recommendations" in found.reasons[0]
+    one, both = running("enrichment"), running("recommendations", "enrichment")
+    comparison = fitting(tmp_path, tmp_path, both, one)
+    assert comparison.fit is Fit.REBUILD
+    assert "the state of recommendations has no operator" in comparison.reasons[0]
     assert fitting(None, tmp_path, one, one).fit is Fit.REBUILD
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "today"])
+def test_a_pipeline_more_fits_and_begins_without_state(tmp_path: Path, version: str) -> None:
+    """Of an application that runs today's code or the plans of several pipelines that 0.1.0 had."""
+    (tmp_path / "release.json").write_bytes(description("today").json())
+    former = FOLDER / "0.1.0" if version == "0.1.0" else tmp_path
+    comparison = fitting(former, tmp_path, running(*DEFAULT_PIPELINES), running(*PIPELINES))
+    assert comparison.fit is Fit.COMPATIBLE
+    added = description("today").plans["analytics"].operators
+    assert comparison.reasons == tuple(f"{uid} is new and begins without state" for uid in added)
+    same = fitting(former, tmp_path, running(*PIPELINES), running(*reversed(PIPELINES)))
+    assert (same.fit, same.reasons) == (
+        (Fit.COMPATIBLE, ()) if version == "0.1.0" else (Fit.SAME, ())
+    )
+
+
+def test_a_release_without_a_pipeline_is_refused(tmp_path: Path) -> None:
+    """By the pipeline's name."""
+    package = description("today")
+    plans = {name: plan for name, plan in package.plans.items() if name != "analytics"}
+    (tmp_path / "release.json").write_bytes(replace(package, plans=plans).json())
+    with pytest.raises(PreflightError, match="no plan of the pipeline 'analytics'"):
+        fitting(tmp_path, tmp_path, running("enrichment"), running("enrichment", "analytics"))
 
 
 def test_enriched_events_laid_out_in_another_way_need_a_rebuild(tmp_path: Path) -> None:
@@ -114,16 +143,25 @@ def test_enriched_events_laid_out_in_another_way_need_a_rebuild(tmp_path: Path) 
 def test_a_version_with_state_is_told_so() -> None:
     """Else events would be held up."""
     wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
-    configuration, restore = prepared(wanted, Fit.SAME, 1_000.0)
+    configuration, restore = prepared(running("enrichment"), wanted, Fit.SAME, 1_000.0)
     assert restore == LATEST
     assert configuration.properties["tunemesh.enrichment"] == {"restored": "true"}
     assert "tunemesh.recommendations" not in configuration.properties
 
 
+def test_an_enrichment_that_is_added_has_no_state() -> None:
+    """Else it would pass events before it has read their users and items."""
+    wanted = Configuration("r", running(*PIPELINES), 2)
+    configuration, restore = prepared(running("analytics"), wanted, Fit.COMPATIBLE, 1_000.0)
+    assert restore == LATEST
+    assert configuration.properties["tunemesh.enrichment"] == {"restored": "false"}
+    assert "tunemesh.recommendations" not in configuration.properties
+
+
 def test_a_version_without_state_begins_where_the_former_one_was() -> None:
     """Nothing is left out: trends, which are state, are counted again."""
-    wanted = Configuration("r", {"tunemesh.application": {"pipelines": ",".join(PIPELINES)}}, 2)
-    configuration, restore = prepared(wanted, Fit.REBUILD, 100_000.0)
+    wanted = Configuration("r", running(*PIPELINES), 2)
+    configuration, restore = prepared(wanted.properties, wanted, Fit.REBUILD, 100_000.0)
     assert restore == NOTHING
     groups = configuration.properties
     assert groups["tunemesh.enrichment"] == {"restored": "false", "start": "committed"}
@@ -136,8 +174,9 @@ def test_a_version_without_state_begins_where_the_former_one_was() -> None:
 def test_after_a_rebuild_the_next_version_has_state_again() -> None:
     """The mark of the rebuild goes."""
     wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
-    rebuilt, _ = prepared(wanted, Fit.REBUILD, 1_000.0)
-    after, _ = prepared(replace(rebuilt, release="next"), Fit.SAME, 2_000.0)
+    rebuilt, _ = prepared(wanted.properties, wanted, Fit.REBUILD, 1_000.0)
+    following = replace(rebuilt, release="next")
+    after, _ = prepared(rebuilt.properties, following, Fit.SAME, 2_000.0)
     assert after.properties["tunemesh.enrichment"]["restored"] == "true"
 
 

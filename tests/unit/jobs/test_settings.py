@@ -18,6 +18,7 @@ from jobs.settings import (
     application_settings,
 )
 from schemas.errors import TunemeshError
+from tests.support.releases import APPLICATIONS
 
 Groups = dict[str, dict[str, str]]
 
@@ -140,14 +141,24 @@ def test_every_property_is_read() -> None:
     )
 
 
-def test_an_application_may_run_one_pipeline() -> None:
-    """Then the other's settings are not asked for; the name says what runs."""
-    groups = with_property("tunemesh.application", "pipelines", "enrichment")
-    del groups["tunemesh.recommendations"]
+@pytest.mark.parametrize("pipelines", APPLICATIONS, ids="_".join)
+def test_an_application_may_run_any_of_the_pipelines(pipelines: tuple[str, ...]) -> None:
+    """Named in any order. The others' settings are not needed; the name says what runs."""
+    groups = with_property("tunemesh.application", "pipelines", ", ".join(reversed(pipelines)))
+    recommendations = groups.pop("tunemesh.recommendations")
+    if "recommendations" in pipelines:
+        groups["tunemesh.recommendations"] = recommendations
+    if "analytics" in pipelines:
+        groups["tunemesh.analytics"] = {
+            "delivery.stream": "s",
+            "region": "eu-west-1",
+            "opensearch.endpoint.url": "https://o",
+        }
     settings = application_settings(groups)
-    assert settings.pipelines == ("enrichment",)
-    assert settings.recommendations is None
-    assert settings.name == "tunemesh enrichment"
+    assert settings.pipelines == pipelines
+    assert (settings.recommendations is not None) == ("recommendations" in pipelines)
+    assert (settings.analytics is not None) == ("analytics" in pipelines)
+    assert settings.name == f"tunemesh {'+'.join(pipelines)}"
 
 
 @pytest.mark.parametrize(
@@ -177,10 +188,10 @@ def test_a_missing_property_is_named(group: str, name: str, value: str | None) -
 @pytest.mark.parametrize(
     ("group", "name", "value", "expected"),
     [
-        ("tunemesh.application", "pipelines", "enrichmnt", "enrichment or recommendations or"),
-        ("tunemesh.application", "pipelines", "enrichment,enrichment", "enrichment or"),
-        ("tunemesh.application", "pipelines", "enrichment,", "enrichment or"),
-        ("tunemesh.application", "pipelines", "enrichment,analytics", "enrichment or"),
+        ("tunemesh.application", "pipelines", "enrichmnt", "one or more of enrichment, rec"),
+        ("tunemesh.application", "pipelines", "enrichment,enrichment", "one or more of"),
+        ("tunemesh.application", "pipelines", "enrichment,", "one or more of"),
+        ("tunemesh.application", "pipelines", ",", "one or more of"),
         ("tunemesh.recommendations", "users.dataset.arn", ITEMS, "ending in /USERS"),
         ("tunemesh.recommendations", "items.dataset.arn", "mesh/ITEMS", "the ARN of a dataset"),
         ("tunemesh.application", "python.execution-mode", "threads", "thread or process"),
