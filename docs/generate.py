@@ -10,6 +10,7 @@ import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -143,19 +144,18 @@ def results() -> list[str]:
             f"{report['about']} Machine: {report['machine']}.".strip(),
             "",
         ]
-        rows = [
-            (
-                f["figure"],
-                f.get("target", ""),
-                f["measured"] + ("" if f.get("met", True) else " **(missed)**"),
-                f"`{f['command']}`",
-                f["date"],
-                f"`{f['commit']}`",
-            )
-            for f in report["figures"]
-        ]
-        columns = ["figure", "target", "measured", "command", "date", "commit"]
-        lines += table(columns, rows) if rows else []
+        for command, figures in groupby(report["figures"], key=lambda figure: figure["command"]):
+            rows = [
+                (
+                    f["figure"],
+                    f.get("target", ""),
+                    f["measured"] + ("" if f.get("met", True) else " **(missed)**"),
+                    f"{f['date']}, `{f['commit']}`",
+                )
+                for f in figures
+            ]
+            lines += [f"`{command}`", ""]
+            lines += table(["figure", "target", "measured", "recorded"], rows)
         for t in report.get("tables", ()):
             lines += [f"### {t['title']}", "", *table(t["columns"], t["rows"])]
             lines += [f"{t.get('note', '')} {t['date']}, commit `{t['commit']}`.".strip(), ""]
