@@ -21,7 +21,7 @@ from connectors.personalize.datasets import (
     dataset_fields,
 )
 from connectors.personalize.requests import DEFAULT_PROPERTIES, EventProperty
-from schemas.model import Contracts, Role
+from schemas.model import Contracts
 
 NAMESPACE: Final = "com.amazonaws.personalize.schema"
 
@@ -88,11 +88,11 @@ def definition(schema: Schema) -> str:
 
 def _dataset_schema(contracts: Contracts, name: str, id_column: str, dataset: Dataset) -> Schema:
     fields = [{"name": id_column, "type": "string"}]
-    fields += [_field(field, contracts) for field in dataset_fields(contracts, dataset)]
+    fields += [_field(field) for field in dataset_fields(contracts, dataset)]
     return _record(name, fields)
 
 
-def _field(field: DatasetField, contracts: Contracts) -> Schema:
+def _field(field: DatasetField) -> Schema:
     name = {"name": field.column}
     match field.kind:
         case FieldKind.SECONDS:
@@ -100,24 +100,11 @@ def _field(field: DatasetField, contracts: Contracts) -> Schema:
         case FieldKind.BOOLEAN:
             return {**name, "type": ["boolean", "null"]}
         case FieldKind.NUMBER:
-            return {**name, "type": [number_type(contracts, field.source), "null"]}
+            return {**name, "type": [field.avro, "null"]}
         case _ if field.source == TEXTUAL:
             return {**name, "type": ["string", "null"], "textual": True}
         case _:
             return {**name, **_categorical()}
-
-
-def number_type(contracts: Contracts, source: str) -> str:
-    """The type of a number in the enriched interaction's user or item: int, long, float, double."""
-    enriched = contracts.only(Role.ENRICHED).newest.avro
-    for part in (USERS.enriched_field, ITEMS.enriched_field):
-        union = next(f["type"] for f in enriched["fields"] if f["name"] == part)
-        record = next(branch for branch in union if branch != "null")
-        for field in record["fields"]:
-            if field["name"] == source:
-                avro = field["type"]
-                return str(avro if isinstance(avro, str) else next(b for b in avro if b != "null"))
-    raise KeyError(source)
 
 
 def _categorical() -> Schema:

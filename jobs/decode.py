@@ -25,16 +25,8 @@ from schemas.codec import (
 from schemas.dead_letter import DeadLetters, SourceRecord, Step, source_record
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
-from schemas.projection import (
-    check_interaction,
-    check_version,
-    checked_id,
-    is_deleted,
-    project_item,
-    project_user,
-    record_id,
-    updated_at,
-)
+from schemas.projection import is_deleted, project_item, project_user, record_id, updated_at
+from schemas.rules import check_id, check_interaction, check_version
 
 ANONYMOUS = "\x1f"
 """Starts the join key of an event without user; no id does, so it never meets a user."""
@@ -248,6 +240,6 @@ def _tombstone_id(source: SourceRecord) -> str:
             Reason.EMPTY_VALUE, "neither key nor value: nothing says what is deleted"
         )
     try:
-        return checked_id("the key", source.key.decode())
+        return check_id("the key", source.key.decode())
     except UnicodeDecodeError as error:
         raise InvalidRecord(Reason.INVALID_VALUE, f"the key is not UTF-8: {error}") from error

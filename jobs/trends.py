@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from connectors.personalize.requests import completion
 from schemas.codec import Record
+from schemas.rules import completion
 
 MINUTE_MS = 60_000
 

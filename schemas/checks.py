@@ -18,7 +18,16 @@ from schemas import dead_letter, wire
 from schemas.codec import Decoder, Encoder, RegisteredSchema
 from schemas.compatibility import incompatibilities
 from schemas.invalid import InvalidRecord, Reason
-from schemas.model import Contract, ContractError, Contracts, ItemMapping, Role, UserMapping
+from schemas.model import (
+    Contract,
+    ContractError,
+    Contracts,
+    ItemMapping,
+    Role,
+    UserMapping,
+    split_nullable,
+)
+from schemas.rules import identifier_fields, missing_identifier
 
 _ANY_ID = UUID(int=1)
 _DAYS = re.compile(r"P(?P<days>[1-9][0-9]*)D")
@@ -71,22 +80,6 @@ def check_contract(contract: Contract) -> list[str]:
         *_check_fields(contract),
         *_check_examples(contract),
     ]
-
-
-def identifier_fields(contract: Contract) -> tuple[str, ...]:
-    """Fields that must be there and not empty for a record to be usable (``missing_id``)."""
-    if contract.user is not None:
-        return (contract.user.user_id,)
-    if contract.item is not None:
-        return (contract.item.item_id,)
-    if contract.role in (Role.INTERACTION, Role.ENRICHED):
-        return ("event_id", "session_id", "item_id")
-    return ()
-
-
-def missing_identifier(contract: Contract, record: dict[str, Any]) -> str | None:
-    """The first identifier that a record lacks; None when it has all."""
-    return next((name for name in identifier_fields(contract) if not record.get(name)), None)
 
 
 def _check_folder(contract: Contract) -> Iterator[str]:
@@ -147,15 +140,14 @@ def _check_mapping(mapping: ItemMapping | UserMapping, types: dict[str, Any]) ->
 
 def _kind(avro: Any) -> tuple[str, bool]:
     """The type of a field in words, and whether it may be null."""
+    avro, nullable = split_nullable(avro)
     if isinstance(avro, list):
-        rest = [branch for branch in avro if branch != "null"]
-        kind = _kind(rest[0])[0] if len(rest) == 1 else f"union of {len(rest)} types"
-        return kind, len(rest) < len(avro)
+        return f"union of {len(avro)} types", nullable
     if isinstance(avro, dict):
         if avro["type"] == "array":
-            return f"array of {_kind(avro['items'])[0]}", False
-        return str(avro.get("logicalType", avro["type"])), False
-    return str(avro), False
+            return f"array of {_kind(avro['items'])[0]}", nullable
+        return str(avro.get("logicalType", avro["type"])), nullable
+    return str(avro), nullable
 
 
 def _check_examples(contract: Contract) -> Iterator[str]:

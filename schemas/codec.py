@@ -19,7 +19,7 @@ from fastavro.types import Schema
 
 from schemas import wire
 from schemas.invalid import InvalidRecord, Reason
-from schemas.model import Contract
+from schemas.model import Contract, split_nullable
 
 Record = dict[str, Any]
 _Fault = Callable[[Any], str | None]
@@ -234,8 +234,8 @@ def _value_fault(schema: Any, faults: Mapping[str, _Fault]) -> _Fault | None:
     if isinstance(schema, str):
         return faults.get(schema)
     if isinstance(schema, list):
-        branches = [branch for branch in schema if branch != "null"]
-        inner = _value_fault(branches[0], faults) if len(branches) == 1 else None
+        branch, _ = split_nullable(schema)
+        inner = None if isinstance(branch, list) else _value_fault(branch, faults)
         return None if inner is None else _nullable_fault(inner)
     if schema["type"] == "record":
         checks = [

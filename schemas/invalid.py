@@ -48,12 +48,16 @@ class Reason(StrEnum):
 
 
 class InvalidRecord(Exception):
-    """A record that will never be usable as it is: never retried, always a dead letter."""
+    """A record that will never be usable as it is: never retried, always a dead letter.
 
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(reason, message)
+    ``field``: the field that is at fault, where it is one.
+    """
+
+    def __init__(self, reason: Reason, message: str, field: str | None = None) -> None:
+        super().__init__(reason, message, field)
         self.reason = reason
         self.message = message
+        self.field = field
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"

@@ -202,6 +202,17 @@ class Contracts:
         return tuple(c for c in self if c.role in (Role.USER, Role.ITEM, Role.INTERACTION))
 
 
+def split_nullable(avro: Any) -> tuple[Any, bool]:
+    """The Avro type of a field beside null, and whether null is allowed.
+
+    A union of several types beside null is returned as the list of these.
+    """
+    if not isinstance(avro, list):
+        return avro, False
+    branches = [branch for branch in avro if branch != "null"]
+    return branches[0] if len(branches) == 1 else branches, len(branches) < len(avro)
+
+
 def contract_folders() -> tuple[Path, ...]:
     """Where contracts are read from: ours, then ``TUNEMESH_CONTRACTS`` (a path list)."""
     extra = os.environ.get("TUNEMESH_CONTRACTS", "")

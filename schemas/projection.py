@@ -10,14 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from schemas.codec import Record
-from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, ItemMapping, UserMapping
-
-MAX_ID_LENGTH = 256
-"""Characters of a user, item or session id (Personalize: userId, itemId and sessionId)."""
-
-MAX_AHEAD_MS = 24 * 3600 * 1000
-"""How far a record's own time may lie after its publication: a clock a day off is tolerated."""
+from schemas.rules import check_id
 
 
 def record_id(contract: Contract, record: Record) -> str:
@@ -25,46 +19,7 @@ def record_id(contract: Contract, record: Record) -> str:
     mapping = contract.item or contract.user
     assert mapping is not None, contract.name
     field = mapping.item_id if isinstance(mapping, ItemMapping) else mapping.user_id
-    return checked_id(field, record[field])
-
-
-def checked_id(field: str, value: str | None) -> str:
-    """An id that is neither empty nor too long; raises InvalidRecord(missing_id, invalid_value)."""
-    if not value:
-        raise InvalidRecord(Reason.MISSING_ID, f"{field} is empty")
-    if len(value) > MAX_ID_LENGTH:
-        raise InvalidRecord(
-            Reason.INVALID_VALUE,
-            f"{field} has {len(value)} characters, at most {MAX_ID_LENGTH} are allowed",
-        )
-    if value[0] < " ":
-        # A control character in front marks keys of our own (jobs.decode.ANONYMOUS).
-        raise InvalidRecord(Reason.INVALID_VALUE, f"{field} starts with a control character")
-    return value
-
-
-def check_interaction(record: Record, published_ms: int) -> None:
-    """Raise InvalidRecord for an interaction that no consumer could use."""
-    checked_id("event_id", record["event_id"])
-    checked_id("session_id", record["session_id"])
-    checked_id("item_id", record["item_id"])
-    if record["user_id"] is not None:
-        checked_id("user_id", record["user_id"])
-    if record["occurred_at"] > published_ms + MAX_AHEAD_MS:
-        raise InvalidRecord(
-            Reason.FUTURE_TIMESTAMP,
-            f"occurred_at is {record['occurred_at']}, more than a day after the record was"
-            f" published ({published_ms})",
-        )
-
-
-def check_version(version: int, published_ms: int) -> None:
-    """Raise InvalidRecord for an updated_at before 1970, or so late that it would win for ever."""
-    if version < 0 or version > published_ms + MAX_AHEAD_MS:
-        raise InvalidRecord(
-            Reason.FUTURE_TIMESTAMP if version > 0 else Reason.INVALID_VALUE,
-            f"updated_at is {version}, the record was published at {published_ms}",
-        )
+    return check_id(field, record[field])
 
 
 def is_deleted(contract: Contract, record: Record) -> bool:

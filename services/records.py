@@ -15,16 +15,18 @@ from fastavro.validation import validate
 from schemas import wire
 from schemas.codec import Record, encode_body, parse_plain
 from schemas.invalid import InvalidRecord, Reason
-from schemas.model import Contract, Role
-from schemas.projection import MAX_AHEAD_MS, check_interaction, checked_id
+from schemas.model import Contract, Role, split_nullable
+from schemas.rules import (
+    MAX_TIMESTAMP_MS,
+    MIN_TIMESTAMP_MS,
+    check_id,
+    check_interaction,
+    check_version,
+)
 
 UNKNOWN_FIELD = "unknown_field"
 MISSING_FIELD = "missing_field"
 NOT_JSON = "not_json"
-
-# The years 1 to 9999: what a column of time holds.
-_FIRST_MS = -62_135_596_800_000
-_LAST_MS = 253_402_300_799_999
 
 
 class InvalidInput(Exception):
@@ -91,15 +93,16 @@ class Rules:
 
     def check(self, record: Record, now_ms: int) -> None:
         """Raise InvalidInput for a record that no consumer could use, or that is too large."""
-        if self.contract.role is Role.INTERACTION:
-            self._check_interaction(record, now_ms)
-        else:
-            self.check_id(record[self.contract.key])
-            self._check_version(record, now_ms)
         try:
+            if self.contract.role is Role.INTERACTION:
+                check_interaction(record, now_ms)
+            else:
+                check_id(self.contract.key, record[self.contract.key])
+                if self.updated is not None and record[self.updated] is not None:
+                    check_version(record[self.updated], now_ms, self.updated)
             size = len(encode_body(self._schema, record)) + wire.HEADER_SIZE
         except InvalidRecord as error:
-            raise InvalidInput(error.reason, error.message) from None
+            raise InvalidInput(error.reason, error.message, error.field) from None
         if size > self.contract.max_bytes:
             raise InvalidInput(
                 Reason.OVERSIZE,
@@ -108,7 +111,15 @@ class Rules:
 
     def check_id(self, key: Any) -> str:
         """The id of a record; raises InvalidInput for one that no record may have."""
-        return _checked_id(self.contract.key, key)
+        name = self.contract.key
+        if not isinstance(key, str):
+            raise InvalidInput(Reason.WRONG_TYPE, f"{key!r:.100} is not string", name)
+        if problem := _text_problem(key):
+            raise InvalidInput(Reason.INVALID_VALUE, problem, name)
+        try:
+            return check_id(name, key)
+        except InvalidRecord as error:
+            raise InvalidInput(error.reason, error.message, error.field) from None
 
     def is_deleted(self, record: Record) -> bool:
         """Whether the record says that what it describes is gone."""
@@ -119,35 +130,14 @@ class Rules:
         found: int | None = record[self.updated] if self.updated else None
         return found
 
-    def _check_version(self, record: Record, now_ms: int) -> None:
-        version = self.version(record)
-        if version is not None and not 0 <= version <= now_ms + MAX_AHEAD_MS:
-            raise InvalidInput(
-                Reason.INVALID_VALUE if version < 0 else Reason.FUTURE_TIMESTAMP,
-                f"{version} is not from 1970 up to a day ahead of the clock ({now_ms}),"
-                " in milliseconds",
-                self.updated,
-            )
-
-    def _check_interaction(self, record: Record, now_ms: int) -> None:
-        for name in ("event_id", "session_id", "item_id"):
-            _checked_id(name, record[name])
-        if record["user_id"] is not None:
-            _checked_id("user_id", record["user_id"])
-        try:
-            check_interaction(record, now_ms)
-        except InvalidRecord as error:
-            raise InvalidInput(error.reason, error.message, "occurred_at") from None
-
 
 def _field(entry: Mapping[str, Any], plain: Any) -> _Field:
-    kind = entry["type"]
-    nullable = isinstance(kind, list) and "null" in kind
+    avro, nullable = split_nullable(entry["type"])
     return _Field(
         name=entry["name"],
         schema=plain,
         expected=_described(plain),
-        timestamp=_is_timestamp(kind),
+        timestamp=isinstance(avro, dict) and avro.get("logicalType") == "timestamp-millis",
         optional=nullable or "default" in entry,
         default=entry.get("default"),
     )
@@ -156,27 +146,16 @@ def _field(entry: Mapping[str, Any], plain: Any) -> _Field:
 def _checked(field: _Field, value: Any) -> Any:
     if not validate(value, field.schema, raise_errors=False):
         raise InvalidInput(Reason.WRONG_TYPE, f"{value!r:.100} is not {field.expected}", field.name)
-    if field.timestamp and value is not None and not _FIRST_MS <= value <= _LAST_MS:
+    if field.timestamp and value is not None and not MIN_TIMESTAMP_MS <= value <= MAX_TIMESTAMP_MS:
         raise InvalidInput(
             Reason.INVALID_VALUE, f"{value} is no moment in milliseconds since 1970", field.name
         )
-    if unusable := _unusable_text(value):
-        raise InvalidInput(Reason.INVALID_VALUE, unusable, field.name)
+    if problem := _text_problem(value):
+        raise InvalidInput(Reason.INVALID_VALUE, problem, field.name)
     return value
 
 
-def _checked_id(field: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise InvalidInput(Reason.WRONG_TYPE, f"{value!r:.100} is not string", field)
-    if unusable := _unusable_text(value):
-        raise InvalidInput(Reason.INVALID_VALUE, unusable, field)
-    try:
-        return checked_id(field, value)
-    except InvalidRecord as error:
-        raise InvalidInput(error.reason, error.message, field) from None
-
-
-def _unusable_text(value: Any) -> str | None:
+def _text_problem(value: Any) -> str | None:
     """What is wrong with a text, or with one inside a value: no store keeps it as it is."""
     if isinstance(value, str):
         if "\x00" in value:
@@ -187,16 +166,8 @@ def _unusable_text(value: Any) -> str | None:
     if isinstance(value, Mapping):
         value = [*value, *value.values()]
     if isinstance(value, list):
-        return next((found for inner in value if (found := _unusable_text(inner))), None)
+        return next((problem for inner in value if (problem := _text_problem(inner))), None)
     return None
-
-
-def _is_timestamp(kind: Any) -> bool:
-    branches = kind if isinstance(kind, list) else [kind]
-    return any(
-        isinstance(branch, Mapping) and branch.get("logicalType") == "timestamp-millis"
-        for branch in branches
-    )
 
 
 def _described(plain: Any) -> str:

@@ -10,7 +10,7 @@ import hashlib
 from schemas import wire
 from schemas.invalid import Reason
 from schemas.model import Contract, Role
-from schemas.projection import MAX_ID_LENGTH
+from schemas.rules import MAX_ID_LENGTH
 from verification.entries import Record
 
 # Few distinct unknown ids: a decode step asks the registry once for each of them.

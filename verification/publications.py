@@ -12,7 +12,7 @@ from schemas.codec import Encoder
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
-from schemas.projection import MAX_ID_LENGTH
+from schemas.rules import MAX_ID_LENGTH
 from verification.entries import Entry, Kind, Record
 from verification.poison import spoil_record, spoil_value
 

@@ -16,13 +16,10 @@ from typing import Final
 from batch.personalize_schemas import KEYWORDS
 from connectors.personalize.datasets import MAX_TEXT_LENGTH
 from connectors.personalize.requests import (
-    MAX_ID_LENGTH,
     MAX_IMPRESSION_ITEMS,
     MAX_RECOMMENDATION_ID_LENGTH,
 )
-
-LATEST_MS: Final = 253_402_300_799_999
-"""The end of the year 9999: what is later is not in milliseconds."""
+from schemas.rules import MAX_ID_LENGTH, MAX_TIMESTAMP_MS
 
 MAX_DURATION_MS: Final = 400_000_000_000_000
 """Beyond it ten thousand times a play time is no BIGINT; it is not known then."""
@@ -65,7 +62,7 @@ def missing(column: str) -> str:
 
 
 def invalid_id(column: str, most: int = MAX_ID_LENGTH) -> str:
-    """An id that is too long, starts with a control character (as schemas.projection has it) or
+    """An id that is too long, starts with a control character (as schemas.rules has it) or
     does not fit into one line."""
     return (
         f"(CHAR_LENGTH({column}) > {most} OR {column} < ' ' OR {column} LIKE '%\n%'"
@@ -92,7 +89,7 @@ def any_of(conditions: Iterable[str]) -> str:
 
 def invalid_time(column: str) -> str:
     """Milliseconds since 1970 that are missing, negative or no milliseconds."""
-    return f"({column} IS NULL OR {column} < 0 OR {column} > {LATEST_MS})"
+    return f"({column} IS NULL OR {column} < 0 OR {column} > {MAX_TIMESTAMP_MS})"
 
 
 def invalid_impression(column: str) -> str:
@@ -145,7 +142,7 @@ def seconds(column: str) -> str:
 
 
 def completion(played: str, duration: str) -> str:
-    """How much of an item was played: connectors.personalize.requests.completion, in its digits."""
+    """How much of an item was played: schemas.rules.completion, in its digits."""
     share = f"(20000 * {played} + {duration}) / (2 * {duration})"
     return (
         f"CASE WHEN {played} > 0 AND {duration} BETWEEN 1 AND {MAX_DURATION_MS} THEN"

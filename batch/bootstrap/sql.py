@@ -21,8 +21,8 @@ from batch.bootstrap.settings import Window
 from batch.personalize_schemas import column_of
 from connectors.personalize.datasets import ITEMS, USERS, DatasetField, FieldKind, dataset_fields
 from connectors.personalize.requests import DEFAULT_PROPERTIES, EventProperty
-from schemas.model import Contract, Contracts, ItemMapping, Role, UserMapping
-from schemas.projection import MAX_AHEAD_MS
+from schemas.model import Contract, Contracts, ItemMapping, Role, UserMapping, split_nullable
+from schemas.rules import MAX_AHEAD_MS
 
 PUBLISHED_AT = "published_at"
 INTERACTION_COLUMNS = (
@@ -132,9 +132,8 @@ def source(contract: Contract, product: Product) -> str:
 def _avro_types(contract: Contract) -> dict[str, str]:
     types: dict[str, str] = {}
     for field in contract.newest.avro["fields"]:
-        branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
-        (found,) = (branch for branch in branches if branch != "null")
-        types[field["name"]] = _TYPES[found["type"] if isinstance(found, dict) else found]
+        avro, _ = split_nullable(field["type"])
+        types[field["name"]] = _TYPES[avro["type"] if isinstance(avro, dict) else avro]
     return types
 
 

@@ -18,13 +18,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from batch.exports.rows import FIRST_MS, LAST_MS, RowMaker
+from batch.exports.rows import RowMaker
 from connectors.aws.sdk import service_errors
 from connectors.products import Column, Kind, Location, Rejection
-from schemas.checks import identifier_fields
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, ContractError
-from schemas.projection import MAX_ID_LENGTH
+from schemas.rules import (
+    MAX_ID_LENGTH,
+    MAX_TIMESTAMP_MS,
+    MIN_TIMESTAMP_MS,
+    identifier_fields,
+)
 
 CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Of lines that are parsed together."""
@@ -100,9 +104,9 @@ class LineReader:
             if column.kind is Kind.STRINGS and pc.list_flatten(values).null_count:
                 return None
             if column.kind is Kind.TIMESTAMP:
-                bounds = pc.min_max(values)
-                if bounds["min"].is_valid and not (
-                    bounds["min"].as_py() >= FIRST_MS and bounds["max"].as_py() <= LAST_MS
+                least, greatest = pc.min_max(values).as_py().values()
+                if least is not None and not (
+                    least >= MIN_TIMESTAMP_MS and greatest <= MAX_TIMESTAMP_MS
                 ):
                     return None
                 values = values.cast(self.maker.schema.field(column.name).type)

@@ -17,14 +17,9 @@ import pyarrow as pa
 
 from connectors.products import Column, Kind, arrow_schema
 from connectors.products.columns import arrow_type
-from schemas.checks import identifier_fields
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract
-from schemas.projection import checked_id
-
-FIRST_MS: Final = -62_135_596_800_000
-LAST_MS: Final = 253_402_300_799_999
-"""What a timestamp may be: years 1 to 9999, which is what datetimes and Parquet readers take."""
+from schemas.rules import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, check_id, identifier_fields
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ABSENT: Final = object()
@@ -73,7 +68,7 @@ class RowMaker:
             except InvalidRecord as error:
                 raise InvalidRecord(error.reason, f"{name}: {error.message}") from None
         for position, name in self._ids:
-            checked_id(name, row[position])
+            check_id(name, row[position])
         return tuple(row)
 
     def batch(self, rows: Sequence[Row]) -> Any:
@@ -151,8 +146,8 @@ def _timestamp(value: Any) -> int:
         since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH
         value = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
     moment = _long(value)
-    if not FIRST_MS <= moment <= LAST_MS:
-        raise InvalidRecord(Reason.INVALID_VALUE, "a moment beyond the years 1 to 9999")
+    if not MIN_TIMESTAMP_MS <= moment <= MAX_TIMESTAMP_MS:
+        raise InvalidRecord(Reason.INVALID_VALUE, "a timestamp beyond the years 1 to 9999")
     return moment
 
 

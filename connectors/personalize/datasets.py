@@ -17,8 +17,9 @@ from enum import Enum
 from typing import Any, Final
 
 from connectors.delivery import Rejected, Version
-from connectors.personalize.requests import MAX_ID_LENGTH, encode_json, id_problem
-from schemas.model import Contracts, Role
+from connectors.personalize.requests import encode_json, id_problem
+from schemas.model import Contracts, Role, split_nullable
+from schemas.rules import MAX_ID_LENGTH
 
 MAX_RECORDS_PER_CALL: Final = 10  # Model: UserList, ItemList
 CALLS_PER_SECOND: Final = 10.0  # Guide, quotas: PutUsers and PutItems, each, per dataset group
@@ -40,10 +41,14 @@ class FieldKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DatasetField:
-    """A field of a dataset: its name in the projection (`age_band`), and how it is written."""
+    """A field of a dataset: its name in the projection (`age_band`), and how it is written.
+
+    `avro` is its Avro type there, beside null: `long`.
+    """
 
     source: str
     kind: FieldKind
+    avro: str = "string"
 
     @property
     def column(self) -> str:
@@ -103,10 +108,9 @@ def dataset_fields(contracts: Contracts, dataset: Dataset) -> tuple[DatasetField
     """The fields of a dataset, in the order of the contract `interactions-enriched`."""
     enriched = contracts.only(Role.ENRICHED).newest.avro
     union = next(f["type"] for f in enriched["fields"] if f["name"] == dataset.enriched_field)
-    fields = next(branch for branch in union if branch != "null")["fields"]
     return tuple(
-        DatasetField(field["name"], _kind(field["name"], field["type"]))
-        for field in fields
+        _field(field["name"], field["type"])
+        for field in split_nullable(union)[0]["fields"]
         if field["name"] != ORIGIN
     )
 
@@ -181,21 +185,20 @@ def put_records_body(dataset: Dataset, arn: str, entries: Sequence[DatasetEntry]
     return f'{{"datasetArn":{encode_json(arn)},"{dataset.member}":[{texts}]}}'.encode()
 
 
-def _kind(name: str, avro: Any) -> FieldKind:
-    branches = avro if isinstance(avro, list) else [avro]
-    (found,) = (branch for branch in branches if branch != "null")
-    plain = found["type"] if isinstance(found, dict) else found
-    if isinstance(found, dict) and found.get("logicalType") == "timestamp-millis":
-        return FieldKind.SECONDS
+def _field(name: str, avro: Any) -> DatasetField:
+    inner, _ = split_nullable(avro)
+    plain = inner["type"] if isinstance(inner, dict) else inner
+    if isinstance(inner, dict) and inner.get("logicalType") == "timestamp-millis":
+        return DatasetField(name, FieldKind.SECONDS, plain)
     kinds = {
         "string": FieldKind.TEXT,
         "array": FieldKind.CATEGORIES,
         "boolean": FieldKind.BOOLEAN,
         **dict.fromkeys(("int", "long", "float", "double"), FieldKind.NUMBER),
     }
-    if plain not in kinds:
+    if not isinstance(plain, str) or plain not in kinds:
         raise ValueError(f"the field {name} is of the Avro type {plain}, which Personalize lacks")
-    return kinds[plain]
+    return DatasetField(name, kinds[plain], plain)
 
 
 def _written(kind: FieldKind, value: Any) -> str | int | float | bool | None:

@@ -14,13 +14,13 @@ from connectors.personalize.requests import (
     DEFAULT_PROPERTIES,
     MAX_EVENT_BYTES,
     MAX_EVENTS_PER_CALL,
-    MAX_ID_LENGTH,
     PUT_EVENTS_CALLS_PER_SECOND,
     EventProperty,
     EventRequests,
     PutEventsEvent,
     put_events_body,
 )
+from schemas.rules import MAX_ID_LENGTH
 
 _PATH = "/events"
 

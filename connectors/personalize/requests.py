@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from connectors.delivery import Rejected
+from schemas.rules import MAX_ID_LENGTH, completion
 
 MAX_EVENTS_PER_CALL: Final = 10  # Model: EventList
-MAX_ID_LENGTH: Final = 256  # Model: StringType, UserId, ItemId
 MAX_PROPERTIES_LENGTH: Final = 1024  # Model: EventPropertiesJSON
 MAX_IMPRESSION_ITEMS: Final = 25  # Model: Impression
 MAX_RECOMMENDATION_ID_LENGTH: Final = 40  # Model: RecommendationId
@@ -195,21 +195,6 @@ class EventRequests:
             self.properties_dropped += 1
             text = encode_json(properties)
         return text if properties else None
-
-
-def completion(record: Mapping[str, Any]) -> float | None:
-    """How much of the item was played, 0 to 1 with four digits; None when that cannot be known.
-
-    Unknown are a missing or non-positive play time and a missing or non-positive length. Worked out
-    in whole numbers, so that SQL comes to the same digits (batch.bootstrap.rules).
-    """
-    played = record.get("played_ms")
-    item = record.get("item")
-    duration = item.get("duration_ms") if item else None
-    if not played or not duration or played < 0 or duration < 0:
-        return None
-    share: int = (20_000 * played + duration) // (2 * duration)
-    return min(1.0, share / 10_000)
 
 
 def put_events_body(

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from schemas.model import Contract, ContractError, Role
+from schemas.model import Contract, ContractError, Role, split_nullable
 
 
 class Kind(StrEnum):
@@ -94,11 +94,7 @@ def arrow_schema(columns: tuple[Column, ...]) -> Any:
 
 
 def _column(contract: Contract, entry: dict[str, Any]) -> Column:
-    avro, nullable = entry["type"], False
-    if isinstance(avro, list):
-        branches = [branch for branch in avro if branch != "null"]
-        nullable = len(branches) < len(avro)
-        avro = branches[0] if len(branches) == 1 else None
+    avro, nullable = split_nullable(entry["type"])
     kind = _kind(avro)
     if kind is None:
         raise ContractError(

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas.codec import Record
-from schemas.model import Contract
+from schemas.model import Contract, split_nullable
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _PLAIN = {
@@ -76,9 +76,7 @@ class Table:
 
 
 def _sql_type(avro: Any) -> str:
-    if isinstance(avro, list):
-        branches = [branch for branch in avro if branch != "null"]
-        return _sql_type(branches[0]) if len(branches) == 1 else _JSON
+    avro, _ = split_nullable(avro)
     if isinstance(avro, Mapping):
         if avro.get("logicalType") == "timestamp-millis":
             return _TIMESTAMP

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from batch.exports.rows import FIRST_MS, LAST_MS, RowMaker
+from batch.exports.rows import RowMaker
 from connectors.products import Column, Kind, columns_of
 from schemas.invalid import InvalidRecord
 from schemas.model import load_contracts
+from schemas.rules import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 
 CONTRACTS = load_contracts()
 SONGS = CONTRACTS["songs"]
+BEYOND = "invalid_value: x: a timestamp beyond the years 1 to 9999"
 SONG = {"song_id": "s1", "title": "T", "genres": [], "deleted": False}
 
 
@@ -44,8 +46,8 @@ def maker(kind: Kind, *, nullable: bool = False, default: Any = None) -> RowMake
             1_795_443_900_000,
         ),
         (Kind.TIMESTAMP, datetime(1969, 12, 31, 23, 59, 59, 999000, UTC), -1),
-        (Kind.TIMESTAMP, LAST_MS, LAST_MS),
-        (Kind.TIMESTAMP, FIRST_MS, FIRST_MS),
+        (Kind.TIMESTAMP, MAX_TIMESTAMP_MS, MAX_TIMESTAMP_MS),
+        (Kind.TIMESTAMP, MIN_TIMESTAMP_MS, MIN_TIMESTAMP_MS),
     ],
 )
 def test_what_fits_is_converted(kind: Kind, value: Any, expected: Any) -> None:
@@ -75,8 +77,16 @@ def test_what_fits_is_converted(kind: Kind, value: Any, expected: Any) -> None:
         (Kind.STRINGS, "ab", "wrong_type: x: a str, expected a list of strings"),
         (Kind.STRINGS, ["a", None], "wrong_type: x: a NoneType, expected a string"),
         (Kind.TIMESTAMP, "2026-11-23", "wrong_type: x: a str, expected a 64-bit integer"),
-        (Kind.TIMESTAMP, LAST_MS + 1, "invalid_value: x: a moment beyond the years 1 to 9999"),
-        (Kind.TIMESTAMP, FIRST_MS - 1, "invalid_value: x: a moment beyond the years 1 to 9999"),
+        (
+            Kind.TIMESTAMP,
+            MAX_TIMESTAMP_MS + 1,
+            BEYOND,
+        ),
+        (
+            Kind.TIMESTAMP,
+            MIN_TIMESTAMP_MS - 1,
+            BEYOND,
+        ),
         (Kind.STRING, None, "wrong_type: x is null"),
     ],
 )

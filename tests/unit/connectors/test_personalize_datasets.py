@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import botocore.session
@@ -22,8 +23,9 @@ from connectors.personalize.datasets import (
     dataset_fields,
     put_records_body,
 )
-from schemas.model import load_contracts
+from schemas.model import Contracts, Role, SchemaVersion, load_contracts
 from schemas.projection import project_item, project_user, record_id
+from schemas.rules import MAX_ID_LENGTH
 from tests.unit.schemas.test_projection import PODCAST, SONG, USER
 
 CONTRACTS = load_contracts()
@@ -150,7 +152,7 @@ class TestLimits:
             assert set(shape(noun).members) == {dataset.id_member, "properties"}
             limits = shape(f"{noun}Properties").metadata
             assert limits["max"] == dataset.max_properties_length
-        assert shape("StringType").metadata["max"] == datasets.MAX_ID_LENGTH
+        assert shape("StringType").metadata["max"] == MAX_ID_LENGTH
         assert shape("Arn").metadata["max"] == dataset_destination.MAX_ARN_LENGTH
         assert shape("Arn").metadata["pattern"] == dataset_destination._ARN.pattern
 
@@ -261,5 +263,10 @@ class TestBody:
 
 def test_an_avro_type_that_personalize_lacks_is_named() -> None:
     """A field that could not be sent stops the start, not the stream."""
+    enriched = CONTRACTS.only(Role.ENRICHED)
+    avro = enriched.newest.avro
+    union = next(field["type"] for field in avro["fields"] if field["name"] == "item")
+    union[1]["fields"].append({"name": "cover", "type": ["null", "bytes"]})
+    changed = replace(enriched, versions=(SchemaVersion(1, json.dumps(avro)),))
     with pytest.raises(ValueError, match=r"cover .*bytes"):
-        datasets._kind("cover", ["null", "bytes"])
+        dataset_fields(Contracts({enriched.name: changed}), ITEMS)

@@ -17,9 +17,9 @@ from connectors.personalize.requests import (
     EventProperty,
     EventRequests,
     PutEventsEvent,
-    completion,
     put_events_body,
 )
+from schemas.rules import MAX_ID_LENGTH
 
 
 def enriched(**changed: Any) -> dict[str, Any]:
@@ -100,28 +100,6 @@ class TestMapping:
             "sentAt": 1_764_000_000.123,
         }
 
-    @pytest.mark.parametrize(
-        ("played", "duration", "value"),
-        [
-            (305_000, 305_000, 1.0),
-            (400_000, 305_000, 1.0),
-            (1, 3, 0.3333),
-            (1, 300_000, 0.0),
-            (0, 300_000, None),
-            (None, 300_000, None),
-            (90_000, None, None),
-            (90_000, 0, None),
-            (-5, 300_000, None),
-            (5, -300_000, None),
-        ],
-    )
-    def test_completion(
-        self, played: int | None, duration: int | None, value: float | None
-    ) -> None:
-        """The share that was played, at most the whole, absent where it cannot be known."""
-        record = enriched(played_ms=played, item={"genres": [], "duration_ms": duration})
-        assert completion(record) == value
-
     def test_text_is_sent_as_it_is(self) -> None:
         """Letters of every script count as one character each, and arrive."""
         item = enriched()["item"] | {"genres": ["ラップ", "", "🎧"]}
@@ -142,7 +120,7 @@ class TestLimits:
         shape = session.get_service_model("personalize-events").shape_for
         assert shape("EventList").metadata["max"] == requests.MAX_EVENTS_PER_CALL
         for name in ("StringType", "UserId", "ItemId"):
-            assert shape(name).metadata["max"] == requests.MAX_ID_LENGTH
+            assert shape(name).metadata["max"] == MAX_ID_LENGTH
             assert shape(name).metadata["min"] == 1
         assert shape("EventPropertiesJSON").metadata["max"] == requests.MAX_PROPERTIES_LENGTH
         assert shape("Impression").metadata["max"] == requests.MAX_IMPRESSION_ITEMS

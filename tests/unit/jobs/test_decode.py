@@ -31,7 +31,7 @@ from schemas import wire
 from schemas.codec import Decoder, Encoder, RegisteredSchema, UnknownSchemaId, parse_plain
 from schemas.invalid import Reason
 from schemas.model import Contract, Role, SchemaVersion, load_contracts
-from schemas.projection import MAX_AHEAD_MS, MAX_ID_LENGTH
+from schemas.rules import MAX_AHEAD_MS, MAX_ID_LENGTH
 from verification.poison import DIMENSION_REASONS, INTERACTION_REASONS, spoil_record, spoil_value
 
 CONTRACTS = load_contracts()

@@ -23,6 +23,7 @@ from schemas.model import (
     contract_folders,
     load_contracts,
 )
+from schemas.rules import missing_identifier
 
 Json = dict[str, Any]
 
@@ -120,7 +121,7 @@ def test_invalid_examples_fail_for_the_reason_in_their_name() -> None:
         for name, record in contract.examples("invalid").items():
             if name == "missing_id":
                 assert encoder.encode(record)
-                assert checks.missing_identifier(contract, record) is not None
+                assert missing_identifier(contract, record) is not None
             else:
                 with pytest.raises(InvalidRecord):
                     encoder.encode(record)

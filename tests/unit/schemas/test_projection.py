@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from schemas.invalid import InvalidRecord, Reason
+from schemas.invalid import InvalidRecord
 from schemas.model import load_contracts
 from schemas.projection import (
-    MAX_ID_LENGTH,
-    checked_id,
     is_deleted,
     project_item,
     project_user,
@@ -139,26 +137,3 @@ def test_the_id_is_the_mapped_field() -> None:
     assert [record_id(USERS, USER), record_id(SONGS, SONG)] == ["u-1", "s-1"]
     with pytest.raises(InvalidRecord, match="song_id"):
         record_id(SONGS, {**SONG, "song_id": ""})
-
-
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        ("", Reason.MISSING_ID),
-        (None, Reason.MISSING_ID),
-        ("x" * (MAX_ID_LENGTH + 1), Reason.INVALID_VALUE),
-        ("\x1fsession", Reason.INVALID_VALUE),
-        ("\x00", Reason.INVALID_VALUE),
-    ],
-)
-def test_an_id_that_cannot_be_one_is_refused(value: str | None, reason: Reason) -> None:
-    """Empty, too long for Personalize, or with our own mark in front."""
-    with pytest.raises(InvalidRecord, match="the_field") as caught:
-        checked_id("the_field", value)
-    assert caught.value.reason is reason
-
-
-@pytest.mark.parametrize("value", ["x", " ", "é" * MAX_ID_LENGTH, "\ud7ff", "a\x1f", "null"])
-def test_any_other_id_passes_as_it_is(value: str) -> None:
-    """Blanks and control characters inside are none of our business."""
-    assert checked_id("the_field", value) == value

@@ -1,0 +1,96 @@
+"""What a record must be for its consumers to use it, beyond the types of its schema.
+
+The decode step, the back ends, the exports and the bootstrap apply the same rules, so that a record
+that one of them accepts is accepted by all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, Role
+
+MAX_ID_LENGTH = 256
+"""Characters of a user, item or session id (Personalize: userId, itemId and sessionId)."""
+
+MAX_AHEAD_MS = 24 * 3600 * 1000
+"""How far a record's own time may lie after its publication: a clock a day off is tolerated."""
+
+MIN_TIMESTAMP_MS = -62_135_596_800_000
+MAX_TIMESTAMP_MS = 253_402_300_799_999
+"""Bounds of a timestamp: the years 1 to 9999, which datetimes, SQL columns and Parquet hold."""
+
+
+def identifier_fields(contract: Contract) -> tuple[str, ...]:
+    """Fields that must be present and not empty for a record to be usable (``missing_id``)."""
+    if contract.user is not None:
+        return (contract.user.user_id,)
+    if contract.item is not None:
+        return (contract.item.item_id,)
+    if contract.role in (Role.INTERACTION, Role.ENRICHED):
+        return ("event_id", "session_id", "item_id")
+    return ()
+
+
+def missing_identifier(contract: Contract, record: Mapping[str, Any]) -> str | None:
+    """The first identifier that a record lacks; None when it has all."""
+    return next((name for name in identifier_fields(contract) if not record.get(name)), None)
+
+
+def check_id(field: str, value: str | None) -> str:
+    """Return the id; raise InvalidRecord(missing_id, invalid_value) for one that none may have."""
+    if not value:
+        raise InvalidRecord(Reason.MISSING_ID, f"{field} is empty", field)
+    if len(value) > MAX_ID_LENGTH:
+        raise InvalidRecord(
+            Reason.INVALID_VALUE,
+            f"{field} has {len(value)} characters, at most {MAX_ID_LENGTH} are allowed",
+            field,
+        )
+    if value[0] < " ":
+        # A control character in front marks keys of our own (jobs.decode.ANONYMOUS).
+        raise InvalidRecord(Reason.INVALID_VALUE, f"{field} starts with a control character", field)
+    return value
+
+
+def check_interaction(record: Mapping[str, Any], published_ms: int) -> None:
+    """Raise InvalidRecord for an interaction that no consumer could use."""
+    check_id("event_id", record["event_id"])
+    check_id("session_id", record["session_id"])
+    check_id("item_id", record["item_id"])
+    if record["user_id"] is not None:
+        check_id("user_id", record["user_id"])
+    if record["occurred_at"] > published_ms + MAX_AHEAD_MS:
+        raise InvalidRecord(
+            Reason.FUTURE_TIMESTAMP,
+            f"occurred_at is {record['occurred_at']}, more than a day after the record was"
+            f" published ({published_ms})",
+            "occurred_at",
+        )
+
+
+def check_version(version: int, published_ms: int, field: str = "updated_at") -> None:
+    """Raise InvalidRecord for a version before 1970, or so late that no later one would win."""
+    if version < 0 or version > published_ms + MAX_AHEAD_MS:
+        raise InvalidRecord(
+            Reason.FUTURE_TIMESTAMP if version > 0 else Reason.INVALID_VALUE,
+            f"{field} is {version}, the record was published at {published_ms}",
+            field,
+        )
+
+
+def completion(record: Mapping[str, Any]) -> float | None:
+    """The share of its item that an enriched event has played, 0 to 1 with four digits.
+
+    None for a missing or non-positive play time or length. Computed in whole numbers, so that SQL
+    comes to the same digits (batch.bootstrap.rules).
+    """
+    played = record.get("played_ms")
+    item = record.get("item")
+    duration = item.get("duration_ms") if item else None
+    if not played or not duration or played < 0 or duration < 0:
+        return None
+    share: int = (20_000 * played + duration) // (2 * duration)
+    return min(1.0, share / 10_000)
