@@ -23,11 +23,12 @@ from verification.progress import TerminalProgress
     "directory", required=False, type=click.Path(file_okay=False, exists=True, path_type=Path)
 )
 @click.option("--generate", type=click.IntRange(min=1), help="Events of a synthetic hour instead.")
-@click.option("--dirt", is_flag=True, help="Duplicates, late records, and so on; no poison.")
+@click.option("--anomalies", is_flag=True, help="With duplicates, late events and unknown items.")
+@click.option("--dirt", "anomalies", is_flag=True, hidden=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what is generated.")
 @click.option("--no-interactions", is_flag=True, help="Users and items alone.")
 def fill(
-    directory: Path | None, generate: int | None, dirt: bool, seed: int, no_interactions: bool
+    directory: Path | None, generate: int | None, anomalies: bool, seed: int, no_interactions: bool
 ) -> None:
     """Send users, items and interactions from DIRECTORY, or generated ones, to the back ends.
 
@@ -41,7 +42,7 @@ def fill(
     if directory is not None:
         source = ReplayDirectory(directory, contracts)
     else:
-        source = GeneratedHour(Hour(interactions=generate or 0, seed=seed, dirt=dirt))
+        source = GeneratedHour(Hour(interactions=generate or 0, seed=seed, anomalies=anomalies))
     click.echo(source.description)
     progress = TerminalProgress(sys.stderr)
     try:

@@ -14,8 +14,8 @@ import click
 
 from deploy.local import flink_cluster, platform
 from deploy.local.flink import FlinkError
+from deploy.local.job_progress import FlowProgress, JobProgress, read_job_progress
 from deploy.local.platform import State, Status
-from deploy.local.progress import FlowProgress, JobProgress, running
 from deploy.local.settings import LocalSettings
 
 UNWELL = 3
@@ -54,7 +54,7 @@ def jobs_of(
     if not up:
         return (), NO_FLINK
     try:
-        jobs = running(settings)
+        jobs = read_job_progress(settings)
     except FlinkError as error:
         return (), str(error)
     return jobs, None if jobs else NO_JOB

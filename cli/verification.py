@@ -27,8 +27,20 @@ from verification.verify import verify as verify_run
 )
 @click.option("--generate", type=click.IntRange(min=1), help="Events of a synthetic hour instead.")
 @click.option("--rate", type=float, help="Interactions a second; as fast as possible without.")
-@click.option("--dirt", is_flag=True, help="Duplicates, late and poison records, and so on.")
-@click.option("--poison", type=float, default=0.01, show_default=True, help="Share of poison.")
+@click.option(
+    "--anomalies",
+    is_flag=True,
+    help="With duplicates, late events, unknown items and malformed records.",
+)
+@click.option("--dirt", "anomalies", is_flag=True, hidden=True)
+@click.option(
+    "--malformed",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Share of malformed records among the anomalies.",
+)
+@click.option("--poison", "malformed", type=float, default=0.01, hidden=True)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what is generated.")
 @click.option("--users", type=int, help="Users in the generated catalogue.")
 @click.option("--songs", type=int, help="Songs in the generated catalogue.")
@@ -52,8 +64,8 @@ def replay(
     directory: Path | None,
     generate: int | None,
     rate: float | None,
-    dirt: bool,
-    poison: float,
+    anomalies: bool,
+    malformed: float,
     seed: int,
     users: int | None,
     songs: int | None,
@@ -68,8 +80,8 @@ def replay(
     """
     if (directory is None) == (generate is None):
         raise click.UsageError("give either a DIRECTORY or --generate N")
-    if directory is not None and dirt:
-        raise click.UsageError("--dirt belongs to --generate; a replay set has its own")
+    if directory is not None and anomalies:
+        raise click.UsageError("--anomalies is an option of --generate; a replay set has its own")
     endpoints = local_endpoints()
     source: Source
     if directory is not None:
@@ -79,8 +91,8 @@ def replay(
             Hour(
                 interactions=generate or 0,
                 seed=seed,
-                dirt=dirt,
-                poison_share=poison,
+                anomalies=anomalies,
+                malformed_share=malformed,
                 users=users,
                 songs=songs,
                 podcasts=podcasts,
@@ -103,7 +115,7 @@ def replay_lines(summary: ReplaySummary) -> list[str]:
         f"run {summary.run}",
         f"  users and items     {summary.dimensions:>12,}  and {summary.updates:,} updates",
         f"  interactions        {summary.interactions:>12,}  ({summary.valid:,} valid,"
-        f" {summary.duplicates:,} duplicates, {summary.poison:,} poison records in all topics)",
+        f" {summary.duplicates:,} duplicates, {summary.malformed:,} malformed in all topics)",
         f"  events a second     {summary.events_per_second:>12,.0f}  over {summary.seconds:.1f} s",
         f"  ledger              {summary.ledger}",
     ]

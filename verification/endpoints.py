@@ -1,4 +1,4 @@
-"""Where the servers are that the accounts talk to."""
+"""Addresses of the services that verification reads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Addresses of the platform's parts, and the folder of the project's state.
+    """Addresses of the services, and the folder of the local platform's state.
 
-    ``personalize`` is the base URL of the local Personalize; None where the accounts shall not
-    look at it. ``registry_endpoint`` None means AWS itself.
+    ``personalize`` is the base URL of the local Personalize; None leaves it out.
+    ``registry_endpoint`` None means AWS.
     """
 
     bootstrap_servers: str

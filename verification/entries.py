@@ -13,11 +13,11 @@ Record = Mapping[str, Any]
 
 
 class Kind(StrEnum):
-    """What a publication is to the accounts; part of the ledger's format."""
+    """What a publication is; the values are part of the ledger's format."""
 
     VALID = "valid"
     DUPLICATE = "duplicate"
-    POISON = "poison"
+    MALFORMED = "poison"
     VERSION = "version"
 
 
@@ -25,9 +25,10 @@ class Kind(StrEnum):
 class Entry:
     """One record to publish on a domain's topic.
 
-    ``record`` is None for a tombstone (a null value), then ``key`` says whose. For poison,
-    ``record`` is the valid record that is spoilt, ``reason`` what the decode step must find and
-    ``variant`` picks one of several ways to spoil it. ``where`` names the line it came from.
+    ``record`` is None for a tombstone (a null value), then ``key`` has its key. For a
+    malformed record, ``record`` is the valid record to corrupt, ``reason`` the dead letter's
+    expected reason, and ``variant`` selects one of several ways to corrupt it. ``where`` names the
+    line it came from.
     """
 
     domain: str

@@ -73,7 +73,8 @@ def fill(
 ) -> FillSummary:
     """Send what a source has to the back ends at ``url``; returns when each has been answered.
 
-    Poison is left out: no caller can send it. Raises FillError when nothing answers for a minute.
+    Malformed records are left out: no caller can send them. Raises FillError when no
+    back end answers for a minute.
     """
     began = time.monotonic()
     summary = FillSummary()
@@ -85,7 +86,7 @@ def fill(
         for done, entry in enumerate(
             (e for part in (source.dimensions, source.stream) for e in part()), 1
         ):
-            if entry.kind is not Kind.POISON and (interactions or entry.domain != events):
+            if entry.kind is not Kind.MALFORMED and (interactions or entry.domain != events):
                 key = _key(entry, contracts)
                 hands[crc32(f"{entry.domain}/{key}".encode()) % workers].take(entry, key)
             progress(Step("stores", min(done, total), total))

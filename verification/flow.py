@@ -62,7 +62,7 @@ class Flow:
         events = round(rate * LONGEST_SECONDS)
         hour = Hour(events, seed=seed, users=2_000, songs=4_000, podcasts=500)
         self._source = Until(GeneratedHour(hour))
-        self._accounts = contracts
+        self._ledger_contracts = contracts
         self._registry = connect_registry(endpoints)
         self._publisher = publisher_of(contracts, self._registry, contracts)
         flowing: list[float] = []
@@ -92,7 +92,7 @@ class Flow:
 
     def evolve(self, contracts: Contracts) -> None:
         """Go on as producers with these contracts, which are registered."""
-        self._publisher = publisher_of(contracts, self._registry, self._accounts)
+        self._publisher = publisher_of(contracts, self._registry, self._ledger_contracts)
 
     def end(self) -> ReplaySummary:
         """No more events; returns when all that were begun are published."""

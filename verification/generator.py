@@ -9,18 +9,16 @@ number of interactions.
 from __future__ import annotations
 
 import heapq
-import json
 import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from schemas.errors import TunemeshError
-from verification.entries import Entry, Kind, Record
-from verification.poison import DIMENSION_REASONS, INTERACTION_REASONS
+from verification.entries import Entry, Kind
+from verification.malformed import DIMENSION_REASONS, INTERACTION_REASONS
 
 GENRES = (
     "rock", "electronic", "hip hop", "jazz", "metal", "folk",
@@ -42,7 +40,7 @@ LATEST_MS = 30_000
 PODCAST_SHARE = 0.15
 ANONYMOUS_SHARE = 0.03
 RECOMMENDED_SHARE = 0.05
-# Updates and deletions belong to any hour; the shares below them are dirt.
+# Updates and deletions belong to any hour; the shares below them are anomalies.
 ITEM_UPDATE_SHARE = 0.01
 USER_UPDATE_SHARE = 0.01
 USER_DELETION_SHARE = 0.01
@@ -64,16 +62,16 @@ def hour_ago_ms() -> int:
 class Hour:
     """What to generate.
 
-    ``interactions`` is the number of distinct valid events; duplicates and poison come on top.
-    Sizes left at None follow from it. Times are milliseconds since the epoch; the hour ends now if
-    it is not said when it began.
+    ``interactions`` is the number of distinct valid events, without duplicates and malformed
+    records. Sizes left at None follow from it. Times are milliseconds since the epoch; by default
+    the hour ends now.
     """
 
     interactions: int
     start_ms: int = field(default_factory=hour_ago_ms)
     seed: int = 1
-    dirt: bool = False
-    poison_share: float = 0.01
+    anomalies: bool = False
+    malformed_share: float = 0.01
     users: int | None = None
     songs: int | None = None
     podcasts: int | None = None
@@ -82,8 +80,8 @@ class Hour:
     def __post_init__(self) -> None:
         if self.interactions < 1:
             raise TunemeshError(f"--generate is {self.interactions}, expected 1 or more")
-        if not 0 <= self.poison_share < 1:
-            raise TunemeshError(f"poison_share is {self.poison_share}, expected 0 up to 1")
+        if not 0 <= self.malformed_share < 1:
+            raise TunemeshError(f"malformed_share is {self.malformed_share}, expected 0 up to 1")
         for name in ("users", "songs", "podcasts"):
             size = getattr(self, name)
             if size is not None and size < len(GENRES):
@@ -146,21 +144,24 @@ class GeneratedHour:
     @property
     def description(self) -> str:
         """What it is, for the ledger and the terminal."""
-        dirt = "with dirt" if self.hour.dirt else "clean"
-        return f"generated hour: {self.hour.interactions:,} events, seed {self.hour.seed}, {dirt}"
+        anomalies = "with" if self.hour.anomalies else "without"
+        return (
+            f"generated hour: {self.hour.interactions:,} events, seed {self.hour.seed},"
+            f" {anomalies} anomalies"
+        )
 
     @property
     def dimension_count(self) -> int:
-        """Users and items, and the poison among them."""
+        """Number of users and items, with the malformed records among them."""
         catalogue = self.hour.user_count + self.hour.song_count + self.hour.podcast_count
-        return catalogue + (3 * len(DIMENSION_REASONS) if self.hour.dirt else 0)
+        return catalogue + (3 * len(DIMENSION_REASONS) if self.hour.anomalies else 0)
 
     @property
     def stream_count(self) -> int:
-        """About as many as ``stream`` yields; exact without dirt."""
+        """About as many as ``stream`` yields; exact without anomalies."""
         count = self.hour.interactions
-        if self.hour.dirt:
-            count += int(count * DUPLICATE_SHARE) + int(count * self.hour.poison_share)
+        if self.hour.anomalies:
+            count += int(count * DUPLICATE_SHARE) + int(count * self.hour.malformed_share)
         return count + len(self._schedule)
 
     # Catalogue
@@ -216,14 +217,14 @@ class GeneratedHour:
         return record
 
     def dimensions(self) -> Iterator[Entry]:
-        """Users, songs and podcasts, each followed by its poison when there is dirt."""
+        """Users, songs and podcasts, each followed by malformed records with anomalies."""
         for domain, count, record in self._catalogue():
             for index in range(count):
                 yield Entry(domain, record(index), Kind.VERSION)
-            if self.hour.dirt:
+            if self.hour.anomalies:
                 for turn, reason in enumerate(DIMENSION_REASONS):
                     base = record(turn % count)
-                    yield Entry(domain, base, Kind.POISON, reason=reason, variant=turn)
+                    yield Entry(domain, base, Kind.MALFORMED, reason=reason, variant=turn)
 
     def _catalogue(self) -> tuple[tuple[str, int, Any], ...]:
         return (
@@ -253,7 +254,7 @@ class GeneratedHour:
             for turn, index in enumerate(chosen[:updates]):
                 moment = self._moment(chance)
                 at(moment, Entry(domain, record(index, 1, moment), Kind.VERSION))
-                if self.hour.dirt and turn % 2 == 0:
+                if self.hour.anomalies and turn % 2 == 0:
                     # The newer change was sent first; this one, older, arrives after it.
                     late = record(index, 2, moment - chance.randrange(1_000, 60_000))
                     after = moment + chance.randrange(1, LATEST_MS)
@@ -282,7 +283,7 @@ class GeneratedHour:
         if "updated_at" in record:
             gone["updated_at"] = moment
         at(moment, Entry(domain, gone, Kind.VERSION))
-        if self.hour.dirt and turn % 4 == 0:
+        if self.hour.anomalies and turn % 4 == 0:
             back = moment + self.hour.span_ms // 20
             again = dict(record)
             if "updated_at" in record:
@@ -311,13 +312,14 @@ class GeneratedHour:
 
     def _lines(self) -> Iterator[Entry]:
         """Interaction lines in order, late and duplicate ones at their later place."""
-        if not self.hour.dirt:
+        if not self.hour.anomalies:
             yield from (Entry("interactions", event, Kind.VALID) for event in self._events())
             return
+        # The text seeds the sequence: another one would change what a seed generates.
         chance = random.Random(f"{self.hour.seed} dirt")
         duplicate = _Every(DUPLICATE_SHARE, chance.random())
         late = _Every(LATE_SHARE, chance.random())
-        poison = _Every(self.hour.poison_share, chance.random())
+        malformed = _Every(self.hour.malformed_share, chance.random())
         held: list[tuple[int, int, Entry]] = []
         order = turn = repeated = 0
         for event in self._events():
@@ -339,11 +341,11 @@ class GeneratedHour:
                 else:
                     release = now + chance.randrange(1_000, LATEST_MS - 1_000)
                     heapq.heappush(held, (release, order, again))
-            if poison():
+            if malformed():
                 base = {**event, "event_id": f"{event['event_id'][:-1]}!"}
                 reason = INTERACTION_REASONS[turn % len(INTERACTION_REASONS)]
                 variant = turn // len(INTERACTION_REASONS)
-                yield Entry("interactions", base, Kind.POISON, reason=reason, variant=variant)
+                yield Entry("interactions", base, Kind.MALFORMED, reason=reason, variant=variant)
                 turn += 1
         while held:
             yield heapq.heappop(held)[2]
@@ -352,8 +354,8 @@ class GeneratedHour:
         """The distinct valid events by time."""
         hour = self.hour
         chance = random.Random(f"{hour.seed} events")
-        missing_item = _Every(MISSING_ITEM_SHARE if hour.dirt else 0, chance.random())
-        missing_user = _Every(MISSING_USER_SHARE if hour.dirt else 0, chance.random())
+        missing_item = _Every(MISSING_ITEM_SHARE if hour.anomalies else 0, chance.random())
+        missing_user = _Every(MISSING_USER_SHARE if hour.anomalies else 0, chance.random())
         slot = hour.span_ms / hour.interactions
         # An event id says which hour it is from: another start or seed gives other ids.
         prefix = f"{_mix(hour.seed, hour.start_ms, hour.interactions):016x}"
@@ -426,40 +428,3 @@ def _listening(chance: random.Random, loved: bool, length_ms: int) -> tuple[str,
     if drawn < (0.65 if loved else 0.50):
         return "complete", length_ms
     return "play", int(length_ms * (0.2 + 0.7 * part))
-
-
-def write_directory(source: GeneratedHour, folder: Path) -> None:
-    """Write a clean hour as NDJSON files, to be read like any other replay set.
-
-    Poison cannot be written as JSON lines: an hour with dirt raises TunemeshError.
-    """
-    if source.hour.dirt:
-        raise TunemeshError("only a clean hour can be written as NDJSON")
-    folder.mkdir(parents=True, exist_ok=True)
-    schedule: dict[str, list[dict[str, Any]]] = {}
-    lines: dict[str, int] = {}
-    files = {
-        name: (folder / f"{name}.ndjson").open("w")
-        for name in ("users", "songs", "podcasts", "interactions")
-    }
-    try:
-        for entry in source.dimensions():
-            files[entry.domain].write(_line(entry.record or {}))
-            lines[entry.domain] = lines.get(entry.domain, 0) + 1
-        for step in source._schedule:
-            record = step.entry.record
-            gone = {f"{step.entry.domain[:-1]}_id": step.entry.key, "deleted": True}
-            files[step.entry.domain].write(_line(gone if record is None else record))
-            lines[step.entry.domain] += 1
-            planned = {"line": lines[step.entry.domain], "at_ms": step.at_ms}
-            schedule.setdefault(step.entry.domain, []).append(planned)
-        for event in source._events():
-            files["interactions"].write(_line(event))
-    finally:
-        for file in files.values():
-            file.close()
-    (folder / "expected.json").write_text(json.dumps({"schedule": schedule}, indent=1))
-
-
-def _line(record: Record) -> str:
-    return json.dumps(record, separators=(",", ":")) + "\n"

@@ -28,9 +28,9 @@ class Expected:
     records: dict[str, set[str]] = field(default_factory=lambda: {"users": set(), "items": set()})
 
     def add(self, entry: Entry) -> None:
-        """One more entry, in the order of the source; poison is nothing."""
+        """One more entry, in the order of the source; a malformed record adds nothing."""
         contract = self.contracts[entry.domain]
-        if entry.kind is Kind.POISON:
+        if entry.kind is Kind.MALFORMED:
             return
         if contract.role is Role.INTERACTION:
             assert entry.record is not None

@@ -71,7 +71,7 @@ class DeliveryReport:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """One sent record as the accounts read it; the position is None unless acknowledged."""
+    """One sent record as reconciliation reads it; the position is None unless acknowledged."""
 
     seq: int
     topic: str

@@ -14,7 +14,7 @@ from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
 from schemas.rules import MAX_ID_LENGTH
 from verification.entries import Entry, Kind, Record
-from verification.poison import spoil_record, spoil_value
+from verification.malformed import corrupt_record, corrupt_value
 
 _DAY_MS = 86_400_000
 
@@ -27,8 +27,8 @@ class UnusableEntry(TunemeshError):
 class Publication:
     """A record as it goes to Kafka and into the ledger.
 
-    ``body`` is what the accounts need later: the Avro body (newest schema version) of a valid
-    event or dimension version, the whole value of poison, None for a tombstone.
+    ``body`` is what reconciliation compares with: the Avro body (newest schema version) of a valid
+    event or dimension version, the whole value of a malformed record, None for a tombstone.
     """
 
     topic: str
@@ -118,11 +118,11 @@ class Publisher:
         self,
         contracts: Contracts,
         version_ids: Mapping[str, UUID],
-        accounts: Contracts | None = None,
+        ledger_contracts: Contracts | None = None,
     ) -> None:
-        self._accounts = {
+        self._ledger_contracts = {
             contract.name: _Domain(contract, version_ids[contract.name])
-            for contract in (accounts.sources if accounts is not None else ())
+            for contract in (ledger_contracts.sources if ledger_contracts is not None else ())
             if contract.name in contracts.by_name
             and contract.newest.definition != contracts[contract.name].newest.definition
         }
@@ -156,11 +156,11 @@ class Publisher:
             return Publication(
                 contract.topic, key.encode(), None, entry.kind, entity=key, deleted=True
             )
-        newer = entry.domain in self._accounts
+        newer = entry.domain in self._ledger_contracts
         record = domain.conform(domain.known(entry.record) if newer else entry.record)
         key = _key(contract, record)
-        if entry.kind is Kind.POISON:
-            return self._poison(entry, domain, record, key)
+        if entry.kind is Kind.MALFORMED:
+            return self._malformed(entry, domain, record, key)
         try:
             value = domain.encoder.encode(record)
         except InvalidRecord as error:
@@ -195,31 +195,31 @@ class Publisher:
         )
 
     def _body(self, name: str, record: dict[str, Any], value: bytes) -> bytes:
-        kept = self._accounts.get(name)
+        kept = self._ledger_contracts.get(name)
         if kept is not None:
             value = kept.encoder.encode(kept.conform(kept.known(record)))
         return value[wire.HEADER_SIZE :]
 
-    def _poison(
+    def _malformed(
         self, entry: Entry, domain: _Domain, record: dict[str, Any], key: str
     ) -> Publication:
         contract = domain.contract
         if entry.reason is None:
-            raise UnusableEntry("poison without a reason")
-        spoilt = spoil_record(entry.reason, contract, record, entry.variant)
-        value = spoil_value(
+            raise UnusableEntry("a malformed record needs a reason")
+        corrupted = corrupt_record(entry.reason, contract, record, entry.variant)
+        value = corrupt_value(
             entry.reason,
             contract,
-            domain.encoder.encode(spoilt),
+            domain.encoder.encode(corrupted),
             self._foreign[contract.name],
             entry.variant,
         )
-        event_id = spoilt.get("event_id") or None
+        event_id = corrupted.get("event_id") or None
         return Publication(
             contract.topic,
             key.encode(),
             value,
-            Kind.POISON,
+            Kind.MALFORMED,
             event_id=event_id,
             reason=entry.reason,
             body=value,

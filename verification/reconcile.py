@@ -1,4 +1,4 @@
-"""The accounts: what was published against what came out. Pure; reading is done elsewhere.
+"""Reconciliation of what was published with what came out. Pure; reading is done elsewhere.
 
 Every claim is by event_id; records without a readable one are known by their position
 (topic/partition/offset). A finding is one thing that is wrong, with the id a person can look up.
@@ -43,7 +43,7 @@ class Fault(StrEnum):
     INVENTED_DEAD_LETTER = "invented: dead letter"
     ALTERED = "altered"
     MISENRICHED = "misenriched"
-    POISON_PASSED = "poison passed"
+    MALFORMED_PASSED = "poison passed"
     NO_DEAD_LETTER = "poison without dead letter"
     WRONG_DEAD_LETTER = "wrong dead letter"
     REFUSED = "valid record refused"
@@ -87,7 +87,7 @@ class Ignored:
 
 @dataclass(slots=True)
 class _Published:
-    """One publication of an event, valid or poison."""
+    """One publication of an event, valid or malformed."""
 
     kind: Kind
     event_id: str | None
@@ -138,7 +138,7 @@ class Tally:
     rejected: dict[str, int] = field(default_factory=dict)
 
 
-class Accounts:
+class Reconciliation:
     """What one run published, and everything that was seen of it since.
 
     Feed it with ``add_enriched``, ``add_dead_letter`` and ``add_accepted``; then ``findings``.
@@ -174,7 +174,7 @@ class Accounts:
         self._contents: dict[str, dict[str, Any]] = {}
         self._found: dict[tuple[Fault, str], str] = {}
         self._beyond: list[tuple[Fault, str, str]] = []
-        self._waiting_poison = 0
+        self._waiting_dead_letters = 0
         self._waiting_publications = 0
         self.tally = Tally()
         for row in earlier_versions:
@@ -189,7 +189,7 @@ class Accounts:
             self._add_version(row, mine=True)
             return
         event = None
-        if row.kind is not Kind.POISON and row.event_id is not None:
+        if row.kind is not Kind.MALFORMED and row.event_id is not None:
             event = self._events.setdefault(row.event_id, _Event())
         if row.topic == self._interactions:
             self.tally.produced += 1
@@ -210,7 +210,7 @@ class Accounts:
         )
         self._published[origin] = published
         if event is None:
-            self._waiting_poison += 1
+            self._waiting_dead_letters += 1
             return
         self._waiting_publications += 1
         if not event.acknowledged:
@@ -251,8 +251,10 @@ class Accounts:
             return
         self.tally.enriched_records += 1
         published.emitted += 1
-        if published.kind is Kind.POISON:
-            self._note(Fault.POISON_PASSED, event_id or origin, f"{published.reason} at {origin}")
+        if published.kind is Kind.MALFORMED:
+            self._note(
+                Fault.MALFORMED_PASSED, event_id or origin, f"{published.reason} at {origin}"
+            )
             return
         if published.emitted > 1:
             self.tally.reemitted += 1
@@ -370,7 +372,7 @@ class Accounts:
             self._add_rejected(origin, code, record["event_id"])
             return
         published = self._published.get(origin)
-        if published is not None and published.kind is Kind.POISON:
+        if published is not None and published.kind is Kind.MALFORMED:
             self._check_dead_letter(published, record, origin, code)
             return
         if published is not None or origin in self._versions:
@@ -391,7 +393,7 @@ class Accounts:
         name = published.event_id or origin
         if not published.dead_lettered:
             published.dead_lettered = True
-            self._waiting_poison -= 1
+            self._waiting_dead_letters -= 1
             self.tally.dead_letters[code] = self.tally.dead_letters.get(code, 0) + 1
         if code != published.reason:
             detail = f"{origin}: {code}, expected {published.reason}"
@@ -460,7 +462,7 @@ class Accounts:
     # What follows
 
     def outstanding(self, *, accepted: bool = True) -> tuple[int, int, int]:
-        """Publications not enriched, poison without a dead letter, events not accepted yet."""
+        """Counts of enriched events, dead letters and accepted events that are missing so far."""
         events = (e for e in self._events.values() if e.acknowledged)
         left = sum(
             1
@@ -470,13 +472,13 @@ class Accounts:
         refused = sum(1 for p in self._published.values() if not p.emitted and self._is_refused(p))
         return (
             max(0, self._waiting_publications - refused),
-            self._waiting_poison,
+            self._waiting_dead_letters,
             left if accepted else 0,
         )
 
     def _is_refused(self, published: _Published) -> bool:
         return (
-            published.kind is not Kind.POISON
+            published.kind is not Kind.MALFORMED
             and published.event_id is not None
             and self._events[published.event_id].refused
         )
@@ -509,7 +511,7 @@ class Accounts:
                 detail = f"enriched at {event.enriched_ms}"
                 found.append(Finding(Fault.NOT_ACCEPTED, event_id, detail))
         for origin, published in self._published.items():
-            if published.kind is Kind.POISON and not published.dead_lettered:
+            if published.kind is Kind.MALFORMED and not published.dead_lettered:
                 detail = f"{published.reason} at {origin}"
                 found.append(Finding(Fault.NO_DEAD_LETTER, published.event_id or origin, detail))
         return found

@@ -82,7 +82,7 @@ class ReplaySummary:
     interactions: int
     valid: int
     duplicates: int
-    poison: int
+    malformed: int
     acknowledged: int
     failed: int
     started_ms: int
@@ -111,10 +111,12 @@ def replay(
     contract, ReplayError when the broker or a topic is not there or a record is refused.
     """
     settings = settings or ReplaySettings()
-    accounts = load_contracts()
-    contracts = contracts or accounts
+    ledger_contracts = load_contracts()
+    contracts = contracts or ledger_contracts
     if publisher is None:
-        publisher = publisher_of(contracts, registry or connect_registry(endpoints), accounts)
+        publisher = publisher_of(
+            contracts, registry or connect_registry(endpoints), ledger_contracts
+        )
     if isinstance(source, ReplayDirectory):
         _check(source, publisher, progress)
     started_ms = _now_ms()
@@ -142,10 +144,12 @@ def replay(
             ledger.note({"finished_ms": _now_ms()})
 
 
-def publisher_of(contracts: Contracts, registry: VersionIds, accounts: Contracts) -> Publisher:
+def publisher_of(
+    contracts: Contracts, registry: VersionIds, ledger_contracts: Contracts
+) -> Publisher:
     """The publisher of producers with these contracts, with the ids that the registry has."""
     ids = {contract.name: registry.version_id(contract) for contract in contracts.sources}
-    return Publisher(contracts, ids, accounts)
+    return Publisher(contracts, ids, ledger_contracts)
 
 
 def new_run_name(now_ms: int) -> str:
@@ -247,7 +251,7 @@ class _Sending:
             interactions=interactions,
             valid=self._counts[Kind.VALID],
             duplicates=self._counts[Kind.DUPLICATE],
-            poison=self._counts[Kind.POISON],
+            malformed=self._counts[Kind.MALFORMED],
             acknowledged=self._reported - self._failed,
             failed=self._failed,
             started_ms=started_ms,

@@ -23,7 +23,7 @@ from verification.ledger import Ledger, LedgerError, LedgerRow, ledger_path, run
 from verification.personalize_events import PersonalizeReader
 from verification.positions import KafkaUnavailable, TopicReader, cluster_id, topic_ends
 from verification.progress import Progress, Step, silent
-from verification.reconcile import INVENTED, LOST, Accepted, Accounts, Fault, Finding
+from verification.reconcile import INVENTED, LOST, Accepted, Fault, Finding, Reconciliation
 from verification.replay import connect_registry
 
 SHOWN_IDS = 20
@@ -161,7 +161,7 @@ def verify(
         _check_cluster(endpoints, about, run)
         start = positions(about["start"])
         others = _Others(endpoints.home, run, about, start)
-        accounts = Accounts(
+        reconciliation = Reconciliation(
             contracts,
             ledger.rows(),
             start,
@@ -169,7 +169,7 @@ def verify(
             earlier_versions=others.earlier_versions(),
             stale_tolerance_ms=settings.stale_tolerance_ms,
         )
-        looking = _Looking(endpoints, accounts, contracts, registry, start, others, stack)
+        looking = _Looking(endpoints, reconciliation, contracts, registry, start, others, stack)
         personalize = (
             PersonalizeReader(endpoints.personalize)
             if with_personalize and endpoints.personalize
@@ -178,9 +178,9 @@ def verify(
         _wait(looking, personalize, settings, progress, began)
         if personalize is not None:
             for event_id, duplicates in personalize.duplicates():
-                accounts.set_duplicates(event_id, duplicates)
+                reconciliation.set_duplicates(event_id, duplicates)
         bounds = topic_ends(endpoints.bootstrap_servers, [c.topic for c in contracts])
-    findings = accounts.findings(bounds, accepted=with_personalize)
+    findings = reconciliation.findings(bounds, accepted=with_personalize)
     destinations = verify_destinations(
         endpoints,
         settings.destinations,
@@ -189,7 +189,7 @@ def verify(
         settings.wait,
         lambda note: progress(Step("accounting", 0, 0, note)),
     )
-    report = _report(run, accounts, findings, destinations, time.monotonic() - began)
+    report = _report(run, reconciliation, findings, destinations, time.monotonic() - began)
     write_report(endpoints.home / "reports" / "verify.json", report.document())
     return report
 
@@ -270,19 +270,19 @@ class _Others:
 
 
 class _Looking:
-    """Reads what is new and gives it to the accounts."""
+    """Reads what is new and adds it to the reconciliation."""
 
     def __init__(
         self,
         endpoints: Endpoints,
-        accounts: Accounts,
+        reconciliation: Reconciliation,
         contracts: Contracts,
         registry: SchemaLookup,
         start: Mapping[str, Mapping[int, int]],
         others: _Others,
         stack: ExitStack,
     ) -> None:
-        self._accounts = accounts
+        self._reconciliation = reconciliation
         self._others = others
         enriched, letters = contracts.only(Role.ENRICHED), contracts.only(Role.DEAD_LETTER)
         self._enriched = Decoder(enriched, registry)
@@ -296,15 +296,15 @@ class _Looking:
 
     def look(self, personalize: PersonalizeReader | None) -> int:
         """Read what has come since the last time; the number of records and rows."""
-        accounts = self._accounts
+        reconciliation = self._reconciliation
         seen = 0
         # Personalize first: what it has by now was enriched before, so that is read after it.
         if personalize is not None:
             for accepted in personalize.accepted():
-                accounts.add_accepted(accepted, self._others.know)
+                reconciliation.add_accepted(accepted, self._others.know)
                 seen += 1
             for ignored in personalize.ignored():
-                accounts.add_ignored(ignored)
+                reconciliation.add_ignored(ignored)
                 seen += 1
         for message in self._enriched_reader.read():
             seen += 1
@@ -312,24 +312,24 @@ class _Looking:
             try:
                 record = self._enriched.decode(message.value())
             except InvalidRecord as error:
-                accounts.add_unreadable(position, str(error))
+                reconciliation.add_unreadable(position, str(error))
                 continue
-            accounts.add_enriched(position, message.timestamp()[1], record)
+            reconciliation.add_enriched(position, message.timestamp()[1], record)
         for message in self._letter_reader.read():
             seen += 1
             position = f"{message.topic()}/{message.partition()}/{message.offset()}"
             try:
                 record = self._letters.decode(message.value())
             except InvalidRecord as error:
-                accounts.add_unreadable(position, str(error))
+                reconciliation.add_unreadable(position, str(error))
                 continue
             if _is_of_put_events(record):
-                accounts.add_dead_letter(record)
+                reconciliation.add_dead_letter(record)
         return seen
 
     def outstanding(self, personalize: PersonalizeReader | None) -> tuple[int, int, int]:
-        """See Accounts.outstanding."""
-        return self._accounts.outstanding(accepted=personalize is not None)
+        """See Reconciliation.outstanding."""
+        return self._reconciliation.outstanding(accepted=personalize is not None)
 
 
 def _is_of_put_events(letter: Mapping[str, Any]) -> bool:
@@ -372,13 +372,13 @@ def _wait(
 
 def _report(
     run: str,
-    accounts: Accounts,
+    reconciliation: Reconciliation,
     findings: list[Finding],
     destinations: tuple[DestinationReport, ...],
     seconds: float,
 ) -> VerifyReport:
-    tally, events = accounts.tally, accounts.event_counts()
-    emission, acceptance = accounts.delays_ms()
+    tally, events = reconciliation.tally, reconciliation.event_counts()
+    emission, acceptance = reconciliation.delays_ms()
     return VerifyReport(
         run=run,
         produced=tally.produced,

@@ -107,7 +107,7 @@ class Plays:
 def demo(
     directory: Path | None, events: int, rate: float, seed: int, analytics: bool, keep: bool
 ) -> None:
-    """Start everything afresh, replay listening with dirt in it, and account for every event."""
+    """Start everything afresh, replay events with anomalies, and reconcile every event."""
     settings = LocalSettings.from_environment(os.environ)
     source = _source(directory, events, seed)
     progress = TerminalProgress(sys.stderr)
@@ -272,7 +272,7 @@ def first_acceptance(settings: LocalSettings, began: float, limit_s: float = 300
 def _source(directory: Path | None, events: int, seed: int) -> Source:
     if directory is not None:
         return ReplayDirectory(directory, load_contracts())
-    return GeneratedHour(Hour(interactions=events, seed=seed, dirt=True))
+    return GeneratedHour(Hour(interactions=events, seed=seed, anomalies=True))
 
 
 def _titles(source: Source, contracts: Contracts) -> dict[str, str]:
@@ -280,7 +280,7 @@ def _titles(source: Source, contracts: Contracts) -> dict[str, str]:
     titles = {}
     for entry in source.dimensions():
         contract = items.get(entry.domain)
-        if contract is None or entry.record is None or entry.kind is Kind.POISON:
+        if contract is None or entry.record is None or entry.kind is Kind.MALFORMED:
             continue
         record = dict.fromkeys(contract.newest.field_names) | dict(entry.record)
         item = project_item(contract, record, origin="")

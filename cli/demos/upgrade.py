@@ -136,18 +136,18 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     return document(steps, report, rate)
 
 
-def document(steps: list[Step], accounts: VerifyReport, rate: float) -> dict[str, Any]:
+def document(steps: list[Step], verification: VerifyReport, rate: float) -> dict[str, Any]:
     """The report; pauses are medians: of the upgrades whose state fits, and of the plain ones."""
     return {
-        "events": accounts.produced,
+        "events": verification.produced,
         "rate": rate,
-        "lost": accounts.lost,
-        "invented": accounts.invented,
-        "misenriched": accounts.misenriched,
+        "lost": verification.lost,
+        "invented": verification.invented,
+        "misenriched": verification.misenriched,
         "median_pause_s": round(statistics.median(s.pause_s for s in steps if s.fits), 2),
         "plain_pause_s": round(statistics.median(s.pause_s for s in steps if s.plain), 2),
         "steps": [step.document() for step in steps],
-        "ok": accounts.ok,
+        "ok": verification.ok,
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.local import progress
 from deploy.local.flink import FlinkRest
+from deploy.local.job_progress import read_job_progress
 from deploy.local.settings import LocalSettings
 from deploy.upgrades.target import FlowHealth, Health
 
@@ -17,7 +17,7 @@ def health_of(rest: FlinkRest, settings: LocalSettings, job: str) -> Health:
             behind=flow.behind,
             rate=flow.records_per_second,
         )
-        for one in progress.running(settings)
+        for one in read_job_progress(settings)
         if one.id == job
         for flow in one.flows
     }

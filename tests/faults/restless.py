@@ -35,7 +35,7 @@ class RestlessHour:
 
     @property
     def dimension_count(self) -> int:
-        """Users and items, and the poison among them."""
+        """Users and items, and the malformed records among them."""
         return self._generated.dimension_count
 
     @property

@@ -188,13 +188,15 @@ class Stage:
 
     @contextmanager
     def replaying(
-        self, *, seconds: int, rate: int, seed: int, dirt: bool = True, restless: bool = False
+        self, *, seconds: int, rate: int, seed: int, anomalies: bool = True, restless: bool = False
     ) -> Iterator[Future[ReplaySummary]]:
         """Replay a generated hour beside the block, which starts as the first events are enriched.
 
         When the block is over, waits for the replay to end.
         """
-        hour = Hour(interactions=seconds * rate, start_ms=HOUR_START_MS, seed=seed, dirt=dirt)
+        hour = Hour(
+            interactions=seconds * rate, start_ms=HOUR_START_MS, seed=seed, anomalies=anomalies
+        )
         source = RestlessHour(hour) if restless else GeneratedHour(hour)
         before = self.enriched_records()
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as pool:

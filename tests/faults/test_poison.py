@@ -1,4 +1,4 @@
-"""Poison among the records: each becomes a dead letter, and the job does not notice."""
+"""Malformed records among the others: each becomes a dead letter, and the job does not notice."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 from tests.faults.figures import check_clean, figures, write_figures
 from tests.faults.stage import RATE, Stage
-from verification.poison import INTERACTION_REASONS
+from verification.malformed import INTERACTION_REASONS
 
 
 @pytest.mark.timeout(900)
-def test_one_percent_of_poison_restarts_nothing(stage: Stage) -> None:
-    """1% poison of every kind at 2,000 events/s: no restart, a dead letter with its reason each."""
+def test_one_percent_of_malformed_records_restarts_nothing(stage: Stage) -> None:
+    """1% malformed, of every kind, at 2,000 events/s: no restart, each is a dead letter."""
     stage.start()
     with stage.replaying(seconds=20, rate=RATE, seed=31) as replay:
         summary = replay.result(timeout=120)
@@ -22,5 +22,5 @@ def test_one_percent_of_poison_restarts_nothing(stage: Stage) -> None:
     )
     check_clean(report)
     assert restarts == 0, stage.failures()[0]
-    assert summary.poison >= 0.01 * summary.valid
+    assert summary.malformed >= 0.01 * summary.valid
     assert set(report.dead_letters) == {str(reason) for reason in INTERACTION_REASONS}

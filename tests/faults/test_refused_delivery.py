@@ -22,7 +22,7 @@ def stage(shared_stage: Stage) -> Iterator[Stage]:
 
 def reason_of_failure(stage: Stage, scenario: str) -> str:
     """Send a few events; returns the exception that Flink shows for the job."""
-    with stage.replaying(seconds=3, rate=100, seed=41, dirt=False):
+    with stage.replaying(seconds=3, rate=100, seed=41, anomalies=False):
         seconds = until(lambda: bool(stage.failures()), START_SECONDS, "the job does not fail")
     write_figures(
         f"refused: {scenario}",

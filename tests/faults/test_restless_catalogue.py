@@ -12,7 +12,7 @@ from tests.faults.stage import Stage
 def test_a_change_right_before_a_play_is_attached(stage: Stage) -> None:
     """A user or item published milliseconds before its event is the version attached."""
     stage.start()
-    with stage.replaying(seconds=30, rate=300, seed=51, dirt=False, restless=True):
+    with stage.replaying(seconds=30, rate=300, seed=51, anomalies=False, restless=True):
         pass
     report = stage.verify()
     restarts = len(stage.failures())

@@ -205,7 +205,11 @@ def scenario(
     stage.scenarios += 1
     start_ms = time.time_ns() // 1_000_000 - days_ago * DAY_MS
     hour = Hour(
-        interactions=seconds * rate, start_ms=start_ms, span_ms=1000 * seconds, seed=seed, dirt=True
+        interactions=seconds * rate,
+        start_ms=start_ms,
+        span_ms=1000 * seconds,
+        seed=seed,
+        anomalies=True,
     )
     entries = WithMore(source(hour), more(hour))
     settings = ReplaySettings(rate=float(rate))

@@ -29,8 +29,7 @@ from connectors.flink.properties import LOCAL_PROPERTIES, Groups, write_groups
 from connectors.glue.registry import GlueRegistry
 from deploy.local import application, platform
 from deploy.local.flink import FlinkRest
-from deploy.local.progress import FlowProgress
-from deploy.local.progress import running as running_jobs
+from deploy.local.job_progress import FlowProgress, read_job_progress
 from deploy.local.settings import PROJECT, LocalSettings, Port, aws_environment
 from schemas.codec import Decoder, Encoder
 from schemas.model import BUILT_IN_FOLDER, Contract, Contracts, Role, load_contracts
@@ -301,7 +300,7 @@ class Application:
 
     def progress(self, mesh: Mesh) -> dict[str, FlowProgress]:
         """How far it has come, by flow, as `tunemesh status` reads it from Flink's REST API."""
-        (job,) = running_jobs(self._settings(mesh))
+        (job,) = read_job_progress(self._settings(mesh))
         return {flow.flow: flow for flow in job.flows}
 
     def rest(self, mesh: Mesh) -> FlinkRest:

@@ -30,7 +30,12 @@ from tests.flink.mesh import (
     started,
     wait_until,
 )
-from verification.poison import DIMENSION_REASONS, INTERACTION_REASONS, spoil_record, spoil_value
+from verification.malformed import (
+    DIMENSION_REASONS,
+    INTERACTION_REASONS,
+    corrupt_record,
+    corrupt_value,
+)
 from verification.positions import topic_ends
 
 pytestmark = pytest.mark.timeout(900)
@@ -367,7 +372,7 @@ def test_every_kind_of_poison_is_a_dead_letter_and_nothing_else_happens(mesh: Me
     user_id, song_id = known_user(mesh), known_song(mesh)
     foreign = mesh.encode("songs", {**SONG, "song_id": "foreign"})
     foreign_to_songs = mesh.encode("users", {**USER, "user_id": "foreign"})
-    poisoned: list[tuple[Reason, Published, bytes | None]] = []
+    malformed: list[tuple[Reason, Published, bytes | None]] = []
     good: list[str] = []
 
     def publish_good() -> None:
@@ -375,25 +380,25 @@ def test_every_kind_of_poison_is_a_dead_letter_and_nothing_else_happens(mesh: Me
         mesh.publish("interactions", event, partition=len(good) % 2)
         good.append(event["event_id"])
 
-    def publish_poison(reason: Reason, topic: str, record: dict[str, Any], other: bytes) -> None:
+    def publish_malformed(reason: Reason, topic: str, record: dict[str, Any], other: bytes) -> None:
         contract = mesh.contracts.for_topic(topic)
-        value = mesh.encode(topic, spoil_record(reason, contract, record, 0))
-        spoilt = spoil_value(reason, contract, value, other, 1)
-        poisoned.append((reason, mesh.publish(topic, spoilt, "poison"), spoilt))
+        value = mesh.encode(topic, corrupt_record(reason, contract, record, 0))
+        corrupted = corrupt_value(reason, contract, value, other, 1)
+        malformed.append((reason, mesh.publish(topic, corrupted, "poison"), corrupted))
 
     for reason in INTERACTION_REASONS:
         publish_good()
-        publish_poison(reason, "interactions", mesh.event(user_id, song_id), foreign)
+        publish_malformed(reason, "interactions", mesh.event(user_id, song_id), foreign)
     for reason in DIMENSION_REASONS:
         now = now_ms()
         user = {**USER, "user_id": user_id, "country": "XX", "updated_at": now}
         song = {**SONG, "song_id": song_id, "title": "XX", "updated_at": now}
-        publish_poison(reason, "users", user, foreign)
-        publish_poison(reason, "songs", song, foreign_to_songs)
+        publish_malformed(reason, "users", user, foreign)
+        publish_malformed(reason, "songs", song, foreign_to_songs)
     publish_good()
 
-    assert {reason for reason, _, _ in poisoned} == set(Reason)
-    for reason, where, value in poisoned:
+    assert {reason for reason, _, _ in malformed} == set(Reason)
+    for reason, where, value in malformed:
         letter = mesh.dead_letter(where)
         assert (letter["error_code"], letter["step"]) == (reason, "decode"), where
         assert (letter["key"], letter["payload"]) == (b"poison", value)

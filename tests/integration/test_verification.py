@@ -141,7 +141,7 @@ def endpoints(settings: LocalSettings, personalize: PersonalizeStub) -> Endpoint
 
 @dataclass
 class Output:
-    """What the stand-in is about to put out, for a variant to spoil."""
+    """What the stand-in is about to put out, for a variant to corrupt."""
 
     enriched: list[dict[str, Any]] = field(default_factory=list)
     letters: list[dict[str, Any]] = field(default_factory=list)
@@ -273,9 +273,9 @@ class Pipeline:
 _moments = iter(range(1_763_000_000_000, 1_764_000_000_000, 1_000_000))
 
 
-def generated(events: int = 400, *, dirt: bool = True) -> GeneratedHour:
+def generated(events: int = 400, *, anomalies: bool = True) -> GeneratedHour:
     """Another hour at each call, so that event ids differ."""
-    return GeneratedHour(Hour(events, next(_moments), dirt=dirt, poison_share=0.05))
+    return GeneratedHour(Hour(events, next(_moments), anomalies=anomalies, malformed_share=0.05))
 
 
 def start_of(summary: ReplaySummary) -> dict[str, dict[int, int]]:
@@ -286,16 +286,16 @@ def start_of(summary: ReplaySummary) -> dict[str, dict[int, int]]:
 def went_through(
     endpoints: Endpoints,
     personalize: PersonalizeStub,
-    spoil: Callable[[Output], str] | None = None,
+    corrupt: Callable[[Output], str] | None = None,
 ) -> tuple[VerifyReport, str]:
-    """Replay, pipeline, verify; the report and what ``spoil`` says that it spoilt."""
+    """Replay, pipeline, verify; the report and what ``corrupt`` says that it corrupted."""
     registry = registry_at(endpoints.registry_endpoint or "")
     summary = replay(generated(), endpoints, FAST, registry=registry)
     pipeline = Pipeline(endpoints)
     output = pipeline.run(start_of(summary))
-    spoilt = spoil(output) if spoil else ""
+    corrupted = corrupt(output) if corrupt else ""
     pipeline.emit(personalize)
-    return verify(endpoints, summary.run, AT_ONCE, registry=registry), spoilt
+    return verify(endpoints, summary.run, AT_ONCE, registry=registry), corrupted
 
 
 def test_what_goes_through_right_is_all_accounted_for(
@@ -375,13 +375,13 @@ def name_a_wrong_reason(output: Output) -> str:
     return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
 
 
-def swallow_poison(output: Output) -> str:
+def swallow_malformed(output: Output) -> str:
     letter = output.letters.pop()
     return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "fault"),
+    ("corrupt", "fault"),
     [
         (lose_one, Fault.NOT_ENRICHED),
         (never_deliver_one, Fault.NOT_ACCEPTED),
@@ -391,20 +391,20 @@ def swallow_poison(output: Output) -> str:
         (attach_other_content, Fault.MISENRICHED),
         (change_the_event, Fault.ALTERED),
         (name_a_wrong_reason, Fault.WRONG_DEAD_LETTER),
-        (swallow_poison, Fault.NO_DEAD_LETTER),
+        (swallow_malformed, Fault.NO_DEAD_LETTER),
     ],
 )
 def test_each_mistake_is_named_and_nothing_else(
     endpoints: Endpoints,
     personalize: PersonalizeStub,
-    spoil: Callable[[Output], str],
+    corrupt: Callable[[Output], str],
     fault: Fault,
 ) -> None:
     """One finding, of that kind, with the id of the record that it was made on."""
-    report, spoilt = went_through(endpoints, personalize, spoil)
+    report, corrupted = went_through(endpoints, personalize, corrupt)
     (found,) = report.findings
     assert found.fault is fault
-    assert spoilt in (found.id, found.detail.split(":")[0], found.detail.rpartition(" ")[2])
+    assert corrupted in (found.id, found.detail.split(":")[0], found.detail.rpartition(" ")[2])
     assert not report.ok
 
 
@@ -412,13 +412,13 @@ def test_a_missing_user_is_named_once_it_was_there_for_five_seconds(
     endpoints: Endpoints, personalize: PersonalizeStub
 ) -> None:
     """With the settling time that replay has by default."""
-    source = generated(60, dirt=False)
+    source = generated(60, anomalies=False)
     summary = replay(source, endpoints, ReplaySettings())
     pipeline = Pipeline(endpoints)
-    spoilt = attach_nothing(pipeline.run(start_of(summary)))
+    corrupted = attach_nothing(pipeline.run(start_of(summary)))
     pipeline.emit(personalize)
     (found,) = verify(endpoints, summary.run, AT_ONCE).findings
-    assert (found.fault, found.id) == (Fault.MISENRICHED, spoilt)
+    assert (found.fault, found.id) == (Fault.MISENRICHED, corrupted)
     assert "missing" in found.detail
 
 
@@ -442,7 +442,7 @@ def test_verify_waits_for_a_pipeline_that_is_still_at_work(
 
 def test_the_rate_is_kept_and_timestamps_are_the_moment_of_sending(endpoints: Endpoints) -> None:
     """Not faster than asked for; each record has its own moment."""
-    source = generated(100, dirt=False)
+    source = generated(100, anomalies=False)
     summary = replay(source, endpoints, ReplaySettings(rate=50, settle=0.0))
     assert 40 <= summary.events_per_second <= 52
     with Ledger.open(summary.ledger) as ledger:
@@ -466,7 +466,7 @@ def test_an_update_is_on_the_topic_before_the_next_event(endpoints: Endpoints) -
 
 def test_keys_follow_the_contract(endpoints: Endpoints) -> None:
     """The user, or the session of somebody unknown; the id of users and items."""
-    summary = replay(generated(200, dirt=False), endpoints, FAST)
+    summary = replay(generated(200, anomalies=False), endpoints, FAST)
     start = start_of(summary)
     decoder = Decoder(CONTRACTS["interactions"], connect_registry(endpoints))
     anonymous = 0
@@ -558,7 +558,7 @@ def test_the_commands_from_replay_to_a_replayed_dead_letter(
 ) -> None:
     """As a person uses them: replay, verify, dlq list, show, replay."""
     endpoints = local_endpoints()
-    arguments = ("--generate", "300", "--dirt", "--poison", "0.05", "--settle", "0")
+    arguments = ("--generate", "300", "--anomalies", "--malformed", "0.05", "--settle", "0")
     sent = command(commands.replay, *arguments, "--run", "by-hand")
     assert sent.exit_code == 0, sent.output
     assert "run by-hand" in sent.output

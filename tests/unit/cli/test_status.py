@@ -14,10 +14,16 @@ import pytest
 
 from cli.status import NO_FLINK, document, job_lines, jobs_of, part_lines, total
 from connectors.kafka.offsets import Offsets
-from deploy.local import progress
 from deploy.local.flink import FlinkError
+from deploy.local.job_progress import (
+    Checkpoint,
+    FlowProgress,
+    JobProgress,
+    Topics,
+    group_id,
+    read_job_progress,
+)
 from deploy.local.platform import State, Status
-from deploy.local.progress import Checkpoint, FlowProgress, JobProgress, Topics, group_id
 from deploy.local.settings import LocalSettings
 from jobs.metrics import FLOWS
 
@@ -220,9 +226,9 @@ def test_a_jobs_progress_is_read_from_its_metrics(
     topics = Broker(
         "nowhere", {(TOPIC, 0): 130, (TOPIC, 1): 40}, {EVENTS_FLOW.group: {(TOPIC, 1): 38}}
     )
-    monkeypatch.setattr(Topics, "ask", lambda settings: topics)
+    monkeypatch.setattr(Topics, "read", lambda settings: topics)
 
-    (job,) = progress.running(settings)
+    (job,) = read_job_progress(settings)
 
     assert (job.id, job.restarts) == ("j", 3)
     assert job.checkpoint is not None
@@ -243,8 +249,8 @@ def test_a_source_at_the_end_is_not_behind_and_only_what_the_function_has_is_old
 ) -> None:
     """The engine began with its oldest record 1.5 seconds ago."""
     topics = Broker("nowhere", {(TOPIC, 0): 100, (TOPIC, 1): 0}, {EVENTS_FLOW.group: {}})
-    monkeypatch.setattr(Topics, "ask", lambda settings: topics)
-    (job,) = progress.running(settings)
+    monkeypatch.setattr(Topics, "read", lambda settings: topics)
+    (job,) = read_job_progress(settings)
     assert (job.flows[0].behind, job.flows[0].oldest_seconds) == (0, 1.5)
 
 
@@ -252,8 +258,8 @@ def test_without_kafka_lag_is_not_known(
     settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is told all the same."""
-    monkeypatch.setattr(Topics, "ask", lambda settings: Topics("nowhere", None, {}))
-    (job,) = progress.running(settings)
+    monkeypatch.setattr(Topics, "read", lambda settings: Topics("nowhere", None, {}))
+    (job,) = read_job_progress(settings)
     assert job.flows[0].behind is None
     assert job.flows[0].oldest_seconds is None
     assert job.flows[0].delivered == 100
@@ -265,7 +271,7 @@ def test_flink_that_does_not_answer_is_an_error_with_its_address(tmp_path: Path)
         {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": "1"}
     )
     with pytest.raises(FlinkError, match=r"127\.0\.0\.1:1 does not answer"):
-        progress.running(settings)
+        read_job_progress(settings)
 
 
 def test_the_group_is_that_of_the_application_submitted_last(tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ from schemas.codec import Decoder, Encoder, RegisteredSchema, UnknownSchemaId, p
 from schemas.invalid import Reason
 from schemas.model import Contract, Role, SchemaVersion, load_contracts
 from schemas.rules import MAX_AHEAD_MS, MAX_ID_LENGTH
-from verification.poison import DIMENSION_REASONS, INTERACTION_REASONS, spoil_record, spoil_value
+from verification.malformed import (
+    DIMENSION_REASONS,
+    INTERACTION_REASONS,
+    corrupt_record,
+    corrupt_value,
+)
 
 CONTRACTS = load_contracts()
 USERS, SONGS, PODCASTS = CONTRACTS["users"], CONTRACTS["songs"], CONTRACTS["podcasts"]
@@ -351,25 +356,25 @@ def test_a_tombstone_of_nobody_is_a_dead_letter(key: bytes | None, reason: Reaso
 # What cannot be used.
 
 
-def test_the_poisons_are_all_reasons() -> None:
+def test_the_malformed_records_have_all_reasons() -> None:
     """The two tests below go through every reason that there is."""
     assert set(INTERACTION_REASONS) == set(Reason)
     assert set(DIMENSION_REASONS) == set(Reason) - {Reason.EMPTY_VALUE}
 
 
-def spoilt(
+def corrupted(
     reason: Reason, contract: Contract, record: dict[str, Any], variant: int
 ) -> bytes | None:
-    value = value_of(contract, spoil_record(reason, contract, record, variant))
+    value = value_of(contract, corrupt_record(reason, contract, record, variant))
     foreign = value_of(PODCASTS, PODCAST)
-    return spoil_value(reason, contract, value, foreign, variant)
+    return corrupt_value(reason, contract, value, foreign, variant)
 
 
 @pytest.mark.parametrize("variant", range(4))
 @pytest.mark.parametrize("reason", INTERACTION_REASONS)
 def test_an_unusable_event_is_a_dead_letter(reason: Reason, variant: int) -> None:
     """With the reason, the record as it was and where it is; nothing is raised."""
-    value = spoilt(reason, INTERACTIONS, EVENT, variant)
+    value = corrupted(reason, INTERACTIONS, EVENT, variant)
     row = interactions()(b"k\xff", value, "interactions/1/42", TIMESTAMP_MS)
     assert (row.ok, row.key, row.item_id) == (False, "k\xff", None)
     letter = letter_of(row)
@@ -399,7 +404,7 @@ def test_an_unusable_user_or_item_is_a_dead_letter(
     role: Role, contract: Contract, record: dict[str, Any], reason: Reason, variant: int
 ) -> None:
     """The same."""
-    value = spoilt(reason, contract, record, variant)
+    value = corrupted(reason, contract, record, variant)
     letter = letter_of(dimension(role)(None, value, f"{contract.topic}/0/5", TIMESTAMP_MS))
     assert (letter["error_code"], letter["step"]) == (reason, "decode")
     assert (letter["topic"], letter["offset"]) == (contract.topic, 5)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter, defaultdict
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -14,10 +12,9 @@ from schemas.codec import Decoder, RegisteredSchema, UnknownSchemaId
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import load_contracts
-from verification.directory import ReplayDirectory
 from verification.entries import Entry, Kind
-from verification.generator import GENRES, GeneratedHour, Hour, write_directory
-from verification.poison import DIMENSION_REASONS, INTERACTION_REASONS
+from verification.generator import GENRES, GeneratedHour, Hour
+from verification.malformed import DIMENSION_REASONS, INTERACTION_REASONS
 from verification.publications import Publication, Publisher
 
 START = 1_763_000_000_000
@@ -35,8 +32,8 @@ class Registered:
         raise UnknownSchemaId(version_id.hex())
 
 
-def hour(interactions: int = 4_000, *, dirt: bool = False, seed: int = 7) -> GeneratedHour:
-    return GeneratedHour(Hour(interactions, START, seed=seed, dirt=dirt))
+def hour(interactions: int = 4_000, *, anomalies: bool = False, seed: int = 7) -> GeneratedHour:
+    return GeneratedHour(Hour(interactions, START, seed=seed, anomalies=anomalies))
 
 
 def events(source: GeneratedHour) -> list[Entry]:
@@ -50,10 +47,10 @@ def published(entries: list[Entry]) -> list[Publication]:
 
 def test_the_same_seed_gives_the_same_hour() -> None:
     """Entry for entry, also when only a part is taken or it is asked for twice."""
-    source = hour(dirt=True)
+    source = hour(anomalies=True)
     first = [*source.dimensions(), *source.stream()]
     assert first == [*source.dimensions(), *source.stream()]
-    again = hour(dirt=True)
+    again = hour(anomalies=True)
     assert list(itertools.islice(again.stream(), 100)) == list(source.stream())[:100]
 
 
@@ -69,7 +66,7 @@ def test_another_seed_or_moment_gives_other_events() -> None:
 
 
 def test_a_clean_hour_is_in_order_and_all_of_it_is_valid() -> None:
-    """No duplicates, nothing late, nothing missing, no poison; updates and deletions are there."""
+    """Nothing is repeated, late, missing or malformed; updates and deletions are included."""
     source = hour()
     catalogue = {next(iter(e.record.values())) for e in source.dimensions() if e.record}
     found = events(source)
@@ -88,14 +85,14 @@ def test_a_clean_hour_is_in_order_and_all_of_it_is_valid() -> None:
 
 
 def test_dirt_comes_in_known_amounts() -> None:
-    """The shares that the module names, to the piece; poison of every kind."""
-    source = hour(20_000, dirt=True)
+    """The shares that the module names, to the piece; malformed records of every kind."""
+    source = hour(20_000, anomalies=True)
     found = events(source)
     kinds = Counter(entry.kind for entry in found)
     assert kinds[Kind.VALID] == 20_000
     assert kinds[Kind.DUPLICATE] == pytest.approx(100, abs=4)
-    assert kinds[Kind.POISON] == pytest.approx(200, abs=6)
-    reasons = Counter(entry.reason for entry in found if entry.kind is Kind.POISON)
+    assert kinds[Kind.MALFORMED] == pytest.approx(200, abs=6)
+    reasons = Counter(entry.reason for entry in found if entry.kind is Kind.MALFORMED)
     assert set(reasons) == set(INTERACTION_REASONS)
     assert set(INTERACTION_REASONS) == set(Reason)
     assert max(reasons.values()) - min(reasons.values()) <= 1
@@ -114,7 +111,7 @@ def test_dirt_comes_in_known_amounts() -> None:
 
 def test_a_duplicate_says_the_same_as_its_original() -> None:
     """Half of them at once, the others later."""
-    found = events(hour(20_000, dirt=True))
+    found = events(hour(20_000, anomalies=True))
     first = {
         e.record["event_id"]: n for n, e in enumerate(found) if e.kind is Kind.VALID and e.record
     }
@@ -131,7 +128,7 @@ def test_a_duplicate_says_the_same_as_its_original() -> None:
 def test_some_updates_arrive_after_a_newer_one_and_some_users_come_back() -> None:
     """The older update is sent later; a deletion may be followed by the record again."""
     versions = defaultdict(list)
-    for entry in hour(20_000, dirt=True).stream():
+    for entry in hour(20_000, anomalies=True).stream():
         if entry.domain != "interactions" and entry.record:
             versions[next(iter(entry.record.values()))].append(entry.record)
     stale = [
@@ -150,7 +147,7 @@ def test_some_updates_arrive_after_a_newer_one_and_some_users_come_back() -> Non
 
 def test_updates_stand_before_the_first_event_of_their_moment() -> None:
     """No event at or after an update's moment is sent before it."""
-    source = hour(dirt=True)
+    source = hour(anomalies=True)
     planned = {id(step.entry): step.at_ms for step in source._schedule}
     newest = 0
     for entry in source.stream():
@@ -189,17 +186,17 @@ def test_some_listening_is_anonymous_and_some_comes_from_recommendations() -> No
 
 
 @pytest.mark.parametrize("domain", ["interactions", "users", "songs", "podcasts"])
-def test_poison_is_refused_for_the_reason_the_ledger_has(domain: str) -> None:
+def test_a_malformed_record_is_refused_for_the_reason_the_ledger_has(domain: str) -> None:
     """The decoder finds in the bytes what the generator put there; the rest is in the fields."""
-    source = hour(3_000, dirt=True)
+    source = hour(3_000, anomalies=True)
     entries = [e for e in (*source.dimensions(), *source.stream()) if e.domain == domain]
-    poison = published([entry for entry in entries if entry.kind is Kind.POISON])
+    malformed = published([entry for entry in entries if entry.kind is Kind.MALFORMED])
     reasons = INTERACTION_REASONS if domain == "interactions" else DIMENSION_REASONS
-    assert {p.reason for p in poison} == set(reasons)
+    assert {p.reason for p in malformed} == set(reasons)
     decoder = Decoder(CONTRACTS[domain], Registered())
     # These decode; it is their fields that cannot be used.
     in_fields = {Reason.MISSING_ID, Reason.FUTURE_TIMESTAMP, Reason.INVALID_VALUE}
-    for publication in poison:
+    for publication in malformed:
         if publication.reason in in_fields:
             record = decoder.decode(publication.value)
             if publication.reason is Reason.MISSING_ID:
@@ -217,8 +214,8 @@ def test_poison_is_refused_for_the_reason_the_ledger_has(domain: str) -> None:
 
 def test_everything_else_decodes_to_what_was_generated() -> None:
     """Valid events, duplicates and versions, with the contract's keys."""
-    source = hour(dirt=True)
-    entries = [e for e in (*source.dimensions(), *source.stream()) if e.kind is not Kind.POISON]
+    source = hour(anomalies=True)
+    entries = [e for e in (*source.dimensions(), *source.stream()) if e.kind is not Kind.MALFORMED]
     decoders = {c.name: Decoder(c, Registered()) for c in CONTRACTS.sources}
     for entry, publication in zip(entries, published(entries), strict=True):
         assert publication.key
@@ -236,27 +233,8 @@ def test_everything_else_decodes_to_what_was_generated() -> None:
         assert publication.key.decode() == expected
 
 
-def test_a_clean_hour_can_be_kept_as_a_replay_set(tmp_path: Path) -> None:
-    """What is read back is what was generated, updates at their moment included."""
-    source = hour(1_000)
-    write_directory(source, tmp_path)
-    read = ReplayDirectory(tmp_path, CONTRACTS)
-    assert read.dimension_count == source.dimension_count
-    assert read.stream_count == source.stream_count
-
-    def essence(entry: Entry) -> tuple[str, str | None]:
-        # The id alone: a deletion is written in one form and read back in either.
-        return entry.domain, next(iter((entry.record or {"id": entry.key}).values()))
-
-    assert sorted(map(essence, read.dimensions())) == sorted(map(essence, source.dimensions()))
-    assert list(map(essence, read.stream())) == list(map(essence, source.stream()))
-    assert json.loads((tmp_path / "expected.json").read_text())["schedule"]
-    with pytest.raises(TunemeshError, match="clean"):
-        write_directory(hour(dirt=True), tmp_path)
-
-
 @pytest.mark.parametrize(
-    "wrong", [{"interactions": 0}, {"poison_share": 1.0}, {"users": 3}, {"songs": 1}]
+    "wrong", [{"interactions": 0}, {"malformed_share": 1.0}, {"users": 3}, {"songs": 1}]
 )
 def test_an_impossible_hour_is_refused(wrong: dict[str, int]) -> None:
     """With the setting's name and what was expected."""

@@ -41,8 +41,8 @@ def known(imported: list[Identity], streamed: list[Identity]) -> Known:
 
 
 def test_each_once_is_no_difference() -> None:
-    """One way or the other; what was published twice counts once, poison not at all."""
-    source = expected(play(1), play(2), play(1, kind=Kind.DUPLICATE), play(3, kind=Kind.POISON))
+    """One way or the other; what was published twice counts once, a malformed record not at all."""
+    source = expected(play(1), play(2), play(1, kind=Kind.DUPLICATE), play(3, kind=Kind.MALFORMED))
     found = compare(source, known([known_as(1)], [known_as(2)]))
     assert found == Difference(unknown=0, anonymous=0, invented=0, twice=0)
 

@@ -17,8 +17,8 @@ from verification.ledger import DeliveryReport, Ledger, LedgerError, Status, led
 from verification.publications import Publication
 
 EVENT = Publication("interactions", b"u1", b"\x03...", Kind.VALID, event_id="e1", body=b"body")
-POISON = Publication(
-    "interactions", None, None, Kind.POISON, event_id="e2", reason=Reason.EMPTY_VALUE
+MALFORMED = Publication(
+    "interactions", None, None, Kind.MALFORMED, event_id="e2", reason=Reason.EMPTY_VALUE
 )
 SONG = Publication(
     "songs", b"s1", b"x", Kind.VERSION, entity="s1", updated_at=5, deleted=True, body=b"song"
@@ -28,18 +28,18 @@ SONG = Publication(
 def test_what_was_sent_is_read_back_with_its_answer(tmp_path: Path) -> None:
     """Acknowledged with its position, failed, or unknown when there is no answer."""
     with Ledger.create(tmp_path / "a.sqlite", {"run": "a", "started_ms": 1}) as ledger:
-        ledger.record_sent(1, [EVENT, POISON, SONG])
+        ledger.record_sent(1, [EVENT, MALFORMED, SONG])
         ledger.record_reports(
             [DeliveryReport(1, 1, 42, 1000), DeliveryReport(2, None, None, None, "gone")]
         )
     with Ledger.open(tmp_path / "a.sqlite") as ledger:
-        event, poison, song = ledger.rows()
+        event, malformed, song = ledger.rows()
         assert [row.entity for row in ledger.rows(Kind.VERSION)] == ["s1"]
         assert ledger.ends() == {"interactions": {1: 43}}
         assert ledger.event_ids() == {"e1", "e2"}
         assert ledger.counts() == {
             ("interactions", Kind.VALID, Status.ACKNOWLEDGED): 1,
-            ("interactions", Kind.POISON, Status.FAILED): 1,
+            ("interactions", Kind.MALFORMED, Status.FAILED): 1,
             ("songs", Kind.VERSION, Status.UNKNOWN): 1,
         }
         assert ledger.about()["run"] == "a"
@@ -48,7 +48,11 @@ def test_what_was_sent_is_read_back_with_its_answer(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (event.partition, event.offset, event.timestamp) == (1, 42, 1000)
     assert (event.body, event.status) == (b"body", Status.ACKNOWLEDGED)
-    assert (poison.reason, poison.status, poison.key) == (Reason.EMPTY_VALUE, Status.FAILED, None)
+    assert (malformed.reason, malformed.status, malformed.key) == (
+        Reason.EMPTY_VALUE,
+        Status.FAILED,
+        None,
+    )
     assert (song.entity, song.updated_at, song.deleted) == ("s1", 5, True)
     assert (song.status, song.partition) == (Status.UNKNOWN, None)
 

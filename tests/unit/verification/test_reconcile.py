@@ -1,4 +1,4 @@
-"""The accounts: a clean run has no findings, and every kind of fault is named."""
+"""Reconciliation: a clean run has no findings, and every kind of fault is named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from verification.entries import Entry, Kind
 from verification.generator import GeneratedHour, Hour
 from verification.ledger import LedgerRow, Status
 from verification.publications import Publisher
-from verification.reconcile import Accepted, Accounts, Fault, Finding, Ignored
+from verification.reconcile import Accepted, Fault, Finding, Ignored, Reconciliation
 from verification.reference import item_content, user_content
 
 CONTRACTS = load_contracts()
@@ -50,7 +50,7 @@ class World:
             origin = f"{row.topic}/0/{row.offset}"
             if row.kind is Kind.VERSION:
                 self._project(entry, origin, row, users, items)
-            elif row.kind is Kind.POISON:
+            elif row.kind is Kind.MALFORMED:
                 self.letters.append(self._letter(row))
             else:
                 self._deliver(entry, origin, row, users, items)
@@ -114,32 +114,32 @@ class World:
             "error_code": str(row.reason), "message": "", "event_id": None, "first_seen": 0,
         }  # fmt: skip
 
-    def accounts(self, **options: Any) -> Accounts:
-        """The accounts of this world, everything read."""
+    def reconciliation(self, **options: Any) -> Reconciliation:
+        """The reconciliation of this world, everything read."""
         end = {topic: {0: last} for topic, last in self._ends.items()}
-        accounts = Accounts(CONTRACTS, self.rows, START, end, **options)
+        reconciliation = Reconciliation(CONTRACTS, self.rows, START, end, **options)
         for one in self.accepted:
-            accounts.add_accepted(one)
+            reconciliation.add_accepted(one)
         for ignored in self.ignored:
-            accounts.add_ignored(ignored)
+            reconciliation.add_ignored(ignored)
         for number, (moment, record) in enumerate(self.enriched):
-            accounts.add_enriched(f"interactions-enriched/0/{number}", moment, record)
+            reconciliation.add_enriched(f"interactions-enriched/0/{number}", moment, record)
         for letter in self.letters:
-            accounts.add_dead_letter(letter)
-        return accounts
+            reconciliation.add_dead_letter(letter)
+        return reconciliation
 
     def findings(self) -> list[Finding]:
         """What is wrong in this world."""
         bounds = {topic: {0: last} for topic, last in self._ends.items()}
-        return self.accounts().findings(bounds)
+        return self.reconciliation().findings(bounds)
 
 
 def event(event_id: str, kind: Kind = Kind.VALID, **fields: Any) -> Entry:
     return Entry("interactions", {"event_id": event_id, **EVENT, **fields}, kind)
 
 
-def poison(reason: Reason, event_id: str = "bad") -> Entry:
-    return Entry("interactions", {"event_id": event_id, **EVENT}, Kind.POISON, reason=reason)
+def malformed(reason: Reason, event_id: str = "bad") -> Entry:
+    return Entry("interactions", {"event_id": event_id, **EVENT}, Kind.MALFORMED, reason=reason)
 
 
 def version(domain: str, record: dict[str, Any] | None, key: str | None = None) -> Entry:
@@ -148,7 +148,7 @@ def version(domain: str, record: dict[str, Any] | None, key: str | None = None) 
 
 @pytest.fixture
 def world() -> World:
-    """A user, two songs, an update of one, three events, a duplicate, two poison records."""
+    """A user, two songs, an update of one, three events, a duplicate, two malformed records."""
     return World(
         version("users", USER),
         version("songs", SONG),
@@ -157,28 +157,28 @@ def world() -> World:
         event("e1"),
         event("e2", user_id=None),
         event("e2", Kind.DUPLICATE, user_id=None),
-        poison(Reason.TRUNCATED_BODY),
+        malformed(Reason.TRUNCATED_BODY),
         event("e3", item_id="s2"),
-        poison(Reason.EMPTY_VALUE, "bad2"),
+        malformed(Reason.EMPTY_VALUE, "bad2"),
     )
 
 
 def test_a_pipeline_that_does_everything_right_has_no_findings(world: World) -> None:
     """Counts, delays and nothing outstanding."""
-    accounts = world.accounts()
-    assert accounts.findings() == []
-    assert accounts.outstanding() == (0, 0, 0)
-    assert accounts.event_counts() == {
+    reconciliation = world.reconciliation()
+    assert reconciliation.findings() == []
+    assert reconciliation.outstanding() == (0, 0, 0)
+    assert reconciliation.event_counts() == {
         "valid": 3, "enriched": 3, "accepted": 3, "duplicates_ignored": 0,
     }  # fmt: skip
-    assert accounts.tally.produced == 6
-    assert accounts.tally.dead_letters == {"truncated_body": 1, "empty_value": 1}
-    assert accounts.delays_ms() == ([50, 50, 50], [100, 100, 100])
+    assert reconciliation.tally.produced == 6
+    assert reconciliation.tally.dead_letters == {"truncated_body": 1, "empty_value": 1}
+    assert reconciliation.delays_ms() == ([50, 50, 50], [100, 100, 100])
 
 
 def test_a_generated_hour_with_dirt_reconciles() -> None:
-    """Updates, late updates, deletions, revivals, missing items, every kind of poison."""
-    source = GeneratedHour(Hour(3_000, T0, seed=3, dirt=True))
+    """Updates, late updates, deletions, revivals, missing items, every kind of malformed record."""
+    source = GeneratedHour(Hour(3_000, T0, seed=3, anomalies=True))
     entries = [*source.dimensions()]
     world = World(*entries)
     assert world.findings() == []
@@ -186,18 +186,18 @@ def test_a_generated_hour_with_dirt_reconciles() -> None:
     stream = [e for e in source.stream() if e.domain == "interactions"]
     world = World(*entries, *stream)
     assert world.findings() == []
-    assert set(world.accounts().tally.dead_letters) == {str(reason) for reason in Reason}
+    assert set(world.reconciliation().tally.dead_letters) == {str(reason) for reason in Reason}
 
 
 def test_before_anything_came_all_of_it_is_outstanding(world: World) -> None:
-    """Each publication is awaited enriched, each poison as a dead letter, each event accepted."""
+    """Enriched events, dead letters of malformed records, accepted events."""
     world.enriched, world.letters, world.accepted = [], [], []
-    accounts = world.accounts()
-    assert accounts.outstanding() == (4, 2, 3)
-    assert accounts.outstanding(accepted=False) == (4, 2, 0)
+    reconciliation = world.reconciliation()
+    assert reconciliation.outstanding() == (4, 2, 3)
+    assert reconciliation.outstanding(accepted=False) == (4, 2, 0)
 
 
-Spoil = Callable[[World], None]
+Corrupt = Callable[[World], None]
 
 
 def lose(world: World) -> None:
@@ -213,23 +213,23 @@ def accept_without_enriching(world: World) -> None:
     world.enriched = [one for one in world.enriched if one[1]["event_id"] != "e1"]
 
 
-def change(event_id: str, **fields: Any) -> Spoil:
-    def spoil(world: World) -> None:
+def change(event_id: str, **fields: Any) -> Corrupt:
+    def corrupt(world: World) -> None:
         world.enriched = [
             (moment, {**record, **fields} if record["event_id"] == event_id else record)
             for moment, record in world.enriched
         ]
 
-    return spoil
+    return corrupt
 
 
-def change_attached(event_id: str, what: str, **fields: Any) -> Spoil:
-    def spoil(world: World) -> None:
+def change_attached(event_id: str, what: str, **fields: Any) -> Corrupt:
+    def corrupt(world: World) -> None:
         for _, record in world.enriched:
             if record["event_id"] == event_id:
                 record[what] = {**record[what], **fields}
 
-    return spoil
+    return corrupt
 
 
 def attach_to_anonymous(world: World) -> None:
@@ -241,15 +241,15 @@ def attach_other_song(world: World) -> None:
     change("e3", item=world.enriched[0][1]["item"])(world)
 
 
-def add_enriched(**fields: Any) -> Spoil:
-    def spoil(world: World) -> None:
+def add_enriched(**fields: Any) -> Corrupt:
+    def corrupt(world: World) -> None:
         moment, record = world.enriched[0]
         world.enriched.append((moment, {**record, **fields}))
 
-    return spoil
+    return corrupt
 
 
-def emit_poison(world: World) -> None:
+def emit_malformed(world: World) -> None:
     origin = f"interactions/0/{world.letters[0]['offset']}"
     add_enriched(event_id="bad", origin=origin)(world)
 
@@ -258,11 +258,11 @@ def swap_origins(world: World) -> None:
     change("e1", origin=world.enriched[-1][1]["origin"])(world)
 
 
-def change_letter(**fields: Any) -> Spoil:
-    def spoil(world: World) -> None:
+def change_letter(**fields: Any) -> Corrupt:
+    def corrupt(world: World) -> None:
         world.letters[0] |= fields
 
-    return spoil
+    return corrupt
 
 
 def drop_letter(world: World) -> None:
@@ -289,15 +289,15 @@ def invent_rejection(world: World) -> None:
     world.letters.append({**world.letters[0], **rejection, "event_id": "ghost"})
 
 
-def accept(event_id: str) -> Spoil:
-    def spoil(world: World) -> None:
+def accept(event_id: str) -> Corrupt:
+    def corrupt(world: World) -> None:
         world.accepted.append(Accepted(event_id, T0 + 20_000))
 
-    return spoil
+    return corrupt
 
 
 @pytest.mark.parametrize(
-    ("spoil", "fault", "name", "says"),
+    ("corrupt", "fault", "name", "says"),
     [
         (lose, Fault.NOT_ENRICHED, "e1", "no enriched record"),
         (accept_without_enriching, Fault.NOT_ENRICHED, "e1", "though Personalize has it"),
@@ -326,7 +326,7 @@ def accept(event_id: str) -> Spoil:
         (change_attached("e1", "user", country="FR"), Fault.MISENRICHED, "e1", "country"),
         (attach_to_anonymous, Fault.MISENRICHED, "e2", "user None"),
         (attach_other_song, Fault.MISENRICHED, "e3", "not a version"),
-        (emit_poison, Fault.POISON_PASSED, "bad", "truncated_body"),
+        (emit_malformed, Fault.MALFORMED_PASSED, "bad", "truncated_body"),
         (drop_letter, Fault.NO_DEAD_LETTER, "bad2", "empty_value"),
         (change_letter(error_code="wrong_type"), Fault.WRONG_DEAD_LETTER, "bad",
          "expected truncated_body"),
@@ -338,10 +338,10 @@ def accept(event_id: str) -> Spoil:
     ],
 )  # fmt: skip
 def test_each_fault_is_found_and_named(
-    world: World, spoil: Spoil, fault: Fault, name: str, says: str
+    world: World, corrupt: Corrupt, fault: Fault, name: str, says: str
 ) -> None:
     """Exactly that one finding, with the id and the reason."""
-    spoil(world)
+    corrupt(world)
     (found,) = world.findings()
     assert (found.fault, found.id) == (fault, name)
     assert says in found.detail
@@ -357,21 +357,21 @@ def test_an_event_under_anothers_position_is_invented_and_its_own_is_lost(world:
 def test_emitting_again_and_a_lost_duplicate_are_no_faults(world: World) -> None:
     """At least once: the same twice is counted; an event needs one of its publications only."""
     world.enriched.append(world.enriched[0])
-    accounts = world.accounts()
-    assert accounts.findings() == []
-    assert accounts.tally.reemitted == 1
+    reconciliation = world.reconciliation()
+    assert reconciliation.findings() == []
+    assert reconciliation.tally.reemitted == 1
     del world.enriched[1]
-    accounts = world.accounts()
-    assert accounts.findings() == []
-    assert accounts.outstanding()[0] == 1
+    reconciliation = world.reconciliation()
+    assert reconciliation.findings() == []
+    assert reconciliation.outstanding()[0] == 1
 
 
 def test_a_dead_letter_that_came_twice_is_counted_once(world: World) -> None:
     """A restart may refuse the same record again."""
     world.letters.append(world.letters[0])
-    accounts = world.accounts()
-    assert accounts.findings() == []
-    assert accounts.tally.dead_letters["truncated_body"] == 1
+    reconciliation = world.reconciliation()
+    assert reconciliation.findings() == []
+    assert reconciliation.tally.dead_letters["truncated_body"] == 1
 
 
 def test_an_event_rejected_at_delivery_is_accounted_for(world: World) -> None:
@@ -379,10 +379,10 @@ def test_an_event_rejected_at_delivery_is_accounted_for(world: World) -> None:
     lose_before_personalize(world)
     rejection = {"step": "deliver", "topic": "interactions-enriched", "error_code": "Invalid"}
     world.letters.append({**world.letters[0], **rejection, "event_id": "e3"})
-    accounts = world.accounts()
-    assert accounts.findings() == []
-    assert accounts.outstanding() == (0, 0, 0)
-    assert accounts.tally.rejected == {"Invalid": 1}
+    reconciliation = world.reconciliation()
+    assert reconciliation.findings() == []
+    assert reconciliation.outstanding() == (0, 0, 0)
+    assert reconciliation.tally.rejected == {"Invalid": 1}
 
 
 def test_an_event_left_out_as_identical_to_another_is_accounted_for(world: World) -> None:
@@ -397,9 +397,9 @@ def test_an_event_left_out_as_identical_to_another_is_accounted_for(world: World
 def test_without_personalize_nothing_is_asked_of_it(world: World) -> None:
     """For a pipeline that only enriches."""
     world.accepted = []
-    accounts = world.accounts()
-    assert accounts.findings(accepted=False) == []
-    assert len(accounts.findings()) == 3
+    reconciliation = world.reconciliation()
+    assert reconciliation.findings(accepted=False) == []
+    assert len(reconciliation.findings()) == 3
 
 
 @pytest.mark.parametrize("status", [Status.UNKNOWN, Status.FAILED])
@@ -413,9 +413,9 @@ def test_a_send_without_an_answer_is_neither_lost_nor_invented(
     )
     assert world.findings() == []
     lose(world)
-    accounts = world.accounts()
-    assert accounts.findings() == []
-    assert accounts.tally.unacknowledged == 1
+    reconciliation = world.reconciliation()
+    assert reconciliation.findings() == []
+    assert reconciliation.tally.unacknowledged == 1
 
 
 def test_a_version_without_an_answer_makes_its_song_unsure(world: World) -> None:
@@ -423,21 +423,21 @@ def test_a_version_without_an_answer_makes_its_song_unsure(world: World) -> None
     number = next(n for n, row in enumerate(world.rows) if row.entity == "s1")
     world.rows[number] = replace(world.rows[number], status=Status.UNKNOWN)
     change("e1", item=None)(world)
-    accounts = world.accounts()
-    assert accounts.findings() == []
-    assert accounts.tally.unchecked > 0
+    reconciliation = world.reconciliation()
+    assert reconciliation.findings() == []
+    assert reconciliation.tally.unchecked > 0
 
 
 def test_records_of_other_producers_are_counted_not_accused(world: World) -> None:
     """Whatever comes from before this run's first offset."""
     add_enriched(event_id="before", origin="interactions/0/42")(world)
     world.letters.append({**world.letters[0], "offset": 41})
-    accounts = world.accounts()
-    accounts.add_accepted(Accepted("before", T0), lambda _: True)
-    assert accounts.findings(START) == []
-    assert accounts.tally.other_enriched == 1
-    assert accounts.tally.other_dead_letters == 1
-    assert accounts.tally.other_accepted == 1
+    reconciliation = world.reconciliation()
+    reconciliation.add_accepted(Accepted("before", T0), lambda _: True)
+    assert reconciliation.findings(START) == []
+    assert reconciliation.tally.other_enriched == 1
+    assert reconciliation.tally.other_dead_letters == 1
+    assert reconciliation.tally.other_accepted == 1
 
 
 def test_versions_of_earlier_runs_count() -> None:
@@ -446,17 +446,17 @@ def test_versions_of_earlier_runs_count() -> None:
     (row,) = earlier.rows
     now = World(version("users", USER), version("songs", SONG), event("e1"))
     before = replace(row, offset=50)
-    found = now.accounts(earlier_versions=[before]).findings()
+    found = now.reconciliation(earlier_versions=[before]).findings()
     assert [(one.fault, one.id) for one in found] == [(Fault.MISENRICHED, "e1")]
     item = {"title": "Earlier", "origin": "songs/0/50"}
     change_attached("e1", "item", **item)(now)
-    assert now.accounts(earlier_versions=[before]).findings() == []
+    assert now.reconciliation(earlier_versions=[before]).findings() == []
 
 
 def test_output_that_does_not_decode_is_a_finding(world: World) -> None:
     """By its position."""
-    accounts = world.accounts()
-    accounts.add_unreadable("interactions-enriched/0/9", "truncated_body: short")
-    assert [(one.fault, one.id) for one in accounts.findings()] == [
+    reconciliation = world.reconciliation()
+    reconciliation.add_unreadable("interactions-enriched/0/9", "truncated_body: short")
+    assert [(one.fault, one.id) for one in reconciliation.findings()] == [
         (Fault.UNREADABLE, "interactions-enriched/0/9")
     ]

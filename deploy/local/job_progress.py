@@ -1,8 +1,8 @@
-"""How far the running jobs have come: read from Flink's REST API and Kafka's offsets.
+"""The progress of running jobs, from Flink's REST API and Kafka's offsets.
 
-Kafka is asked first where its topics end, and Flink then, once it has asked its TaskManagers anew,
-how far its sources have read: so what is "behind" was published before that moment and had not been
-read by it, however old Flink's numbers are.
+Kafka's end offsets are read first; Flink's metrics afterwards, once Flink has refreshed them. So
+records counted as "behind" were published before, and not read by then, however old the metrics
+are.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from jobs.settings import DEFAULT_GROUP_ID
 from schemas.model import load_contracts
 
 REFRESH_SECONDS = 2.5
-"""Flink's numbers are up to a second old (metrics.fetcher.update-interval); it asks for new ones
-when it is asked. Given up after this long: a TaskManager may just have died."""
+"""Flink refreshes its metrics on a request when they are older than a second
+(metrics.fetcher.update-interval). Waiting ends after this time: a TaskManager may have crashed."""
 
-AT_A_TIME = 20
-"""Metrics asked for in one call: Flink's server takes a request line of 4,096 bytes."""
+METRICS_PER_CALL = 20
+"""Flink's server accepts a request line of 4,096 bytes."""
 
 RECORD_SECONDS = 2.0
-"""For reading the first unread record of each partition, of which only the timestamp counts."""
+"""Limit for reading the first unread record of each partition, for its timestamp."""
 
 _SOURCE = re.compile(r"^Source__(\w+)\[\d+\]\.(.+)$")
 _OFFSET = re.compile(r"^KafkaSourceReader\.topic\.(.+)\.partition\.(\d+)\.currentOffset$")
@@ -43,14 +43,13 @@ _RATE = "numRecordsInPerSecond"
 
 @dataclass(frozen=True, slots=True)
 class FlowProgress:
-    """How far one flow of a pipeline has come; None: not known (yet).
+    """The progress of one flow of a pipeline; None: unknown.
 
-    ``delivered`` are records that were decoded or delivered, ``rejected`` those that went to the
-    dead letters, since the job's tasks started last. ``oldest_seconds`` is the age of the oldest
-    record that is not finished: of the first one that has not been read since its publication, of
-    one that has been, since the function has had it; 0: there is none. ``metrics`` is all that
-    the function shows (:mod:`jobs.metrics`), over all workers: counters summed, gauges summed
-    (waiting, in_flight, rate_limit) or the greatest (ages, latencies).
+    ``delivered`` counts records decoded or delivered, ``rejected`` dead letters, both since the
+    job's tasks last started. ``oldest_seconds`` is the age of the oldest unfinished record: since
+    its publication if it has not been read, else since the function received it; 0 without any.
+    ``metrics`` are the function's metrics (:mod:`jobs.metrics`) over all workers: sums of counters
+    and of the gauges waiting, in_flight and rate_limit, maxima of ages and latencies.
     """
 
     pipeline: str
@@ -66,17 +65,16 @@ class FlowProgress:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The last complete checkpoint."""
+    """The last complete checkpoint: its age, duration and size."""
 
     age_seconds: float
     seconds: float
-    """That it took."""
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """A job that has not ended."""
+    """A running job."""
 
     id: str
     name: str
@@ -89,15 +87,15 @@ class JobProgress:
 
 
 @dataclass(slots=True)
-class _Found:
-    """What Flink's metrics say of the flows, by source table and by function."""
+class _Metrics:
+    """Flink's metrics of the flows, by source table and by function."""
 
     rates: dict[str, float] = field(default_factory=dict)
     read: dict[str, dict[Partition, int]] = field(default_factory=dict)
     functions: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, sums: Mapping[str, float], maxima: Mapping[str, float]) -> None:
-        """The metrics of a vertex over its subtasks."""
+        """Add the metrics of a vertex over its subtasks."""
         for name, value in sums.items():
             if own := function_and_name(name):
                 function, metric = own
@@ -109,46 +107,43 @@ class _Found:
                 if metric == _RATE:
                     self.rates[table] = value
                 elif offset := _OFFSET.match(metric):
-                    place = (offset[1], int(offset[2]))
-                    self.read.setdefault(table, {})[place] = int(maxima[name]) + 1
+                    partition = (offset[1], int(offset[2]))
+                    self.read.setdefault(table, {})[partition] = int(maxima[name]) + 1
 
 
-def running(settings: LocalSettings) -> tuple[JobProgress, ...]:
-    """Every job that has not ended. Raises FlinkError when the cluster does not answer.
-
-    Takes up to REFRESH_SECONDS and a moment; without a job just the moment.
-    """
+def read_job_progress(settings: LocalSettings) -> tuple[JobProgress, ...]:
+    """Return the progress of every running job; raises FlinkError if Flink does not answer."""
     flink = FlinkRest.of(settings)
     if not flink.running_jobs():
         return ()
-    topics = Topics.ask(settings)
-    refresh(flink)
+    topics = Topics.read(settings)
+    refresh_metrics(flink)
     return tuple(_job(flink, job, topics) for job in flink.running_jobs())
 
 
-def refresh(flink: FlinkRest) -> None:
-    """Make Flink ask its TaskManagers for their metrics; returns when it has."""
+def refresh_metrics(flink: FlinkRest) -> None:
+    """Make Flink refresh its TaskManagers' metrics; returns once it has, or after the limit."""
     clock = "Status.JVM.CPU.Time"  # never the same twice
 
-    def clocks() -> dict[str, object]:
+    def read_clocks() -> dict[str, object]:
         return {
             entry.id: flink.call("GET", f"/taskmanagers/{entry.id}/metrics?get={clock}")
             for entry in flink.taskmanagers()
         }
 
-    before, deadline = clocks(), time.monotonic() + REFRESH_SECONDS
+    before, deadline = read_clocks(), time.monotonic() + REFRESH_SECONDS
     while time.monotonic() < deadline:
-        if all(value and value != before.get(one) for one, value in clocks().items()):
+        if all(value and value != before.get(id_) for id_, value in read_clocks().items()):
             return
         time.sleep(0.1)
 
 
 def _job(flink: FlinkRest, job: Job, topics: Topics) -> JobProgress:
-    found = _Found()
+    source_metrics = _Metrics()
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="metrics") as pool:
         vertices = [vertex.id for vertex in flink.vertices(job.id)]
         for sums, maxima in pool.map(lambda vertex: _vertex(flink, job.id, vertex), vertices):
-            found.add(sums, maxima)
+            source_metrics.add(sums, maxima)
     return JobProgress(
         id=job.id,
         name=job.name,
@@ -156,12 +151,16 @@ def _job(flink: FlinkRest, job: Job, topics: Topics) -> JobProgress:
         started=job.started,
         restarts=flink.restarts(job.id),
         checkpoint=_checkpoint(flink.call("GET", f"/jobs/{job.id}/checkpoints")),
-        flows=tuple(_flow(flow, found, topics) for flow in FLOWS if flow.table in found.read),
+        flows=tuple(
+            _flow(flow, source_metrics, topics)
+            for flow in FLOWS
+            if flow.table in source_metrics.read
+        ),
     )
 
 
 def _vertex(flink: FlinkRest, job: str, vertex: str) -> tuple[dict[str, float], dict[str, float]]:
-    """What there is of a vertex: sums and maxima over its subtasks."""
+    """Return the sums and the maxima of a vertex's metrics over its subtasks."""
     wanted = [
         name
         for name in flink.vertex_metric_names(job, vertex)
@@ -170,15 +169,15 @@ def _vertex(flink: FlinkRest, job: str, vertex: str) -> tuple[dict[str, float], 
     ]
     sums: dict[str, float] = {}
     maxima: dict[str, float] = {}
-    for start in range(0, len(wanted), AT_A_TIME):
-        chosen = wanted[start : start + AT_A_TIME]
+    for start in range(0, len(wanted), METRICS_PER_CALL):
+        chosen = wanted[start : start + METRICS_PER_CALL]
         sums.update(flink.vertex_metrics(job, vertex, chosen, "sum"))
         maxima.update(flink.vertex_metrics(job, vertex, chosen, "max"))
     return sums, maxima
 
 
 def _checkpoint(answer: Any) -> Checkpoint | None:
-    """The last complete one in an answer of Flink's, if there is one."""
+    """Return the last complete checkpoint in Flink's answer."""
     latest = (answer.get("latest") or {}).get("completed")
     if not latest:
         return None
@@ -189,18 +188,20 @@ def _checkpoint(answer: Any) -> Checkpoint | None:
     )
 
 
-def _flow(flow: Flow, found: _Found, topics: Topics) -> FlowProgress:
-    metrics = dict(sorted(found.functions.get(flow.function, {}).items()))
-    unread = topics.unread(flow, found.read[flow.table])
+def _flow(flow: Flow, source_metrics: _Metrics, topics: Topics) -> FlowProgress:
+    metrics = dict(sorted(source_metrics.functions.get(flow.function, {}).items()))
+    unread = topics.unread(flow, source_metrics.read[flow.table])
     waiting = max(metrics.get("oldest_age_ms", 0), metrics.get("holding_ms", 0)) / 1000
     return FlowProgress(
         pipeline=flow.pipeline,
         flow=flow.label,
-        records_per_second=found.rates.get(flow.table),
+        records_per_second=source_metrics.rates.get(flow.table),
         behind=None if unread is None else sum(count for _, count in unread.values()),
         oldest_seconds=None
         if unread is None
-        else max(waiting, topics.age({place: offset for place, (offset, _) in unread.items()})),
+        else max(
+            waiting, topics.age({partition: first for partition, (first, _) in unread.items()})
+        ),
         delivered=metrics.get("delivered", metrics.get("decoded")),
         rejected=metrics.get("dead_letters"),
         throttled=metrics.get("throttled"),
@@ -209,8 +210,8 @@ def _flow(flow: Flow, found: _Found, topics: Topics) -> FlowProgress:
 
 
 class Topics:
-    """Where Kafka's topics ended, and where the sources' groups had committed; both None while
-    Kafka does not answer: the part ``kafka`` says why."""
+    """End offsets of the topics and committed offsets of the sources' groups; ``ends`` is None
+    if Kafka does not answer."""
 
     def __init__(self, address: str, ends: Offsets | None, committed: Mapping[str, Offsets]):
         self._address = address
@@ -218,9 +219,8 @@ class Topics:
         self._committed = committed
 
     @classmethod
-    def ask(cls, settings: LocalSettings) -> Topics:
-        """As they are now."""
-        # Errors only: librdkafka says on the terminal what it clears away at the end.
+    def read(cls, settings: LocalSettings) -> Topics:
+        """Read the offsets from Kafka."""
         kafka = KafkaOffsets(settings.kafka.address, {"log_level": "3"})
         application = group_id(settings)
         try:
@@ -232,22 +232,22 @@ class Topics:
         return cls(settings.kafka.address, ends, committed)
 
     def unread(self, flow: Flow, read: Offsets) -> dict[Partition, tuple[int, int]] | None:
-        """The first unread offset and the number of unread records, where there are any.
+        """Return the first unread offset and the number of unread records of partitions with any.
 
-        A source that has read nothing since it was restored says 0; then its group knows better.
+        A restored source reports 0 until it has read a record; the group's offset is used then.
         """
         if self._ends is None:
             return None
         committed = self._committed[flow.group]
         result = {}
-        for place, position in read.items():
-            first = max(position, committed.get(place, 0))
-            if first < self._ends.get(place, 0):
-                result[place] = (first, self._ends[place] - first)
+        for partition, position in read.items():
+            first = max(position, committed.get(partition, 0))
+            if first < self._ends.get(partition, 0):
+                result[partition] = (first, self._ends[partition] - first)
         return result
 
     def age(self, positions: Offsets) -> float:
-        """Seconds since the oldest of the records at these positions was published; 0: none."""
+        """Return the seconds since the oldest record at these positions was published; 0: none."""
         if not positions:
             return 0.0
         consumer = Consumer(
@@ -261,7 +261,9 @@ class Topics:
             }
         )
         try:
-            consumer.assign([TopicPartition(*place, at) for place, at in positions.items()])
+            consumer.assign(
+                [TopicPartition(*partition, offset) for partition, offset in positions.items()]
+            )
             missing, oldest = set(positions), time.time() * 1000
             deadline = time.monotonic() + RECORD_SECONDS
             while missing and time.monotonic() < deadline:
@@ -275,7 +277,7 @@ class Topics:
 
 
 def group_id(settings: LocalSettings) -> str:
-    """What the consumer groups of the application that was submitted last begin with."""
+    """Return the prefix of the consumer groups of the last submitted application."""
     files = (settings.home / "applications").glob("*.json")
     newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
     if newest is not None:

@@ -1,4 +1,4 @@
-"""Records that cannot be used, one way of spoiling a valid one for each reason.
+"""Malformed records: a way to corrupt a valid one for each reason.
 
 Pure: the same record and variant give the same bytes.
 """
@@ -41,7 +41,7 @@ DIMENSION_REASONS: tuple[Reason, ...] = tuple(
 _EVENT_IDS = ("event_id", "item_id", "session_id", "user_id")
 
 
-def spoil_record(reason: Reason, contract: Contract, record: Record, variant: int) -> Record:
+def corrupt_record(reason: Reason, contract: Contract, record: Record, variant: int) -> Record:
     """The record with the fault in its fields, or as it is when the fault is in the bytes."""
     interaction = contract.role is Role.INTERACTION
     names = contract.newest.field_names
@@ -59,7 +59,7 @@ def spoil_record(reason: Reason, contract: Contract, record: Record, variant: in
     return record
 
 
-def spoil_value(
+def corrupt_value(
     reason: Reason, contract: Contract, value: bytes, foreign: bytes, variant: int
 ) -> bytes | None:
     """A record's value with the fault in its bytes.
