@@ -28,7 +28,7 @@ from benchmarks.backlog import SIDE_BY_SIDE, deliver, demand, say
 from benchmarks.measure import busiest_second
 from benchmarks.personalize import ANSWER_SECONDS, QUOTAS, RESOURCES, LocalPersonalize
 from benchmarks.personalize import local_personalize as running
-from benchmarks.processes import now_ms
+from connectors.clock import now_ms
 from connectors.delivery import Delivered, Superseded
 from connectors.personalize import (
     ITEMS,

@@ -32,11 +32,12 @@ from benchmarks.expected import Newest
 from benchmarks.measure import Rates, Run, rates, ratio_to_best, ratios_to_neighbours
 from benchmarks.output import Checked, check, sampled
 from benchmarks.parts import Parts, running
-from benchmarks.processes import CpuAccount, Started, now_ms
+from benchmarks.processes import CpuAccount, Started
 from benchmarks.publish import DIMENSION_TOPICS, kept, made_up_version_ids, publish, write_note
 from benchmarks.systems import System, Task
 from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, chosen
 from benchmarks.topics import Topics, wait_until
+from connectors.clock import now_ms
 from schemas import wire
 from schemas.codec import parse_plain
 from schemas.errors import TunemeshError

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -195,8 +194,3 @@ def last_lines(log: Path, count: int = 20) -> str:
     if not log.exists():
         return "(it was not written)"
     return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch, as a broker stamps them."""
-    return time.time_ns() // 1_000_000

@@ -27,7 +27,6 @@ from batch.imports import (
     ImportSettings,
     Mode,
     Pace,
-    SystemClock,
     read_output,
     run_imports,
 )
@@ -165,7 +164,7 @@ def import_output(
     endpoint_url = mesh.settings.personalize.url if mesh.local else None
     personalize = sdk_client("personalize", mesh.region, endpoint_url)
     pace = LOCAL_PACE if mesh.local else Pace()
-    return run_imports(Calls(personalize, SystemClock(), pace), chosen, schemas, output, progress)
+    return run_imports(Calls(personalize, pace), chosen, schemas, output, progress)
 
 
 def stream_settings(products: Products) -> dict[str, str]:

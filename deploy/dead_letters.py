@@ -13,6 +13,7 @@ from uuid import UUID
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from connectors.clock import now_ms
 from schemas import wire
 from schemas.codec import Decoder, SchemaLookup
 from schemas.dead_letter import payload_is_whole
@@ -314,5 +315,5 @@ class _Memory:
         self, letter_id: str, topic: str | None, partition: int | None, offset: int | None
     ) -> None:
         """Note that a letter was published again, at that position."""
-        row = (letter_id, time.time_ns() // 1_000_000, topic, partition, offset)
+        row = (letter_id, now_ms(), topic, partition, offset)
         self._connection.execute("INSERT INTO replayed VALUES (?, ?, ?, ?, ?)", row)

@@ -9,10 +9,10 @@ destinations have accepted.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from connectors.clock import SYSTEM_CLOCK, Clock
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from jobs.settings import DEFAULT_GROUP_ID
 from schemas.errors import TunemeshError
@@ -51,8 +51,7 @@ def wait_archived(
     *,
     group_id: str = DEFAULT_GROUP_ID,
     seconds: float = WAIT_SECONDS,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> None:
     """Return when all interactions published before the moment (epoch ms) are with Firehose.
 
@@ -60,7 +59,7 @@ def wait_archived(
     buffering time, which is to be waited for as well; the laptop's writes at once. Raises
     :class:`NotArchived` after so many seconds, with the group that is behind.
     """
-    deadline = clock() + seconds
+    deadline = clock.monotonic() + seconds
 
     def wait(what: str, group: str, wanted: Offsets) -> None:
         while True:
@@ -71,22 +70,22 @@ def wait_archived(
                 behind, problem = -1, str(error)
             if not behind:
                 return
-            if clock() >= deadline:
+            if clock.monotonic() >= deadline:
                 raise NotArchived(
                     f"{what}: the consumer group {group} is not so far after {seconds:.0f} s"
                     f" ({problem}). Does the application run, and complete checkpoints?"
                     " See: tunemesh status"
                 )
-            sleep(_POLL_SECONDS)
+            clock.sleep(_POLL_SECONDS)
 
     def asked(question: Callable[[], dict[Partition, int]]) -> dict[Partition, int]:
         while True:
             try:
                 return question()
             except OffsetsUnavailable as error:
-                if clock() >= deadline:
+                if clock.monotonic() >= deadline:
                     raise NotArchived(f"what was published cannot be told: {error}") from error
-                sleep(_POLL_SECONDS)
+                clock.sleep(_POLL_SECONDS)
 
     def topic(role: Role) -> tuple[Partition, ...]:
         return kafka.partitions([contracts.only(role).topic])

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from connectors.clock import now_ms
 from schemas.codec import Record
 from schemas.model import Contract, Role, load_contracts
 from services.http import (
@@ -29,7 +30,7 @@ from services.http import (
 )
 from services.publishing import Message
 from services.records import InvalidInput, Rules
-from services.settings import ServiceSettings, now_ms
+from services.settings import ServiceSettings
 
 MAX_EVENTS = 500
 PUBLISH_SECONDS = 10.0

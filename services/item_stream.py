@@ -14,12 +14,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from connectors.clock import now_ms
 from connectors.stores.dynamodb import ItemReader, table_name
 from schemas.model import Contract, Role, load_contracts
 from services.http import Event
 from services.publishing import Message, TopicPublisher
 from services.records import InvalidInput, Rules
-from services.settings import ServiceSettings, now_ms
+from services.settings import ServiceSettings
 
 PUBLISH_SECONDS = 20.0
 

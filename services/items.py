@@ -10,12 +10,13 @@ import functools
 from http import HTTPStatus
 from typing import Any
 
+from connectors.clock import now_ms
 from schemas.model import Role, load_contracts
 from services import item_store
 from services.domain import Domain
 from services.http import Answer, Event, Problem, Request, Response, respond
 from services.records import Rules
-from services.settings import ServiceSettings, now_ms
+from services.settings import ServiceSettings
 
 
 def handler(event: Event, context: Any) -> Answer:

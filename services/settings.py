@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,8 +77,3 @@ class ServiceSettings:
 def _publisher(settings: ServiceSettings) -> TopicPublisher:
     registry = GlueRegistry.connect(settings.region, settings.registry_endpoint, settings.registry)
     return TopicPublisher(settings.bootstrap_servers, registry, dict(settings.kafka_properties))
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

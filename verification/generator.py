@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import heapq
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from connectors.clock import now_ms
 from schemas.errors import TunemeshError
 from verification.entries import Entry, Kind
 from verification.malformed import DIMENSION_REASONS, INTERACTION_REASONS
@@ -55,7 +55,7 @@ HOUR_MS = 3_600_000
 
 def hour_ago_ms() -> int:
     """When an hour that ends now began, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000 - HOUR_MS
+    return now_ms() - HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)

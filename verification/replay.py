@@ -18,6 +18,7 @@ from uuid import UUID
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from connectors import clock
 from schemas.errors import TunemeshError
 from schemas.model import Contract, Contracts, Role, load_contracts
 from verification.directory import ReplayDirectory
@@ -119,7 +120,7 @@ def replay(
         )
     if isinstance(source, ReplayDirectory):
         _check(source, publisher, progress)
-    started_ms = _now_ms()
+    started_ms = clock.now_ms()
     run = settings.run or new_run_name(started_ms)
     topics = [contract.topic for contract in contracts]
     with Ledger.create(
@@ -141,7 +142,7 @@ def replay(
             raise
         finally:
             sending.write_reports()
-            ledger.note({"finished_ms": _now_ms()})
+            ledger.note({"finished_ms": clock.now_ms()})
 
 
 def publisher_of(
@@ -169,17 +170,13 @@ def connect_registry(endpoints: Endpoints) -> Any:
 
 def _check(source: ReplayDirectory, publisher: Publishes, progress: Progress) -> None:
     """Encode every line once, so that a line that does not fit stops the replay before it began."""
-    now_ms = _now_ms()
+    now_ms = clock.now_ms()
     total = source.dimension_count + source.stream_count
     for done, entry in enumerate(source.entries(), 1):
         publisher.publication(entry, now_ms)
         if done % 1000 == 0:
             progress(Step("checking lines", done, total))
     progress(Step("checking lines", total, total))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class _Sending:
@@ -233,7 +230,7 @@ class _Sending:
         self._progress(Step("users and items", dimensions, dimensions))
         self._wait(self._settings.settle, "settling")
         before_interactions()
-        first_ms = _now_ms()
+        first_ms = clock.now_ms()
         began = time.monotonic()
         interactions, updates = self._stream(source)
         seconds = max(time.monotonic() - began, 1e-6)
@@ -289,7 +286,7 @@ class _Sending:
         return interactions, updates
 
     def _send(self, entries: list[Entry]) -> None:
-        now_ms = _now_ms()
+        now_ms = clock.now_ms()
         publications = [self._publisher.publication(entry, now_ms) for entry in entries]
         first = self._sent + 1
         self._ledger.record_sent(first, publications)

@@ -11,7 +11,7 @@ states       what a status means
 
 from __future__ import annotations
 
-from batch.imports.calls import LOCAL_PACE, Calls, Clock, Pace, SystemClock
+from batch.imports.calls import LOCAL_PACE, Calls, Pace
 from batch.imports.errors import ImportsError, ServiceRefused
 from batch.imports.output import BootstrapOutput, read_output
 from batch.imports.plan import DatasetSchemas, DatasetType, ImportSettings, Mode
@@ -21,7 +21,6 @@ __all__ = [
     "LOCAL_PACE",
     "BootstrapOutput",
     "Calls",
-    "Clock",
     "DatasetSchemas",
     "DatasetType",
     "ImportSettings",
@@ -31,7 +30,6 @@ __all__ = [
     "Pace",
     "Progress",
     "ServiceRefused",
-    "SystemClock",
     "read_output",
     "run_imports",
 ]

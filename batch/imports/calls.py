@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from batch.imports.errors import ImportsError, ServiceRefused
+from connectors.clock import SYSTEM_CLOCK, Clock
 
 THROTTLED: Final = frozenset(
     ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
@@ -19,24 +19,6 @@ IN_USE: Final = "ResourceInUseException"
 EXISTS: Final = "ResourceAlreadyExistsException"
 NOT_FOUND: Final = "ResourceNotFoundException"
 LIMIT: Final = "LimitExceededException"
-
-
-class Clock(Protocol):
-    """Where time comes from, in seconds; tests bring their own."""
-
-    def time(self) -> float: ...
-
-    def sleep(self, seconds: float) -> None: ...
-
-
-class SystemClock:
-    """The machine's."""
-
-    def time(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +44,7 @@ class Calls:
     take effect and be made once more: whoever creates something must expect that it exists.
     """
 
-    def __init__(self, client: Any, clock: Clock, pace: Pace) -> None:
+    def __init__(self, client: Any, pace: Pace, clock: Clock = SYSTEM_CLOCK) -> None:
         self._client = client
         self.clock = clock
         self.pace = pace
@@ -72,7 +54,7 @@ class Calls:
 
         Raises ServiceRefused, or ImportsError when patience ends.
         """
-        started = self.clock.time()
+        started = self.clock.monotonic()
         for pause in self._pauses():
             try:
                 return getattr(self._client, operation)(**members)
@@ -84,7 +66,7 @@ class Calls:
                     raise refused from error
             except BotoCoreError as error:
                 refused = ServiceRefused(operation, type(error).__name__, str(error))
-            if self.clock.time() - started >= self.pace.patience:
+            if self.clock.monotonic() - started >= self.pace.patience:
                 raise ImportsError(
                     f"{refused}. It has been so for {self.pace.patience:.0f} s; what was done so "
                     "far stays, and the same command goes on from here."
@@ -104,11 +86,11 @@ class Calls:
 
     def wait(self, look: Callable[[], bool], what: str) -> None:
         """Returns when `look` says True; raises ImportsError when that takes too long."""
-        started = self.clock.time()
+        started = self.clock.monotonic()
         for pause in self._pauses():
             if look():
                 return
-            if self.clock.time() - started >= self.pace.longest_wait:
+            if self.clock.monotonic() - started >= self.pace.longest_wait:
                 raise ImportsError(
                     f"{what} is not ready after {self.pace.longest_wait:.0f} s. It goes on in "
                     "Personalize; the same command waits for it again."

@@ -39,7 +39,7 @@ class Waiting:
         advice: str = "Delete it, and run the same command again.",
     ) -> None:
         """Returns when what `describe` gives is ACTIVE; raises ImportsError as `settled` does."""
-        started = self._calls.clock.time()
+        started = self._calls.clock.monotonic()
         said = ""
         said_at = started
 
@@ -47,7 +47,7 @@ class Waiting:
             nonlocal said, said_at
             described = describe()
             is_active = settled(described, what, advice)
-            now, status = self._calls.clock.time(), described["status"]
+            now, status = self._calls.clock.monotonic(), described["status"]
             if status != said or now - said_at >= PROGRESS_SECONDS:
                 if said or not is_active:  # what was there already is not worth a line
                     self._progress(f"{what}: {status}, {now - started:.0f} s")

@@ -25,6 +25,7 @@ from cli.demos.stream import top_items
 from cli.fill import fill_lines
 from cli.local import fetch_jars
 from cli.main import given
+from connectors.clock import now_ms
 from connectors.files import write_report
 from deploy.local import application, platform
 from deploy.local.settings import LocalSettings
@@ -168,7 +169,7 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
     )
     flow = Background(lambda: fill(rest, settings.services.url, contracts))
     time.sleep(2)
-    moment = time.time_ns() // 1_000_000
+    moment = now_ms()
     _export(settings, contracts, moment)
     given("bootstrap", "--until", str(moment))
     after = {user: top_items(settings, user) for user in listeners}

@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import click
 
+from connectors.clock import now_ms
 from connectors.files import write_report
 from deploy.local import application, platform
 from deploy.local.endpoints import local_endpoints
@@ -163,7 +164,7 @@ def _run(
     first_accepted_s = first.result()
     before = top_items(settings, listener.user_id)
     plays = replay(
-        Plays(listener, time.time_ns() // 1_000_000),
+        Plays(listener, now_ms()),
         endpoints,
         ReplaySettings(rate=20, settle=0),
         contracts=contracts,

@@ -6,7 +6,6 @@ said in `destination`; what can become of a record in `outcomes`; the promises i
 
 from __future__ import annotations
 
-from connectors.delivery.clock import Clock, SystemClock
 from connectors.delivery.destination import Destination, Limits, Replacing, Version
 from connectors.delivery.engine import DeliveryEngine
 from connectors.delivery.metrics import CATALOGUE, DeliveryMetrics, Metric
@@ -25,7 +24,6 @@ from connectors.delivery.settings import DeliverySettings
 
 __all__ = [
     "CATALOGUE",
-    "Clock",
     "Delivered",
     "DeliveryClosedError",
     "DeliveryEngine",
@@ -42,6 +40,5 @@ __all__ = [
     "Retry",
     "Settled",
     "Superseded",
-    "SystemClock",
     "Version",
 ]

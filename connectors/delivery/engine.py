@@ -39,8 +39,8 @@ from math import ceil
 from random import Random
 from typing import Generic, TypeVar, cast
 
+from connectors.clock import SYSTEM_CLOCK, Clock
 from connectors.delivery.backoff import full_jitter
-from connectors.delivery.clock import Clock, SystemClock
 from connectors.delivery.destination import Destination, Version
 from connectors.delivery.metrics import DeliveryMetrics
 from connectors.delivery.outcomes import (
@@ -135,7 +135,7 @@ class _Alarm:
 
     async def _wait(self, due: float) -> None:
         while (left := due - self._clock.monotonic()) > 0:
-            await self._clock.sleep(left)
+            await self._clock.pause(left)
         self._task = self._due = None
         self._callback()
 
@@ -155,13 +155,13 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         *,
         random: Random,
         settings: DeliverySettings | None = None,
-        clock: Clock | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._destination = destination
         self._limits = destination.limits
         self._version: Callable[[EntryT], Version] | None = getattr(destination, "version", None)
         self._settings = settings or DeliverySettings()
-        self._clock = clock or SystemClock()
+        self._clock = clock
         self._random = random
         self.metrics = DeliveryMetrics()
         """Counters are always true; gauges only after `snapshot()`."""

@@ -13,7 +13,6 @@ import itertools
 import json
 import logging
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -25,6 +24,7 @@ import botocore.exceptions
 import botocore.parsers
 
 from connectors.aws.endpoint import is_loopback
+from connectors.clock import SYSTEM_CLOCK, Clock
 from schemas.codec import RegisteredSchema, SchemaLookup, UnknownSchemaId
 from schemas.compatibility import incompatibilities
 from schemas.errors import TunemeshError
@@ -102,19 +102,17 @@ class RegisteredVersion(NamedTuple):
 
 
 class GlueRegistry(SchemaLookup):
-    """One registry, by name. Thread safe; ``clock`` and ``sleep`` are seconds."""
+    """One registry, by name. Thread safe."""
 
     def __init__(
         self,
         client: Any,
         registry_name: str = "tunemesh",
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.registry_name = registry_name
         self._client = client
         self._clock = clock
-        self._sleep = sleep
         self._found: dict[bytes, RegisteredSchema] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._unknown_lock = threading.Lock()
@@ -187,7 +185,7 @@ class GlueRegistry(SchemaLookup):
             if answer["Status"] != "PENDING":
                 break
             _log.warning("schema version %s is pending in the registry, waiting for it", named)
-            self._sleep(next(backoffs))
+            self._clock.sleep(next(backoffs))
         if answer.get("DataFormat", "AVRO") != "AVRO":
             return RegisteredSchema(f"{answer['SchemaArn']} ({answer['DataFormat']})", "null")
         # arn:aws:glue:REGION:ACCOUNT:schema/REGISTRY/NAME
@@ -198,11 +196,11 @@ class GlueRegistry(SchemaLookup):
     def _is_known_as_unknown(self, version_id: bytes) -> bool:
         with self._unknown_lock:
             since = self._unknown.get(version_id)
-            return since is not None and self._clock() - since < UNKNOWN_FOR_SECONDS
+            return since is not None and self._clock.monotonic() - since < UNKNOWN_FOR_SECONDS
 
     def _remember_unknown(self, version_id: bytes) -> None:
         with self._unknown_lock:
-            self._unknown[version_id] = self._clock()
+            self._unknown[version_id] = self._clock.monotonic()
             self._unknown.move_to_end(version_id)
             while len(self._unknown) > MAX_UNKNOWN_IDS:
                 self._unknown.popitem(last=False)
@@ -355,12 +353,16 @@ class GlueRegistry(SchemaLookup):
     def _await_status(
         self, what: str, request: Callable[[], dict[str, Any]]
     ) -> dict[str, Any] | None:
-        deadline = self._clock() + PENDING_SECONDS
+        deadline = self._clock.monotonic() + PENDING_SECONDS
         for backoff in _backoffs():
             answer = self._call(what, request, absent=(_NOT_FOUND,))
-            if answer is None or answer["Status"] != "PENDING" or self._clock() > deadline:
+            if (
+                answer is None
+                or answer["Status"] != "PENDING"
+                or self._clock.monotonic() > deadline
+            ):
                 return answer
-            self._sleep(backoff)
+            self._clock.sleep(backoff)
         raise AssertionError("backoffs never end")
 
     def _schema(self, contract: Contract) -> dict[str, Any] | None:
@@ -409,7 +411,7 @@ class GlueRegistry(SchemaLookup):
             # A job that stands still must say why; a command says it in its one error.
             level = logging.WARNING if attempts is None else logging.INFO
             _log.log(level, "cannot %s (%d): %s; again in %g s", what, attempt, problem, backoff)
-            self._sleep(backoff)
+            self._clock.sleep(backoff)
         raise AssertionError("backoffs never end")
 
     @property

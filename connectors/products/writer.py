@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectors.aws.sdk import ServiceUnavailable, error_code, service_errors
+from connectors.clock import now_ms
 from connectors.products.columns import Column, arrow_schema
 from connectors.products.location import REJECTED, Location
 from connectors.products.manifest import (
@@ -85,7 +85,7 @@ class ProductWriter:
         until: int | None = None,
         keep: int = KEPT_VERSIONS,
         file_bytes: int = FILE_BYTES,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        now_ms: Callable[[], int] = now_ms,
     ) -> None:
         """Opens a version; nothing is written yet. ``now_ms``: milliseconds since the epoch."""
         self.location = location

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from connectors.clock import SYSTEM_CLOCK, Clock
 from deploy.upgrades import journal as journals
 from deploy.upgrades import orders, snapshots
 from deploy.upgrades.journal import Journal, Step
@@ -61,14 +61,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
-    """Seconds since the epoch, and waiting; a test has its own."""
-
-    now: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
-
-
-@dataclass(frozen=True, slots=True)
 class Change:
     """What an upgrade is asked for."""
 
@@ -89,7 +81,7 @@ class Machine:
     verify: VerifySettings = field(default_factory=VerifySettings)
     limits: Limits = field(default_factory=Limits)
     report: Report = lambda line: None
-    clock: Clock = field(default_factory=Clock)
+    clock: Clock = SYSTEM_CLOCK
 
     def present(self) -> Journal | None:
         """The journal of the last upgrade, finished or not."""

@@ -25,6 +25,7 @@ from typing import Any
 
 from confluent_kafka import Message, Producer
 
+from connectors.clock import now_ms
 from connectors.flink.properties import LOCAL_PROPERTIES, Groups, write_groups
 from connectors.glue.registry import GlueRegistry
 from deploy.local import application, platform
@@ -403,11 +404,6 @@ def wait_until(
         if time.monotonic() > deadline:
             raise TooLateError(f"within {seconds:g} s: {problem()}")
         time.sleep(0.05)
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 USER: Record = {

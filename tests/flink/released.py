@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connectors.clock import now_ms
 from deploy.local import java
 from jobs.settings import DEFAULT_PIPELINES
 from tests.flink.mesh import (
@@ -27,7 +28,6 @@ from tests.flink.mesh import (
     Mesh,
     Record,
     make_mesh,
-    now_ms,
     running,
     started,
     wait_until,

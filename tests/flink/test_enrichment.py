@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cli.demos.variants import next_version
+from connectors.clock import now_ms
 from connectors.glue.registry import RegistryError
 from jobs.metrics import DELIVERY
 from schemas.codec import Encoder
@@ -25,7 +26,6 @@ from tests.flink.mesh import (
     Application,
     Mesh,
     Published,
-    now_ms,
     running,
     started,
     wait_until,

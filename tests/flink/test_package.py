@@ -23,6 +23,7 @@ import yaml
 from click.testing import CliRunner
 
 from cli import main as cli
+from connectors.clock import now_ms
 from connectors.flink.properties import RUN_OPTIONS, write_groups
 from deploy import package
 from deploy.local import application, flink, flink_cluster, java, platform, process
@@ -30,7 +31,7 @@ from deploy.local.flink import FlinkRest
 from deploy.local.settings import LocalSettings, aws_environment
 from deploy.package.contents import ENTRY, JAR, RUN_FILES, WHEELS
 from deploy.package.requirements import Requirement, locked, needed
-from tests.flink.mesh import START_SECONDS, Mesh, Record, now_ms, wait_until
+from tests.flink.mesh import START_SECONDS, Mesh, Record, wait_until
 
 pytestmark = pytest.mark.timeout(900)
 

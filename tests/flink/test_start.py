@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from connectors.clock import now_ms
 from deploy.local import application
 from deploy.local.settings import Port, aws_environment
 from tests.flink.mesh import (
@@ -17,7 +18,6 @@ from tests.flink.mesh import (
     Mesh,
     Published,
     application_environment,
-    now_ms,
     restoring,
     running,
     started,

@@ -22,7 +22,6 @@ from batch.imports import (
     ImportSettings,
     Mode,
     Pace,
-    SystemClock,
     read_output,
     run_imports,
 )
@@ -89,7 +88,7 @@ def imported(
     **settings: Any,
 ) -> Imported:
     """A whole run."""
-    calls = Calls(made or client(server), SystemClock(), PACE)
+    calls = Calls(made or client(server), PACE)
     chosen = ImportSettings(role_arn=ROLE, name=name, mode=mode, **settings)
     say: Callable[[str], None] = (lambda line: None) if lines is None else lines.append
     return run_imports(calls, chosen, SCHEMAS, read_output(s3.client, location, mode), say)
@@ -379,7 +378,7 @@ def test_another_interactions_schema_is_refused_with_what_to_do(server: Server, 
         {"name": "ITEM_ID", "type": "string"},
         {"name": "TIMESTAMP", "type": "long"},
     )
-    calls = Calls(client(server), SystemClock(), PACE)
+    calls = Calls(client(server), PACE)
     with pytest.raises(ImportsError, match="Choose another name"):
         run_imports(
             calls,

@@ -24,6 +24,7 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from connectors.clock import now_ms
 from connectors.glue.registry import GlueRegistry
 from connectors.stores.dynamodb import ItemReader, table_name
 from deploy.local import dynamodb, platform, postgresql, process
@@ -37,7 +38,6 @@ from services.item_store import ItemStore
 from services.outbox import OutboxPublisher
 from services.publishing import TopicPublisher
 from services.records import Rules
-from services.settings import now_ms
 from services.user_store import UserStore
 from tests.support import ports
 from verification.fill import fill

@@ -27,7 +27,7 @@ from connectors.delivery import (
     Settled,
     Superseded,
 )
-from tests.support.delivery_fakes import VirtualClock, run
+from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 
 Trouble = Literal["throttled", "server error", "connection lost", "hanging", "fatal"]
 
@@ -145,7 +145,7 @@ def _engine_for(destination: Watched, **settings: Any) -> DeliveryEngine[Any, An
     return DeliveryEngine(
         destination,
         random=Random(7),
-        clock=VirtualClock(),
+        clock=VIRTUAL_CLOCK,
         settings=DeliverySettings(**settings),
     )
 

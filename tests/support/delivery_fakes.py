@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from connectors.clock import Clock
 from connectors.delivery import Delivered, Fatal, Limits, Outcome, Rejected, Retry, Version
 from connectors.delivery.outcomes import DELIVERED
 
@@ -44,14 +45,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._jumping.now
 
 
-class VirtualClock:
-    """The clock of the event loop that runs; to be used on a VirtualTimeLoop."""
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+VIRTUAL_CLOCK = Clock(monotonic=lambda: asyncio.get_running_loop().time())
+"""The clock of the event loop that runs; to be used on a VirtualTimeLoop."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -41,19 +41,6 @@ class Interrupted(BaseException):
 
 
 @dataclass(slots=True)
-class FakeClock:
-    """Time passes only while somebody waits."""
-
-    seconds: float = 1_000_000.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
-
-@dataclass(slots=True)
 class ModelTarget:
     """See :class:`deploy.upgrades.target.Target`."""
 

@@ -24,6 +24,7 @@ from batch.imports import (
 )
 from batch.imports.plan import Attempt, next_name, usable
 from batch.imports.states import Waiting
+from tests.support.clock import StoppedTime
 
 ROLE = "arn:aws:iam::000000000000:role/r"
 SCHEMA = '{"name": "Users", "fields": []}'
@@ -31,21 +32,6 @@ SCHEMA = '{"name": "Users", "fields": []}'
 
 def attempt(name: str, status: str, at: float) -> Attempt:
     return Attempt(name, f"arn:{name}", status, at)
-
-
-class StoppedClock:
-    """Time passes only when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept: list[float] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 def refusal(code: str, message: str = "no") -> ClientError:
@@ -65,8 +51,8 @@ class Answers:
         return answer
 
 
-def calls(clock: StoppedClock, *answers: object, **pace: float) -> Calls:
-    return Calls(Answers(*answers), clock, Pace(**pace))
+def calls(time: StoppedTime, *answers: object, **pace: float) -> Calls:
+    return Calls(Answers(*answers), Pace(**pace), time.clock)
 
 
 def test_names_follow_from_settings_and_content() -> None:
@@ -118,52 +104,52 @@ def test_the_next_attempt_has_the_next_number() -> None:
 
 def test_throttling_is_waited_out_less_and_less_often() -> None:
     """The pauses grow to a bound; an answer ends them."""
-    clock = StoppedClock()
+    time = StoppedTime()
     throttled = [refusal("ThrottlingException")] * 5
-    made = calls(clock, *throttled, {"found": 1}, first_poll=1.0, longest_poll=3.0)
+    made = calls(time, *throttled, {"found": 1}, first_poll=1.0, longest_poll=3.0)
     assert made.call("operation") == {"found": 1}
-    assert clock.slept == [1.0, 1.5, 2.25, 3.0, 3.0]
+    assert time.slept == [1.0, 1.5, 2.25, 3.0, 3.0]
 
 
 def test_a_service_that_does_not_answer_is_asked_again() -> None:
     """A connection that fails, an internal failure, and what the caller says passes by itself."""
-    clock = StoppedClock()
+    time = StoppedTime()
     lost = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
-    made = calls(clock, lost, refusal("InternalFailure"), refusal("LimitExceededException"), {})
+    made = calls(time, lost, refusal("InternalFailure"), refusal("LimitExceededException"), {})
     assert made.call("operation", again=frozenset(["LimitExceededException"])) == {}
 
 
 def test_patience_ends_with_what_to_do() -> None:
     """The last reason, and that nothing is lost."""
-    clock = StoppedClock()
-    made = calls(clock, *[refusal("ThrottlingException", "Rate exceeded")] * 99, patience=60.0)
+    time = StoppedTime()
+    made = calls(time, *[refusal("ThrottlingException", "Rate exceeded")] * 99, patience=60.0)
     with pytest.raises(ImportsError, match=r"Rate exceeded.*60 s.*goes on from here"):
         made.call("operation")
-    assert clock.now < 120
+    assert time.seconds < 120
 
 
 def test_a_refusal_is_not_tried_again() -> None:
     """Its code and message are the service's."""
-    clock = StoppedClock()
+    time = StoppedTime()
     with pytest.raises(ServiceRefused, match=r"operation: no \(InvalidInputException\)") as raised:
-        calls(clock, refusal("InvalidInputException"), {}).call("operation")
+        calls(time, refusal("InvalidInputException"), {}).call("operation")
     assert raised.value.code == "InvalidInputException"
-    assert not clock.slept
+    assert not time.slept
 
 
 def test_all_pages_are_read() -> None:
     """Until there is no token."""
-    clock = StoppedClock()
-    made = calls(clock, {"things": [1, 2], "nextToken": "t"}, {"things": [3]})
+    time = StoppedTime()
+    made = calls(time, {"things": [1, 2], "nextToken": "t"}, {"things": [3]})
     assert list(made.pages("operation", "things")) == [1, 2, 3]
 
 
 def test_waiting_ends_when_it_is_active_and_says_how_it_stands() -> None:
     """A line for each change, and one now and then in between."""
-    clock = StoppedClock()
+    time = StoppedTime()
     lines: list[str] = []
     statuses = iter(["CREATE PENDING", *["CREATE IN_PROGRESS"] * 20, "ACTIVE"])
-    waiting = Waiting(calls(clock, first_poll=1.0, longest_poll=5.0), lines.append)
+    waiting = Waiting(calls(time, first_poll=1.0, longest_poll=5.0), lines.append)
     waiting.until_active(lambda: {"status": next(statuses)}, "the training")
     assert lines[0] == "the training: CREATE PENDING, 0 s"
     assert lines[1].startswith("the training: CREATE IN_PROGRESS, ")
@@ -173,8 +159,8 @@ def test_waiting_ends_when_it_is_active_and_says_how_it_stands() -> None:
 
 def test_waiting_ends_with_the_services_reason() -> None:
     """A failure, a deletion, and one that takes too long."""
-    clock = StoppedClock()
-    waiting = Waiting(calls(clock, longest_wait=100.0), lambda line: None)
+    time = StoppedTime()
+    waiting = Waiting(calls(time, longest_wait=100.0), lambda line: None)
     failed = {"status": "CREATE FAILED", "failureReason": "Row 3 is bad."}
     with pytest.raises(ImportsError, match=r"the job: CREATE FAILED: Row 3 is bad\. Mend it\."):
         waiting.until_active(lambda: failed, "the job", "Mend it.")

@@ -35,10 +35,10 @@ from tests.support.delivery_contract import (
     Trouble,
 )
 from tests.support.delivery_fakes import (
+    VIRTUAL_CLOCK,
     Letter,
     ReplacingDestination,
     ScriptedDestination,
-    VirtualClock,
     accept,
     first,
     hang,
@@ -65,7 +65,7 @@ def with_engine(
         engine: Engine = DeliveryEngine(
             destination,
             random=random or Random(1),
-            clock=VirtualClock(),
+            clock=VIRTUAL_CLOCK,
             settings=DeliverySettings(**settings),
         )
         async with engine:

@@ -28,7 +28,7 @@ from connectors.delivery import (
 )
 from connectors.delivery.outcomes import DELIVERED
 from connectors.delivery.rate import AdaptiveRate
-from tests.support.delivery_fakes import Letter, ScriptedDestination, VirtualClock, hang, run
+from tests.support.delivery_fakes import VIRTUAL_CLOCK, Letter, ScriptedDestination, hang, run
 
 OVERSIZE = 101
 
@@ -181,7 +181,7 @@ def test_nothing_is_lost_invented_reordered_or_out_of_bounds(scenario: Scenario)
         engine: DeliveryEngine[Letter, Letter] = DeliveryEngine(
             destination,
             random=Random(scenario.seed),
-            clock=VirtualClock(),
+            clock=VIRTUAL_CLOCK,
             settings=DeliverySettings(
                 call_timeout=1.0, backoff_cap=1.0, max_buffered=scenario.max_buffered
             ),

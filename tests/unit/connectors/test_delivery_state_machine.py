@@ -38,9 +38,9 @@ from connectors.delivery import (
 )
 from connectors.delivery.outcomes import DELIVERED
 from tests.support.delivery_fakes import (
+    VIRTUAL_CLOCK,
     Letter,
     ScriptedDestination,
-    VirtualClock,
     VirtualTimeLoop,
     hang,
 )
@@ -158,7 +158,7 @@ class Delivery(RuleBasedStateMachine):
         self.engine: DeliveryEngine[Letter, Letter] = DeliveryEngine(
             self.destination,
             random=Random(seed),
-            clock=VirtualClock(),
+            clock=VIRTUAL_CLOCK,
             settings=DeliverySettings(
                 backoff_cap=1.0, call_timeout=CALL_TIMEOUT, max_buffered=self.max_buffered
             ),

@@ -15,7 +15,7 @@ from connectors.delivery import Delivered, DeliveryEngine, FatalDeliveryError, R
 from connectors.firehose import FirehoseDestination, FirehoseSettings, firehose_destination
 from connectors.http import Answer, NoAnswer
 from tests.support.delivery_contract import DestinationContract, Harness, Trouble
-from tests.support.delivery_fakes import VirtualClock, run
+from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 
 TROUBLES: dict[Trouble, Answer | NoAnswer] = {
     "throttled": Answer(503, "ServiceUnavailableException", "Slow down."),
@@ -130,7 +130,7 @@ class TestContract(DestinationContract):
 def deliver(service: FakeService, documents: list[dict[str, Any]], **more: Any) -> list[Any]:
     async def main() -> list[Any]:
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            FirehoseDestination(service, "stream", **more), random=Random(1), clock=VirtualClock()
+            FirehoseDestination(service, "stream", **more), random=Random(1), clock=VIRTUAL_CLOCK
         )
         async with engine:
             return list(await engine.deliver(documents))

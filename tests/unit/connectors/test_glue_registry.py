@@ -21,6 +21,7 @@ from connectors.glue.registry import (
 )
 from schemas.codec import RegisteredSchema, UnknownSchemaId
 from schemas.model import load_contracts
+from tests.support.clock import StoppedTime
 
 SONGS = load_contracts()["songs"]
 ID = UUID(int=1)
@@ -81,30 +82,15 @@ class Client:
         return self.get_schema_version()
 
 
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.slept: list[float] = []
-
-    def clock(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-def registry(client: Client, time: Time | None = None) -> GlueRegistry:
-    time = time or Time()
-    return GlueRegistry(client, "tunemesh", clock=time.clock, sleep=time.sleep)
+def registry(client: Client, time: StoppedTime | None = None) -> GlueRegistry:
+    time = time or StoppedTime()
+    return GlueRegistry(client, "tunemesh", clock=time.clock)
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=lambda error: type(error).__name__)
 def test_a_record_waits_for_the_registry_however_long_it_takes(error: Exception) -> None:
     """500 failures, then an answer: the record is decoded, not a dead letter."""
-    time = Time()
+    time = StoppedTime()
     client = Client(*[error] * 500, version())
     assert registry(client, time).by_id(ID.bytes).subject == "songs"
     assert client.asked == 501
@@ -122,7 +108,7 @@ def test_a_job_that_waits_says_why(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("error", TRANSIENT, ids=lambda error: type(error).__name__)
 def test_a_person_does_not_wait_for_ever(error: Exception) -> None:
     """A few attempts, then the address and what to look at."""
-    time = Time()
+    time = StoppedTime()
     client = Client(error)
     with pytest.raises(RegistryError, match=r"http://registry does not answer.*tunemesh status"):
         registry(client, time).registered_versions(SONGS)
@@ -158,13 +144,13 @@ def test_a_found_version_is_never_asked_for_again() -> None:
 @pytest.mark.parametrize("code", ["EntityNotFoundException", "InvalidInputException"])
 def test_an_unknown_id_is_asked_for_once_a_minute(code: str) -> None:
     """It may be registered meanwhile; then it is found."""
-    time, client = Time(), Client(failure(code), version())
+    time, client = StoppedTime(), Client(failure(code), version())
     glue = registry(client, time)
     for _ in range(3):
         with pytest.raises(UnknownSchemaId):
             glue.by_id(ID.bytes)
     assert client.asked == 1
-    time.now += UNKNOWN_FOR_SECONDS
+    time.seconds += UNKNOWN_FOR_SECONDS
     assert glue.by_id(ID.bytes).subject == "songs"
 
 

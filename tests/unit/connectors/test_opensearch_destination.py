@@ -14,7 +14,7 @@ from connectors.delivery import Delivered, DeliveryEngine, FatalDeliveryError, R
 from connectors.http import Answer, NoAnswer
 from connectors.opensearch import OpenSearchDestination, OpenSearchSettings, opensearch_destination
 from tests.support.delivery_contract import DestinationContract, Harness, Trouble
-from tests.support.delivery_fakes import VirtualClock, run
+from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 
 TROUBLES: dict[Trouble, Answer | NoAnswer] = {
     "throttled": Answer(429, "rejected_execution_exception", "queue is full"),
@@ -185,7 +185,7 @@ def deliver(cluster: FakeCluster, *batches: list[dict[str, Any]], **changed: Any
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
             OpenSearchDestination(cluster, settings(**changed)),
             random=Random(1),
-            clock=VirtualClock(),
+            clock=VIRTUAL_CLOCK,
         )
         async with engine:
             return [outcome for batch in batches for outcome in await engine.deliver(batch)]

@@ -27,7 +27,7 @@ from connectors.personalize.dataset_destination import (
 from connectors.personalize.datasets import ITEMS, USERS, Dataset, DatasetRecord, dataset_fields
 from schemas.model import load_contracts
 from tests.support.delivery_contract import Harness, ReplacingDestinationContract, Trouble
-from tests.support.delivery_fakes import VirtualClock, run
+from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 
 CONTRACTS = load_contracts()
 ARN = "arn:aws:personalize:us-east-1:111122223333:dataset/tunemesh"
@@ -161,7 +161,7 @@ def deliver(harness: DatasetHarness, *batches: list[DatasetRecord]) -> tuple[lis
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
             harness.destination,
             random=Random(1),
-            clock=VirtualClock(),
+            clock=VIRTUAL_CLOCK,
             settings=DeliverySettings(),
         )
         async with engine:

@@ -19,7 +19,7 @@ from connectors.personalize.destination import (
     put_events_destination,
 )
 from tests.support.delivery_contract import DestinationContract, Harness, Trouble
-from tests.support.delivery_fakes import VirtualClock, run
+from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 
 TROUBLES: dict[Trouble, Answer | NoAnswer] = {
     "throttled": Answer(400, "ThrottlingException", "Rate exceeded"),
@@ -134,7 +134,7 @@ def deliver(service: FakeService, *batches: list[dict[str, Any]]) -> list[Any]:
     async def main() -> list[Any]:
         destination = PutEventsDestination(service, "tracker")
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            destination, random=Random(1), clock=VirtualClock()
+            destination, random=Random(1), clock=VIRTUAL_CLOCK
         )
         async with engine:
             return [outcome for batch in batches for outcome in await engine.deliver(batch)]
@@ -219,7 +219,7 @@ def test_after_a_fatal_refusal_the_next_attempt_has_new_credentials() -> None:
     async def main() -> None:
         destination = PutEventsDestination(service, "tracker")
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            destination, random=Random(1), clock=VirtualClock()
+            destination, random=Random(1), clock=VIRTUAL_CLOCK
         )
         with pytest.raises(FatalDeliveryError):
             await engine.deliver([event("a", 0)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from connectors.clock import Clock
 from connectors.kafka.offsets import OffsetsUnavailable, Partition
 from deploy.handover import NotArchived, wait_archived
 from schemas.model import load_contracts
@@ -60,7 +61,11 @@ class Kafka:
 
 def wait(kafka: Kafka, seconds: float = 60) -> None:
     wait_archived(
-        kafka, CONTRACTS, MOMENT, seconds=seconds, clock=lambda: kafka.now, sleep=kafka.sleep
+        kafka,
+        CONTRACTS,
+        MOMENT,
+        seconds=seconds,
+        clock=Clock(monotonic=lambda: kafka.now, sleep=kafka.sleep),
     )
 
 

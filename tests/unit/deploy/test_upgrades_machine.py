@@ -10,7 +10,7 @@ import pytest
 
 from deploy.upgrades import journal as journals
 from deploy.upgrades.journal import Journal, Step
-from deploy.upgrades.machine import Change, Clock, Limits, Machine, UpgradeError
+from deploy.upgrades.machine import Change, Limits, Machine, UpgradeError
 from deploy.upgrades.orders import StuckError
 from deploy.upgrades.snapshots import spared
 from deploy.upgrades.target import (
@@ -23,6 +23,7 @@ from deploy.upgrades.target import (
     TargetError,
 )
 from schemas.errors import TunemeshError
+from tests.support.clock import StoppedTime
 from tests.support.upgrade_model import (
     LETTERS,
     LOOPS,
@@ -31,7 +32,6 @@ from tests.support.upgrade_model import (
     SILENT,
     SLOW,
     WELL,
-    FakeClock,
     Interrupted,
     ModelTarget,
 )
@@ -42,13 +42,13 @@ CHANGE = Change(NEW, Path("new.zip"), LATEST)
 
 
 def machine(target: ModelTarget, folder: Path, lines: list[str] | None = None) -> Machine:
-    clock = FakeClock()
+    time = StoppedTime(1_000_000.0)
     return Machine(
         target,
         folder / "upgrades" / "app.json",
         limits=Limits(snapshot=60, change=120, poll=1, patience=10),
         report=(lines if lines is not None else []).append,
-        clock=Clock(clock.now, clock.sleep),
+        clock=time.clock,
     )
 
 

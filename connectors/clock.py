@@ -1,0 +1,31 @@
+"""Time, handed to what measures it or waits, so that a test runs in time of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The machine's time, in seconds; a test replaces what the code under test uses of it.
+
+    ``now`` counts from the epoch, ``monotonic`` only grows. ``sleep`` blocks the thread,
+    ``pause`` only the coroutine.
+    """
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
+SYSTEM_CLOCK: Final = Clock()
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
