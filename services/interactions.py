@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from connectors.clock import now_ms
 from schemas.codec import Record
@@ -28,20 +28,13 @@ from services.http import (
     not_allowed,
     respond,
 )
-from services.publishing import Message
+from services.publishing import Message, Publisher
 from services.records import InvalidInput, Rules
 from services.settings import ServiceSettings
 
 MAX_EVENTS = 500
 PUBLISH_SECONDS = 10.0
 NOT_PUBLISHED = "not_published"
-
-
-class Publish(Protocol):
-    """What publishes; :class:`services.publishing.TopicPublisher` does."""
-
-    def publish(self, messages: list[Message], seconds: float) -> list[str | None]:
-        """What went wrong with each message; None for one that is published."""
 
 
 def handler(event: Event, context: Any) -> Answer:
@@ -66,7 +59,7 @@ def _interactions() -> Interactions:
 class Interactions:
     """Checks events and publishes them."""
 
-    def __init__(self, contract: Contract, publisher: Publish, clock: Callable[[], int]) -> None:
+    def __init__(self, contract: Contract, publisher: Publisher, clock: Callable[[], int]) -> None:
         self._contract = contract
         self._rules = Rules(contract)
         self._publisher = publisher

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors.clock import now_ms
 from connectors.stores.dynamodb import ItemReader, table_name
 from schemas.model import Contract, Role, load_contracts
 from services.http import Event
-from services.publishing import Message, TopicPublisher
+from services.publishing import Message, Publisher
 from services.records import InvalidInput, Rules
 from services.settings import ServiceSettings
 
@@ -37,7 +37,7 @@ def handler(event: Event, context: Any) -> dict[str, list[dict[str, str]]]:
 
 
 def publish(
-    records: list[Mapping[str, Any]], publisher: TopicPublisher
+    records: Sequence[Mapping[str, Any]], publisher: Publisher
 ) -> dict[str, list[dict[str, str]]]:
     """See :func:`handler`; blocks up to 20 s."""
     numbers: list[str] = []

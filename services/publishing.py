@@ -41,6 +41,13 @@ class Message:
     record: Record | None
 
 
+class Publisher(Protocol):
+    """Publishes messages; :class:`TopicPublisher` does."""
+
+    def publish(self, messages: Sequence[Message], seconds: float) -> list[str | None]:
+        """Return the problem of each message; None for one that is published."""
+
+
 class TopicPublisher:
     """Publishes messages. Thread safe."""
 

@@ -67,7 +67,7 @@ def publish(
 ) -> str:
     """Publish a version with these files, by name; returns the product's location."""
     prefix = f"{contract.name}/product"
-    entries = []
+    entries: list[dict[str, Any]] = []
     for name, rows in files.items():
         content = parquet(contract, rows, compression)
         s3.put_object(Bucket=bucket, Key=f"{prefix}/versions/{version}/{name}", Body=content)

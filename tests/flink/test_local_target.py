@@ -203,7 +203,7 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
         broken.setattr(HeldClient, "go", lost)
         assert upgraded(other, Status.RUNNING) == other
     (after,) = rest.running_jobs()
-    assert [after] != before
+    assert (after,) != before
 
     # The former version cannot be prepared: the new one is not taken for it.
     folder = target.files(one.release)

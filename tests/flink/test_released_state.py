@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,18 +48,18 @@ def test_a_savepoint_of_a_released_version_goes_on(
             released.enriched["user"],
             released.enriched["item"],
         )
+
+        def is_delivered(user_id: str) -> bool:
+            return user_id in {row["user_id"] for row in mesh.personalize("users")}
+
         older = {"updated_at": UPDATED_MS - 1}
         mesh.user(USER_ID, country="XX", **older)
         mesh.song(SONG_ID, title="An older title", **older)
         # Others of the same topics after them, twice: what was refused would have passed by then.
         for marker in ("first-marker", "second-marker"):
             mesh.user(marker)
-            wait_until(
-                lambda marker=marker: (
-                    marker in {row["user_id"] for row in mesh.personalize("users")}
-                )
-            )
-        assert USER_ID not in {row["user_id"] for row in mesh.personalize("users")}
+            wait_until(partial(is_delivered, marker))
+        assert not is_delivered(USER_ID)
         found = mesh.play(USER_ID, SONG_ID)
         assert found["user"] == released.enriched["user"]
         assert found["item"] == released.enriched["item"]

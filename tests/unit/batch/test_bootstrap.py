@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from batch.bootstrap import finish
+from batch.bootstrap import report as reports
 from batch.bootstrap.products import ProductError, read_product, read_products
 from batch.bootstrap.report import tally, training_problems
 from batch.bootstrap.settings import BootstrapSettings, Window, bootstrap_settings
@@ -235,7 +236,7 @@ class TestFinish:
         """Files that the job had not committed are left out."""
         settings, products = made
         self.count(settings, *self.enough())
-        monkeypatch.setattr(finish.report, "training_problems", lambda *_: [])
+        monkeypatch.setattr(reports, "training_problems", lambda *_: [])
         assert finish.finish(settings, CONTRACTS, products, LocalStorage())["trainable"]
         header = ",".join(columns(users_schema(CONTRACTS)))
         found = [p.read_text() for p in sorted((tmp_path / "out/r/users").iterdir())]

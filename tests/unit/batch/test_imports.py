@@ -140,8 +140,8 @@ def test_a_refusal_is_not_tried_again() -> None:
 def test_all_pages_are_read() -> None:
     """Until there is no token."""
     time = StoppedTime()
-    made = calls(time, {"things": [1, 2], "nextToken": "t"}, {"things": [3]})
-    assert list(made.pages("operation", "things")) == [1, 2, 3]
+    made = calls(time, {"things": [{"n": 1}, {"n": 2}], "nextToken": "t"}, {"things": [{"n": 3}]})
+    assert list(made.pages("operation", "things")) == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
 def test_waiting_ends_when_it_is_active_and_says_how_it_stands() -> None:

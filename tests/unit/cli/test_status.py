@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -184,7 +184,8 @@ class JobManager(BaseHTTPRequestHandler):
         assert path == "/jobs/j/vertices/v/subtasks/metrics"
         if "get" not in query:
             return [{"id": name} for name in SUBTASKS]
-        aggregate = {"sum": sum, "max": max}[query["agg"]]
+        aggregates: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max}
+        aggregate = aggregates[query["agg"]]
         age = 0 if self.looks < 2 else 1
         return [
             {"id": name, query["agg"]: float(age * aggregate(SUBTASKS[name]))}

@@ -55,7 +55,9 @@ def test_a_source_ends_when_it_is_told_to() -> None:
         taken.append(entry)
         until.ended = len(taken) == 7
     assert len(taken) == 7
-    assert all(entry.record["device"] for entry in taken if entry.domain == "interactions")
+    interactions = [entry.record for entry in taken if entry.domain == "interactions"]
+    assert interactions
+    assert all(record is not None and record["device"] for record in interactions)
 
 
 def test_what_flows_after_the_schemas_have_changed_can_be_published() -> None:

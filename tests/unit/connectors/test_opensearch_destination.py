@@ -70,8 +70,10 @@ class FakeCluster:
             self._item(action, document, number)
             for action, document in zip(actions, documents, strict=True)
         ]
-        answer = {"errors": any("error" in one for one in items)}
-        answer |= {"items": [{"index": one} for one in items]}
+        answer = {
+            "errors": any("error" in item for item in items),
+            "items": [{"index": item} for item in items],
+        }
         return Answer(200, body=json.dumps(answer).encode()), 0
 
     def _item(self, action: dict[str, Any], document: dict[str, Any], call: int) -> dict[str, Any]:
@@ -99,13 +101,14 @@ class FakeCluster:
 
 
 def settings(**changed: Any) -> OpenSearchSettings:
-    return OpenSearchSettings(
-        **(
-            {"endpoint_url": "http://127.0.0.1:1", "documents_per_call": 10, "max_in_flight": 4}
-            | {"calls_per_second": 1_000.0, "bytes_per_call": 100_000}
-            | changed
-        )
-    )
+    values: dict[str, Any] = {
+        "endpoint_url": "http://127.0.0.1:1",
+        "documents_per_call": 10,
+        "max_in_flight": 4,
+        "calls_per_second": 1_000.0,
+        "bytes_per_call": 100_000,
+    }
+    return OpenSearchSettings(**(values | changed))
 
 
 class EventsHarness:

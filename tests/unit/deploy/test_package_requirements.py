@@ -81,7 +81,7 @@ def test_what_the_code_imports_is_in_the_package_or_on_the_service(
     repository: Path, application: Application
 ) -> None:
     """An import that is neither would fail there and nowhere else."""
-    names = set()
+    names: set[str] = set()
     for module in shipped(repository, application):
         for node in ast.walk(module):
             if isinstance(node, ast.Import):
@@ -98,7 +98,7 @@ def test_the_models_of_every_service_that_the_code_calls_are_in_the_package(
     repository: Path,
 ) -> None:
     """botocore without a service's model cannot make its client."""
-    called = set()
+    called: set[str] = set()
     for module in (m for one in APPLICATIONS.values() for m in shipped(repository, one)):
         for node in ast.walk(module):
             if isinstance(node, ast.Call) and re.search(

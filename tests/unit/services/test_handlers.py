@@ -99,7 +99,9 @@ def change(number: int, name: str, song: dict[str, Any], table: str = "songs") -
 
 def test_a_batch_of_changes_is_published_up_to_the_first_that_fails() -> None:
     """The answer names that one; the mapping comes again from there."""
-    songs = [{"song_id": key, "title": "T", "genres": []} for key in ("a", "b", "c")]
+    songs: list[dict[str, Any]] = [
+        {"song_id": key, "title": "T", "genres": []} for key in ("a", "b", "c")
+    ]
     records = [change(number, "INSERT", song) for number, song in enumerate(songs, 10)]
 
     answer = item_stream.publish(records, Topics("b"))
@@ -130,7 +132,11 @@ def test_a_removed_item_is_a_tombstone_and_a_table_of_nobody_is_an_error() -> No
 
 def test_what_followed_a_failed_change_of_its_key_is_sent_again_behind_it() -> None:
     """Other keys are not held up."""
-    rows = [(1, "users", "a", {}), (2, "users", "b", {}), (3, "users", "a", {})]
+    rows: list[tuple[Any, ...]] = [
+        (1, "users", "a", {}),
+        (2, "users", "b", {}),
+        (3, "users", "a", {}),
+    ]
     assert _in_order(rows, [None, None, None]) == ([1, 2, 3], None)
     published, problem = _in_order(rows, ["lost", None, None])
     assert published == [2]

@@ -72,14 +72,15 @@ class Reader:
     """What Personalize would answer."""
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        return {
+        tables: dict[str, list[dict[str, Any]]] = {
             "imported/interactions": [
                 {"USER_ID": "u1", "ITEM_ID": "s1", "EVENT_TYPE": "play", "TIMESTAMP": "1"}
             ],
             "events": [{"user_id": None, "item_id": "s2", "event_type": "play", "sent_at": 2_999}],
             "imported/users": [{"USER_ID": "u1"}],
             "imported/items": [{"ITEM_ID": "s1"}],
-        }[table]
+        }
+        return tables[table]
 
     def ignored(self) -> list[Ignored]:
         return [Ignored("e4", "identical", "e9"), Ignored("e5", "no reason")]
