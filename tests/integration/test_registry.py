@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.schemas import schemas
+from connectors.clock import Clock
 from connectors.glue.registry import GlueRegistry, RegistryError
 from schemas.codec import Decoder, Encoder, UnknownSchemaId
 from schemas.model import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
@@ -179,7 +180,7 @@ def test_a_lookup_outlasts_an_outage(tmp_path: Path) -> None:
     with server(durable, port) as url:
         before = GlueRegistry.connect("us-east-1", url)
         [done] = before.register(SONGS)
-    registry = GlueRegistry(before._client, sleep=sleep)
+    registry = GlueRegistry(before._client, clock=Clock(sleep=sleep))
 
     asking = threading.Thread(
         target=lambda: found.append(registry.by_id(done.version_id.bytes).subject), daemon=True
