@@ -41,6 +41,7 @@ from connectors.personalize import (
     SignedJsonClient,
     dataset_fields,
 )
+from deploy.local.settings import LocalSettings
 from schemas.codec import Record
 from schemas.errors import TunemeshError
 from schemas.model import load_contracts
@@ -305,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", choices=SECTIONS, help="one half, printed: the report has both or stays as it is"
     )
     options = parser.parse_args(arguments)
-    home = Path(os.environ.get("TUNEMESH_HOME") or ".tunemesh").absolute()
+    home = LocalSettings.from_environment(os.environ).home
     report: dict[str, Any] = {}
     for name in [options.only] if options.only else SECTIONS:
         report |= SECTIONS[name](home / "bench-delivery", options.quick)

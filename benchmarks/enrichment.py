@@ -38,6 +38,7 @@ from benchmarks.systems import System, Task
 from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, chosen
 from benchmarks.topics import Topics, wait_until
 from connectors.clock import now_ms
+from deploy.local.settings import LocalSettings
 from schemas import wire
 from schemas.codec import parse_plain
 from schemas.errors import TunemeshError
@@ -337,7 +338,7 @@ def _parts(bootstrap: str | None, work: Path, contracts: Contracts) -> Iterator[
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 when every system that could run wrote what it should."""
     options = _options(arguments)
-    home = Path(os.environ.get("TUNEMESH_HOME") or ".tunemesh").absolute()
+    home = LocalSettings.from_environment(os.environ).home
     work = home / "bench"
     contracts = load_contracts()
     default = QUICK_RUN if options.quick else FULL_RUN

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -247,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{name:<10} p50 {result['p50_ms']} ms, p99 {result['p99_ms']} ms, max"
             f" {result['max_ms']} ms; {result['arrived']} of {found['published']} arrived"
         )
-    home = Path(os.environ.get("TUNEMESH_HOME") or ".tunemesh").absolute()
+    home = LocalSettings.from_environment(os.environ).home
     path = home / "reports" / "bench-latency.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     report = json.loads(path.read_text()) if path.exists() else {}

@@ -20,13 +20,23 @@ from deploy.local.settings import (
     REGISTRY,
     LocalSettings,
     Port,
-    SettingError,
     aws_environment,
+    port,
 )
 from schemas.model import Contracts
+from schemas.settings import ENVIRONMENT, group, read
 
-KAFKA, CONTROLLER, AWS, FLINK = 39092, 39093, 39500, 39081
-"""Beside those of `tunemesh up`, so that a platform that runs is left alone."""
+
+@group(ENVIRONMENT)
+class BenchmarkPorts:
+    """Other ports than those of `tunemesh up`, so that a running platform is left alone."""
+
+    kafka: Port = port("TUNEMESH_BENCH_KAFKA_PORT", 39092, "Kafka, for benchmarks")
+    kafka_controller: Port = port(
+        "TUNEMESH_BENCH_KAFKA_CONTROLLER_PORT", 39093, "Kafka's controller, for benchmarks"
+    )
+    aws: Port = port("TUNEMESH_BENCH_AWS_PORT", 39500, "Glue and Firehose (moto), for benchmarks")
+    flink: Port = port("TUNEMESH_BENCH_FLINK_PORT", 39081, "Flink's REST API, for benchmarks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +50,15 @@ class Parts:
 
 
 def bench_settings(home: Path) -> LocalSettings:
-    """The platform's settings with the benchmark's folder and ports.
-
-    The ports' variables are TUNEMESH_BENCH_KAFKA_PORT, .._KAFKA_CONTROLLER_PORT, .._AWS_PORT and
-    .._FLINK_PORT.
-    """
-
-    def port(name: str, default: int) -> Port:
-        variable = f"TUNEMESH_BENCH_{name}_PORT"
-        chosen = os.environ.get(variable) or str(default)
-        if not (chosen.isascii() and chosen.isdigit() and 0 < int(chosen) < 65_536):
-            raise SettingError(variable, chosen, "a port, 1 to 65535")
-        return Port(int(chosen), variable)
-
+    """The platform's settings with the benchmark's folder and :class:`BenchmarkPorts`."""
+    ports = read(BenchmarkPorts, {ENVIRONMENT: os.environ})
     return replace(
         LocalSettings.from_environment(os.environ),
         home=home,
-        kafka=port("KAFKA", KAFKA),
-        kafka_controller=port("KAFKA_CONTROLLER", CONTROLLER),
-        aws=port("AWS", AWS),
-        flink=port("FLINK", FLINK),
+        kafka=ports.kafka,
+        kafka_controller=ports.kafka_controller,
+        aws=ports.aws,
+        flink=ports.flink,
     )
 
 

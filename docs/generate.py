@@ -10,31 +10,73 @@ import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
 
+from batch.bootstrap.settings import BootstrapSettings
+from benchmarks.parts import BenchmarkPorts
 from cli.main import tunemesh
 from connectors.aws.classification import ErrorCode, Kind
 from connectors.firehose import classification as firehose
+from connectors.flink.properties import ProcessSettings, RunOptions
 from connectors.opensearch import classification as opensearch
 from connectors.personalize import classification as personalize
-from deploy.local.settings import VARIABLES
+from deploy.local.settings import CacheSettings, LocalSettings
 from jobs import metrics
+from jobs import settings as jobs_settings
 from schemas.invalid import Reason
+from schemas.model import ContractSettings
+from schemas.settings import TEXT, declared
+from services.settings import ServiceSettings
 
 DOCS = Path(__file__).resolve().parent
 NOTICE = "<!-- Written by docs/generate.py from {source}. Do not edit. -->"
+
+SETTINGS = """\
+An application reads its settings from property groups, as Managed Flink provides them
+([the property file](../getting-started/one-process.md#the-property-file)).
+
+A group or property of `tunemesh.*` that is not listed here stops the start, and so does an invalid
+value; the message names the group, the property, the value and what was expected. `tunemesh.kafka`
+accepts any property."""
+
+ENVIRONMENT = (
+    LocalSettings,
+    CacheSettings,
+    ContractSettings,
+    ProcessSettings,
+    ServiceSettings,
+    BenchmarkPorts,
+)
 
 
 def pages() -> dict[str, str]:
     """The text of every generated page, by its path below docs/."""
     return {
         "reference/cli.md": page("Command line", "the click commands of cli/", cli()),
+        "reference/settings.md": page(
+            "Settings",
+            "the settings of jobs/ and batch/bootstrap/",
+            [
+                *SETTINGS.splitlines(),
+                "",
+                "## Streaming applications",
+                "",
+                *settings(*jobs_settings.DECLARED),
+                "`tunemesh.recommendations` and `tunemesh.analytics` are required only where those"
+                " pipelines run.",
+                "",
+                "## Bootstrap",
+                "",
+                *settings(BootstrapSettings, RunOptions),
+            ],
+        ),
         "reference/environment-variables.md": page(
-            "Environment variables", "VARIABLES in deploy/local/settings.py", environment()
+            "Environment variables", "the settings with ENVIRONMENT", environment()
         ),
         "reference/metrics.md": page("Metrics", "jobs/metrics.py", metric_tables()),
         "reference/dead-letter-codes.md": page(
@@ -85,9 +127,34 @@ def commands(context: click.Context) -> Iterator[click.Context]:
 
 
 def environment() -> list[str]:
-    """The environment variables."""
-    rows = [(f"`{v.name}`", f"`{v.default}`" if v.default else "", v.meaning) for v in VARIABLES]
-    return table(["variable", "default", "meaning"], rows)
+    """The environment variables: declared ones, and those of options."""
+    contexts = commands(click.Context(tunemesh, info_name="tunemesh"))
+    options = [
+        (f"`{option.envvar}`", "", "", f"option `{option.opts[0]}` of `{context.command_path}`")
+        for context in contexts
+        for option in context.command.params
+        if option.envvar
+    ]
+    rows = [row[1:] for row in declarations(*ENVIRONMENT)]
+    return table(["variable", "default", "values", "meaning"], [*rows, *options])
+
+
+def settings(*classes: type) -> list[str]:
+    """The properties that classes declare."""
+    return table(["group", "property", "default", "values", "meaning"], declarations(*classes))
+
+
+def declarations(*classes: type) -> list[tuple[str, ...]]:
+    """Group, name, default, valid values and description of every setting."""
+    rows: list[tuple[str, ...]] = []
+    for each in declared(*classes):
+        name = each.name if each.rest else f"`{each.name}`"
+        default = f"`{each.default}`" if each.default else ""
+        if each.default is MISSING:
+            default = "required"
+        values = "" if each.kind is TEXT else each.kind.expected
+        rows.append((f"`{each.group}`", name, default, values, each.description))
+    return rows
 
 
 def metric_tables() -> list[str]:

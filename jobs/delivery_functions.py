@@ -250,7 +250,7 @@ def opensearch_settings(settings: AnalyticsSettings, role: Role) -> OpenSearchSe
     return OpenSearchSettings(
         endpoint_url=settings.opensearch_url,
         documents="events" if role is Role.ENRICHED else "trends",
-        authentication="aws" if settings.authentication == "aws" else "none",
+        authentication=settings.authentication,
         region=settings.region,
         calls_per_second=settings.opensearch_calls_per_second,
     )

@@ -15,10 +15,12 @@ from pyflink.table import StreamTableEnvironment
 
 from connectors.aws.endpoint import is_loopback
 from connectors.flink.interpreter import shared_libpython
+from connectors.flink.properties import ProcessSettings
 from connectors.kafka.tables import sink_table
 from jobs.freshness.watch import OVERTAKING_BARRIERS
 from jobs.settings import ApplicationSettings
 from schemas.model import Contracts, Role
+from schemas.settings import ENVIRONMENT, read
 
 THREAD, PROCESS = "thread", "process"
 
@@ -118,7 +120,7 @@ def local_configuration() -> dict[str, str]:
         "python.pythonpath": os.pathsep.join(
             (str(Path(__file__).resolve().parents[1]), sysconfig.get_paths()["purelib"])
         ),
-        "parallelism.default": os.environ.get("TUNEMESH_PARALLELISM", "2"),
+        "parallelism.default": str(read(ProcessSettings, {ENVIRONMENT: os.environ}).parallelism),
         "taskmanager.memory.managed.size": "256m",
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",

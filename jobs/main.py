@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from connectors.flink.properties import properties_file, read_groups
+from connectors.flink.properties import ProcessSettings, properties_file, read_groups
 from connectors.glue.registry import GlueRegistry
 from jobs.settings import ApplicationSettings, RegistrySettings, application_settings
 from schemas.errors import TunemeshError
 from schemas.model import Contracts, Role, contract_folders, load_contracts
+from schemas.settings import ENVIRONMENT, read
 
 
 def start(
@@ -82,11 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gate", type=Path, help="named pipe to wait at before the submission")
     parser.add_argument("--warm", action="store_true", help="make fresh TaskManagers ready first")
     options, _ = parser.parse_known_args(arguments)
-    in_process = bool(os.environ.get("IS_LOCAL"))
     try:
-        settings = application_settings(
-            read_groups(properties_file(options.properties, os.environ))
-        )
+        in_process = read(ProcessSettings, {ENVIRONMENT: os.environ}).in_process
+        file = properties_file(options.properties, in_process=in_process)
+        settings = application_settings(read_groups(file))
         result = start(settings, in_process=in_process, held=options.gate, warm=options.warm)
     except TunemeshError as error:
         print(f"tunemesh: {error}", file=sys.stderr)

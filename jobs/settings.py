@@ -1,11 +1,34 @@
-"""Settings of an application: property groups -> frozen dataclasses, checked at the start."""
+"""Settings of an application: property groups -> frozen dataclasses, checked at the start.
+
+``python -m jobs.settings --check FILE`` checks a property file: exit code 2, and one line on
+stderr for the first invalid one. The preflight of an upgrade runs it in the new release.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-from connectors.flink.properties import RUN_OPTIONS, Group, Groups, SettingError, refuse_unknown
-from connectors.kafka.tables import KafkaSettings
+from connectors.flink.properties import Groups, RunOptions, read_groups
+from connectors.kafka.tables import START, KafkaSettings
+from connectors.opensearch.settings import Authentication
+from schemas.errors import TunemeshError
+from schemas.settings import (
+    SWITCH,
+    TEXT,
+    TIMESTAMP,
+    Kind,
+    choice,
+    group,
+    matching,
+    read,
+    reject_unknown,
+    setting,
+    whole,
+)
 
 PIPELINES = ("enrichment", "recommendations", "analytics")
 """What an application can run, in the order in which records pass."""
@@ -17,88 +40,183 @@ DEFAULT_PIPELINES = ("enrichment", "recommendations")
 CLOCKS_MS = 60_000
 """By how much less than this the clocks of brokers differ."""
 
+_RATE = whole(1, 100_000)
+_WORKERS = whole(1, 1000)
 
-@dataclass(frozen=True, slots=True)
+
+def _pipelines(text: str) -> tuple[str, ...]:
+    named = [name.strip() for name in text.split(",")]
+    pipelines = tuple(name for name in PIPELINES if name in named)
+    if sorted(pipelines) != sorted(named):
+        raise ValueError(text)
+    return pipelines
+
+
+def _dataset_arn(ending: str) -> Kind[str]:
+    return matching(f"arn:.*{ending}", f"the ARN of a dataset, ending in {ending}")
+
+
+@group("tunemesh.registry")
 class RegistrySettings:
-    """The Glue Schema Registry; ``endpoint_url`` None is the region's own."""
+    """The Glue Schema Registry."""
 
-    region: str
-    name: str = "tunemesh"
-    endpoint_url: str | None = None
+    region: str = setting("region", TEXT, "AWS region of the Glue Schema Registry")
+    name: str = setting("name", TEXT, "name of the registry", default="tunemesh")
+    endpoint_url: str | None = setting(
+        "endpoint.url", TEXT, "endpoint, if it is not the region's own", default=None
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@group("tunemesh.enrichment")
 class EnrichmentSettings:
-    """The enrichment.
+    """The enrichment."""
 
-    ``start``: where interactions start without restored state (earliest, latest, committed, epoch
-    milliseconds); users and items always start at the earliest.
-    ``restored``: the application goes on from a savepoint or snapshot, which holds the users and
-    items read so far. Of use in process mode alone, in thread mode the state itself says so. Said
-    where it is not so, events come out without them; left out where it is so, events wait for up to
-    30 s.
-    """
+    start: str = setting(
+        "start",
+        START,
+        "where interactions start without restored state; `committed` is the earliest offset where"
+        " nothing is committed. Users and items always start at the earliest offset",
+        default="earliest",
+    )
+    restored: bool = setting(
+        "restored",
+        SWITCH,
+        "for process mode: whether the application continues from a savepoint or snapshot, which"
+        " holds the users and items read so far (`tunemesh submit --savepoint` sets it"
+        " automatically; in thread mode the state says so). `false` for a restored application:"
+        " events wait for up to 30 s; `true` for any other: events pass without user and item",
+        default="false",
+    )
 
-    start: str = "earliest"
-    restored: bool = False
 
-
-@dataclass(frozen=True, slots=True)
+@group("tunemesh.recommendations")
 class RecommendationsSettings:
-    """Personalize: event tracker and datasets, endpoint, the quotas, among how many workers they
-    are divided.
+    """Delivery to Personalize."""
 
-    Each worker process (a TaskManager) paces itself at ``calls_per_second / workers``.
-    ``datasets_start``: where users and items start without restored state; with an import from the
-    data products, the moment of their export. ``imported_until``: interactions published before it
-    (epoch milliseconds) are in an import, and are not sent.
-    """
+    tracking_id: str = setting("tracking.id", TEXT, "id of the event tracker")
+    users_dataset_arn: str = setting(
+        "users.dataset.arn", _dataset_arn("/USERS"), "the dataset that PutUsers writes to"
+    )
+    items_dataset_arn: str = setting(
+        "items.dataset.arn", _dataset_arn("/ITEMS"), "the dataset that PutItems writes to"
+    )
+    region: str = setting("region", TEXT, "AWS region of Personalize")
+    endpoint_url: str | None = setting(
+        "endpoint.url", TEXT, "endpoint, if it is not the region's own", default=None
+    )
+    start: str = setting(
+        "start",
+        START,
+        "where enriched events start without restored state; if `imported.until` is set, the"
+        " default is a minute before it",
+        default="earliest",
+    )
+    calls_per_second: float = setting(
+        "calls.per.second", _RATE, "quota of PutEvents, in calls per second", default="1000"
+    )
+    workers: int = setting(
+        "workers",
+        _WORKERS,
+        "number of worker processes (TaskManagers) among which the quotas are divided",
+        default="1",
+    )
+    max_in_flight: int = setting(
+        "max.in.flight",
+        whole(1, 1000),
+        "PutEvents calls in flight in a worker process",
+        default="80",
+    )
+    datasets_start: str = setting(
+        "datasets.start",
+        START,
+        "where users and items start without restored state; after a bulk import, the time of their"
+        " export",
+        default="earliest",
+    )
+    dataset_calls_per_second: float = setting(
+        "dataset.calls.per.second",
+        whole(1, 10_000),
+        "quota of PutUsers and quota of PutItems, in calls per second each",
+        default="10",
+    )
+    imported_until: int | None = setting(
+        "imported.until",
+        TIMESTAMP,
+        "interactions published before this time are in an import, and are not sent",
+        default=None,
+    )
 
-    tracking_id: str
-    users_dataset_arn: str
-    items_dataset_arn: str
-    region: str
-    endpoint_url: str | None = None
-    start: str = "earliest"
-    calls_per_second: float = 1000.0
-    workers: int = 1
-    max_in_flight: int = 80
-    datasets_start: str = "earliest"
-    dataset_calls_per_second: float = 10.0
-    imported_until: int | None = None
 
-
-@dataclass(frozen=True, slots=True)
+@group("tunemesh.analytics")
 class AnalyticsSettings:
-    """Firehose and OpenSearch: stream, endpoints, the paces, among how many workers they are
-    divided.
+    """Delivery to Firehose and OpenSearch."""
 
-    ``authentication``: none, or aws (Amazon OpenSearch Service, signed with the application's
-    role).
-    """
+    stream_name: str = setting("delivery.stream", TEXT, "name of the Firehose delivery stream")
+    region: str = setting("region", TEXT, "AWS region of Firehose and of OpenSearch Service")
+    opensearch_url: str = setting(
+        "opensearch.endpoint.url", TEXT, "endpoint of the OpenSearch domain or cluster"
+    )
+    firehose_url: str | None = setting(
+        "firehose.endpoint.url",
+        TEXT,
+        "endpoint of Firehose, if it is not the region's own",
+        default=None,
+    )
+    authentication: Authentication = setting(
+        "opensearch.authentication",
+        choice("none", "aws"),
+        "`aws`: calls of OpenSearch are signed with the application's role",
+        default="none",
+    )
+    start: str = setting(
+        "start", START, "where enriched events start without restored state", default="earliest"
+    )
+    firehose_calls_per_second: float = setting(
+        "firehose.calls.per.second", _RATE, "initial rate of calls of Firehose", default="100"
+    )
+    firehose_bytes_per_second: int = setting(
+        "firehose.bytes.per.second",
+        whole(1_024, 2**40),
+        "quota of the delivery stream, in bytes per second: 1 MiB in regions other than us-east-1,"
+        " us-west-2 and eu-west-1, unless it was raised",
+        default="5242880",
+    )
+    opensearch_calls_per_second: float = setting(
+        "opensearch.calls.per.second", _RATE, "initial rate of calls of OpenSearch", default="100"
+    )
+    workers: int = setting(
+        "workers",
+        _WORKERS,
+        "number of worker processes (TaskManagers) among which the rates and the quota are divided",
+        default="1",
+    )
 
-    stream_name: str
-    region: str
-    opensearch_url: str
-    firehose_url: str | None = None
-    authentication: str = "none"
-    start: str = "earliest"
-    firehose_calls_per_second: float = 100.0
-    firehose_bytes_per_second: int = 5_242_880
-    opensearch_calls_per_second: float = 100.0
-    workers: int = 1
 
-
-@dataclass(frozen=True, slots=True)
+@group("tunemesh.application")
 class ApplicationSettings:
-    """Everything that an application is told."""
+    """All settings of an application."""
 
-    pipelines: tuple[str, ...]
-    execution_mode: str
-    group_id: str
     kafka: KafkaSettings
     registry: RegistrySettings
-    enrichment: EnrichmentSettings = field(default_factory=EnrichmentSettings)
+    pipelines: tuple[str, ...] = setting(
+        "pipelines",
+        Kind(f"one or more of {', '.join(PIPELINES)}, separated by commas, each once", _pipelines),
+        "the pipelines that this application runs",
+        default=",".join(DEFAULT_PIPELINES),
+    )
+    execution_mode: str = setting(
+        "python.execution-mode",
+        choice("thread", "process"),
+        "where Python functions run: in Flink's JVM, or in processes of their own",
+        default="thread",
+    )
+    group_id: str = setting(
+        "group.id",
+        TEXT,
+        "prefix of the consumer groups: a hyphen and the pipeline follow",
+        default=DEFAULT_GROUP_ID,
+    )
+    enrichment: EnrichmentSettings = EnrichmentSettings()
     recommendations: RecommendationsSettings | None = None
     analytics: AnalyticsSettings | None = None
     jars: tuple[str, ...] = ()
@@ -113,120 +231,55 @@ class ApplicationSettings:
         return f"{self.group_id}-{pipeline}"
 
 
+DECLARED = (
+    ApplicationSettings,
+    KafkaSettings,
+    RegistrySettings,
+    EnrichmentSettings,
+    RecommendationsSettings,
+    AnalyticsSettings,
+    RunOptions,
+)
+"""Every class with settings of an application."""
+
+
 def application_settings(groups: Groups) -> ApplicationSettings:
-    """Settings from property groups; raises SettingError for the first that cannot be used."""
-    refuse_unknown(groups, _KNOWN, _FREE)
-    application = Group(groups, "tunemesh.application")
-    named = [
-        p.strip() for p in application.text("pipelines", ",".join(DEFAULT_PIPELINES)).split(",")
-    ]
-    pipelines = tuple(p for p in PIPELINES if p in named)
-    if sorted(pipelines) != sorted(named):
-        raise SettingError(
-            application.name,
-            "pipelines",
-            ",".join(named),
-            f"one or more of {', '.join(PIPELINES)}, separated by commas, each once",
-        )
-    kafka = Group(groups, "tunemesh.kafka")
-    registry = Group(groups, "tunemesh.registry")
-    enrichment = Group(groups, "tunemesh.enrichment")
-    run = Group(groups, RUN_OPTIONS)
-    return ApplicationSettings(
-        pipelines=pipelines,
-        execution_mode=application.one_of("python.execution-mode", ("thread", "process"), "thread"),
-        group_id=application.text("group.id", DEFAULT_GROUP_ID),
-        kafka=KafkaSettings(
-            bootstrap_servers=kafka.text("bootstrap.servers"),
-            client={k: v for k, v in kafka.values.items() if k != "bootstrap.servers"},
-            python_client=groups.get("tunemesh.kafka.python", {}),
-        ),
-        registry=RegistrySettings(
-            region=registry.text("region"),
-            name=registry.text("name", "tunemesh"),
-            endpoint_url=registry.optional("endpoint.url"),
-        ),
-        enrichment=EnrichmentSettings(
-            start=enrichment.start("start", "earliest"),
-            restored=enrichment.one_of("restored", ("true", "false"), "false") == "true",
-        ),
-        recommendations=_recommendations(groups) if "recommendations" in pipelines else None,
-        analytics=_analytics(groups) if "analytics" in pipelines else None,
-        jars=tuple(j for j in (run.optional("jarfile") or "").split(";") if j),
+    """Settings from property groups; raises SettingError for the first invalid one."""
+    reject_unknown(groups, *DECLARED)
+    settings = read(
+        ApplicationSettings,
+        groups,
+        kafka=read(KafkaSettings, groups),
+        registry=read(RegistrySettings, groups),
+        enrichment=read(EnrichmentSettings, groups),
+        jars=read(RunOptions, groups).jars,
     )
+    if "recommendations" in settings.pipelines:
+        settings = replace(settings, recommendations=_recommendations(groups))
+    if "analytics" in settings.pipelines:
+        settings = replace(settings, analytics=read(AnalyticsSettings, groups))
+    return settings
 
 
 def _recommendations(groups: Groups) -> RecommendationsSettings:
-    group = Group(groups, "tunemesh.recommendations")
-    imported_until = group.moment("imported.until")
+    settings = read(RecommendationsSettings, groups)
+    if settings.imported_until is None or "start" in groups["tunemesh.recommendations"]:
+        return settings
     # Enriched is later than published, but for what the brokers' clocks differ.
-    start = "earliest" if imported_until is None else str(max(0, imported_until - CLOCKS_MS))
-    return RecommendationsSettings(
-        tracking_id=group.text("tracking.id"),
-        users_dataset_arn=group.dataset_arn("users.dataset.arn", "/USERS"),
-        items_dataset_arn=group.dataset_arn("items.dataset.arn", "/ITEMS"),
-        region=group.text("region"),
-        endpoint_url=group.optional("endpoint.url"),
-        start=group.start("start", start),
-        imported_until=imported_until,
-        calls_per_second=float(group.whole("calls.per.second", 1000, 1, 100_000)),
-        workers=group.whole("workers", 1, 1, 1000),
-        max_in_flight=group.whole("max.in.flight", 80, 1, 1000),
-        datasets_start=group.start("datasets.start", "earliest"),
-        dataset_calls_per_second=float(group.whole("dataset.calls.per.second", 10, 1, 10_000)),
-    )
+    return replace(settings, start=str(max(0, settings.imported_until - CLOCKS_MS)))
 
 
-def _analytics(groups: Groups) -> AnalyticsSettings:
-    group = Group(groups, "tunemesh.analytics")
-    return AnalyticsSettings(
-        stream_name=group.text("delivery.stream"),
-        region=group.text("region"),
-        opensearch_url=group.text("opensearch.endpoint.url"),
-        firehose_url=group.optional("firehose.endpoint.url"),
-        authentication=group.one_of("opensearch.authentication", ("none", "aws"), "none"),
-        start=group.start("start", "earliest"),
-        firehose_calls_per_second=float(group.whole("firehose.calls.per.second", 100, 1, 100_000)),
-        firehose_bytes_per_second=group.whole("firehose.bytes.per.second", 5_242_880, 1_024, 2**40),
-        opensearch_calls_per_second=float(
-            group.whole("opensearch.calls.per.second", 100, 1, 100_000)
-        ),
-        workers=group.whole("workers", 1, 1, 1000),
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the settings of a property file."""
+    parser = argparse.ArgumentParser(prog="python -m jobs.settings", description=main.__doc__)
+    parser.add_argument("--check", required=True, type=Path, metavar="FILE", help="property file")
+    try:
+        application_settings(read_groups(parser.parse_args(arguments).check))
+    except TunemeshError as error:
+        print(f"settings: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
 
 
-_KNOWN = {
-    "tunemesh.analytics": {
-        "delivery.stream",
-        "region",
-        "opensearch.endpoint.url",
-        "opensearch.authentication",
-        "firehose.endpoint.url",
-        "start",
-        "firehose.calls.per.second",
-        "firehose.bytes.per.second",
-        "opensearch.calls.per.second",
-        "workers",
-    },
-    "tunemesh.application": {"pipelines", "python.execution-mode", "group.id"},
-    "tunemesh.registry": {"region", "name", "endpoint.url"},
-    "tunemesh.enrichment": {"start", "restored"},
-    "tunemesh.recommendations": {
-        "tracking.id",
-        "region",
-        "endpoint.url",
-        "start",
-        "imported.until",
-        "calls.per.second",
-        "workers",
-        "max.in.flight",
-        "users.dataset.arn",
-        "items.dataset.arn",
-        "datasets.start",
-        "dataset.calls.per.second",
-    },
-}
-
-
-_FREE = ("tunemesh.kafka", "tunemesh.kafka.python")
-"""Groups that are passed on to the clients as they are."""
+if __name__ == "__main__":
+    sys.exit(main())

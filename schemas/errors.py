@@ -11,3 +11,13 @@ class TunemeshError(Exception):
     """
 
     exit_code = 1
+
+
+class SettingError(TunemeshError):
+    """An invalid setting: its name, its value (None: it is missing), and what was expected."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        given = "is missing" if value is None else f"is {value!r}"
+        super().__init__(f"{name} {given}; expected {expected}")

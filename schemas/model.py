@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from schemas.errors import TunemeshError
+from schemas.settings import ENVIRONMENT, Kind, group, read, setting
 
 BUILT_IN_FOLDER = Path(__file__).parent / "contracts"
 _VERSION_FILE = re.compile(r"(?P<domain>[a-z0-9-]+)\.v(?P<version>[1-9][0-9]*)\.avsc")
@@ -213,10 +214,24 @@ def split_nullable(avro: Any) -> tuple[Any, bool]:
     return branches[0] if len(branches) == 1 else branches, len(branches) < len(avro)
 
 
+@group(ENVIRONMENT)
+class ContractSettings:
+    """Where contracts are, beside those of this repository."""
+
+    folders: tuple[Path, ...] = setting(
+        "TUNEMESH_CONTRACTS",
+        Kind(
+            "folders, separated as in PATH",
+            lambda text: tuple(Path(part) for part in text.split(os.pathsep) if part),
+        ),
+        "more contract folders, as absolute paths",
+        default="",
+    )
+
+
 def contract_folders() -> tuple[Path, ...]:
-    """Where contracts are read from: ours, then ``TUNEMESH_CONTRACTS`` (a path list)."""
-    extra = os.environ.get("TUNEMESH_CONTRACTS", "")
-    return (BUILT_IN_FOLDER, *(Path(part) for part in extra.split(os.pathsep) if part))
+    """Where contracts are read from: ours, then ``TUNEMESH_CONTRACTS``."""
+    return (BUILT_IN_FOLDER, *read(ContractSettings, {ENVIRONMENT: os.environ}).folders)
 
 
 @cache

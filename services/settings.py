@@ -1,79 +1,68 @@
-"""What the handlers are told by their environment, as Lambda functions are.
-
-TUNEMESH_BOOTSTRAP_SERVERS  the brokers
-TUNEMESH_KAFKA_PROPERTIES   properties of librdkafka as JSON, such as those of security
-TUNEMESH_REGISTRY           the Glue registry's name (tunemesh)
-TUNEMESH_DATABASE           the users' database, as libpq takes it
-AWS_REGION, AWS_ENDPOINT_URL_GLUE, AWS_ENDPOINT_URL_DYNAMODB   as everywhere
-"""
+"""Settings of the handlers: environment variables, as Lambda functions have them."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from connectors.glue.registry import GlueRegistry
-from schemas.errors import TunemeshError
+from schemas.settings import ENVIRONMENT, TEXT, Kind, group, read, require, setting
 from services.publishing import TopicPublisher
 
 
-class ServiceSettingError(TunemeshError):
-    """A variable that is missing or cannot be used: its name, and what was expected."""
+def _properties(text: str) -> tuple[tuple[str, str], ...]:
+    properties = json.loads(text)
+    if not isinstance(properties, dict):
+        raise ValueError(text)
+    return tuple(sorted((name, str(value)) for name, value in properties.items()))
 
-    exit_code = 2
 
-
-@dataclass(frozen=True, slots=True)
+@group(ENVIRONMENT)
 class ServiceSettings:
-    """The settings of a handler; what one does not need may be empty."""
+    """The settings of a handler; those that it does not need may be missing."""
 
-    bootstrap_servers: str
-    kafka_properties: tuple[tuple[str, str], ...]
-    registry: str
-    registry_endpoint: str | None
-    region: str
-    database: str
+    bootstrap_servers: str | None = setting(
+        "TUNEMESH_BOOTSTRAP_SERVERS",
+        TEXT,
+        "Kafka's bootstrap servers, for the back ends that publish",
+        default=None,
+    )
+    kafka_properties: tuple[tuple[str, str], ...] = setting(
+        "TUNEMESH_KAFKA_PROPERTIES",
+        Kind("a JSON object", _properties),
+        "properties of librdkafka for the back ends, such as those of security",
+        default="{}",
+    )
+    registry: str = setting(
+        "TUNEMESH_REGISTRY", TEXT, "name of the back ends' Glue registry", default="tunemesh"
+    )
+    registry_endpoint: str | None = setting(
+        "AWS_ENDPOINT_URL_GLUE", TEXT, "endpoint of Glue, if it is not the region's", default=None
+    )
+    region: str = setting("AWS_REGION", TEXT, "AWS region of the back ends", default="us-east-1")
+    database: str | None = setting(
+        "TUNEMESH_DATABASE", TEXT, "the users' database, as libpq accepts it", default=None
+    )
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None) -> ServiceSettings:
-        """Settings from the variables; raises ServiceSettingError."""
-        variables = os.environ if environ is None else environ
-        text = variables.get("TUNEMESH_KAFKA_PROPERTIES") or "{}"
-        try:
-            properties = {str(name): str(value) for name, value in json.loads(text).items()}
-        except (ValueError, AttributeError):
-            raise ServiceSettingError(
-                f"TUNEMESH_KAFKA_PROPERTIES={text!r}: expected a JSON object."
-            ) from None
-        return cls(
-            bootstrap_servers=variables.get("TUNEMESH_BOOTSTRAP_SERVERS", ""),
-            kafka_properties=tuple(sorted(properties.items())),
-            registry=variables.get("TUNEMESH_REGISTRY") or "tunemesh",
-            registry_endpoint=variables.get("AWS_ENDPOINT_URL_GLUE") or None,
-            region=variables.get("AWS_REGION") or "us-east-1",
-            database=variables.get("TUNEMESH_DATABASE", ""),
-        )
+    def from_environment(cls) -> ServiceSettings:
+        """Settings from the variables of this process; raises SettingError."""
+        return read(cls, {ENVIRONMENT: os.environ})
 
     @property
     def required_database(self) -> str:
-        """Where the users are; raises ServiceSettingError where nothing says so."""
-        if not self.database:
-            raise ServiceSettingError("TUNEMESH_DATABASE is not set: expected the users' database.")
-        return self.database
+        """The users' database; raises SettingError when it is missing."""
+        return str(require(self, "database"))
 
     def publisher(self) -> TopicPublisher:
-        """The publisher of this process, one for all that have the same settings."""
-        if not self.bootstrap_servers:
-            raise ServiceSettingError(
-                "TUNEMESH_BOOTSTRAP_SERVERS is not set: expected the addresses of the brokers."
-            )
+        """The publisher of this process, one for all that have the same settings; raises
+        SettingError when the brokers are missing."""
         return _publisher(self)
 
 
 @functools.cache
 def _publisher(settings: ServiceSettings) -> TopicPublisher:
+    brokers = require(settings, "bootstrap_servers")
     registry = GlueRegistry.connect(settings.region, settings.registry_endpoint, settings.registry)
-    return TopicPublisher(settings.bootstrap_servers, registry, dict(settings.kafka_properties))
+    return TopicPublisher(brokers, registry, dict(settings.kafka_properties))

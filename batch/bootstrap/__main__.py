@@ -17,9 +17,10 @@ from batch.bootstrap import finish, sql
 from batch.bootstrap.products import read_products
 from batch.bootstrap.settings import BootstrapSettings, bootstrap_settings
 from batch.bootstrap.storage import storage_of
-from connectors.flink.properties import properties_file, read_groups
+from connectors.flink.properties import ProcessSettings, properties_file, read_groups
 from schemas.errors import TunemeshError
 from schemas.model import load_contracts
+from schemas.settings import ENVIRONMENT, read
 
 
 def run(settings: BootstrapSettings, *, in_process: bool) -> dict[str, Any]:
@@ -48,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--properties", help="property file, as Managed Flink writes it")
     options, _ = parser.parse_known_args(arguments)
     try:
-        settings = bootstrap_settings(read_groups(properties_file(options.properties, os.environ)))
-        made = run(settings, in_process=bool(os.environ.get("IS_LOCAL")))
+        in_process = read(ProcessSettings, {ENVIRONMENT: os.environ}).in_process
+        file = properties_file(options.properties, in_process=in_process)
+        made = run(bootstrap_settings(read_groups(file)), in_process=in_process)
     except TunemeshError as error:
         print(f"tunemesh: {error}", file=sys.stderr)
         return error.exit_code

@@ -18,6 +18,8 @@ from pyflink.table import EnvironmentSettings, StreamTableEnvironment
 from batch.bootstrap.settings import BootstrapSettings
 from batch.bootstrap.sql import Script
 from connectors.aws.endpoint import is_loopback
+from connectors.flink.properties import ProcessSettings
+from schemas.settings import ENVIRONMENT, read
 
 
 def submit(script: Script, settings: BootstrapSettings, *, in_process: bool) -> Any:
@@ -88,7 +90,7 @@ def local_configuration(settings: BootstrapSettings) -> dict[str, str]:
     configuration = {
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
-        "parallelism.default": os.environ.get("TUNEMESH_PARALLELISM", "2"),
+        "parallelism.default": str(read(ProcessSettings, {ENVIRONMENT: os.environ}).parallelism),
         "taskmanager.memory.managed.size": "768m",
         "taskmanager.memory.network.min": "128m",
         "taskmanager.memory.network.max": "128m",

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from connectors.flink.properties import RUN_OPTIONS, Group, Groups, SettingError, refuse_unknown
+from connectors.flink.properties import Groups, RunOptions
+from schemas.settings import (
+    TEXT,
+    TIMESTAMP,
+    Kind,
+    group,
+    matching,
+    read,
+    reject_unknown,
+    rest,
+    separated,
+    setting,
+)
 
 GROUP = "tunemesh.bootstrap"
 PRODUCTS = "tunemesh.products"
 COLUMNS = "tunemesh.columns"
 
-_KNOWN = {GROUP: {"output", "run", "since", "until", "region", "endpoint.url"}}
-_RUN = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
+_ADDRESS = matching("(s3://|file:///).*", "s3://bucket/prefix or file:///folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +35,56 @@ class Window:
     until: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@group(GROUP)
 class BootstrapSettings:
-    """Everything that the bootstrap is told.
+    """All settings of the bootstrap."""
 
-    ``output``: where runs are, ``s3://bucket/prefix`` or ``file:///folder``; ``run``: the name of
-    this one, below it. ``window``: which interactions.
-    ``products``: location or manifest, by contract; ``columns``: what may be read, for contracts
-    where that is not everything.
-    """
-
-    output: str
-    run: str
-    products: Mapping[str, str]
-    columns: Mapping[str, tuple[str, ...]]
-    region: str
-    window: Window = Window()
-    endpoint_url: str | None = None
+    output: str = setting(
+        "output",
+        Kind(_ADDRESS.expected, lambda text: _ADDRESS.parse(text).rstrip("/")),
+        "location of the runs",
+    )
+    run: str = setting(
+        "run",
+        matching(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}", "letters, digits, '.', '_' and '-'"),
+        "name of this run: its directory below `output`",
+    )
+    region: str = setting("region", TEXT, "AWS region of S3")
+    endpoint_url: str | None = setting(
+        "endpoint.url", TEXT, "endpoint of S3, if it is not the region's own", default=None
+    )
+    since: int | None = setting(
+        "since",
+        TIMESTAMP,
+        "interactions published at this time or later; without it, from the first one",
+        default=None,
+    )
+    until: int | None = setting(
+        "until",
+        TIMESTAMP,
+        "interactions published before this time; without it, up to the last one",
+        default=None,
+    )
+    products: Mapping[str, str] = rest(
+        "a contract's name",
+        _ADDRESS,
+        "location of its data product (the current version), or of one version's `manifest.json`",
+        group=PRODUCTS,
+        default={},
+    )
+    columns: Mapping[str, tuple[str, ...]] = rest(
+        "a contract's name",
+        separated(",", "columns, separated by commas"),
+        "the columns of its data product that may be read; default: all",
+        group=COLUMNS,
+        default={},
+    )
     jars: tuple[str, ...] = ()
+
+    @property
+    def window(self) -> Window:
+        """Which interactions."""
+        return Window(self.since, self.until)
 
     @property
     def folder(self) -> str:
@@ -51,38 +93,11 @@ class BootstrapSettings:
 
     @property
     def work(self) -> str:
-        """The address of the job's working folder, which is gone when the run has ended."""
+        """The address of the job's working folder, which is removed when the run has ended."""
         return f"{self.folder}/work"
 
 
 def bootstrap_settings(groups: Groups) -> BootstrapSettings:
-    """Settings from property groups; raises SettingError for the first that cannot be used."""
-    refuse_unknown(groups, _KNOWN, (PRODUCTS, COLUMNS))
-    group = Group(groups, GROUP)
-    run_options = Group(groups, RUN_OPTIONS)
-    run = group.text("run")
-    if not _RUN.fullmatch(run):
-        raise SettingError(GROUP, "run", run, "letters, digits, '.', '_' and '-'")
-    output = _address(GROUP, "output", group.text("output"))
-    return BootstrapSettings(
-        output=output.rstrip("/"),
-        run=run,
-        products={
-            name: _address(PRODUCTS, name, value)
-            for name, value in groups.get(PRODUCTS, {}).items()
-        },
-        columns={
-            name: tuple(c.strip() for c in value.split(",") if c.strip())
-            for name, value in groups.get(COLUMNS, {}).items()
-        },
-        region=group.text("region"),
-        window=Window(group.moment("since"), group.moment("until")),
-        endpoint_url=group.optional("endpoint.url"),
-        jars=tuple(j for j in (run_options.optional("jarfile") or "").split(";") if j),
-    )
-
-
-def _address(group: str, name: str, value: str) -> str:
-    if not value.startswith(("s3://", "file:///")):
-        raise SettingError(group, name, value, "s3://bucket/prefix or file:///folder")
-    return value
+    """Settings from property groups; raises SettingError for the first invalid one."""
+    reject_unknown(groups, BootstrapSettings)
+    return read(BootstrapSettings, groups, jars=read(RunOptions, groups).jars)

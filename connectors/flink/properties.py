@@ -1,4 +1,4 @@
-"""Property groups, as Managed Flink gives them to its applications: read from a file, and checked.
+"""Property groups, as Managed Flink gives them to its applications: files and their format.
 
 Managed Flink writes them to ``/etc/flink/application_properties.json``; locally a file of the same
 shape is used: a list of ``{"PropertyGroupId": ..., "PropertyMap": {...}}``.
@@ -7,12 +7,12 @@ shape is used: a list of ``{"PropertyGroupId": ..., "PropertyMap": {...}}``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import TunemeshError
-from schemas.moments import epoch_ms
+from schemas.settings import ENVIRONMENT, Kind, group, separated, setting, whole
 
 MANAGED_PROPERTIES = Path("/etc/flink/application_properties.json")
 LOCAL_PROPERTIES = Path("application_properties.json")
@@ -24,23 +24,36 @@ Groups = Mapping[str, Mapping[str, str]]
 """Properties by name, by the name of their group."""
 
 
-class SettingError(TunemeshError):
-    """A setting that cannot be used: its group and name, the value, and what was expected."""
+@group(RUN_OPTIONS)
+class RunOptions:
+    """What the client of an application needs of the service's own group."""
 
-    exit_code = 2
-
-    def __init__(self, group: str, name: str, value: str | None, expected: str) -> None:
-        given = "is missing" if value is None else f"is {value!r}"
-        super().__init__(
-            f"the property {name!r} of the group {group!r} {given}; expected {expected}"
-        )
+    jars: tuple[str, ...] = setting(
+        "jarfile", separated(";", "files, separated by ;"), "jars to add", default=""
+    )
 
 
-def properties_file(argument: str | None, environ: Mapping[str, str]) -> Path:
-    """Which property file applies: the one named, the local one under IS_LOCAL, the service's."""
+@group(ENVIRONMENT)
+class ProcessSettings:
+    """How an application runs in this process, without a cluster."""
+
+    in_process: bool = setting(
+        "IS_LOCAL",
+        Kind("any value", bool),
+        "if set, a job runs in its client's process, with `application_properties.json` in the"
+        " current directory unless `--properties` names another file",
+        default="",
+    )
+    parallelism: int = setting(
+        "TUNEMESH_PARALLELISM", whole(1, 32_768), "its parallelism there", default="2"
+    )
+
+
+def properties_file(argument: str | None, *, in_process: bool) -> Path:
+    """Which property file applies: the one named, the local one in process, the service's."""
     if argument is not None:
         return Path(argument)
-    return LOCAL_PROPERTIES if environ.get("IS_LOCAL") else MANAGED_PROPERTIES
+    return LOCAL_PROPERTIES if in_process else MANAGED_PROPERTIES
 
 
 def read_groups(path: Path) -> Groups:
@@ -81,72 +94,3 @@ def entries_of(groups: Groups) -> list[dict[str, Any]]:
     return [
         {"PropertyGroupId": group, "PropertyMap": dict(values)} for group, values in groups.items()
     ]
-
-
-def refuse_unknown(groups: Groups, known: Mapping[str, Set[str]], free: Sequence[str]) -> None:
-    """Raise for a group or property of ``tunemesh.*`` that nobody knows.
-
-    ``known``: the names of a group's properties, by group; ``free``: groups with any properties.
-    """
-    for group, values in groups.items():
-        if group.startswith("tunemesh.") and group not in (*known, *free):
-            names = ", ".join(sorted((*known, *free)))
-            raise TunemeshError(f"there is no property group {group!r}; groups: {names}")
-        for name in sorted(set(values) - known.get(group, set(values))):
-            names = ", ".join(sorted(known[group]))
-            raise SettingError(group, name, values[name], f"one of the properties {names}")
-
-
-class Group:
-    """A property group with what reads and checks its values."""
-
-    def __init__(self, groups: Groups, name: str) -> None:
-        self.name = name
-        self.values = groups.get(name, {})
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self.values.get(name, default)
-        if value is None or not value.strip():
-            raise SettingError(self.name, name, value, "a value")
-        return value.strip()
-
-    def optional(self, name: str) -> str | None:
-        return self.values.get(name) or None
-
-    def one_of(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        value = self.text(name, default)
-        if value not in choices:
-            raise SettingError(self.name, name, value, " or ".join(choices))
-        return value
-
-    def whole(self, name: str, default: int, low: int, high: int) -> int:
-        value = self.text(name, str(default))
-        if not (value.isascii() and value.isdigit() and low <= int(value) <= high):
-            raise SettingError(self.name, name, value, f"a whole number from {low} to {high}")
-        return int(value)
-
-    def dataset_arn(self, name: str, ending: str) -> str:
-        value = self.text(name)
-        if not (value.startswith("arn:") and value.endswith(ending)):
-            raise SettingError(self.name, name, value, f"the ARN of a dataset, ending in {ending}")
-        return value
-
-    def moment(self, name: str) -> int | None:
-        """Epoch milliseconds; None without the property."""
-        text = self.optional(name)
-        if text is None:
-            return None
-        try:
-            return epoch_ms(text)
-        except ValueError:
-            expected = "epoch milliseconds, or a time such as 2026-11-23T14:25:00Z"
-            raise SettingError(self.name, name, text, expected) from None
-
-    def start(self, name: str, default: str) -> str:
-        value = self.text(name, default)
-        whole = value.isascii() and value.isdigit()
-        if value not in ("earliest", "latest", "committed") and not whole:
-            raise SettingError(
-                self.name, name, value, "earliest, latest, committed or epoch milliseconds"
-            )
-        return value

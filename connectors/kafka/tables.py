@@ -7,9 +7,9 @@ decoded here. Source of the option names: Flink's Kafka SQL connector documentat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
-from schemas.errors import TunemeshError
+from schemas.errors import SettingError
+from schemas.settings import TEXT, Kind, group, matching, rest, setting
 
 ORIGIN = "`topic` || '/' || CAST(`partition` AS STRING) || '/' || CAST(`offset` AS STRING)"
 
@@ -28,21 +28,34 @@ BUCKET = "ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), '')))"
 """One of 16 numbers, the same for all records of a key: micro-batches keep a key's order."""
 
 
-class StartError(TunemeshError):
-    """A start position that cannot be used; the message names the setting."""
+START = matching(
+    r"earliest|latest|committed|\d+", "earliest, latest, committed or epoch milliseconds"
+)
+"""Where a source starts without restored state; committed: earliest if nothing is committed."""
+
+_ANY = Kind("any value", str)
 
 
-@dataclass(frozen=True, slots=True)
+@group("tunemesh.kafka")
 class KafkaSettings:
-    """Where the topics are: bootstrap servers, and client properties such as security.
+    """The Kafka cluster: bootstrap servers, and client properties such as security."""
 
-    ``client`` are properties of Kafka's Java client (the sources and sinks), ``python_client``
-    those of librdkafka (:mod:`connectors.kafka.librdkafka`).
-    """
-
-    bootstrap_servers: str
-    client: Mapping[str, str] = field(default_factory=dict)
-    python_client: Mapping[str, str] = field(default_factory=dict)
+    bootstrap_servers: str = setting("bootstrap.servers", TEXT, "Kafka's bootstrap servers")
+    client: Mapping[str, str] = rest(
+        "any other",
+        _ANY,
+        "a property of Kafka's Java client, for sources and sinks alike: `security.protocol`,"
+        " `sasl.mechanism`, ...",
+        default={},
+    )
+    python_client: Mapping[str, str] = rest(
+        "any",
+        _ANY,
+        "a property of librdkafka, with which the workers query offsets: the same security settings"
+        " under their names in librdkafka",
+        group="tunemesh.kafka.python",
+        default={},
+    )
 
 
 def source_table(
@@ -57,8 +70,8 @@ def source_table(
 
     Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``origin`` (topic/partition/offset),
     ``published_at`` (the Kafka timestamp, epoch milliseconds), ``piece``, all of it as one text
-    (:data:`PIECE`), and ``bucket`` (:data:`BUCKET`). ``start``: earliest, latest, committed
-    (earliest where nothing is committed) or epoch milliseconds; raises StartError for any other.
+    (:data:`PIECE`), and ``bucket`` (:data:`BUCKET`). ``start``: see :data:`START`; raises
+    SettingError for any other.
     """
     options = {
         "connector": "kafka",
@@ -146,10 +159,7 @@ def _start_options(start: str) -> dict[str, str]:
         }
     if start.isascii() and start.isdigit():
         return {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": start}
-    raise StartError(
-        f"the start position is {start!r}; expected earliest, latest, committed or milliseconds"
-        " since the epoch"
-    )
+    raise SettingError("the start position", start, START.expected)
 
 
 def _client_options(kafka: KafkaSettings) -> dict[str, str]:

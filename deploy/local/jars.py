@@ -19,8 +19,9 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.settings import PROJECT
+from deploy.local.settings import PROJECT, CacheSettings
 from schemas.errors import TunemeshError
+from schemas.settings import ENVIRONMENT, read
 
 LIST = PROJECT / "pom-deps.txt"
 PARALLEL = 6
@@ -141,13 +142,9 @@ def class_path(jar_set: str, cache: Path) -> str:
 
 def repository(environ: Mapping[str, str]) -> str:
     """The Maven repository to fetch from: TUNEMESH_MAVEN_REPOSITORY, else Maven Central."""
-    chosen = environ.get("TUNEMESH_MAVEN_REPOSITORY", "").strip().rstrip("/")
+    chosen = read(CacheSettings, {ENVIRONMENT: environ}).maven_repository
     if chosen:
-        if not chosen.startswith(("http://", "https://", "file:")):
-            raise JarError(
-                f"TUNEMESH_MAVEN_REPOSITORY={chosen!r}: expected an http, https or file address."
-            )
-        return chosen
+        return chosen.rstrip("/")
     from jgo.constants import MAVEN_CENTRAL_URL  # the only thing asked of jgo; loads slowly
 
     return str(MAVEN_CENTRAL_URL)

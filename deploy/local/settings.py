@@ -1,13 +1,14 @@
-"""Where the laptop platform keeps its state, and on which ports its parts listen."""
+"""Settings of the local platform: its folder, the ports of its services, what it downloads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from emulators import aws
-from schemas.errors import TunemeshError
+from schemas.errors import SettingError
+from schemas.settings import ENVIRONMENT, FOLDER, Kind, group, matching, read, setting, whole
 
 HOST = "127.0.0.1"
 """Every server of the platform listens here and nowhere else."""
@@ -37,77 +38,9 @@ DELIVERY_PREFIX = "interactions-enriched/"
 """Where Firehose puts the enriched interactions: the bucket, and how its objects' names begin."""
 
 
-PROMETHEUS_PORTS = "TUNEMESH_PROMETHEUS_PORTS"
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """An environment variable, its default ("" for none) and its meaning."""
-
-    name: str
-    default: str
-    meaning: str
-
-
-VARIABLES = (
-    Variable("TUNEMESH_HOME", ".tunemesh", "data, logs, ledgers and reports of the local platform"),
-    Variable("TUNEMESH_CONTRACTS", "", "more contract folders, separated as in `PATH`; absolute"),
-    Variable("TUNEMESH_KAFKA_PORT", "29092", "port of Kafka"),
-    Variable("TUNEMESH_KAFKA_CONTROLLER_PORT", "29093", "port of Kafka's controller"),
-    Variable("TUNEMESH_AWS_PORT", "25000", "port of Glue, Lake Formation, Firehose and S3 (moto)"),
-    Variable("TUNEMESH_PERSONALIZE_PORT", "28500", "port of the emulator of Personalize"),
-    Variable("TUNEMESH_FLINK_PORT", "28081", "port of Flink's REST API and web UI"),
-    Variable("TUNEMESH_OPENSEARCH_PORT", "29200", "port of OpenSearch"),
-    Variable("TUNEMESH_POSTGRESQL_PORT", "25432", "port of PostgreSQL"),
-    Variable("TUNEMESH_DYNAMODB_PORT", "28000", "port of DynamoDB Local"),
-    Variable("TUNEMESH_SERVICES_PORT", "28600", "port of the domains' back ends"),
-    Variable("TUNEMESH_TASKMANAGERS", "2", "TaskManagers of the local cluster, 1 to 16"),
-    Variable("TUNEMESH_TASK_SLOTS", "1", "task slots of each TaskManager, 1 to 16"),
-    Variable(
-        PROMETHEUS_PORTS,
-        "",
-        "FIRST-LAST: ports at which Flink's processes offer metrics to Prometheus, on every"
-        " interface of the machine",
-    ),
-    Variable("TUNEMESH_START_SECONDS", "120", "how long a service may take to start, 1 to 3600"),
-    Variable("TUNEMESH_STOP_SECONDS", "20", "how long a service may take to stop, 1 to 600"),
-    Variable("TUNEMESH_JAR_CACHE", "", "jars; default: tunemesh/jars in the user's cache folder"),
-    Variable("TUNEMESH_MAVEN_REPOSITORY", "", "a mirror for the jars; default: Maven Central"),
-    Variable(
-        "TUNEMESH_WHEEL_CACHE",
-        "",
-        "wheels of packages; default: tunemesh/wheels in the user's cache folder",
-    ),
-    Variable("TUNEMESH_POSTGRESQL", "", "users' store of `tunemesh export`, as libpq accepts it"),
-    Variable("TUNEMESH_DYNAMODB_URL", "", "endpoint of the items' stores of `tunemesh export`"),
-    Variable("IS_LOCAL", "", "set: the job runs in this process, with a local property file"),
-    Variable("TUNEMESH_PARALLELISM", "2", "parallelism of a job that runs in this process"),
-    Variable("TUNEMESH_BOOTSTRAP_SERVERS", "", "brokers of the back ends"),
-    Variable(
-        "TUNEMESH_KAFKA_PROPERTIES",
-        "",
-        "properties of librdkafka for the back ends, as a JSON object",
-    ),
-    Variable("TUNEMESH_REGISTRY", "tunemesh", "name of the back ends' Glue registry"),
-    Variable("TUNEMESH_DATABASE", "", "users' database of the back ends, as libpq accepts it"),
-)
-"""Every variable that tunemesh reads, also outside of this module; the reference page has them."""
-
-_DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
-
-
-class SettingError(TunemeshError):
-    """A variable with a value that cannot be used: its name, the value, what was expected."""
-
-    exit_code = 2
-
-    def __init__(self, name: str, value: str, expected: str) -> None:
-        super().__init__(f"{name}={value!r}: expected {expected}.")
-
-
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port of a part, and the environment variable that moves it."""
+    """A port of a service, and the environment variable that changes it."""
 
     number: int
     variable: str
@@ -125,7 +58,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class PortRange:
-    """Ports from which servers that cannot be told one each take the first that is free."""
+    """Ports of which each of several servers takes the first free one."""
 
     first: int
     last: int
@@ -134,101 +67,118 @@ class PortRange:
         return f"{self.first}-{self.last}"
 
 
-@dataclass(frozen=True, slots=True)
-class LocalSettings:
-    """The platform's settings; see :meth:`from_environment` for the variables behind them."""
+_NUMBER = whole(1, 65_535)
 
-    home: Path
+
+def port(variable: str, default: int, description: str) -> Port:
+    """Declare a field that is a port."""
+    kind = Kind(_NUMBER.expected, lambda text: Port(_NUMBER.parse(text), variable))
+    return setting(variable, kind, f"port of {description}", default=str(default))
+
+
+def _port_range(text: str) -> PortRange:
+    first, last = map(_NUMBER.parse, text.split("-"))
+    return PortRange(first, last)
+
+
+@group(ENVIRONMENT)
+class CacheSettings:
+    """What is downloaded: the caches of this user, and where jars come from."""
+
+    jar_cache: Path | None = setting(
+        "TUNEMESH_JAR_CACHE",
+        FOLDER,
+        "jars; default: `tunemesh/jars` in the user's cache folder",
+        default=None,
+    )
+    wheel_cache: Path | None = setting(
+        "TUNEMESH_WHEEL_CACHE",
+        FOLDER,
+        "wheels of packages; default: `tunemesh/wheels` in the user's cache folder",
+        default=None,
+    )
+    maven_repository: str | None = setting(
+        "TUNEMESH_MAVEN_REPOSITORY",
+        matching(r"(https?://|file:).*", "an http, https or file address"),
+        "a mirror for the jars; default: Maven Central",
+        default=None,
+    )
+
+
+@group(ENVIRONMENT)
+class LocalSettings:
+    """The settings of the platform.
+
+    A relative ``home`` is relative to the current directory.
+    """
+
     jar_cache: Path
-    kafka: Port
-    kafka_controller: Port
-    aws: Port
-    personalize: Port
-    flink: Port
-    opensearch: Port
-    postgresql: Port
-    dynamodb: Port
-    services: Port
-    taskmanagers: int
-    task_slots: int
-    prometheus: PortRange | None
-    """Where Flink's processes offer metrics to Prometheus; None: nowhere."""
-    start_seconds: float
-    stop_seconds: float
+    home: Path = setting(
+        "TUNEMESH_HOME",
+        FOLDER,
+        "data, logs, ledgers and reports of the local platform",
+        default=".tunemesh",
+    )
+    kafka: Port = port("TUNEMESH_KAFKA_PORT", 29092, "Kafka")
+    kafka_controller: Port = port("TUNEMESH_KAFKA_CONTROLLER_PORT", 29093, "Kafka's controller")
+    aws: Port = port("TUNEMESH_AWS_PORT", 25000, "Glue, Lake Formation, Firehose and S3 (moto)")
+    personalize: Port = port("TUNEMESH_PERSONALIZE_PORT", 28500, "the emulator of Personalize")
+    opensearch: Port = port("TUNEMESH_OPENSEARCH_PORT", 29200, "OpenSearch")
+    postgresql: Port = port("TUNEMESH_POSTGRESQL_PORT", 25432, "PostgreSQL")
+    dynamodb: Port = port("TUNEMESH_DYNAMODB_PORT", 28000, "DynamoDB Local")
+    services: Port = port("TUNEMESH_SERVICES_PORT", 28600, "the domains' back ends")
+    flink: Port = port("TUNEMESH_FLINK_PORT", 28081, "Flink's REST API and web UI")
+    taskmanagers: int = setting(
+        "TUNEMESH_TASKMANAGERS", whole(1, 16), "TaskManagers of the local cluster", default="2"
+    )
+    task_slots: int = setting(
+        "TUNEMESH_TASK_SLOTS", whole(1, 16), "task slots of each TaskManager", default="1"
+    )
+    prometheus: PortRange | None = setting(
+        "TUNEMESH_PROMETHEUS_PORTS",
+        Kind("FIRST-LAST, a port for the JobManager and one for each TaskManager", _port_range),
+        "ports at which Flink's processes offer metrics to Prometheus, on every interface of the"
+        " machine",
+        default=None,
+    )
+    start_seconds: float = setting(
+        "TUNEMESH_START_SECONDS",
+        whole(1, 3600),
+        "how long a service may take to start",
+        default="120",
+    )
+    stop_seconds: float = setting(
+        "TUNEMESH_STOP_SECONDS", whole(1, 600), "how long a service may take to stop", default="20"
+    )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> LocalSettings:
-        """Settings from `TUNEMESH_*` variables and defaults.
-
-        A relative TUNEMESH_HOME counts from the current directory, as does its default,
-        `.tunemesh`. Raises :class:`SettingError` at the first value that cannot be used.
-        """
-
-        def number(name: str, low: int, high: int) -> int:
-            text = environ.get(name) or _DEFAULTS[name]
-            if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-                raise SettingError(name, text, f"a whole number from {low} to {high}")
-            return int(text)
-
-        def port(name: str) -> Port:
-            return Port(number(name, 1, 65535), name)
-
-        taskmanagers = number("TUNEMESH_TASKMANAGERS", 1, 16)
-        settings = cls(
-            home=Path(environ.get("TUNEMESH_HOME") or _DEFAULTS["TUNEMESH_HOME"])
-            .expanduser()
-            .absolute(),
-            jar_cache=jar_cache(environ),
-            kafka=port("TUNEMESH_KAFKA_PORT"),
-            kafka_controller=port("TUNEMESH_KAFKA_CONTROLLER_PORT"),
-            aws=port("TUNEMESH_AWS_PORT"),
-            personalize=port("TUNEMESH_PERSONALIZE_PORT"),
-            flink=port("TUNEMESH_FLINK_PORT"),
-            opensearch=port("TUNEMESH_OPENSEARCH_PORT"),
-            postgresql=port("TUNEMESH_POSTGRESQL_PORT"),
-            dynamodb=port("TUNEMESH_DYNAMODB_PORT"),
-            services=port("TUNEMESH_SERVICES_PORT"),
-            taskmanagers=taskmanagers,
-            task_slots=number("TUNEMESH_TASK_SLOTS", 1, 16),
-            prometheus=_prometheus_ports(environ, taskmanagers + 1),
-            start_seconds=float(number("TUNEMESH_START_SECONDS", 1, 3600)),
-            stop_seconds=float(number("TUNEMESH_STOP_SECONDS", 1, 600)),
-        )
+        """Settings from `TUNEMESH_*` variables; raises :class:`SettingError` for an invalid one."""
+        settings = read(cls, {ENVIRONMENT: environ}, jar_cache=jar_cache(environ))
         settings.check_ports()
         return settings
 
     def check_ports(self) -> None:
-        """Raises :class:`SettingError` when two parts would share a port."""
+        """Raise :class:`SettingError` when two services share a port, or Flink has too few."""
         seen: dict[int, str] = {}
         for port in self.ports():
             if port.number in seen:
-                raise SettingError(
-                    port.variable,
-                    str(port.number),
-                    f"a port of its own, but {seen[port.number]} has the same",
-                )
+                expected = f"a port of its own, but {seen[port.number]} has the same"
+                raise SettingError(port.variable, str(port.number), expected)
             seen[port.number] = port.variable
-        taken = self.prometheus
-        if taken is None:
+        if self.prometheus is None:
             return
-        for number, variable in seen.items():
-            if taken.first <= number <= taken.last:
-                expected = f"ports without {number}, which is that of {variable}"
-                raise SettingError(PROMETHEUS_PORTS, str(taken), expected)
+        taken = range(self.prometheus.first, self.prometheus.last + 1)
+        expected = f"at least {self.taskmanagers + 1} ports: the JobManager's and the TaskManagers'"
+        for number in seen.keys() & taken:
+            expected = f"ports without {number}, which is that of {seen[number]}"
+        if len(taken) <= self.taskmanagers or seen.keys() & taken:
+            raise SettingError("TUNEMESH_PROMETHEUS_PORTS", str(self.prometheus), expected)
 
     def ports(self) -> tuple[Port, ...]:
         """Every port that the platform listens on, beside Flink's internal ones."""
-        return (
-            self.kafka,
-            self.kafka_controller,
-            self.aws,
-            self.personalize,
-            self.opensearch,
-            self.postgresql,
-            self.dynamodb,
-            self.services,
-            self.flink,
-        )
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(value for value in values if isinstance(value, Port))
 
     def data(self, part: str) -> Path:
         """The folder with a part's data; `--fresh` empties it."""
@@ -250,32 +200,22 @@ class LocalSettings:
         return self.home / "reports"
 
 
-def _prometheus_ports(environ: Mapping[str, str], processes: int) -> PortRange | None:
-    """The range in TUNEMESH_PROMETHEUS_PORTS; None when it is empty or not set."""
-    text = environ.get(PROMETHEUS_PORTS, "")
-    if not text:
-        return None
-    first, _, last = text.partition("-")
-    if all(part.isascii() and part.isdigit() for part in (first, last)):
-        found = PortRange(int(first), int(last))
-        if found.first > 0 and found.first + processes - 1 <= found.last <= 65535:
-            return found
-    raise SettingError(
-        PROMETHEUS_PORTS,
-        text,
-        f"FIRST-LAST with at least {processes} ports: the JobManager's and one a TaskManager",
-    )
-
-
 def jar_cache(environ: Mapping[str, str]) -> Path:
-    """The jar cache of this user: TUNEMESH_JAR_CACHE, else `tunemesh/jars` in the user's cache
-    folder."""
-    chosen = environ.get("TUNEMESH_JAR_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
+    """The folder with this user's jars."""
+    chosen = read(CacheSettings, {ENVIRONMENT: environ}).jar_cache
+    return chosen or _user_cache(environ) / "jars"
+
+
+def wheel_cache(environ: Mapping[str, str]) -> Path:
+    """The folder with this user's wheels."""
+    chosen = read(CacheSettings, {ENVIRONMENT: environ}).wheel_cache
+    return chosen or _user_cache(environ) / "wheels"
+
+
+def _user_cache(environ: Mapping[str, str]) -> Path:
     cache = environ.get("XDG_CACHE_HOME")
     base = Path(cache) if cache else Path(environ.get("HOME") or Path.home()) / ".cache"
-    return base / "tunemesh" / "jars"
+    return base / "tunemesh"
 
 
 def aws_environment(settings: LocalSettings) -> dict[str, str]:

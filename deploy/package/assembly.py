@@ -14,7 +14,7 @@ from pathlib import Path
 from connectors.files import write_whole
 from connectors.flink.properties import RUN_OPTIONS
 from deploy.local import jars
-from deploy.local.settings import PROJECT, jar_cache
+from deploy.local.settings import PROJECT, jar_cache, wheel_cache
 from deploy.package import archive, contents, jar, release, requirements, wheels
 from deploy.package.errors import PackageError
 from deploy.package.release import PackageDescription
@@ -96,7 +96,7 @@ def build(
     lock = requirements.locked((project / "requirements.lock").read_text(encoding="utf-8"))
     wanted = requirements.needed(lock, chosen.imports, python)
     report(f"wheels: {len(wanted)} for Python {python}")
-    found = wheels.provide(wanted, python, wheels.wheel_cache(environ), download)
+    found = wheels.provide(wanted, python, wheel_cache(environ), download)
     members = {
         contents.ENTRY: contents.entry(chosen),
         **code,

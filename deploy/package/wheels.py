@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from deploy.package.errors import PackageError
@@ -24,17 +24,6 @@ _MODELS = "botocore/data/"
 
 Download = Callable[[Sequence[Requirement], str, Path], None]
 """Brings the wheels of requirements, for a version of Python, into a folder."""
-
-
-def wheel_cache(environ: Mapping[str, str]) -> Path:
-    """The wheels of this user: TUNEMESH_WHEEL_CACHE, else `tunemesh/wheels` in the user's cache
-    folder."""
-    chosen = environ.get("TUNEMESH_WHEEL_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    cache = environ.get("XDG_CACHE_HOME")
-    base = Path(cache) if cache else Path(environ.get("HOME") or Path.home()) / ".cache"
-    return base / "tunemesh" / "wheels"
 
 
 def pip_download(requirements: Sequence[Requirement], python: str, folder: Path) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from connectors.flink.properties import entries_of
 from deploy import package
 from deploy.local.settings import PROJECT
 from deploy.package.release import PackageDescription
@@ -104,6 +107,24 @@ def test_the_words_of_dead_letters_stay() -> None:
     for name, words in (("codes", Reason), ("steps", Step)):
         gone = set(kept[name]) - {str(word) for word in words}
         assert not gone, f"{name} of dead letters that are gone: {sorted(gone)}. Keep them"
+
+
+def test_a_release_checks_the_settings_that_a_later_preflight_gives_it() -> None:
+    """`python -m jobs.settings --check FILE`: the exit code, and one line for the first invalid."""
+    groups = {
+        "tunemesh.application": {"pipelines": "enrichment"},
+        "tunemesh.kafka": {"bootstrap.servers": "b:9092"},
+        "tunemesh.registry": {"region": "eu-west-1"},
+    }
+    for start, code in (("latest", 0), ("now", 2)):
+        file = json.dumps(entries_of({**groups, "tunemesh.enrichment": {"start": start}}))
+        command = [sys.executable, "-m", "jobs.settings", "--check", "/dev/stdin"]
+        done = subprocess.run(command, input=file, capture_output=True, text=True, cwd=PROJECT)
+        assert done.returncode == code, done.stderr
+    assert done.stderr == (
+        "settings: the property 'start' of the group 'tunemesh.enrichment' is 'now';"
+        " expected earliest, latest, committed or epoch milliseconds\n"
+    )
 
 
 def test_every_release_of_the_changelog_is_kept() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,9 @@ from batch.personalize_schemas import (
     items_schema,
     users_schema,
 )
-from connectors.flink.properties import SettingError
 from connectors.personalize.datasets import ITEMS, USERS, dataset_fields
 from connectors.personalize.requests import DEFAULT_PROPERTIES
-from schemas.errors import TunemeshError
+from schemas.errors import SettingError, TunemeshError
 from schemas.model import load_contracts
 
 CONTRACTS = load_contracts()
@@ -66,14 +66,25 @@ class TestSettings:
         assert (settings.window, settings.endpoint_url) == (Window(), None)
 
     @pytest.mark.parametrize(
-        ("name", "value"),
-        [("run", "a/b"), ("output", "/folder"), ("until", "yesterday"), ("since", "x"), ("x", "y")],
+        ("group", "name", "value", "expected"),
+        [
+            ("bootstrap", "run", "a/b", "letters, digits, '.', '_' and '-'"),
+            ("bootstrap", "output", "/folder", "s3://bucket/prefix or file:///folder"),
+            ("bootstrap", "region", "", "AWS region of S3"),
+            ("bootstrap", "until", "yesterday", "epoch milliseconds, or a time such as 2026"),
+            ("bootstrap", "since", "x", "epoch milliseconds, or a time such as 2026"),
+            ("bootstrap", "x", "y", "one of the properties endpoint.url, output, region, run, "),
+            ("products", "users", "/folder", "s3://bucket/prefix or file:///folder"),
+        ],
     )
-    def test_a_bad_property_is_named(self, name: str, value: str) -> None:
-        """With its group."""
-        own = {**GROUPS["tunemesh.bootstrap"], name: value}
-        with pytest.raises(SettingError, match=f"'{name}' of the group 'tunemesh.bootstrap'"):
-            bootstrap_settings({**GROUPS, "tunemesh.bootstrap": own})
+    def test_an_invalid_property_is_named(
+        self, group: str, name: str, value: str, expected: str
+    ) -> None:
+        """With its group and what was expected."""
+        groups = {**GROUPS, f"tunemesh.{group}": {**GROUPS[f"tunemesh.{group}"], name: value}}
+        message = f"'{name}' of the group 'tunemesh.{group}' is '{value}'; expected {expected}"
+        with pytest.raises(SettingError, match=re.escape(message)):
+            bootstrap_settings(groups)
 
     def test_a_window_has_milliseconds_or_iso_8601(self) -> None:
         """In epoch milliseconds."""
@@ -193,7 +204,7 @@ class TestFinish:
         """What a job has left, of products with seven rows each."""
         locations = {name: publish(tmp_path, name, {"part-1.parquet": b"3"}) for name in NAMES}
         settings = BootstrapSettings(
-            f"{tmp_path.as_uri()}/out", "r", locations, {}, "eu-west-1", Window(until=5)
+            f"{tmp_path.as_uri()}/out", "r", "eu-west-1", until=5, products=locations
         )
         products = read_products(CONTRACTS, locations, {}, LocalStorage())
         self.put(settings, "users/part-b-0", "u2,,,,\n")
@@ -256,9 +267,7 @@ class TestFinish:
         self.count(settings, *self.enough())
         report = finish.finish(settings, CONTRACTS, products, LocalStorage())
         assert finish.finished(settings, products, LocalStorage()) == report
-        other = BootstrapSettings(
-            settings.output, "r", settings.products, {}, "eu-west-1", Window(6, 5)
-        )
+        other = replace(settings, since=6)
         with pytest.raises(TunemeshError, match="another name"):
             finish.finished(other, products, LocalStorage())
 

@@ -13,6 +13,7 @@ import pytest
 
 from deploy.local import jars
 from deploy.local.jars import Jar, JarError
+from schemas.errors import SettingError
 
 CONTENT = bytes(range(256)) * 1024
 
@@ -292,5 +293,7 @@ def test_another_repository_can_be_named() -> None:
         jars.repository({"TUNEMESH_MAVEN_REPOSITORY": "https://mirror/m2/"}) == "https://mirror/m2"
     )
     assert jars.repository({}).startswith("https://")
-    with pytest.raises(JarError, match="TUNEMESH_MAVEN_REPOSITORY='mirror'"):
+    with pytest.raises(
+        SettingError, match="TUNEMESH_MAVEN_REPOSITORY is 'mirror'; expected an http"
+    ):
         jars.repository({"TUNEMESH_MAVEN_REPOSITORY": "mirror"})

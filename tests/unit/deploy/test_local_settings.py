@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import LocalSettings, PortRange, SettingError, aws_environment, jar_cache
+from deploy.local.settings import (
+    LocalSettings,
+    PortRange,
+    aws_environment,
+    jar_cache,
+    wheel_cache,
+)
+from schemas.errors import SettingError
 
 
 def test_the_defaults_are_the_documented_ports_on_loopback() -> None:
@@ -50,9 +58,30 @@ def test_a_relative_home_counts_from_the_current_directory(
 @pytest.mark.parametrize("value", ["x", "0", "65536", "-1", "29092.5", "\uff12\uff19"])
 def test_a_bad_port_is_refused_with_its_name_and_value(value: str) -> None:
     """The message names the variable, the value, and what was expected."""
-    with pytest.raises(SettingError, match=r"TUNEMESH_AWS_PORT=.*from 1 to 65535") as caught:
+    with pytest.raises(SettingError) as caught:
         LocalSettings.from_environment({"TUNEMESH_AWS_PORT": value})
-    assert repr(value) in str(caught.value)
+    expected = "expected a whole number from 1 to 65535"
+    assert str(caught.value) == f"TUNEMESH_AWS_PORT is {value!r}; {expected}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "field", "high"),
+    [
+        ("TUNEMESH_TASKMANAGERS", "taskmanagers", 16),
+        ("TUNEMESH_TASK_SLOTS", "task_slots", 16),
+        ("TUNEMESH_START_SECONDS", "start_seconds", 3600),
+        ("TUNEMESH_STOP_SECONDS", "stop_seconds", 600),
+    ],
+)
+def test_a_number_has_a_range(variable: str, field: str, high: int) -> None:
+    """Both ends are valid; an empty variable is like none."""
+    for value in (1, high):
+        settings = LocalSettings.from_environment({variable: str(value)})
+        assert getattr(settings, field) == value
+    for text in ("0", str(high + 1), "x"):
+        with pytest.raises(SettingError, match=f"{variable} is '{text}'; .* from 1 to {high}"):
+            LocalSettings.from_environment({variable: text})
+    assert LocalSettings.from_environment({variable: " "}) == LocalSettings.from_environment({})
 
 
 def test_two_parts_on_one_port_are_refused() -> None:
@@ -73,17 +102,18 @@ def test_prometheus_gets_no_ports_unless_they_are_named() -> None:
 )
 def test_ports_for_prometheus_are_enough_and_nobody_elses(value: str) -> None:
     """One for each process of Flink, none of another part."""
-    with pytest.raises(SettingError, match="TUNEMESH_PROMETHEUS_PORTS="):
+    with pytest.raises(SettingError, match=f"TUNEMESH_PROMETHEUS_PORTS is '{value}'; expected"):
         LocalSettings.from_environment({"TUNEMESH_PROMETHEUS_PORTS": value})
 
 
-def test_the_jar_cache_is_the_users() -> None:
-    """TUNEMESH_JAR_CACHE wins over XDG_CACHE_HOME, which wins over ~/.cache."""
-    environ = {"HOME": "/h", "XDG_CACHE_HOME": "/x", "TUNEMESH_JAR_CACHE": "/t"}
+@pytest.mark.parametrize(("cache", "name"), [(jar_cache, "jar"), (wheel_cache, "wheel")])
+def test_the_caches_are_the_users(cache: Callable[[Mapping[str, str]], Path], name: str) -> None:
+    """The variable wins over XDG_CACHE_HOME, which wins over ~/.cache."""
+    environ = {"HOME": "/h", "XDG_CACHE_HOME": "/x", f"TUNEMESH_{name.upper()}_CACHE": "/t"}
 
-    assert jar_cache(environ) == Path("/t")
-    assert jar_cache({"HOME": "/h", "XDG_CACHE_HOME": "/x"}) == Path("/x/tunemesh/jars")
-    assert jar_cache({"HOME": "/h"}) == Path("/h/.cache/tunemesh/jars")
+    assert cache(environ) == Path("/t")
+    assert cache({"HOME": "/h", "XDG_CACHE_HOME": "/x"}) == Path(f"/x/tunemesh/{name}s")
+    assert cache({"HOME": "/h"}) == Path(f"/h/.cache/tunemesh/{name}s")
 
 
 def test_child_processes_talk_to_this_machine_only() -> None:

@@ -106,11 +106,3 @@ def test_two_wheels_with_one_file_are_an_error(tmp_path: Path) -> None:
     both = [wheel(tmp_path, name, {"six.py": b"1"}) for name in ("a", "b")]
     with pytest.raises(PackageError, match=r"both a-1\.0.*whl and b-1\.0.*whl have six\.py"):
         wheels.unpacked(both)
-
-
-def test_the_cache_is_the_users(tmp_path: Path) -> None:
-    """Named, else below XDG_CACHE_HOME, else below the home."""
-    named = {"TUNEMESH_WHEEL_CACHE": str(tmp_path), "XDG_CACHE_HOME": "/x", "HOME": "/h"}
-    assert wheels.wheel_cache(named) == tmp_path
-    assert wheels.wheel_cache({"XDG_CACHE_HOME": "/x", "HOME": "/h"}) == Path("/x/tunemesh/wheels")
-    assert wheels.wheel_cache({"HOME": "/h"}) == Path("/h/.cache/tunemesh/wheels")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from connectors.flink.properties import SettingError, read_groups
+from connectors.flink.properties import read_groups
 from connectors.kafka.tables import KafkaSettings
 from jobs.settings import (
+    PIPELINES,
     AnalyticsSettings,
     ApplicationSettings,
     EnrichmentSettings,
@@ -17,7 +19,7 @@ from jobs.settings import (
     RegistrySettings,
     application_settings,
 )
-from schemas.errors import TunemeshError
+from schemas.errors import SettingError, TunemeshError
 from tests.support.releases import APPLICATIONS
 
 Groups = dict[str, dict[str, str]]
@@ -37,11 +39,17 @@ def least() -> Groups:
             "items.dataset.arn": ITEMS,
             "region": "eu-west-1",
         },
+        "tunemesh.analytics": {
+            "delivery.stream": "s",
+            "region": "eu-west-1",
+            "opensearch.endpoint.url": "https://o",
+        },
     }
 
 
 def with_property(group: str, name: str, value: str) -> Groups:
-    groups = least()
+    """What must be set for all pipelines, and a property more."""
+    groups = {"tunemesh.application": {"pipelines": ",".join(PIPELINES)}, **least()}
     groups.setdefault(group, {})[name] = value
     return groups
 
@@ -108,6 +116,7 @@ def test_every_property_is_read() -> None:
             "calls.per.second": "20",
             "workers": "4",
             "max.in.flight": "3",
+            "imported.until": "7",
         },
         "tunemesh.analytics": {
             "delivery.stream": "s",
@@ -132,7 +141,7 @@ def test_every_property_is_read() -> None:
         registry=RegistrySettings("r-1", "n", "http://g"),
         enrichment=EnrichmentSettings(start="1780000000000", restored=True),
         recommendations=RecommendationsSettings(
-            "t", USERS, ITEMS, "r-2", "http://p", "latest", 20.0, 4, 3, "committed", 5.0
+            "t", USERS, ITEMS, "r-2", "http://p", "latest", 20.0, 4, 3, "committed", 5.0, 7
         ),
         analytics=AnalyticsSettings(
             "s", "r-3", "https://o", "http://f", "aws", "latest", 7.0, 1_048_576, 8.0, 2
@@ -145,15 +154,8 @@ def test_every_property_is_read() -> None:
 def test_an_application_may_run_any_of_the_pipelines(pipelines: tuple[str, ...]) -> None:
     """Named in any order. The others' settings are not needed; the name says what runs."""
     groups = with_property("tunemesh.application", "pipelines", ", ".join(reversed(pipelines)))
-    recommendations = groups.pop("tunemesh.recommendations")
-    if "recommendations" in pipelines:
-        groups["tunemesh.recommendations"] = recommendations
-    if "analytics" in pipelines:
-        groups["tunemesh.analytics"] = {
-            "delivery.stream": "s",
-            "region": "eu-west-1",
-            "opensearch.endpoint.url": "https://o",
-        }
+    for name in {"recommendations", "analytics"} - set(pipelines):
+        del groups[f"tunemesh.{name}"]
     settings = application_settings(groups)
     assert settings.pipelines == pipelines
     assert (settings.recommendations is not None) == ("recommendations" in pipelines)
@@ -162,79 +164,133 @@ def test_an_application_may_run_any_of_the_pipelines(pipelines: tuple[str, ...])
 
 
 @pytest.mark.parametrize(
-    ("group", "name"),
+    ("group", "name", "expected"),
     [
-        ("tunemesh.kafka", "bootstrap.servers"),
-        ("tunemesh.registry", "region"),
-        ("tunemesh.recommendations", "tracking.id"),
-        ("tunemesh.recommendations", "items.dataset.arn"),
-        ("tunemesh.recommendations", "region"),
+        ("tunemesh.kafka", "bootstrap.servers", "Kafka's bootstrap servers"),
+        ("tunemesh.registry", "region", "AWS region of the Glue Schema Registry"),
+        ("tunemesh.recommendations", "tracking.id", "id of the event tracker"),
+        ("tunemesh.recommendations", "users.dataset.arn", "the ARN of a dataset, ending in /USERS"),
+        ("tunemesh.recommendations", "items.dataset.arn", "the ARN of a dataset, ending in /ITEMS"),
+        ("tunemesh.recommendations", "region", "AWS region of Personalize"),
+        ("tunemesh.analytics", "delivery.stream", "name of the Firehose delivery stream"),
+        ("tunemesh.analytics", "region", "AWS region of Firehose and of OpenSearch Service"),
+        ("tunemesh.analytics", "opensearch.endpoint.url", "endpoint of the OpenSearch domain or"),
     ],
 )
 @pytest.mark.parametrize("value", [None, "", " "])
-def test_a_missing_property_is_named(group: str, name: str, value: str | None) -> None:
-    """With its group; empty is missing, too."""
-    groups = least()
+def test_a_missing_property_is_named(
+    group: str, name: str, expected: str, value: str | None
+) -> None:
+    """With its group and what it is; an empty value is like none."""
+    groups = with_property(group, name, value or "")
     if value is None:
         del groups[group][name]
-    else:
-        groups[group][name] = value
+    given = "is missing" if value is None else "is ''"
     with pytest.raises(SettingError) as caught:
         application_settings(groups)
-    assert f"{name!r} of the group {group!r}" in str(caught.value)
+    start = f"the property {name!r} of the group {group!r} {given}; expected {expected}"
+    assert str(caught.value).startswith(start)
     assert caught.value.exit_code == 2
+
+
+ENDS = [
+    ("tunemesh.recommendations", "calls.per.second", 1, 100_000),
+    ("tunemesh.recommendations", "workers", 1, 1000),
+    ("tunemesh.recommendations", "max.in.flight", 1, 1000),
+    ("tunemesh.recommendations", "dataset.calls.per.second", 1, 10_000),
+    ("tunemesh.analytics", "firehose.calls.per.second", 1, 100_000),
+    ("tunemesh.analytics", "firehose.bytes.per.second", 1_024, 2**40),
+    ("tunemesh.analytics", "opensearch.calls.per.second", 1, 100_000),
+    ("tunemesh.analytics", "workers", 1, 1000),
+]
+START = "earliest, latest, committed or epoch milliseconds"
+PIPELINES_EXPECTED = (
+    "one or more of enrichment, recommendations, analytics, separated by commas, each once"
+)
+
+
+@pytest.mark.parametrize(("group", "name", "low", "high"), ENDS)
+def test_both_ends_of_a_range_are_valid(group: str, name: str, low: int, high: int) -> None:
+    """And nothing beyond them is."""
+    for value in (low, high):
+        settings = application_settings(with_property(group, name, str(value)))
+        part = getattr(settings, group.removeprefix("tunemesh."))
+        assert value in asdict(part).values()
 
 
 @pytest.mark.parametrize(
     ("group", "name", "value", "expected"),
     [
-        ("tunemesh.application", "pipelines", "enrichmnt", "one or more of enrichment, rec"),
-        ("tunemesh.application", "pipelines", "enrichment,enrichment", "one or more of"),
-        ("tunemesh.application", "pipelines", "enrichment,", "one or more of"),
-        ("tunemesh.application", "pipelines", ",", "one or more of"),
+        *(
+            (group, name, value, f"a whole number from {low} to {high}")
+            for group, name, low, high in ENDS
+            for value in (str(low - 1), str(high + 1), "x", "1.5", "", "\u0663")
+        ),
+        *(
+            ("tunemesh.application", "pipelines", value, PIPELINES_EXPECTED)
+            for value in ("enrichmnt", "enrichment,enrichment", "enrichment,", ",", "")
+        ),
+        ("tunemesh.application", "python.execution-mode", "threads", "thread or process"),
+        ("tunemesh.application", "group.id", "", "prefix of the consumer groups: a hyphen and"),
+        ("tunemesh.registry", "name", "", "name of the registry"),
+        ("tunemesh.enrichment", "restored", "yes", "true or false"),
+        *(
+            (f"tunemesh.{group}", name, value, START)
+            for group, name in (
+                ("enrichment", "start"),
+                ("recommendations", "start"),
+                ("recommendations", "datasets.start"),
+                ("analytics", "start"),
+            )
+            for value in ("yesterday", "-1", "EARLIEST", "\u0663\u0664", "")
+        ),
         ("tunemesh.recommendations", "users.dataset.arn", ITEMS, "ending in /USERS"),
         ("tunemesh.recommendations", "items.dataset.arn", "mesh/ITEMS", "the ARN of a dataset"),
-        ("tunemesh.application", "python.execution-mode", "threads", "thread or process"),
-        ("tunemesh.enrichment", "start", "yesterday", "earliest, latest, committed"),
-        ("tunemesh.enrichment", "start", "-1", "epoch milliseconds"),
-        ("tunemesh.recommendations", "start", "now", "earliest, latest, committed"),
-        ("tunemesh.recommendations", "calls.per.second", "0", "a whole number from 1 to 100000"),
-        ("tunemesh.recommendations", "max.in.flight", "1001", "a whole number from 1 to 1000"),
-        ("tunemesh.recommendations", "max.in.flight", "\u0663", "a whole number from 1 to 1000"),
+        ("tunemesh.recommendations", "imported.until", "noon", "epoch milliseconds, or a time"),
+        ("tunemesh.analytics", "opensearch.authentication", "basic", "none or aws"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_told_with_what_was_expected(
+def test_an_invalid_value_is_named_with_what_was_expected(
     group: str, name: str, value: str, expected: str
 ) -> None:
     """Name, group, value, expectation: in one line."""
     with pytest.raises(SettingError) as caught:
         application_settings(with_property(group, name, value))
     message = str(caught.value)
-    assert f"{name!r} of the group {group!r} is {value!r}" in message
+    assert f"the property {name!r} of the group {group!r} is {value!r}; expected " in message
     assert expected in message
     assert "\n" not in message
 
 
-def test_a_misspelt_property_is_refused() -> None:
-    """It would be without effect, and nobody would know."""
+@pytest.mark.parametrize("group", ["application", "registry", "enrichment", "recommendations"])
+def test_an_unknown_property_is_rejected(group: str) -> None:
+    """It would be without effect, and nobody would notice."""
     with pytest.raises(
         SettingError,
-        match=r"'max_in_flight' of the group 'tunemesh.recommendations'.*max.in.flight",
+        match=f"'x_y' of the group 'tunemesh.{group}' is '10'; expected one of the properties ",
     ):
-        application_settings(with_property("tunemesh.recommendations", "max_in_flight", "10"))
+        application_settings(with_property(f"tunemesh.{group}", "x_y", "10"))
 
 
-def test_a_misspelt_group_is_refused() -> None:
-    """The same; groups of others are left alone."""
-    with pytest.raises(TunemeshError, match=r"'tunemesh.enrich'.*tunemesh.enrichment"):
+def test_the_properties_of_a_pipeline_that_does_not_run_are_known() -> None:
+    """Their values are not needed, and not checked."""
+    groups = with_property("tunemesh.analytics", "workers", "x")
+    groups["tunemesh.application"]["pipelines"] = "enrichment"
+    assert application_settings(groups)
+    groups["tunemesh.analytics"]["worker"] = "1"
+    with pytest.raises(SettingError, match=r"'worker' of the group 'tunemesh.analytics'"):
+        application_settings(groups)
+
+
+def test_an_unknown_group_is_rejected() -> None:
+    """Groups of other names are ignored."""
+    with pytest.raises(
+        SettingError,
+        match=r"the property group is 'tunemesh.enrich'; expected one of tunemesh.analytics, "
+        r".*tunemesh.enrichment, .*tunemesh.kafka.python",
+    ):
         application_settings(with_property("tunemesh.enrich", "start", "latest"))
     assert application_settings(with_property("somebody.else", "start", "never"))
-
-
-def test_a_start_of_digits_that_are_no_ascii_is_refused() -> None:
-    """Kafka could not read it."""
-    with pytest.raises(SettingError, match="epoch milliseconds"):
-        application_settings(with_property("tunemesh.enrichment", "start", "\u0663\u0664"))
 
 
 # The property file.

@@ -15,13 +15,14 @@ from botocore.exceptions import ClientError
 from connectors.stores.dynamodb import to_item
 from deploy.local.lambda_host.event_source import FINISHED, Checkpoints, StreamMapping
 from deploy.local.lambda_host.gateway import event_of, handlers
+from schemas.errors import SettingError
 from schemas.model import load_contracts
 from services import interactions, item_stream, items, users
 from services.http import request_of, respond
 from services.interactions import Interactions
 from services.outbox import _in_order
 from services.publishing import Message
-from services.settings import ServiceSettingError, ServiceSettings
+from services.settings import ServiceSettings
 
 CONTRACTS = load_contracts()
 NOW_MS = 1_790_000_000_000
@@ -165,15 +166,21 @@ def test_the_gateways_event_is_the_request() -> None:
     assert (plain.domain, plain.id, plain.body) == ("songs", None, b"")
 
 
-def test_a_setting_that_is_missing_or_wrong_is_named() -> None:
-    """The message has the variable."""
-    settings = ServiceSettings.from_environment({})
-    with pytest.raises(ServiceSettingError, match="TUNEMESH_DATABASE"):
+def test_a_missing_or_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a handler does not need may be missing; the message has the variable."""
+    for name in ("TUNEMESH_DATABASE", "TUNEMESH_BOOTSTRAP_SERVERS", "TUNEMESH_KAFKA_PROPERTIES"):
+        monkeypatch.delenv(name, raising=False)
+    settings = ServiceSettings.from_environment()
+    with pytest.raises(SettingError, match="TUNEMESH_DATABASE is missing; expected the users' dat"):
         _ = settings.required_database
-    with pytest.raises(ServiceSettingError, match="TUNEMESH_BOOTSTRAP_SERVERS"):
+    with pytest.raises(SettingError, match="TUNEMESH_BOOTSTRAP_SERVERS is missing; expected Kafka"):
         settings.publisher()
-    with pytest.raises(ServiceSettingError, match="TUNEMESH_KAFKA_PROPERTIES"):
-        ServiceSettings.from_environment({"TUNEMESH_KAFKA_PROPERTIES": "[]"})
+    for text in ("[]", "{", "7"):
+        monkeypatch.setenv("TUNEMESH_KAFKA_PROPERTIES", text)
+        with pytest.raises(SettingError, match=r"TUNEMESH_KAFKA_PROPERTIES .* a JSON object"):
+            ServiceSettings.from_environment()
+    monkeypatch.setenv("TUNEMESH_KAFKA_PROPERTIES", '{"b": 1, "a": "x"}')
+    assert ServiceSettings.from_environment().kafka_properties == (("a", "x"), ("b", "1"))
 
 
 class Streams:
