@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,14 @@ class Clock:
 
 
 SYSTEM_CLOCK: Final = Clock()
+
+
+def growing_waits(first: float, longest: float, factor: float) -> Iterator[float]:
+    """Seconds to wait before each further attempt, without an end."""
+    wait = first
+    while True:
+        yield wait
+        wait = min(longest, wait * factor)
 
 
 def now_ms() -> int:

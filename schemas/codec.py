@@ -44,6 +44,13 @@ class SchemaLookup(Protocol):
         """The schema version of that id; raises UnknownSchemaId when there is none."""
 
 
+class VersionIds(Protocol):
+    """Finds the id of a registered schema version; the registry client does."""
+
+    def version_id(self, contract: Contract) -> UUID:
+        """The id of the contract's newest schema version; blocks."""
+
+
 def parse_plain(definition: Mapping[str, Any] | str) -> Schema:
     """Parse an Avro schema without its logical types, so that timestamps stay ``int``."""
     loaded = fastavro.schema.parse_schema(

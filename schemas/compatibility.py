@@ -28,9 +28,7 @@ from avro.compatibility import (
     schema_name_equals,
 )
 
-MODES = ("NONE", "BACKWARD", "BACKWARD_ALL", "FORWARD", "FORWARD_ALL", "FULL", "FULL_ALL")
-"""As in Glue: BACKWARD, the new version reads what the last one wrote; FORWARD, the last one reads
-what the new one writes; FULL, both; _ALL, not only the last one but each former version."""
+from schemas.model import COMPATIBILITY_MODES
 
 _NAMED = ("record", "enum", "fixed")
 _NO_DEFAULT = "has no default and is not written by"
@@ -43,8 +41,10 @@ def incompatibilities(mode: str, candidate: str, former: Sequence[str]) -> list[
     text. Each entry names the field, the reason, and which version could not read which.
     Raises ValueError for an unknown mode.
     """
-    if mode not in MODES:
-        raise ValueError(f"compatibility {mode!r}, expected one of {', '.join(MODES)}")
+    if mode not in COMPATIBILITY_MODES:
+        raise ValueError(
+            f"compatibility {mode!r}, expected one of {', '.join(COMPATIBILITY_MODES)}"
+        )
     found = definition_faults(candidate)
     if found or mode == "NONE" or not former:
         return found

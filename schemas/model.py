@@ -26,9 +26,11 @@ from schemas.settings import ENVIRONMENT, Kind, group, read, setting
 BUILT_IN_FOLDER = Path(__file__).parent / "contracts"
 _VERSION_FILE = re.compile(r"(?P<domain>[a-z0-9-]+)\.v(?P<version>[1-9][0-9]*)\.avsc")
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
-_COMPATIBILITIES = (
+COMPATIBILITY_MODES = (
     "NONE", "BACKWARD", "BACKWARD_ALL", "FORWARD", "FORWARD_ALL", "FULL", "FULL_ALL"
 )  # fmt: skip
+"""As in Glue: BACKWARD, the new version reads what the last one wrote; FORWARD, the last one reads
+what the new one writes; FULL, both; _ALL, not only the last one but each former version."""
 
 
 class ContractError(TunemeshError):
@@ -367,8 +369,8 @@ def _is_bytes(avro: Any) -> bool:
 def _check(contract: Contract, path: Path) -> None:
     if not _TOPIC_NAME.fullmatch(contract.topic):
         raise ContractError(f"{path}: {contract.topic!r} is not a topic name")
-    if contract.compatibility not in _COMPATIBILITIES:
-        known = ", ".join(_COMPATIBILITIES)
+    if contract.compatibility not in COMPATIBILITY_MODES:
+        known = ", ".join(COMPATIBILITY_MODES)
         raise ContractError(
             f"{path}: compatibility is {contract.compatibility!r}, expected one of {known}"
         )

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from connectors.aws.sdk import error_code, sdk_client
 from connectors.stores.dynamodb import (
     ItemReader,
     table_definition,
@@ -36,8 +35,9 @@ _REFUSED = "ValidationException"
 
 def connect(region: str) -> Any:
     """A DynamoDB client; AWS_ENDPOINT_URL_DYNAMODB names another than AWS's."""
-    config = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard"})
-    return boto3.session.Session(region_name=region).client("dynamodb", config=config)
+    return sdk_client(
+        "dynamodb", region, connect_timeout=3, read_timeout=10, retries={"mode": "standard"}
+    )
 
 
 def create_table(client: Any, contract: Contract) -> None:
@@ -119,7 +119,7 @@ class ItemStore:
         try:
             return getattr(self._client, operation)(**arguments)
         except ClientError as error:
-            code = error.response["Error"]["Code"]
+            code = error_code(error)
             if code == _LOST:
                 raise _Overtaken from error
             if code == _REFUSED:

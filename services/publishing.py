@@ -12,24 +12,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-from uuid import UUID
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from connectors.glue.registry import RegistryError
-from schemas.codec import Encoder, Record
+from schemas.codec import Encoder, Record, VersionIds
 from schemas.model import Contract
 from services.http import Unavailable
 
 NOT_ACKNOWLEDGED = "not acknowledged in time"
 _POLL_SECONDS = 0.05
-
-
-class VersionIds(Protocol):
-    """Knows the registered schema versions; the registry client is one."""
-
-    def version_id(self, contract: Contract) -> UUID:
-        """The id of the contract's newest schema version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors import clock
+from schemas.codec import VersionIds
 from schemas.errors import TunemeshError
-from schemas.model import Contract, Contracts, Role, load_contracts
+from schemas.model import Contracts, Role, load_contracts
 from verification.directory import ReplayDirectory
 from verification.endpoints import Endpoints
 from verification.entries import Entry, Kind, Source
@@ -37,13 +37,6 @@ _INTERRUPTED_FLUSH_SECONDS = 10.0
 
 class ReplayError(TunemeshError):
     """The replay could not go on; the ledger says what had been sent."""
-
-
-class VersionIds(Protocol):
-    """Knows the registered schema versions; the registry client is one."""
-
-    def version_id(self, contract: Contract) -> UUID:
-        """The id of the contract's newest schema version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,9 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from batch.imports.errors import ImportsError, ServiceRefused
-from connectors.clock import SYSTEM_CLOCK, Clock
+from connectors.aws.classification import TRANSIENT_CODES
+from connectors.clock import SYSTEM_CLOCK, Clock, growing_waits
 
-THROTTLED: Final = frozenset(
-    ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
-)
-FAILED: Final = frozenset(("InternalFailure", "InternalServerError", "ServiceUnavailable"))
 IN_USE: Final = "ResourceInUseException"
 EXISTS: Final = "ResourceAlreadyExistsException"
 NOT_FOUND: Final = "ResourceNotFoundException"
@@ -62,7 +59,7 @@ class Calls:
                 answer = error.response.get("Error", {})
                 code, message = answer.get("Code", ""), answer.get("Message", "")
                 refused = ServiceRefused(operation, code, message)
-                if code not in THROTTLED | FAILED | again:
+                if code not in TRANSIENT_CODES | again:
                     raise refused from error
             except BotoCoreError as error:
                 refused = ServiceRefused(operation, type(error).__name__, str(error))
@@ -98,7 +95,4 @@ class Calls:
             self.clock.sleep(pause)
 
     def _pauses(self) -> Iterator[float]:
-        pause = self.pace.first_poll
-        while True:
-            yield pause
-            pause = min(self.pace.longest_poll, pause * 1.5)
+        return growing_waits(self.pace.first_poll, self.pace.longest_poll, 1.5)

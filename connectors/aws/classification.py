@@ -1,21 +1,18 @@
 """Error codes that all AWS services share, and how a code becomes a verdict. Data and a function.
 
-By the error *code*: some services throttle with HTTP status 400, so a status alone says nothing.
-Only for a code that is not in the table does the status decide, because something has to:
+By the error *code*: some services throttle with HTTP status 400, so a status alone is not enough.
+Only for a code that is not in the table does the status decide::
 
-    no code, 5xx or 408                a proxy or load balancer in trouble            retry
-    no code, 429                       the same, throttling                           retry,
-    throttled
-    no code, any other                 whatever answered is not the service           fatal
-    unknown code, 5xx                  the service's fault                            retry
-    unknown code that says throttling  ("Throttl", "TooManyRequests", "SlowDown")     retry,
-    throttled
-    unknown code, 4xx                  ours; bisected, and the bad ones can be replayed from the
-    dead
-                                       letters, whereas a stop would let one record halt the stream
+    no code, 5xx or 408                a proxy or load balancer in trouble       retry
+    no code, 429                       the same, throttling                      retry, throttled
+    no code, any other                 whatever answered is not the service      fatal
+    unknown code, 5xx                  the service's fault                       retry
+    unknown code like throttling       "Throttl", "TooManyRequests", "SlowDown"  retry, throttled
+    unknown code, 4xx                  ours: bisected to find the record         rejected
 
-Codes are from the common errors of the services' API references and those that botocore's retry
-handlers know.
+A rejected record can be replayed from the dead letters; a stop would let one record halt the
+stream. Codes are from the common errors of the services' API references and those that botocore's
+retry handlers know.
 """
 
 from __future__ import annotations
@@ -32,8 +29,10 @@ from connectors.http import Answer
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRefused:
-    """The signature was not accepted; newer credentials may be. Refused again with those, it is
-    fatal."""
+    """The signature was not accepted; newer credentials may be.
+
+    ``fatal`` is the outcome when these are refused, too.
+    """
 
     fatal: Fatal
 
@@ -59,7 +58,7 @@ class ErrorCode:
     advice: str = ""
 
 
-_THROTTLED: Final = (
+THROTTLED_CODES: Final = (
     "ThrottlingException",
     "Throttling",
     "ThrottledException",
@@ -68,20 +67,23 @@ _THROTTLED: Final = (
     "TooManyRequestsException",
     "RequestLimitExceeded",
     "BandwidthLimitExceeded",
-    "LimitExceededException",
     "SlowDown",
 )
 
 # The service's trouble, or the network's.
-_RETRIED: Final = (
+FAILED_CODES: Final = (
     "InternalFailure",
     "InternalServerError",
     "InternalServerException",
+    "InternalServiceException",
     "ServiceUnavailable",
     "ServiceUnavailableException",
     "RequestTimeout",
     "RequestTimeoutException",
 )
+
+TRANSIENT_CODES: Final = frozenset((*THROTTLED_CODES, *FAILED_CODES))
+"""Codes of a call that succeeds when it is made again later, whatever the service."""
 
 # A bad record among those of the call. The service does not say which.
 _REJECTED: Final = (
@@ -130,8 +132,9 @@ def common_error_codes(
         f"and that they belong to the account and region of the {target}."
     )
     advice: tuple[tuple[tuple[str, ...], ErrorCode], ...] = (
-        (_THROTTLED, ErrorCode(Kind.THROTTLED)),
-        (_RETRIED, ErrorCode(Kind.RETRY)),
+        # Of a call that writes records it is their rate; of one that creates something, a quota.
+        ((*THROTTLED_CODES, "LimitExceededException"), ErrorCode(Kind.THROTTLED)),
+        (FAILED_CODES, ErrorCode(Kind.RETRY)),
         (_REJECTED, ErrorCode(Kind.REJECTED)),
         (_CREDENTIALS, ErrorCode(Kind.CREDENTIALS, credentials)),
         (

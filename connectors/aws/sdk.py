@@ -1,4 +1,4 @@
-"""boto3 clients for calls that somebody waits for: S3, Glue, Lake Formation, DynamoDB.
+"""boto3 clients for calls outside the stream: S3, Glue, Lake Formation, DynamoDB.
 
 The sink engine does not use them: botocore costs a millisecond or more of Python a call.
 """
@@ -17,18 +17,19 @@ from connectors.aws.endpoint import is_loopback
 from schemas.errors import TunemeshError
 
 ATTEMPTS: Final = 5
-"""Of a call: throttling and trouble of the service are overcome by waiting, with jitter."""
+"""Of a call: botocore repeats what a service throttles or fails to answer, with jitter."""
 
 
 class ServiceUnavailable(TunemeshError):
     """An AWS service refused a call or did not answer; the message says which and what to do."""
 
 
-def sdk_client(service: str, region: str, endpoint_url: str | None = None) -> Any:
+def sdk_client(service: str, region: str, endpoint_url: str | None = None, **options: Any) -> Any:
     """A client with the usual chain of credentials; makes no request.
 
-    An endpoint on this machine gets the laptop platform's credentials (``local``) instead, path
-    style addresses and no proxy. A client may be shared by threads.
+    An endpoint on this machine gets the local platform's credentials (``local``) instead, path
+    style addresses and no proxy. ``options`` of botocore's Config come before those that are set
+    here. A client may be shared by threads.
     """
     local = endpoint_url is not None and is_loopback(endpoint_url)
     session = boto3.session.Session(
@@ -36,14 +37,15 @@ def sdk_client(service: str, region: str, endpoint_url: str | None = None) -> An
         aws_access_key_id="local" if local else None,
         aws_secret_access_key="local" if local else None,
     )
-    config = botocore.config.Config(
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
-        max_pool_connections=32,
-        proxies={} if local else None,
-        s3={"addressing_style": "path"} if local else None,
-    )
+    defaults = {
+        "connect_timeout": 5,
+        "read_timeout": 60,
+        "retries": {"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        "max_pool_connections": 32,
+        "proxies": {} if local else None,
+        "s3": {"addressing_style": "path"} if local else None,
+    }
+    config = botocore.config.Config(**{**defaults, **options})
     return session.client(service, endpoint_url=endpoint_url, config=config)
 
 

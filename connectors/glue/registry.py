@@ -1,73 +1,53 @@
-"""The AWS Glue Schema Registry, as the only thing in this package that talks to a network.
+"""The AWS Glue Schema Registry.
 
-Two uses with two tempers. The decoder asks :meth:`GlueRegistry.by_id` for a record in flight and
-waits for ever when the registry cannot be reached: a record is not at fault when a server is. The
-command line and the start of a job ask the rest, which gives up after a few attempts and says
-what to do. Works against AWS and against moto, which has neither ``list_schema_versions`` nor
-``check_schema_version_validity``: versions are walked by number.
+:meth:`GlueRegistry.by_id` serves records in flight: it waits until the registry answers, since a
+record is not at fault when a server is down. The other methods serve the command line and the start
+of a job: they give up after a few attempts with an error that says what to do. All work against AWS
+and against moto, which has neither ``list_schema_versions`` nor ``check_schema_version_validity``:
+versions are walked by number.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-import boto3
-import botocore.config
 import botocore.exceptions
 import botocore.parsers
 
-from connectors.aws.endpoint import is_loopback
-from connectors.clock import SYSTEM_CLOCK, Clock
+from connectors.aws.classification import TRANSIENT_CODES
+from connectors.aws.sdk import error_code, sdk_client
+from connectors.clock import SYSTEM_CLOCK, Clock, growing_waits
 from schemas.codec import RegisteredSchema, SchemaLookup, UnknownSchemaId
 from schemas.compatibility import incompatibilities
 from schemas.errors import TunemeshError
 from schemas.model import Contract, SchemaVersion
 
 UNKNOWN_FOR_SECONDS = 60.0
-"""How long an id that the registry does not know is not asked for again: it may be registered."""
+"""How long an unknown id is not looked up again: it may be registered meanwhile."""
 
 MAX_UNKNOWN_IDS = 10_000
-"""Unknown ids that are remembered; poison records may carry a new one each."""
+"""Unknown ids that are remembered; malformed records may carry a new one each."""
 
 PENDING_SECONDS = 60.0
 """How long a registration waits for Glue's own check, which takes a second or two."""
 
 MAX_CALL_ATTEMPTS = 5
-"""Attempts of a call that somebody waits for; 3 seconds of backoff in all."""
+"""Attempts of a call that a person waits for; 3 seconds of waits in all."""
 
-_FIRST_BACKOFF_SECONDS = 0.2
-_MAX_BACKOFF_SECONDS = 10.0
-
-# By code, as everywhere: Glue answers a throttled call with status 400. ExpiredToken: the
-# credentials of a long-running job are being renewed.
-_TRANSIENT_CODES = frozenset(
-    {
-        "ConcurrentModificationException",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InternalFailure",
-        "InternalServerException",
-        "InternalServiceException",
-        "OperationTimeoutException",
-        "RequestLimitExceeded",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-    }
-)
+# Of Glue itself; ExpiredToken: the credentials of a long-running job are being renewed.
+_TRANSIENT_CODES = TRANSIENT_CODES | {
+    "ConcurrentModificationException",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "OperationTimeoutException",
+}
 _TRANSIENT_ERRORS = (
     botocore.exceptions.ConnectionError,  # refused, no such host, timed out
     botocore.exceptions.HTTPClientError,  # reset, closed, no answer in time
@@ -113,79 +93,63 @@ class GlueRegistry(SchemaLookup):
         self.registry_name = registry_name
         self._client = client
         self._clock = clock
-        self._found: dict[bytes, RegisteredSchema] = {}
+        self._known: dict[bytes, RegisteredSchema] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._unknown_lock = threading.Lock()
-        # One request an id however many threads ask for it; ids apart do not wait for each other.
-        self._asking = tuple(threading.Lock() for _ in range(16))
+        # One request for an id however many threads need it; few ids wait for each other.
+        self._lookups = tuple(threading.Lock() for _ in range(16))
 
     @classmethod
     def connect(
         cls, region: str, endpoint_url: str | None = None, registry_name: str = "tunemesh"
     ) -> GlueRegistry:
-        """Connect with the usual chain of credentials; no request is made yet.
-
-        An endpoint on this machine gets the laptop platform's credentials (``local``) instead,
-        and no proxy: the real ones have no business there.
-        """
-        local = endpoint_url is not None and is_loopback(endpoint_url)
-        # A session of its own: the default session must not be shared by threads.
-        session = boto3.session.Session(
-            region_name=region,
-            aws_access_key_id="local" if local else None,
-            aws_secret_access_key="local" if local else None,
-        )
-        config = botocore.config.Config(
+        """The registry of that name, by :func:`connectors.aws.sdk.sdk_client`; makes no request."""
+        client = sdk_client(
+            "glue",
+            region,
+            endpoint_url,
             connect_timeout=3,
             read_timeout=10,
-            retries={"total_max_attempts": 1, "mode": "standard"},  # retried here
-            proxies={} if local else None,
+            retries={"total_max_attempts": 1, "mode": "standard"},  # repeated by _call
         )
-        return cls(session.client("glue", endpoint_url=endpoint_url, config=config), registry_name)
+        return cls(client, registry_name)
 
     # For records in flight.
 
     def by_id(self, version_id: bytes) -> RegisteredSchema:
         """The schema version of a 16-byte id.
 
-        Blocks while the registry cannot be reached or throttles, for ever if need be. What was
-        found is kept for ever (a version never changes), what was not for a minute. Its
+        Blocks while the registry cannot be reached or throttles, indefinitely if need be. A version
+        never changes, so it is looked up once; an unknown id is looked up again after a minute.
         ``subject`` is the schema's name, and ``registry/name`` when it is of another registry.
         Raises UnknownSchemaId, and RegistryError when access is denied: that is no record's fault.
         """
-        found = self._found.get(version_id)
-        if found is not None:
-            return found
-        with self._asking[version_id[-1] % len(self._asking)]:
-            found = self._found.get(version_id)
-            if found is not None:
-                return found
-            if self._is_known_as_unknown(version_id):
+        schema = self._known.get(version_id)
+        if schema is not None:
+            return schema
+        with self._lookups[version_id[-1] % len(self._lookups)]:
+            schema = self._known.get(version_id)
+            if schema is None and not self._is_known_as_unknown(version_id):
+                schema = self._look_up(version_id)
+                if schema is None:
+                    self._remember_unknown(version_id)
+                else:
+                    self._known[version_id] = schema
+            if schema is None:
                 raise UnknownSchemaId(str(UUID(bytes=version_id)))
-            found = self._fetch(version_id)
-            if found is None:
-                self._remember_unknown(version_id)
-                raise UnknownSchemaId(str(UUID(bytes=version_id)))
-            self._found[version_id] = found
-            return found
+            return schema
 
-    def _fetch(self, version_id: bytes) -> RegisteredSchema | None:
-        named = str(UUID(bytes=version_id))
-        backoffs = _backoffs()
-        while True:
-            answer = self._call(
-                f"look up schema version {named}",
-                lambda: self._client.get_schema_version(SchemaVersionId=named),
-                # The id is all that there is to be invalid in this request.
-                absent=(_NOT_FOUND, "InvalidInputException"),
-                attempts=None,
-            )
-            if answer is None or answer["Status"] == "FAILURE":
-                return None
-            if answer["Status"] != "PENDING":
-                break
-            _log.warning("schema version %s is pending in the registry, waiting for it", named)
-            self._clock.sleep(next(backoffs))
+    def _look_up(self, version_id: bytes) -> RegisteredSchema | None:
+        text = str(UUID(bytes=version_id))
+        answer = self._settled(
+            f"look up schema version {text}",
+            lambda: self._client.get_schema_version(SchemaVersionId=text),
+            # The id is all that can be invalid in this request.
+            absent=(_NOT_FOUND, "InvalidInputException"),
+            indefinitely=True,
+        )
+        if answer is None or answer["Status"] == "FAILURE":
+            return None
         if answer.get("DataFormat", "AVRO") != "AVRO":
             return RegisteredSchema(f"{answer['SchemaArn']} ({answer['DataFormat']})", "null")
         # arn:aws:glue:REGION:ACCOUNT:schema/REGISTRY/NAME
@@ -222,7 +186,7 @@ class GlueRegistry(SchemaLookup):
         )
         if answer is not None and answer["Status"] == "AVAILABLE":
             return UUID(answer["SchemaVersionId"])
-        # Registered with other white space, by somebody else's tool, or not checked by Glue yet.
+        # Registered with other white space by another tool, or not checked by Glue yet.
         known = _id_of(version, self.registered_versions(contract))
         if known is None:
             raise RegistryError(
@@ -256,7 +220,7 @@ class GlueRegistry(SchemaLookup):
         """Register what is not there yet of a contract's versions, oldest first.
 
         Every version passes the gate (:mod:`schemas.compatibility`) before the first one is
-        written; registry and schema are made when absent. Doing it again changes nothing.
+        written; registry and schema are created when absent. Doing it again changes nothing.
         Raises RegistryError with each incompatible field.
         """
         registered = self.registered_versions(contract)
@@ -277,12 +241,12 @@ class GlueRegistry(SchemaLookup):
         for version in contract.versions:
             if _id_of(version, registered) is not None:
                 continue
-            found = incompatibilities(contract.compatibility, version.definition, history)
-            if found:
+            faults = incompatibilities(contract.compatibility, version.definition, history)
+            if faults:
                 raise RegistryError(
                     f"{contract.name}.v{version.number} is not {contract.compatibility}"
                     f" compatible with what {self.registry_name!r} holds, nothing was"
-                    f" registered: {'; '.join(found)}"
+                    f" registered: {'; '.join(faults)}"
                 )
             history.append(version.definition)
 
@@ -291,7 +255,7 @@ class GlueRegistry(SchemaLookup):
         schema = self._schema(contract)
         if schema is None:
             self._call(
-                f"make the registry {self.registry_name}",
+                f"create the registry {self.registry_name}",
                 lambda: self._client.create_registry(RegistryName=self.registry_name),
                 absent=("AlreadyExistsException",),
             )
@@ -304,7 +268,7 @@ class GlueRegistry(SchemaLookup):
                     Compatibility=contract.compatibility,
                     SchemaDefinition=version.definition,
                 ),
-                # Somebody was faster: then it is one more version of theirs.
+                # Another process was faster: then it is one more version of its schema.
                 absent=("AlreadyExistsException",),
             )
             if created is not None:
@@ -327,7 +291,7 @@ class GlueRegistry(SchemaLookup):
 
     def _available(self, contract: Contract, version: SchemaVersion, version_id: str) -> UUID:
         """Wait until Glue has checked a version."""
-        answer = self._await_status(
+        answer = self._settled(
             f"look up {contract.subject}",
             lambda: self._client.get_schema_version(SchemaVersionId=version_id),
         )
@@ -342,7 +306,7 @@ class GlueRegistry(SchemaLookup):
 
     def _version(self, contract: Contract, number: int) -> dict[str, Any] | None:
         """A version by the registry's number; None when it was deleted or refused."""
-        answer = self._await_status(
+        answer = self._settled(
             f"look up version {number} of {contract.subject}",
             lambda: self._client.get_schema_version(
                 SchemaId=self._schema_id(contract), SchemaVersionNumber={"VersionNumber": number}
@@ -350,20 +314,24 @@ class GlueRegistry(SchemaLookup):
         )
         return answer if answer is not None and answer["Status"] == "AVAILABLE" else None
 
-    def _await_status(
-        self, what: str, request: Callable[[], dict[str, Any]]
+    def _settled(
+        self,
+        what: str,
+        request: Callable[[], dict[str, Any]],
+        absent: tuple[str, ...] = (_NOT_FOUND,),
+        *,
+        indefinitely: bool = False,
     ) -> dict[str, Any] | None:
+        """A schema version after Glue's check, or as it is after a minute; None when absent."""
         deadline = self._clock.monotonic() + PENDING_SECONDS
-        for backoff in _backoffs():
-            answer = self._call(what, request, absent=(_NOT_FOUND,))
-            if (
-                answer is None
-                or answer["Status"] != "PENDING"
-                or self._clock.monotonic() > deadline
-            ):
+        for wait in _waits():
+            answer = self._call(what, request, absent, indefinitely=indefinitely)
+            if answer is None or answer["Status"] != "PENDING":
                 return answer
-            self._clock.sleep(backoff)
-        raise AssertionError("backoffs never end")
+            if not indefinitely and self._clock.monotonic() > deadline:
+                return answer
+            self._log_wait(what, "the registry still checks it", wait, indefinitely)
+        raise AssertionError("waits do not end")
 
     def _schema(self, contract: Contract) -> dict[str, Any] | None:
         return self._call(
@@ -380,17 +348,19 @@ class GlueRegistry(SchemaLookup):
         what: str,
         request: Callable[[], _T],
         absent: tuple[str, ...] = (),
-        attempts: int | None = MAX_CALL_ATTEMPTS,
+        *,
+        indefinitely: bool = False,
     ) -> _T | None:
         """Make a request; None for the error codes in ``absent``.
 
-        Transient errors are retried ``attempts`` times, None: for ever. Raises RegistryError.
+        Transient errors are retried, ``indefinitely`` or MAX_CALL_ATTEMPTS times. Raises
+        RegistryError.
         """
-        for attempt, backoff in enumerate(_backoffs(), start=1):
+        for attempt, wait in enumerate(_waits(), start=1):
             try:
                 return request()
             except botocore.exceptions.ClientError as error:
-                code = str(error.response.get("Error", {}).get("Code", ""))
+                code = error_code(error)
                 if code in absent:
                     return None
                 if not _is_transient(error, code):
@@ -403,48 +373,40 @@ class GlueRegistry(SchemaLookup):
                 problem = error
             except botocore.exceptions.BotoCoreError as error:
                 raise RegistryError(f"cannot {what}: {error}") from error
-            if attempts is not None and attempt >= attempts:
+            if attempt >= MAX_CALL_ATTEMPTS and not indefinitely:
                 raise RegistryError(
                     f"cannot {what}: the registry at {self._endpoint} does not answer, tried"
                     f" {attempt} times ({problem}). Is it up? Locally: `tunemesh status`"
                 ) from problem
-            # A job that stands still must say why; a command says it in its one error.
-            level = logging.WARNING if attempts is None else logging.INFO
-            _log.log(level, "cannot %s (%d): %s; again in %g s", what, attempt, problem, backoff)
-            self._clock.sleep(backoff)
-        raise AssertionError("backoffs never end")
+            self._log_wait(what, str(problem), wait, indefinitely)
+        raise AssertionError("waits do not end")
+
+    def _log_wait(self, what: str, why: str, seconds: float, indefinitely: bool) -> None:
+        # A job that stands still must say why; a command says it in its one error.
+        level = logging.WARNING if indefinitely else logging.INFO
+        _log.log(level, "cannot %s: %s; again in %g s", what, why, seconds)
+        self._clock.sleep(seconds)
 
     @property
     def _endpoint(self) -> str:
         return str(self._client.meta.endpoint_url)
 
 
+def _waits() -> Iterator[float]:
+    return growing_waits(0.2, 10.0, 2.0)
+
+
 def _is_transient(error: botocore.exceptions.ClientError, code: str) -> bool:
-    if code in _TRANSIENT_CODES:
-        return True
     # A code that is only a status comes from something in between, such as a load balancer.
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return bool(status >= 500)
+    return code in _TRANSIENT_CODES or status >= 500
 
 
 def _id_of(version: SchemaVersion, registered: list[RegisteredVersion]) -> UUID | None:
     """Id of a contract's version among the registered ones: the same JSON, whatever its spaces."""
     wanted = version.avro
-    for one in registered:
-        try:
-            same = json.loads(one.definition) == wanted
-        except ValueError:
-            continue
-        if same:
-            return one.version_id
+    for candidate in registered:
+        with contextlib.suppress(ValueError):
+            if json.loads(candidate.definition) == wanted:
+                return candidate.version_id
     return None
-
-
-def _backoffs() -> itertools.chain[float]:
-    """Seconds to wait before each further attempt: doubling, then the longest for ever."""
-    doubling = []
-    seconds = _FIRST_BACKOFF_SECONDS
-    while seconds < _MAX_BACKOFF_SECONDS:
-        doubling.append(seconds)
-        seconds *= 2
-    return itertools.chain(doubling, itertools.repeat(_MAX_BACKOFF_SECONDS))

@@ -13,7 +13,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import encode_body, parse_plain
-from schemas.compatibility import MODES, definition_faults, incompatibilities
+from schemas.compatibility import definition_faults, incompatibilities
+from schemas.model import COMPATIBILITY_MODES
 
 Json = dict[str, Any]
 OPTIONAL_TEXT: Json = {"name": "b", "type": ["null", "string"], "default": None}
@@ -193,7 +194,7 @@ def test_a_default_that_readers_cannot_use_is_refused_in_every_mode(
 ) -> None:
     """avro.schema.parse takes all of these; a reader meets them with the first older record."""
     candidate = record(field("a", "string"), field("b", avro, default=default))
-    for mode in MODES:
+    for mode in COMPATIBILITY_MODES:
         assert any(line.startswith("b: the default") for line in verdict(mode, candidate, BASE))
 
 
