@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
+from schemas.errors import SettingError
+
 LONGEST_MESSAGE = 2_000
 """Characters of an error message that are kept; the rest would only bloat dead letters."""
 
@@ -52,16 +54,14 @@ class HttpPool:
     """Connections to one endpoint.
 
     `connections` bounds the pool; `request_timeout` is for a whole call, in seconds. Belongs to the
-    event loop on which it is first used. Raises ValueError for an endpoint that is no HTTP URL.
+    event loop on which it is first used. Raises SettingError for an endpoint that is no HTTP URL.
     """
 
     def __init__(self, *, endpoint_url: str, connections: int, request_timeout: float) -> None:
         base = URL(endpoint_url)
         if base.scheme not in ("http", "https") or not base.host:
-            raise ValueError(
-                f"the endpoint URL is {endpoint_url!r}; expected something like "
-                "https://service.example.com or http://127.0.0.1:8080"
-            )
+            expected = "one such as https://service.example.com or http://127.0.0.1:8080"
+            raise SettingError("the endpoint URL", endpoint_url, expected)
         self._base = endpoint_url.rstrip("/")
         self._connections = connections
         self._request_timeout = request_timeout

@@ -14,6 +14,7 @@ pydantic-settings would add a compiled core to the package for Managed Flink, wh
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -203,3 +204,12 @@ def reject_unknown(groups: Mapping[str, Mapping[str, str]], *classes: type) -> N
             for name in sorted(values.keys() - own):
                 expected = f"one of the properties {', '.join(sorted(own))}"
                 raise Setting(group, name, TEXT, "", None).error(values[name], expected)
+
+
+def check_positive(settings: object, *names: str, high: float = math.inf) -> None:
+    """Raise SettingError unless the fields are numbers above 0 and at most ``high``."""
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 < value <= high:
+            bound = "" if high == math.inf else f", at most {high}"
+            raise SettingError(name, value, f"a number above 0{bound}")

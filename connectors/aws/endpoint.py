@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import botocore.session
 from botocore.exceptions import BotoCoreError
 
+from schemas.errors import SettingError
+
 
 def service_endpoint(service: str, region: str) -> str:
     """The service's own endpoint URL in a region, from botocore's endpoint data (all partitions).
@@ -21,9 +23,8 @@ def service_endpoint(service: str, region: str) -> str:
         session.get_partition_for_region(region)
         client = session.create_client(service, region_name=region)
     except (BotoCoreError, ValueError):
-        raise ValueError(
-            f"the region is {region!r}; expected the name of an AWS region, such as us-east-1"
-        ) from None
+        expected = "the name of an AWS region, such as us-east-1"
+        raise SettingError("the region", region, expected) from None
     return str(client.meta.endpoint_url)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
 from connectors.delivery.outcomes import Outcome, Rejected
+from schemas.settings import check_positive
 
 RecordT_contra = TypeVar("RecordT_contra", contravariant=True)
 EntryT = TypeVar("EntryT")
@@ -42,13 +43,16 @@ class Limits:
     bytes_per_second: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_records", "max_bytes", "max_record_bytes", "max_in_flight"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.calls_per_second > 0:
-            raise ValueError(f"calls_per_second is {self.calls_per_second}; it must be above 0")
-        if self.bytes_per_second is not None and self.bytes_per_second < 1:
-            raise ValueError(f"bytes_per_second is {self.bytes_per_second}; it must be at least 1")
+        check_positive(
+            self,
+            "max_records",
+            "max_bytes",
+            "max_record_bytes",
+            "max_in_flight",
+            "calls_per_second",
+        )
+        if self.bytes_per_second is not None:
+            check_positive(self, "bytes_per_second")
 
 
 class Destination(Protocol[RecordT_contra, EntryT]):

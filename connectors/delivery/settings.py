@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from schemas.settings import check_positive
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +45,5 @@ class DeliverySettings:
     remembered_versions: int = 100_000
 
     def __post_init__(self) -> None:
-        for name in ("quota_share", "rate_floor"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} is {value}; expected a number above 0, at most 1")
-        for name in (
-            "burst",
-            "recovery",
-            "backoff_base",
-            "backoff_cap",
-            "throttled_cap",
-            "call_timeout",
-        ):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name} is {value}; expected a number of seconds above 0")
-        for name in ("max_buffered", "remembered_versions"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
+        check_positive(self, *(field.name for field in fields(self)))
+        check_positive(self, "quota_share", "rate_floor", high=1)

@@ -26,6 +26,8 @@ from connectors.firehose.requests import (
     firehose_record,
     put_record_batch_body,
 )
+from schemas.errors import SettingError
+from schemas.settings import check_positive
 
 SIGNING_NAME: Final = "firehose"
 TARGET: Final = "Firehose_20150804.PutRecordBatch"
@@ -57,18 +59,10 @@ class FirehoseSettings:
 
     def __post_init__(self) -> None:
         if not STREAM_NAME.fullmatch(self.stream_name):
-            raise ValueError(
-                f"stream_name is {self.stream_name!r}; expected 1 to 64 letters, digits, '_', '.' "
-                "or '-'"
-            )
-        if not 1 <= self.records_per_call <= MAX_RECORDS_PER_CALL:
-            raise ValueError(
-                f"records_per_call is {self.records_per_call}; expected 1 to {MAX_RECORDS_PER_CALL}"
-            )
-        if not self.request_timeout > 0:
-            raise ValueError(
-                f"request_timeout is {self.request_timeout}; expected a number of seconds above 0"
-            )
+            expected = "1 to 64 letters, digits, '_', '.' or '-'"
+            raise SettingError("stream_name", self.stream_name, expected)
+        check_positive(self, "records_per_call", high=MAX_RECORDS_PER_CALL)
+        check_positive(self, "request_timeout")
 
 
 class FirehoseDestination:

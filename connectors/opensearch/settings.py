@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from connectors.opensearch.documents import BYTES_PER_CALL, DOCUMENTS_PER_CALL
+from schemas.errors import SettingError
+from schemas.settings import check_positive
 
 Documents: TypeAlias = Literal["events", "trends"]
 Authentication: TypeAlias = Literal["none", "basic", "aws"]
@@ -45,18 +47,10 @@ class OpenSearchSettings:
             ("authentication", get_args(Authentication)),
         ):
             if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
-                )
-        if self.authentication == "aws" and not self.region:
-            raise ValueError("region is missing; expected one with authentication 'aws'")
-        if self.authentication == "basic" and not (self.user and self.password):
-            raise ValueError(
-                "user or password is missing; expected both with authentication 'basic'"
-            )
-        for name in ("documents_per_call", "bytes_per_call", "max_in_flight"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("calls_per_second", "request_timeout"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0")
+                raise SettingError(name, getattr(self, name), f"one of {', '.join(known)}")
+        needed = {"aws": ("region",), "basic": ("user", "password")}
+        for name in needed.get(self.authentication, ()):
+            if not getattr(self, name):
+                raise SettingError(name, None, f"one with authentication {self.authentication!r}")
+        check_positive(self, "documents_per_call", "bytes_per_call", "max_in_flight")
+        check_positive(self, "calls_per_second", "request_timeout")

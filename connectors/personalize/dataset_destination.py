@@ -25,7 +25,9 @@ from connectors.personalize.datasets import (
     dataset_fields,
     put_records_body,
 )
+from schemas.errors import SettingError
 from schemas.model import Contracts, load_contracts
+from schemas.settings import check_positive
 
 MAX_ARN_LENGTH: Final = 256  # Model: Arn
 _ARN: Final = re.compile(r"arn:([a-z\d-]+):personalize:.*:.*:.+", re.ASCII)  # Model: Arn
@@ -54,14 +56,9 @@ class PutDatasetSettings:
 
     def __post_init__(self) -> None:
         if not _ARN.fullmatch(self.dataset_arn) or len(self.dataset_arn) > MAX_ARN_LENGTH:
-            raise ValueError(
-                f"dataset_arn is {self.dataset_arn!r}; expected something like "
-                "arn:aws:personalize:us-east-1:111122223333:dataset/my-dataset-group/ITEMS"
-            )
-        if not self.request_timeout > 0:
-            raise ValueError(
-                f"request_timeout is {self.request_timeout}; expected a number of seconds above 0"
-            )
+            expected = "arn:aws:personalize:REGION:ACCOUNT:dataset/DATASET_GROUP/ITEMS or .../USERS"
+            raise SettingError("dataset_arn", self.dataset_arn, expected)
+        check_positive(self, "request_timeout")
 
 
 class PutRecordsDestination:
@@ -156,10 +153,8 @@ def _destination(
 ) -> PutRecordsDestination:
     if not settings.dataset_arn.endswith(dataset.arn_ending):
         # The service would refuse every record of the stream, as if each of them was bad.
-        raise ValueError(
-            f"dataset_arn is {settings.dataset_arn!r}; {dataset.operation} expected one that ends "
-            f"in {dataset.arn_ending}"
-        )
+        expected = f"one that ends in {dataset.arn_ending}"
+        raise SettingError(f"dataset_arn of {dataset.operation}", settings.dataset_arn, expected)
     client = events_client(
         settings.region, settings.endpoint_url, settings.max_in_flight, settings.request_timeout
     )

@@ -20,7 +20,9 @@ from connectors.personalize.requests import (
     PutEventsEvent,
     put_events_body,
 )
+from schemas.errors import SettingError
 from schemas.rules import MAX_ID_LENGTH
+from schemas.settings import check_positive
 
 _PATH = "/events"
 
@@ -49,13 +51,8 @@ class PutEventsSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.tracking_id) <= MAX_ID_LENGTH:
-            raise ValueError(
-                f"tracking_id has {len(self.tracking_id)} characters; expected 1 to {MAX_ID_LENGTH}"
-            )
-        if not self.request_timeout > 0:
-            raise ValueError(
-                f"request_timeout is {self.request_timeout}; expected a number of seconds above 0"
-            )
+            raise SettingError("tracking_id", self.tracking_id, f"1 to {MAX_ID_LENGTH} characters")
+        check_positive(self, "request_timeout")
 
 
 class PutEventsDestination:

@@ -28,6 +28,7 @@ from connectors.delivery import (
 )
 from connectors.delivery.outcomes import DELIVERED
 from connectors.delivery.rate import A_SECOND, AdaptiveRate, Window
+from schemas.errors import SettingError
 from tests.support.delivery_contract import (
     DestinationContract,
     Harness,
@@ -1184,15 +1185,15 @@ class TestSettings:
     )
     def test_a_bad_setting_is_named(self, setting: str, value: Any) -> None:
         """Name, value and what was expected are in the message."""
-        with pytest.raises(ValueError, match=f"{setting} is {value}; expected"):
+        with pytest.raises(SettingError, match=f"{setting} is {value}; expected"):
             DeliverySettings(**{setting: value})
 
     @pytest.mark.parametrize("limit", ["max_records", "max_bytes", "max_in_flight"])
     def test_a_limit_below_one_is_refused(self, limit: str) -> None:
         """A limit of nothing would wait for ever."""
-        with pytest.raises(ValueError, match=limit):
+        with pytest.raises(SettingError, match=limit):
             limits(**{limit: 0})
-        with pytest.raises(ValueError, match="calls_per_second"):
+        with pytest.raises(SettingError, match="calls_per_second"):
             limits(calls_per_second=0)
-        with pytest.raises(ValueError, match="bytes_per_second"):
+        with pytest.raises(SettingError, match="bytes_per_second"):
             limits(bytes_per_second=0)

@@ -14,6 +14,7 @@ import pytest
 from connectors.delivery import Delivered, DeliveryEngine, FatalDeliveryError, Rejected
 from connectors.firehose import FirehoseDestination, FirehoseSettings, firehose_destination
 from connectors.http import Answer, NoAnswer
+from schemas.errors import SettingError
 from tests.support.delivery_contract import DestinationContract, Harness, Trouble
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 
@@ -226,7 +227,7 @@ def test_the_client_is_closed_with_the_engine() -> None:
 )
 def test_a_bad_setting_is_named(setting: str, value: Any) -> None:
     """The start of the job stops with the name of the setting and what was expected."""
-    with pytest.raises(ValueError, match=f"{setting} .*expected"):
+    with pytest.raises(SettingError, match=f"{setting} .*expected"):
         FirehoseSettings(**({"stream_name": "s", "region": "us-east-1"} | {setting: value}))
 
 

@@ -13,6 +13,7 @@ import pytest
 from connectors.delivery import Delivered, DeliveryEngine, FatalDeliveryError, Rejected
 from connectors.http import Answer, NoAnswer
 from connectors.opensearch import OpenSearchDestination, OpenSearchSettings, opensearch_destination
+from schemas.errors import SettingError
 from tests.support.delivery_contract import DestinationContract, Harness, Trouble
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 
@@ -287,7 +288,7 @@ def test_the_client_is_closed_with_the_engine() -> None:
 )
 def test_a_bad_setting_is_named(changed: dict[str, Any], name: str) -> None:
     """The start of the job stops with the name of the setting and what was expected."""
-    with pytest.raises(ValueError, match=f"{name} .*expected"):
+    with pytest.raises(SettingError, match=f"{name} .*expected"):
         settings(**changed)
 
 

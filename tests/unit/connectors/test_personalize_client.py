@@ -27,6 +27,7 @@ from connectors.personalize.client import (
     SignedJsonClient,
     personalize_events_endpoint,
 )
+from schemas.errors import SettingError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -360,13 +361,13 @@ class TestEndpoint:
     @pytest.mark.parametrize("region", ["", "somewhere"])
     def test_an_unknown_region_is_named(self, region: str) -> None:
         """The start of the job stops with the name."""
-        with pytest.raises(ValueError, match=f"the region is '{region}'; expected"):
+        with pytest.raises(SettingError, match=f"the region is '{region}'; expected"):
             personalize_events_endpoint(region)
 
     @pytest.mark.parametrize("url", ["localhost:28500", "ftp://x", "http://", ""])
     def test_a_wrong_url_is_named(self, url: str) -> None:
         """The start of the job stops with the URL and an example."""
-        with pytest.raises(ValueError, match="expected something like"):
+        with pytest.raises(SettingError, match=f"the endpoint URL is '{url}'; expected"):
             SignedJsonClient(
                 endpoint_url=url,
                 region="us-east-1",

@@ -25,6 +25,7 @@ from connectors.personalize.dataset_destination import (
     put_users_destination,
 )
 from connectors.personalize.datasets import ITEMS, USERS, Dataset, DatasetRecord, dataset_fields
+from schemas.errors import SettingError
 from schemas.model import load_contracts
 from tests.support.delivery_contract import Harness, ReplacingDestinationContract, Trouble
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
@@ -226,15 +227,15 @@ SETTINGS = {"dataset_arn": ARN + "/ITEMS", "region": "us-east-1", "endpoint_url"
 )
 def test_a_bad_setting_is_named(setting: str, value: Any) -> None:
     """The start of the job stops with the name of the setting and what was expected."""
-    with pytest.raises(ValueError, match=rf"{setting} .*expected"):
+    with pytest.raises(SettingError, match=rf"{setting} .*expected"):
         PutDatasetSettings(**(SETTINGS | {setting: value}))
 
 
 def test_the_arn_of_another_dataset_is_refused() -> None:
     """The service would refuse every record for it, and each would be a dead letter."""
-    with pytest.raises(ValueError, match=r"PutUsers expected one that ends in /USERS"):
+    with pytest.raises(SettingError, match=r"PutUsers is .*; expected one that ends in /USERS"):
         put_users_destination(PutDatasetSettings(**SETTINGS))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"PutItems expected one that ends in /ITEMS"):
+    with pytest.raises(SettingError, match=r"PutItems is .*; expected one that ends in /ITEMS"):
         put_items_destination(PutDatasetSettings(ARN + "/USERS", "us-east-1", "http://x:1"))
 
 

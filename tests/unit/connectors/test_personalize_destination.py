@@ -18,6 +18,7 @@ from connectors.personalize.destination import (
     PutEventsSettings,
     put_events_destination,
 )
+from schemas.errors import SettingError
 from tests.support.delivery_contract import DestinationContract, Harness, Trouble
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 
@@ -252,7 +253,7 @@ def test_the_client_is_closed_with_the_engine() -> None:
 )
 def test_a_bad_setting_is_named(setting: str, value: Any) -> None:
     """The start of the job stops with the name of the setting and what was expected."""
-    with pytest.raises(ValueError, match=f"{setting} .*expected"):
+    with pytest.raises(SettingError, match=f"{setting} .*expected"):
         PutEventsSettings(**({"tracking_id": "t", "region": "us-east-1"} | {setting: value}))
 
 
