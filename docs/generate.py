@@ -30,7 +30,7 @@ from jobs import metrics
 from jobs import settings as jobs_settings
 from schemas.invalid import Reason
 from schemas.model import ContractSettings
-from schemas.settings import TEXT, declared
+from schemas.settings import TEXT, Setting, declared
 from services.settings import ServiceSettings
 
 DOCS = Path(__file__).resolve().parent
@@ -38,12 +38,12 @@ NOTICE = "<!-- Written by docs/generate.py from {source}. Do not edit. -->"
 
 SETTINGS = """\
 An application reads its settings from property groups, as Managed Flink provides them
-([the property file](../getting-started/one-process.md#the-property-file)).
+([the property file](../getting-started/one-process.md#the-property-file)). An unknown group or
+property of `tunemesh.*` stops the start, and so does an invalid value; the message has the group,
+the property, the value and what was expected. The groups `tunemesh.recommendations` and
+`tunemesh.analytics` are required only where those pipelines run."""
 
-A group or property of `tunemesh.*` that is not listed here stops the start, and so does an invalid
-value; the message names the group, the property, the value and what was expected. `tunemesh.kafka`
-accepts any property."""
-
+DECLARATION = ("default", "values", "meaning")
 ENVIRONMENT = (
     LocalSettings,
     CacheSettings,
@@ -59,21 +59,7 @@ def pages() -> dict[str, str]:
     return {
         "reference/cli.md": page("Command line", "the click commands of cli/", cli()),
         "reference/settings.md": page(
-            "Settings",
-            "the settings of jobs/ and batch/bootstrap/",
-            [
-                *SETTINGS.splitlines(),
-                "",
-                "## Streaming applications",
-                "",
-                *settings(*jobs_settings.DECLARED),
-                "`tunemesh.recommendations` and `tunemesh.analytics` are required only where those"
-                " pipelines run.",
-                "",
-                "## Bootstrap",
-                "",
-                *settings(BootstrapSettings, RunOptions),
-            ],
+            "Settings", "the settings of jobs/ and batch/bootstrap/", settings()
         ),
         "reference/environment-variables.md": page(
             "Environment variables", "the settings with ENVIRONMENT", environment()
@@ -126,35 +112,38 @@ def commands(context: click.Context) -> Iterator[click.Context]:
         yield from commands(child)
 
 
+def settings() -> list[str]:
+    """The properties of the applications, by group."""
+    bootstrap = (BootstrapSettings, RunOptions)
+    lines = [*SETTINGS.splitlines(), ""]
+    for title, classes in {"Streaming": jobs_settings.DECLARED, "Bootstrap": bootstrap}.items():
+        lines += [f"## {title}", ""]
+        for group, members in groupby(declared(*classes), lambda each: each.group):
+            rows = declarations(members)
+            lines += [f"### {group}", "", *table(["property", *DECLARATION], rows)]
+    return lines
+
+
 def environment() -> list[str]:
     """The environment variables: declared ones, and those of options."""
-    contexts = commands(click.Context(tunemesh, info_name="tunemesh"))
     options = [
         (f"`{option.envvar}`", "", "", f"option `{option.opts[0]}` of `{context.command_path}`")
-        for context in contexts
+        for context in commands(click.Context(tunemesh, info_name="tunemesh"))
         for option in context.command.params
         if option.envvar
     ]
-    rows = [row[1:] for row in declarations(*ENVIRONMENT)]
-    return table(["variable", "default", "values", "meaning"], [*rows, *options])
+    return table(["variable", *DECLARATION], [*declarations(declared(*ENVIRONMENT)), *options])
 
 
-def settings(*classes: type) -> list[str]:
-    """The properties that classes declare."""
-    return table(["group", "property", "default", "values", "meaning"], declarations(*classes))
-
-
-def declarations(*classes: type) -> list[tuple[str, ...]]:
-    """Group, name, default, valid values and description of every setting."""
-    rows: list[tuple[str, ...]] = []
-    for each in declared(*classes):
+def declarations(settings: Iterable[Setting]) -> Iterator[tuple[str, ...]]:
+    """The rows of settings: name, then :data:`DECLARATION`."""
+    for each in settings:
         name = each.name if each.rest else f"`{each.name}`"
         default = f"`{each.default}`" if each.default else ""
         if each.default is MISSING:
             default = "required"
         values = "" if each.kind is TEXT else each.kind.expected
-        rows.append((f"`{each.group}`", name, default, values, each.description))
-    return rows
+        yield name, default, values, each.description
 
 
 def metric_tables() -> list[str]:

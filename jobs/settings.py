@@ -107,24 +107,18 @@ class RecommendationsSettings:
     start: str = setting(
         "start",
         START,
-        "where enriched events start without restored state; if `imported.until` is set, the"
-        " default is a minute before it",
+        "where enriched events start without restored state; with `imported.until` the default is a"
+        " minute before it",
         default="earliest",
     )
     calls_per_second: float = setting(
         "calls.per.second", _RATE, "quota of PutEvents, in calls per second", default="1000"
     )
     workers: int = setting(
-        "workers",
-        _WORKERS,
-        "number of worker processes (TaskManagers) among which the quotas are divided",
-        default="1",
+        "workers", _WORKERS, "TaskManagers among which the quotas are divided", default="1"
     )
     max_in_flight: int = setting(
-        "max.in.flight",
-        whole(1, 1000),
-        "PutEvents calls in flight in a worker process",
-        default="80",
+        "max.in.flight", whole(1, 1000), "PutEvents calls in flight per TaskManager", default="80"
     )
     datasets_start: str = setting(
         "datasets.start",
@@ -136,7 +130,7 @@ class RecommendationsSettings:
     dataset_calls_per_second: float = setting(
         "dataset.calls.per.second",
         whole(1, 10_000),
-        "quota of PutUsers and quota of PutItems, in calls per second each",
+        "quotas of PutUsers and PutItems",
         default="10",
     )
     imported_until: int | None = setting(
@@ -157,10 +151,7 @@ class AnalyticsSettings:
         "opensearch.endpoint.url", TEXT, "endpoint of the OpenSearch domain or cluster"
     )
     firehose_url: str | None = setting(
-        "firehose.endpoint.url",
-        TEXT,
-        "endpoint of Firehose, if it is not the region's own",
-        default=None,
+        "firehose.endpoint.url", TEXT, "endpoint, if it is not the region's own", default=None
     )
     authentication: Authentication = setting(
         "opensearch.authentication",
@@ -185,10 +176,7 @@ class AnalyticsSettings:
         "opensearch.calls.per.second", _RATE, "initial rate of calls of OpenSearch", default="100"
     )
     workers: int = setting(
-        "workers",
-        _WORKERS,
-        "number of worker processes (TaskManagers) among which the rates and the quota are divided",
-        default="1",
+        "workers", _WORKERS, "TaskManagers among which rates and quota are divided", default="1"
     )
 
 
@@ -211,10 +199,7 @@ class ApplicationSettings:
         default="thread",
     )
     group_id: str = setting(
-        "group.id",
-        TEXT,
-        "prefix of the consumer groups: a hyphen and the pipeline follow",
-        default=DEFAULT_GROUP_ID,
+        "group.id", TEXT, "consumer groups: this, a hyphen, the pipeline", default=DEFAULT_GROUP_ID
     )
     enrichment: EnrichmentSettings = EnrichmentSettings()
     recommendations: RecommendationsSettings | None = None

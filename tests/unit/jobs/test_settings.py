@@ -231,7 +231,7 @@ def test_both_ends_of_a_range_are_valid(group: str, name: str, low: int, high: i
             for value in ("enrichmnt", "enrichment,enrichment", "enrichment,", ",", "")
         ),
         ("tunemesh.application", "python.execution-mode", "threads", "thread or process"),
-        ("tunemesh.application", "group.id", "", "prefix of the consumer groups: a hyphen and"),
+        ("tunemesh.application", "group.id", "", "consumer groups: this, a hyphen, the pipeline"),
         ("tunemesh.registry", "name", "", "name of the registry"),
         ("tunemesh.enrichment", "restored", "yes", "true or false"),
         *(
