@@ -36,7 +36,7 @@ from cli.local import fetch_jars
 from connectors.aws.sdk import sdk_client
 from connectors.catalog import Catalog, OpenedProduct
 from connectors.files import write_report
-from connectors.products import Location
+from connectors.products.location import Location
 from deploy.local import bootstrap as local_bootstrap
 from deploy.local.settings import BUCKET, IMPORT_ROLE
 from schemas.model import Contract, Contracts, Role, load_contracts

@@ -9,7 +9,7 @@ import click
 
 from connectors.aws.sdk import sdk_client, service_errors
 from connectors.catalog import Catalog
-from connectors.products import Location
+from connectors.products.location import Location
 from deploy.local.settings import REGION, LocalSettings
 from schemas.moments import epoch_ms
 

@@ -15,7 +15,9 @@ from batch.exports.records import RecordSource, export_records
 from cli.connections import Mesh, parsed_moment
 from connectors.catalog import Catalog, Grant, PiiClass, Product
 from connectors.kafka.librdkafka import KafkaOffsets
-from connectors.products import Location, columns_of, read_manifest
+from connectors.products.columns import columns_of
+from connectors.products.location import Location
+from connectors.products.manifest import read_manifest
 from deploy.handover import wait_archived
 from deploy.local.postgresql import connection_string
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX

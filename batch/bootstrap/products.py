@@ -1,30 +1,19 @@
 """What the job reads of a data product: one version, as its manifest lists it.
 
-    <location>/current.json                          {"version": "..."}
-    <location>/versions/<version>/manifest.json      the files, their rows and bytes, the columns
-    <location>/versions/<version>/<file>.parquet
-
 A version that is being written, or a file of a failed export beside those of the manifest, is not
-read; a file that the manifest has and the folder has not is an error before anything starts.
+read; a file of the manifest that is missing is an error before anything starts.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
 
 from batch.bootstrap.storage import Storage
-from schemas.errors import TunemeshError
+from connectors.products.location import CURRENT, MANIFEST, VERSIONS
+from connectors.products.manifest import Current, Manifest, ProductError
 from schemas.model import Contracts, Role
-
-MANIFEST: Final = "manifest.json"
-
-
-class ProductError(TunemeshError):
-    """A data product that cannot be read: which, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +67,25 @@ def read_product(
 ) -> Product:
     """A product's version; raises ProductError when it is not there as a whole."""
     if location.endswith("/" + MANIFEST):
-        folder = location.removesuffix("/" + MANIFEST)
+        url = location
     else:
-        base = location.rstrip("/")
-        pointer = _json(storage, f"{base}/current.json", contract)
-        folder = f"{base}/versions/{pointer['version']}"
-    manifest = _json(storage, f"{folder}/{MANIFEST}", contract)
-    try:
-        if manifest["product"] != contract:
-            raise ProductError(
-                f"{folder}/{MANIFEST} is of the product {manifest['product']}, not of {contract}"
-            )
-        listed = {entry["name"]: int(entry["bytes"]) for entry in manifest["files"]}
-        names = {c if isinstance(c, str) else str(c["name"]) for c in manifest["columns"]}
-        version, rows = str(manifest["version"]), int(manifest["rows"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ProductError(f"{folder}/{MANIFEST} is no manifest: {error!r}") from error
-    _check_files(contract, folder, listed, storage.sizes(folder))
+        pointer = f"{location.rstrip('/')}/{CURRENT}"
+        current = Current.from_json(_content(storage, pointer, contract), pointer)
+        url = f"{location.rstrip('/')}/{VERSIONS}/{current.version}/{MANIFEST}"
+    manifest = Manifest.from_json(_content(storage, url, contract), url)
+    if manifest.product != contract:
+        raise ProductError(f"{url} is of the product {manifest.product}, not of {contract}")
+    folder = url.removesuffix("/" + MANIFEST)
+    sizes = {file.name: file.bytes for file in manifest.files}
+    _check_files(contract, folder, sizes, storage.sizes(folder))
+    columns = frozenset(manifest.column_names)
     return Product(
         contract=contract,
-        version=version,
+        version=manifest.version,
         folder=folder,
-        pattern=_pattern(storage.path(folder), listed),
-        columns=frozenset(names if granted is None else names & set(granted)),
-        rows=rows,
+        pattern=_pattern(storage.path(folder), sizes),
+        columns=columns if granted is None else columns & frozenset(granted),
+        rows=manifest.rows,
     )
 
 
@@ -130,12 +114,10 @@ def _java_quoted(text: str) -> str:
     return re.sub(r"([^A-Za-z0-9_/])", r"\\\1", text)
 
 
-def _json(storage: Storage, address: str, contract: str) -> Any:
+def _content(storage: Storage, address: str, contract: str) -> bytes:
     try:
-        return json.loads(storage.read(address))
+        return storage.read(address)
     except FileNotFoundError:
         raise ProductError(
             f"the product {contract} has no {address}; export it first, or check its location"
         ) from None
-    except ValueError as error:
-        raise ProductError(f"{address} is not JSON: {error}") from error

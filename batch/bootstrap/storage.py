@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import unquote, urlsplit
 
-from schemas.errors import TunemeshError
+from connectors.aws.s3 import delete_objects, get_object, list_objects, object_sizes, split_url
+from connectors.aws.sdk import sdk_client, service_errors
 
 MIN_PART_BYTES: Final = 5 * 1024 * 1024
 """S3: each part of an upload but the last has this many bytes at least."""
@@ -22,12 +22,8 @@ MAX_PART_BYTES: Final = 1024 * 1024 * 1024
 """Of a part that S3 copies; it takes 5 GiB at most, and smaller ones can be copied side by side."""
 
 
-class StorageError(TunemeshError):
-    """A place that cannot be read or written: which, why, and what to do."""
-
-
 class Storage(Protocol):
-    """Objects by address; raises StorageError, and FileNotFoundError for what is not there."""
+    """Objects by address; raises ServiceUnavailable, and FileNotFoundError for an absent one."""
 
     def read(self, address: str) -> bytes:
         """An object's content."""
@@ -52,13 +48,8 @@ class Storage(Protocol):
 
 
 def storage_of(address: str, region: str, endpoint_url: str | None) -> Storage:
-    """The storage that an address is on."""
-    scheme = urlsplit(address).scheme
-    if scheme == "file":
-        return LocalStorage()
-    if scheme == "s3":
-        return S3Storage(region, endpoint_url)
-    raise StorageError(f"{address} is no address; expected s3://bucket/prefix or file:///folder")
+    """The storage that an address is on, ``file:///folder`` or ``s3://bucket/prefix``."""
+    return LocalStorage() if address.startswith("file:") else S3Storage(region, endpoint_url)
 
 
 class LocalStorage:
@@ -111,44 +102,36 @@ class S3Storage:
     first 5 MiB."""
 
     def __init__(self, region: str, endpoint_url: str | None) -> None:
-        from connectors.aws.sdk import sdk_client
-
         self._client = sdk_client("s3", region, endpoint_url)
 
     def read(self, address: str) -> bytes:
-        bucket, key = _bucket_and_key(address)
-        with _s3_errors(address):
-            content: bytes = self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        return content
+        with service_errors(f"read {address}"):
+            answer = get_object(self._client, *split_url(address))
+        if answer is None:
+            raise FileNotFoundError(address)
+        return answer[0]
 
     def write(self, address: str, content: bytes) -> None:
-        bucket, key = _bucket_and_key(address)
-        with _s3_errors(address):
+        bucket, key = split_url(address)
+        with service_errors(f"write {address}"):
             self._client.put_object(Bucket=bucket, Key=key, Body=content)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
-        bucket, prefix = _bucket_and_key(folder.rstrip("/") + "/")
-        found: dict[str, int] = {}
-        with _s3_errors(folder):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-                for entry in page.get("Contents", ()):
-                    name = entry["Key"].removeprefix(prefix)
-                    if name and not name.endswith("/"):
-                        found[name] = entry["Size"]
-        return found
+        with service_errors(f"list {folder}"):
+            sizes = object_sizes(self._client, *split_url(folder.rstrip("/") + "/"))
+        return {name: size for name, size in sizes.items() if name and not name.endswith("/")}
 
     def head(self, address: str, most: int) -> bytes:
-        bucket, key = _bucket_and_key(address)
-        with _s3_errors(address):
+        bucket, key = split_url(address)
+        with service_errors(f"read {address}"):
             answer = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{most - 1}")
             content: bytes = answer["Body"].read()
         return content
 
     def compose(self, header: bytes, source: str, target: str) -> None:
-        bucket, key = _bucket_and_key(target)
-        from_bucket, from_key = _bucket_and_key(source)
-        with _s3_errors(target):
+        bucket, key = split_url(target)
+        from_bucket, from_key = split_url(source)
+        with service_errors(f"write {target}"):
             head = self._client.head_object(Bucket=from_bucket, Key=from_key)
             size = int(head["ContentLength"])
             if size <= 2 * MIN_PART_BYTES:
@@ -176,16 +159,13 @@ class S3Storage:
                 raise
 
     def remove(self, folder: str) -> None:
-        bucket, prefix = _bucket_and_key(folder.rstrip("/") + "/")
-        with _s3_errors(folder):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-                keys = [{"Key": entry["Key"]} for entry in page.get("Contents", ())]
-                if keys:
-                    self._client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
+        bucket, prefix = split_url(folder.rstrip("/") + "/")
+        with service_errors(f"remove {folder}"):
+            keys = [entry["Key"] for entry in list_objects(self._client, bucket, prefix)]
+            delete_objects(self._client, bucket, keys)
 
     def path(self, address: str) -> str:
-        return "/" + _bucket_and_key(address)[1]
+        return "/" + split_url(address)[1]
 
 
 def _ranges(begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -193,22 +173,3 @@ def _ranges(begin: int, end: int) -> Iterator[tuple[int, int]]:
     while begin < end:
         yield begin, min(begin + MAX_PART_BYTES, end)
         begin += MAX_PART_BYTES
-
-
-def _bucket_and_key(address: str) -> tuple[str, str]:
-    parts = urlsplit(address, allow_fragments=False)
-    return parts.netloc, parts.path.removeprefix("/")
-
-
-@contextmanager
-def _s3_errors(address: str) -> Iterator[None]:
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
-            raise FileNotFoundError(address) from None
-        raise StorageError(f"{address}: {error}") from error
-    except BotoCoreError as error:
-        raise StorageError(f"{address}: {error}. Is the endpoint right?") from error

@@ -19,8 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from batch.exports.rows import RowMaker
+from connectors.aws.s3 import list_objects, object_sizes
 from connectors.aws.sdk import service_errors
-from connectors.products import Column, Kind, Location, Rejection
+from connectors.products.columns import Column, Kind
+from connectors.products.location import Location
+from connectors.products.writer import Rejection
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, ContractError
 from schemas.rules import (
@@ -150,20 +153,14 @@ def object_readers(
 ) -> list[Callable[[], Iterator[Lines]]]:
     """A reader for each object that is there now, in the order of their names."""
     with service_errors(f"list {archive}"):
-        pages = s3.get_paginator("list_objects_v2").paginate(
-            Bucket=archive.bucket, Prefix=archive.prefix
-        )
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        keys = [entry["Key"] for entry in list_objects(s3, archive.bucket, archive.prefix)]
     return [partial(_read_object, s3, archive, key, reader) for key in keys]
 
 
 def archive_bytes(s3: Any, archive: Location) -> int:
     """Bytes of all objects, as they are stored."""
     with service_errors(f"list {archive}"):
-        pages = s3.get_paginator("list_objects_v2").paginate(
-            Bucket=archive.bucket, Prefix=archive.prefix
-        )
-        return sum(entry["Size"] for page in pages for entry in page.get("Contents", ()))
+        return sum(object_sizes(s3, archive.bucket, archive.prefix).values())
 
 
 def _read_object(s3: Any, archive: Location, key: str, reader: LineReader) -> Iterator[Lines]:

@@ -21,8 +21,8 @@ from batch.exports.archive import ORIGIN, LineReader, archive_bytes, object_read
 from batch.exports.parallel import read_in_parallel
 from batch.exports.publication import ExportReport, Limits, check_rejected, finish, open_writer
 from batch.exports.spill import DayFiles, HashFiles, spill_folder
-from connectors.products import EVENT_DAY, PUBLISHED_AT, Location, columns_of
-from connectors.products.columns import OCCURRED_AT
+from connectors.products.columns import EVENT_DAY, OCCURRED_AT, PUBLISHED_AT, columns_of
+from connectors.products.location import Location
 from schemas.model import Contracts, Role
 
 EVENT_ID: Final = "event_id"

@@ -23,7 +23,7 @@ from typing import Any, Final
 from batch.exports.attributes import plain_record
 from batch.exports.records import Partition
 from connectors.aws.sdk import service_errors
-from connectors.products import Location
+from connectors.products.location import Location
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 

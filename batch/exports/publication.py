@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from connectors.products import Column, Location, Manifest, ProductError, ProductWriter
+from connectors.products.columns import Column
+from connectors.products.location import Location
+from connectors.products.manifest import Manifest, ProductError
+from connectors.products.writer import ProductWriter
 from schemas.model import Contract
 
 MOST_REJECTED: Final = 0.01

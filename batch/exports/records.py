@@ -10,7 +10,8 @@ from typing import Any, Final, Protocol
 from batch.exports.parallel import read_in_parallel
 from batch.exports.publication import ExportReport, Limits, finish, open_writer
 from batch.exports.rows import Row, RowMaker
-from connectors.products import ProductWriter, Rejection, columns_of
+from connectors.products.columns import columns_of
+from connectors.products.writer import ProductWriter, Rejection
 from schemas.invalid import InvalidRecord
 from schemas.model import Contract
 

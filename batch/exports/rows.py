@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from connectors.products import Column, Kind, arrow_schema
-from connectors.products.columns import arrow_type
+from connectors.products.arrow import arrow_schema
+from connectors.products.columns import Column, Kind
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract
 from schemas.rules import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, check_id, identifier_fields
@@ -75,8 +75,8 @@ class RowMaker:
         """Rows as a pyarrow RecordBatch."""
         values = zip(*rows, strict=True) if rows else [()] * len(self.columns)
         arrays = [
-            pa.array(column_values, type=arrow_type(column.kind))
-            for column, column_values in zip(self.columns, values, strict=True)
+            pa.array(column_values, type=field.type)
+            for field, column_values in zip(self.schema, values, strict=True)
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 

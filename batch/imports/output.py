@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from batch.imports.errors import ImportsError
 from batch.imports.plan import MIN_INTERACTIONS, DatasetType, Mode, digest
+from connectors.aws.s3 import get_object, list_objects
+from connectors.aws.sdk import service_errors
+from connectors.products.location import Location
 
 REPORT = "report.json"
 
@@ -36,51 +36,47 @@ class BootstrapOutput:
 def read_output(s3: Any, location: str, mode: Mode) -> BootstrapOutput:
     """The output at `location` (`s3://bucket/prefix/run/`); raises ImportsError for one that is
     not complete or that Personalize would refuse."""
-    parts = urlsplit(location)
-    bucket, prefix = parts.netloc, parts.path.strip("/")
-    if parts.scheme != "s3" or not bucket or not prefix:
-        raise ImportsError(f"{location!r} is not the place of a bootstrap output: s3://BUCKET/RUN/")
-    location = f"s3://{bucket}/{prefix}/"
     try:
-        report = _report(s3, bucket, f"{prefix}/{REPORT}", location)
+        root = Location.parse(location)
+    except ValueError:
+        root = None
+    if root is None or not root.prefix:
+        raise ImportsError(
+            f"{location!r} is not the location of a bootstrap output: expected s3://BUCKET/RUN/"
+        )
+    with service_errors(f"read the bootstrap output {root}"):
+        report = _report(s3, root)
         contents = {
-            dataset: found
+            dataset: content
             for dataset in DatasetType
-            if (found := _content(s3, bucket, f"{prefix}/{dataset.folder}/")) is not None
+            if (content := _content(s3, root.bucket, f"{root.prefix}{dataset.folder}/")) is not None
         }
-    except (BotoCoreError, ClientError) as error:
-        raise ImportsError(f"the bootstrap output {location} cannot be read: {error}") from error
-    output = BootstrapOutput(location, report, contents)
+    output = BootstrapOutput(str(root), report, contents)
     _check(output, mode)
     return output
 
 
-def _report(s3: Any, bucket: str, key: str, location: str) -> dict[str, Any]:
-    try:
-        body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") not in ("NoSuchKey", "NoSuchBucket", "404"):
-            raise
+def _report(s3: Any, root: Location) -> dict[str, Any]:
+    answer = get_object(s3, root.bucket, root.prefix + REPORT)
+    if answer is None:
         raise ImportsError(
-            f"there is no {REPORT} at {location}: the bootstrap has not ended, or it is another "
-            "place."
-        ) from error
+            f"there is no {REPORT} at {root}. Wait until the bootstrap has ended, or name the"
+            " location of its run."
+        )
     try:
-        report = json.loads(body)
+        report = json.loads(answer[0])
         for dataset in DatasetType:
             int(report[dataset.folder]["written"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ImportsError(f"{location}{REPORT} is not the report of a bootstrap.") from error
+        raise ImportsError(f"{root}{REPORT} is not the report of a bootstrap.") from error
     return dict(report)
 
 
 def _content(s3: Any, bucket: str, prefix: str) -> str | None:
     """A hash over names, sizes and ETags; the same content in another folder has the same."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     files = [
         [entry["Key"].removeprefix(prefix), entry["Size"], entry["ETag"]]
-        for page in pages
-        for entry in page.get("Contents", ())
+        for entry in list_objects(s3, bucket, prefix)
         if entry["Key"].endswith(".csv")
     ]
     return digest(sorted(files), 12) if files else None

@@ -6,7 +6,6 @@ current.json. A hundredth of the rows has something that is rejected or escaped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from connectors.products.columns import columns_of
+from connectors.products.location import CURRENT, MANIFEST
+from connectors.products.manifest import Current, Manifest, ProductFile
+from schemas.model import load_contracts
 
 VERSION = "20261123T000000Z-00000000"
 START_MS = 1_790_000_000_000
@@ -63,7 +67,7 @@ def make(folder: Path, size: Size) -> dict[str, Path]:
     locations = {}
     for name, (rows, maker) in makers.items():
         location = folder / f"{size.interactions}" / name
-        if not (location / "current.json").exists():
+        if not (location / CURRENT).exists():
             _write(location, name, rows, maker)
         locations[name] = location
     return locations
@@ -72,8 +76,8 @@ def make(folder: Path, size: Size) -> dict[str, Path]:
 def _write(location: Path, name: str, rows: int, maker: Callable[[Any], Any]) -> None:
     version = location / "versions" / VERSION
     version.mkdir(parents=True, exist_ok=True)
-    files: list[dict[str, Any]] = []
-    columns: list[str] = []
+    files: list[ProductFile] = []
+    names: set[str] = set()
     for number, first in enumerate(range(0, rows, 4 * BATCH_ROWS)):
         path = version / f"part-{number:05}.parquet"
         writer: Any = None
@@ -81,24 +85,17 @@ def _write(location: Path, name: str, rows: int, maker: Callable[[Any], Any]) ->
         for table in _batches(first, last, maker):
             if writer is None:
                 writer = pq.ParquetWriter(path, table.schema, compression="zstd")
-                columns = table.schema.names
+                names = set(table.schema.names)
             writer.write_table(table, row_group_size=BATCH_ROWS // 2)
         writer.close()
-        files.append(
-            {"name": path.name, "rows": last - first, "bytes": path.stat().st_size, "sha256": ""}
-        )
-    manifest = {
-        "product": name,
-        "schema_version": 1,
-        "version": VERSION,
-        "created_at": START_MS,
-        "until": None,
-        "rows": rows,
-        "columns": columns,
-        "files": files,
-    }
-    (version / "manifest.json").write_text(json.dumps(manifest))
-    (location / "current.json").write_text(json.dumps({"version": VERSION}))
+        files.append(ProductFile(path.name, last - first, path.stat().st_size, ""))
+    contract = load_contracts()[name]
+    columns = tuple(column for column in columns_of(contract) if column.name in names)
+    manifest = Manifest(
+        name, contract.newest.number, VERSION, START_MS, None, rows, columns, tuple(files)
+    )
+    (version / MANIFEST).write_bytes(manifest.to_json())
+    (location / CURRENT).write_bytes(Current.to_json(VERSION, ()))
 
 
 def _batches(first: int, last: int, maker: Callable[[Any], Any]) -> Iterator[Any]:

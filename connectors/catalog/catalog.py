@@ -17,7 +17,9 @@ from connectors.catalog.errors import CatalogError, NotGranted
 from connectors.catalog.permissions import Permissions, consumer_of, principal_of
 from connectors.catalog.pii import PiiClass, grantable
 from connectors.catalog.tables import Product, TableName, link_name, product_of, table_input
-from connectors.products import Location, Manifest, ProductReader, read_manifest
+from connectors.products.location import Location
+from connectors.products.manifest import Manifest, read_manifest
+from connectors.products.reader import ProductReader
 from schemas.model import Contract
 
 CENTRAL_DATABASE: Final = "tunemesh_central"

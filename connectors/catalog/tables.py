@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from connectors.catalog.errors import CatalogError
 from connectors.catalog.pii import PiiClass, parse_class
-from connectors.products import EVENT_DAY, Kind, Location, Manifest, partition_of
+from connectors.products.columns import EVENT_DAY, Kind, partition_of
+from connectors.products.location import Location
+from connectors.products.manifest import Manifest
 from schemas.model import Contract
 
 _GLUE_TYPES: Final[dict[Kind, str]] = {

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-import pyarrow as pa
-
 from schemas.model import Contract, ContractError, Role, split_nullable
 
 
@@ -27,17 +25,6 @@ class Kind(StrEnum):
     STRINGS = "list<string>"
     TIMESTAMP = "timestamp-millis"
 
-
-_ARROW: Final[dict[Kind, Any]] = {
-    Kind.STRING: pa.string(),
-    Kind.INT: pa.int32(),
-    Kind.LONG: pa.int64(),
-    Kind.FLOAT: pa.float32(),
-    Kind.DOUBLE: pa.float64(),
-    Kind.BOOLEAN: pa.bool_(),
-    Kind.STRINGS: pa.list_(pa.string()),
-    Kind.TIMESTAMP: pa.timestamp("ms", tz="UTC"),
-}
 
 PUBLISHED_AT: Final = "published_at"
 """The column that interactions have beside their contract's: the Kafka timestamp, by which what a
@@ -81,16 +68,6 @@ def columns_of(contract: Contract) -> tuple[Column, ...]:
 def partition_of(contract: Contract) -> str | None:
     """The name of what a product's files are in folders by; None: they are all in one."""
     return EVENT_DAY if contract.role is Role.INTERACTION else None
-
-
-def arrow_type(kind: Kind) -> Any:
-    """The pyarrow type of a kind."""
-    return _ARROW[kind]
-
-
-def arrow_schema(columns: tuple[Column, ...]) -> Any:
-    """The pyarrow schema of columns."""
-    return pa.schema([pa.field(c.name, _ARROW[c.kind], nullable=c.nullable) for c in columns])
 
 
 def _column(contract: Contract, entry: dict[str, Any]) -> Column:

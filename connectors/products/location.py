@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
+from connectors.aws.s3 import split_url
 from schemas.model import Contract, ContractError
 
 CURRENT: Final = "current.json"
@@ -19,7 +19,7 @@ REJECTED: Final = "rejected.ndjson"
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A product's place: ``prefix`` is empty or ends with a slash."""
+    """Bucket and prefix of a product: ``prefix`` is empty or ends with a slash."""
 
     bucket: str
     prefix: str
@@ -27,11 +27,9 @@ class Location:
     @classmethod
     def parse(cls, url: str) -> Location:
         """The location of an ``s3://BUCKET/PREFIX/``; raises ValueError for anything else."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("s3", "s3a") or not parts.netloc:
-            raise ValueError(f"{url!r} is no location; expected s3://BUCKET/PREFIX/")
-        prefix = parts.path.strip("/")
-        return cls(parts.netloc, f"{prefix}/" if prefix else "")
+        bucket, key = split_url(url)
+        prefix = key.strip("/")
+        return cls(bucket, f"{prefix}/" if prefix else "")
 
     @classmethod
     def of(cls, contract: Contract) -> Location:

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import botocore.exceptions
-
-from connectors.aws.sdk import error_code, service_errors
+from connectors.aws.s3 import get_object
+from connectors.aws.sdk import service_errors
 from connectors.products.columns import Column, Kind
 from connectors.products.location import Location
 from schemas.errors import TunemeshError
@@ -82,34 +82,32 @@ class Manifest:
                 "file": self.rejected_file,
             },
             "columns": [column.document() for column in self.columns],
-            "files": [
-                {"name": f.name, "rows": f.rows, "bytes": f.bytes, "sha256": f.sha256}
-                for f in self.files
-            ],
+            "files": [asdict(file) for file in self.files],
         }
         return json.dumps(document, indent=1).encode()
 
     @classmethod
-    def from_json(cls, content: bytes) -> Manifest:
-        """The manifest in a file's content; raises ValueError, KeyError or TypeError."""
-        document = json.loads(content)
-        rejected = document.get("rejected") or {}
-        return cls(
-            product=document["product"],
-            schema_version=document["schema_version"],
-            version=document["version"],
-            created_at=document["created_at"],
-            until=document["until"],
-            rows=document["rows"],
-            columns=tuple(
-                Column(entry["name"], Kind(entry["type"]), entry["nullable"])
-                for entry in document["columns"]
-            ),
-            files=tuple(ProductFile(**entry) for entry in document["files"]),
-            deleted=document.get("deleted", 0),
-            rejected=rejected.get("reasons", {}),
-            rejected_file=rejected.get("file"),
-        )
+    def from_json(cls, content: bytes, url: str) -> Manifest:
+        """The manifest in a file's content; ``url`` is for the message of a ProductError."""
+        with _readable(url):
+            document = json.loads(content)
+            rejected = document.get("rejected") or {}
+            return cls(
+                product=document["product"],
+                schema_version=document["schema_version"],
+                version=document["version"],
+                created_at=document["created_at"],
+                until=document["until"],
+                rows=document["rows"],
+                columns=tuple(
+                    Column(entry["name"], Kind(entry["type"]), entry["nullable"])
+                    for entry in document["columns"]
+                ),
+                files=tuple(ProductFile(**entry) for entry in document["files"]),
+                deleted=document.get("deleted", 0),
+                rejected=rejected.get("reasons", {}),
+                rejected_file=rejected.get("file"),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +129,15 @@ class Current:
     @staticmethod
     def to_json(version: str, former: tuple[Former, ...]) -> bytes:
         """The content of ``current.json``."""
-        kept = [{"version": f.version, "superseded_at": f.superseded_at} for f in former]
-        return json.dumps({"version": version, "former": kept}).encode()
+        return json.dumps({"version": version, "former": [asdict(f) for f in former]}).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, url: str, etag: str = "") -> Current:
+        """The pointer in a file's content; ``url`` is for the message of a ProductError."""
+        with _readable(url):
+            document = json.loads(content)
+            former = [Former(**entry) for entry in document.get("former", ())]
+            return cls(document["version"], tuple(former), etag)
 
 
 def read_current(s3: Any, location: Location) -> Current | None:
@@ -140,17 +145,11 @@ def read_current(s3: Any, location: Location) -> Current | None:
 
     Raises ServiceUnavailable, and ProductError for a pointer that cannot be read.
     """
-    found = _get(s3, location, location.current)
-    if found is None:
+    answer = _get(s3, location, location.current)
+    if answer is None:
         return None
-    content, etag = found
-    try:
-        document = json.loads(content)
-        former = [Former(e["version"], e["superseded_at"]) for e in document.get("former", ())]
-        return Current(document["version"], tuple(former), etag)
-    except (ValueError, KeyError, TypeError) as error:
-        url = location.url(location.current)
-        raise ProductError(f"{url} cannot be read: {error!r}. Export the product again.") from error
+    content, etag = answer
+    return Current.from_json(content, location.url(location.current), etag)
 
 
 def read_manifest(s3: Any, location: Location, version: str | None = None) -> Manifest:
@@ -164,25 +163,23 @@ def read_manifest(s3: Any, location: Location, version: str | None = None) -> Ma
         if current is None:
             raise NotPublished(f"there is no data product at {location} yet. Export it first.")
         version = current.version
-    found = _get(s3, location, location.manifest(version))
-    if found is None:
+    answer = _get(s3, location, location.manifest(version))
+    if answer is None:
         raise NotPublished(
             f"there is no version {version} of the product at {location}; former versions are"
             " removed some time after a newer one was published."
         )
-    try:
-        return Manifest.from_json(found[0])
-    except (ValueError, KeyError, TypeError) as error:
-        url = location.url(location.manifest(version))
-        raise ProductError(f"{url} cannot be read: {error!r}. Export the product again.") from error
+    return Manifest.from_json(answer[0], location.url(location.manifest(version)))
 
 
 def _get(s3: Any, location: Location, key: str) -> tuple[bytes, str] | None:
     with service_errors(f"read {location.url(key)}"):
-        try:
-            answer = s3.get_object(Bucket=location.bucket, Key=key)
-            return answer["Body"].read(), answer["ETag"]
-        except botocore.exceptions.ClientError as error:
-            if error_code(error) in ("NoSuchKey", "NoSuchBucket", "404"):
-                return None
-            raise
+        return get_object(s3, location.bucket, key)
+
+
+@contextmanager
+def _readable(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise ProductError(f"{url} cannot be read: {error!r}. Export the product again.") from error

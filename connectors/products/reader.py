@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import botocore.exceptions
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.aws.sdk import error_code, service_errors
+from connectors.aws.s3 import get_object
+from connectors.aws.sdk import service_errors
 from connectors.products.location import Location
 from connectors.products.manifest import Manifest, NotPublished, ProductError, ProductFile
 
@@ -59,13 +59,10 @@ class ProductReader:
         key = self._location.version(self.manifest.version) + file.name
         url = self._location.url(key)
         with service_errors(f"read {url}"):
-            try:
-                answer = self._s3.get_object(Bucket=self._location.bucket, Key=key)
-                content: bytes = answer["Body"].read()
-            except botocore.exceptions.ClientError as error:
-                if error_code(error) not in ("NoSuchKey", "404"):
-                    raise
-                raise NotPublished(f"{url} was removed; open the product again.") from error
+            answer = get_object(self._s3, self._location.bucket, key)
+        if answer is None:
+            raise NotPublished(f"{url} was removed; open the product again.")
+        content, _ = answer
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise ProductError(
                 f"{url} is not what its manifest says (sha256 differs). Export the product again."

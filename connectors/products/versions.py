@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from connectors.aws.s3 import delete_objects, list_objects
 from connectors.products.location import Location
 from connectors.products.manifest import Former
 
@@ -44,14 +45,13 @@ def remove_others(s3: Any, location: Location, kept: Iterable[str], before: str)
     """
     staying = set(kept)
     removed: dict[str, list[str]] = {}
-    for key in _keys(s3, location):
+    for entry in list_objects(s3, location.bucket, location.versions):
+        key = entry["Key"]
         version = version_of(location, key)
         if version is not None and version not in staying and _begun(version) < _begun(before):
             removed.setdefault(version, []).append(key)
     for keys in removed.values():
-        for start in range(0, len(keys), 1000):
-            batch = [{"Key": key} for key in keys[start : start + 1000]]
-            s3.delete_objects(Bucket=location.bucket, Delete={"Objects": batch, "Quiet": True})
+        delete_objects(s3, location.bucket, keys)
     for upload in _unfinished_uploads(s3, location):
         version = version_of(location, upload["Key"])
         if version is not None and version not in staying and _begun(version) < _begun(before):
@@ -70,28 +70,8 @@ def version_of(location: Location, key: str) -> str | None:
     return version if _NAME.fullmatch(version) else None
 
 
-def sizes_of(s3: Any, location: Location, version: str) -> dict[str, int]:
-    """Bytes of each object of a version, by its name below the version's folder."""
-    prefix = location.version(version)
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=location.bucket, Prefix=prefix)
-    return {
-        entry["Key"].removeprefix(prefix): entry["Size"]
-        for page in pages
-        for entry in page.get("Contents", ())
-    }
-
-
 def _begun(version: str) -> str:
     return version.partition("-")[0]
-
-
-def _keys(s3: Any, location: Location) -> Iterator[str]:
-    pages = s3.get_paginator("list_objects_v2").paginate(
-        Bucket=location.bucket, Prefix=location.versions
-    )
-    for page in pages:
-        for entry in page.get("Contents", ()):
-            yield entry["Key"]
 
 
 def _unfinished_uploads(s3: Any, location: Location) -> Iterator[dict[str, Any]]:

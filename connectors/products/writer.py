@@ -20,9 +20,11 @@ import botocore.exceptions
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connectors.aws.s3 import delete_objects, object_sizes
 from connectors.aws.sdk import ServiceUnavailable, error_code, service_errors
 from connectors.clock import now_ms
-from connectors.products.columns import Column, arrow_schema
+from connectors.products.arrow import arrow_schema
+from connectors.products.columns import Column
 from connectors.products.location import REJECTED, Location
 from connectors.products.manifest import (
     Current,
@@ -36,7 +38,6 @@ from connectors.products.upload import Upload
 from connectors.products.versions import (
     KEPT_VERSIONS,
     remove_others,
-    sizes_of,
     still_kept,
     version_name,
 )
@@ -196,10 +197,10 @@ class ProductWriter:
                 self._rejects.close()
             elif self._rejects is not None:
                 self._rejects.abort()
-            for name in sizes_of(self._s3, self.location, self.version):
-                if not (keep_rejected and name == REJECTED):
-                    key = self.location.version(self.version) + name
-                    self._s3.delete_object(Bucket=self.location.bucket, Key=key)
+            prefix = self.location.version(self.version)
+            names = object_sizes(self._s3, self.location.bucket, prefix)
+            removed = [prefix + n for n in names if not (keep_rejected and n == REJECTED)]
+            delete_objects(self._s3, self.location.bucket, removed)
 
     @property
     def rejected_url(self) -> str:
@@ -245,8 +246,9 @@ class ProductWriter:
 
     def _check_objects(self, manifest: Manifest) -> None:
         """An export that began later may have taken this one for dead."""
-        found = sizes_of(self._s3, self.location, self.version)
-        wrong = [file.name for file in manifest.files if found.get(file.name) != file.bytes]
+        prefix = self.location.version(self.version)
+        sizes = object_sizes(self._s3, self.location.bucket, prefix)
+        wrong = [file.name for file in manifest.files if sizes.get(file.name) != file.bytes]
         if wrong:
             raise ProductError(
                 f"{wrong[0]} of the version {self.version} at {self.location} is not there as it"

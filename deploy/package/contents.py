@@ -28,6 +28,17 @@ IN_MOTION = ("connectors/kafka/", "connectors/glue/", "connectors/flink/internal
 AT_REST = ("connectors/catalog/", "connectors/products/", "connectors/stores/")
 """What exports, the catalog and the back ends use."""
 
+BEYOND_MANIFESTS = (
+    "connectors/catalog/",
+    "connectors/stores/",
+    "connectors/products/arrow.py",
+    "connectors/products/reader.py",
+    "connectors/products/upload.py",
+    "connectors/products/versions.py",
+    "connectors/products/writer.py",
+)
+"""AT_REST but for what reads a product's manifest; the rest needs pyarrow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Application:
@@ -65,7 +76,7 @@ APPLICATIONS: Mapping[str, Application] = {
             main="batch.bootstrap.__main__",
             jar_set="parquet",
             imports=_EVERYWHERE,
-            without=(*AT_REST, *IN_MOTION, "batch/exports/", "batch/imports/"),
+            without=(*BEYOND_MANIFESTS, *IN_MOTION, "batch/exports/", "batch/imports/"),
         ),
     )
 }

@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from connectors.aws.sdk import sdk_client
-from connectors.products import Location, ProductReader, read_manifest
+from connectors.products.location import Location
+from connectors.products.manifest import read_manifest
+from connectors.products.reader import ProductReader
 from deploy.local import application, platform
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, LocalSettings
 from schemas.model import load_contracts

@@ -19,14 +19,10 @@ from cli.products import catalog as catalog_command
 from cli.products import export as export_command
 from connectors.aws.sdk import sdk_client
 from connectors.catalog import Catalog, CatalogError, NotGranted, PiiClass
-from connectors.products import (
-    Location,
-    Manifest,
-    NotPublished,
-    ProductWriter,
-    columns_of,
-    read_manifest,
-)
+from connectors.products.columns import columns_of
+from connectors.products.location import Location
+from connectors.products.manifest import Manifest, NotPublished, read_manifest
+from connectors.products.writer import ProductWriter
 from schemas.model import Contract, load_contracts
 from tests.integration.aws_part import aws_part
 from tests.support.ports import free_port

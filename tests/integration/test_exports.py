@@ -28,7 +28,10 @@ from batch.exports.publication import Limits, TooManyRejected
 from batch.exports.records import export_records
 from batch.exports.spill import SpillInUse, spill_folder
 from connectors.aws.sdk import ServiceUnavailable, sdk_client
-from connectors.products import Location, NotPublished, ProductReader, columns_of, read_manifest
+from connectors.products.columns import columns_of
+from connectors.products.location import Location
+from connectors.products.manifest import NotPublished, read_manifest
+from connectors.products.reader import ProductReader
 from schemas.model import Contract, Contracts, load_contracts
 from tests.integration.kills import Killed, killed_at_each_write
 

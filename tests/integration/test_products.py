@@ -11,21 +11,14 @@ import pyarrow as pa
 import pytest
 
 from connectors.aws.sdk import ServiceUnavailable, sdk_client
-from connectors.products import (
-    Location,
-    NotPublished,
-    ProductError,
-    ProductReader,
-    ProductWriter,
-    PublicationConflict,
-    Rejection,
-    arrow_schema,
-    columns_of,
-    read_current,
-    read_manifest,
-    upload,
-)
+from connectors.products import upload
+from connectors.products.arrow import arrow_schema
+from connectors.products.columns import columns_of
+from connectors.products.location import Location
+from connectors.products.manifest import NotPublished, ProductError, read_current, read_manifest
+from connectors.products.reader import ProductReader
 from connectors.products.versions import GRACE_MS
+from connectors.products.writer import ProductWriter, PublicationConflict, Rejection
 from schemas.model import load_contracts
 from tests.integration.kills import Killed, killed_at_each_write
 

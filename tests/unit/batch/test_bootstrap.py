@@ -12,7 +12,7 @@ import pytest
 
 from batch.bootstrap import finish
 from batch.bootstrap import report as reports
-from batch.bootstrap.products import ProductError, read_product, read_products
+from batch.bootstrap.products import read_product, read_products
 from batch.bootstrap.report import tally, training_problems
 from batch.bootstrap.settings import BootstrapSettings, Window, bootstrap_settings
 from batch.bootstrap.sql import script
@@ -26,6 +26,8 @@ from batch.personalize_schemas import (
 )
 from connectors.personalize.datasets import ITEMS, USERS, dataset_fields
 from connectors.personalize.requests import DEFAULT_PROPERTIES
+from connectors.products.columns import Column, Kind
+from connectors.products.manifest import Current, Manifest, ProductError, ProductFile
 from schemas.errors import SettingError, TunemeshError
 from schemas.model import load_contracts
 
@@ -43,15 +45,18 @@ def publish(folder: Path, name: str, files: dict[str, bytes]) -> str:
     for file, content in files.items():
         (version / file).parent.mkdir(parents=True, exist_ok=True)
         (version / file).write_bytes(content)
-    manifest = {
-        "product": name,
-        "version": "v1",
-        "rows": 7,
-        "columns": ["a", {"name": "b"}],
-        "files": [{"name": n, "bytes": len(c), "rows": 1} for n, c in files.items()],
-    }
-    (version / "manifest.json").write_text(json.dumps(manifest))
-    (folder / name / "current.json").write_text(json.dumps({"version": "v1"}))
+    manifest = Manifest(
+        product=name,
+        schema_version=1,
+        version="v1",
+        created_at=0,
+        until=None,
+        rows=7,
+        columns=tuple(Column(column, Kind.STRING, nullable=True) for column in ("a", "b")),
+        files=tuple(ProductFile(n, 1, len(content), "") for n, content in files.items()),
+    )
+    (version / "manifest.json").write_bytes(manifest.to_json())
+    (folder / name / "current.json").write_bytes(Current.to_json("v1", ()))
     return (folder / name).as_uri()
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from batch.exports import archive
 from batch.exports.archive import LineReader, unzipped, whole_lines
 from batch.exports.interactions import hash_files, one_an_event
-from connectors.products import columns_of
+from connectors.products.columns import columns_of
 from schemas.model import ContractError, load_contracts
 
 CONTRACTS = load_contracts()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch.exports.rows import RowMaker
-from connectors.products import Column, Kind, columns_of
+from connectors.products.columns import Column, Kind, columns_of
 from schemas.invalid import InvalidRecord
 from schemas.model import load_contracts
 from schemas.rules import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS

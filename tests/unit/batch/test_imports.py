@@ -179,7 +179,7 @@ class Bucket:
     def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         if Key not in self.objects:
             raise refusal("NoSuchKey")
-        return {"Body": io.BytesIO(self.objects[Key].encode())}
+        return {"Body": io.BytesIO(self.objects[Key].encode()), "ETag": ""}
 
     def get_paginator(self, operation: str) -> Bucket:
         return self
@@ -226,8 +226,8 @@ def test_the_same_content_in_another_place_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("found", "location", "mode", "reason"),
     [
-        (bucket("a"), "a", Mode.FULL, "not the place of a bootstrap output"),
-        (bucket("a"), "s3://b", Mode.FULL, "not the place of a bootstrap output"),
+        (bucket("a"), "a", Mode.FULL, "not the location of a bootstrap output"),
+        (bucket("a"), "s3://b", Mode.FULL, "not the location of a bootstrap output"),
         (bucket("a"), "s3://b/other", Mode.FULL, "no report.json"),
         (Bucket(a__report_json="x"), "s3://b/a", Mode.FULL, "no report.json"),
         (

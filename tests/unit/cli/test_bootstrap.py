@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from batch.imports import ImportsError
 from cli.bootstrap import Products, bootstrap, open_products, stream_settings
 from connectors.catalog import OpenedProduct
-from connectors.products import Location, Manifest
+from connectors.products.location import Location
+from connectors.products.manifest import Manifest
 from schemas.model import load_contracts
 from schemas.moments import epoch_ms
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from connectors.products import Kind, Location, Manifest, ProductFile, arrow_schema, columns_of
-from connectors.products.manifest import Former
+from connectors.products.arrow import arrow_schema
+from connectors.products.columns import Kind, columns_of
+from connectors.products.location import Location
+from connectors.products.manifest import Former, Manifest, ProductFile
 from connectors.products.versions import GRACE_MS, still_kept, version_name, version_of
 from schemas.model import Contract, ContractError, SchemaVersion, load_contracts
 
@@ -122,7 +124,7 @@ def test_a_manifest_is_read_as_it_was_written() -> None:
         rejected={"missing_id": 1},
         rejected_file="rejected.ndjson",
     )
-    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert Manifest.from_json(manifest.to_json(), "s3://b/manifest.json") == manifest
     document = json.loads(manifest.to_json())
     assert document["files"] == [
         {"name": "part-00000.parquet", "rows": 2, "bytes": 10, "sha256": "ab"}

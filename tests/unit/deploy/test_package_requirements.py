@@ -102,7 +102,7 @@ def test_the_models_of_every_service_that_the_code_calls_are_in_the_package(
     for module in (m for one in APPLICATIONS.values() for m in shipped(repository, one)):
         for node in ast.walk(module):
             if isinstance(node, ast.Call) and re.search(
-                r"(^|\.)(client|create_client|service_endpoint)$", ast.unparse(node.func)
+                r"(^|\.)((sdk_|create_)?client|service_endpoint)$", ast.unparse(node.func)
             ):
                 called.update(
                     argument.value
