@@ -18,6 +18,7 @@ from connectors.kafka.librdkafka import KafkaOffsets
 from connectors.products.columns import columns_of
 from connectors.products.location import Location
 from connectors.products.manifest import read_manifest
+from connectors.stores.dynamodb import table_name
 from deploy.handover import wait_archived
 from deploy.local.postgresql import connection_string
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX
@@ -154,10 +155,9 @@ def _source(
     if contract.role is Role.ITEM:
         if point_in_time:
             return PointInTimeExport(s3, Location.parse(point_in_time))
-        table = f"tunemesh-{contract.name}"
         if mesh.local:
             dynamodb_url = dynamodb_url or mesh.settings.dynamodb.url
-        return DynamoDbScan(mesh.client("dynamodb", dynamodb_url), table, partitions)
+        return DynamoDbScan(mesh.client("dynamodb", dynamodb_url), table_name(contract), partitions)
     if contract.role is Role.USER:
         # psycopg loads libpq, which the other domains do without.
         from batch.exports.postgresql import PostgresqlSource

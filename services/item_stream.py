@@ -16,6 +16,7 @@ from typing import Any
 
 from connectors.clock import now_ms
 from connectors.stores.dynamodb import ItemReader, table_name
+from schemas.invalid import InvalidRecord
 from schemas.model import Contract, Role, load_contracts
 from services.http import Event
 from services.publishing import Message, Publisher
@@ -70,7 +71,7 @@ def _message(change: Mapping[str, Any]) -> Message | None:
         given = read(content["NewImage"])
         record = rules.completed({k: v for k, v in given.items() if v is not None})
         rules.check(record, now_ms())
-    except (InvalidInput, ValueError) as error:
+    except (InvalidInput, InvalidRecord) as error:
         _log.error(
             "%s %r does not fit its contract and is passed over: %s", contract.name, key, error
         )

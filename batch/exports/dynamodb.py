@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from batch.exports.attributes import plain_record
 from batch.exports.records import Partition
 from connectors.aws.sdk import service_errors
+from connectors.stores.dynamodb import from_item
 from schemas.invalid import InvalidRecord
 
 
@@ -52,7 +52,7 @@ class DynamoDbScan:
                 page = self._dynamodb.scan(**arguments)
             for item in page["Items"]:
                 try:
-                    yield plain_record(item)
+                    yield from_item(item)
                 except InvalidRecord as error:
                     yield error
             if "LastEvaluatedKey" not in page:

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from batch.exports.attributes import plain_record
 from batch.exports.records import Partition
 from connectors.aws.sdk import service_errors
 from connectors.products.location import Location
+from connectors.stores.dynamodb import from_item
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 
@@ -117,7 +117,7 @@ class PointInTimeExport:
             for line in lines:
                 found += 1
                 try:
-                    yield plain_record(json.loads(line)["Item"])
+                    yield from_item(json.loads(line)["Item"])
                 except InvalidRecord as error:
                     yield error
                 except (ValueError, KeyError, TypeError, AttributeError):

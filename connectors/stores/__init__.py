@@ -1,4 +1,4 @@
 """How the domains' stores keep records: tables and types, derived from the contracts.
 
-Written by the back ends (``services``), read by the exports (``batch``).
+Written by the back ends (``services``); the exports (``batch``) decode items of DynamoDB with them.
 """

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.codec import Record
+from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract
 
 TABLE_PREFIX = "tunemesh-"
@@ -49,10 +50,10 @@ class ItemReader:
     def __call__(self, item: Mapping[str, Attribute]) -> Record:
         """The record in an item: the newest version's fields, absent ones null or their default.
 
-        Attributes that the contract does not know are left out.
+        Attributes beside the contract's fields are left out. Raises InvalidRecord(wrong_type).
         """
         return {
-            name: from_attribute(item[name]) if name in item else default
+            name: from_attribute(item[name], name) if name in item else default
             for name, default in self._defaults.items()
         }
 
@@ -72,17 +73,33 @@ def to_attribute(value: Any) -> Attribute:
     return {"L": [to_attribute(inner) for inner in value]}
 
 
-def from_attribute(attribute: Attribute) -> Any:
-    """The value in an attribute; raises ValueError for a type that no record has."""
-    ((kind, value),) = attribute.items()
-    if kind == "NULL":
-        return None
-    if kind in ("BOOL", "S"):
-        return value
-    if kind == "N":
-        return int(value) if value.lstrip("-").isdigit() else float(value)
-    if kind == "M":
-        return {name: from_attribute(inner) for name, inner in value.items()}
-    if kind == "L":
-        return [from_attribute(inner) for inner in value]
-    raise ValueError(f"an attribute of type {kind}, which no record has")
+def from_item(item: Mapping[str, Attribute]) -> Record:
+    """The values of an item by name; raises InvalidRecord(wrong_type) naming the attribute."""
+    return {name: from_attribute(attribute, name) for name, attribute in item.items()}
+
+
+def from_attribute(attribute: Attribute, name: str) -> Any:
+    """The value in an attribute; a set of strings is a sorted list.
+
+    Raises InvalidRecord(wrong_type), which names the attribute, for a type that no field has.
+    """
+    try:
+        ((kind, value),) = attribute.items()
+        match kind:
+            case "S" | "BOOL":
+                return value
+            case "N":
+                return int(value) if value.lstrip("-").isdigit() else float(value)
+            case "NULL":
+                return None
+            case "L":
+                return [from_attribute(inner, name) for inner in value]
+            case "SS":
+                return sorted(value)
+            case "M":
+                return from_item(value)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidRecord(Reason.WRONG_TYPE, f"{name}: not an attribute value", name) from error
+    raise InvalidRecord(
+        Reason.WRONG_TYPE, f"{name}: an attribute of type {kind}, which no field has", name
+    )
