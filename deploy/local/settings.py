@@ -83,19 +83,16 @@ def _port_range(text: str) -> PortRange:
 
 @group(ENVIRONMENT)
 class CacheSettings:
-    """What is downloaded: the caches of this user, and where jars come from."""
+    """Where downloads are kept, and where jars come from."""
 
-    jar_cache: Path | None = setting(
-        "TUNEMESH_JAR_CACHE",
-        FOLDER,
-        "jars; default: `tunemesh/jars` in the user's cache folder",
-        default=None,
+    folder: Path = setting(
+        "XDG_CACHE_HOME", FOLDER, "has tunemesh/jars and tunemesh/wheels", default="~/.cache"
     )
-    wheel_cache: Path | None = setting(
-        "TUNEMESH_WHEEL_CACHE",
-        FOLDER,
-        "wheels of packages; default: `tunemesh/wheels` in the user's cache folder",
-        default=None,
+    jars: Path | None = setting(
+        "TUNEMESH_JAR_CACHE", FOLDER, "jars, if not in XDG_CACHE_HOME/tunemesh", default=None
+    )
+    wheels: Path | None = setting(
+        "TUNEMESH_WHEEL_CACHE", FOLDER, "wheels, if not in XDG_CACHE_HOME/tunemesh", default=None
     )
     maven_repository: str | None = setting(
         "TUNEMESH_MAVEN_REPOSITORY",
@@ -114,10 +111,7 @@ class LocalSettings:
 
     jar_cache: Path
     home: Path = setting(
-        "TUNEMESH_HOME",
-        FOLDER,
-        "data, logs, ledgers and reports of the local platform",
-        default=".tunemesh",
+        "TUNEMESH_HOME", FOLDER, "data, logs, ledgers and reports", default=".tunemesh"
     )
     kafka: Port = port("TUNEMESH_KAFKA_PORT", 29092, "Kafka")
     kafka_controller: Port = port("TUNEMESH_KAFKA_CONTROLLER_PORT", 29093, "Kafka's controller")
@@ -142,13 +136,10 @@ class LocalSettings:
         default=None,
     )
     start_seconds: float = setting(
-        "TUNEMESH_START_SECONDS",
-        whole(1, 3600),
-        "how long a service may take to start",
-        default="120",
+        "TUNEMESH_START_SECONDS", whole(1, 3600), "time for a service to start", default="120"
     )
     stop_seconds: float = setting(
-        "TUNEMESH_STOP_SECONDS", whole(1, 600), "how long a service may take to stop", default="20"
+        "TUNEMESH_STOP_SECONDS", whole(1, 600), "time for a service to stop", default="20"
     )
 
     @classmethod
@@ -202,20 +193,14 @@ class LocalSettings:
 
 def jar_cache(environ: Mapping[str, str]) -> Path:
     """The folder with this user's jars."""
-    chosen = read(CacheSettings, {ENVIRONMENT: environ}).jar_cache
-    return chosen or _user_cache(environ) / "jars"
+    settings = read(CacheSettings, {ENVIRONMENT: environ})
+    return settings.jars or settings.folder / "tunemesh" / "jars"
 
 
 def wheel_cache(environ: Mapping[str, str]) -> Path:
     """The folder with this user's wheels."""
-    chosen = read(CacheSettings, {ENVIRONMENT: environ}).wheel_cache
-    return chosen or _user_cache(environ) / "wheels"
-
-
-def _user_cache(environ: Mapping[str, str]) -> Path:
-    cache = environ.get("XDG_CACHE_HOME")
-    base = Path(cache) if cache else Path(environ.get("HOME") or Path.home()) / ".cache"
-    return base / "tunemesh"
+    settings = read(CacheSettings, {ENVIRONMENT: environ})
+    return settings.wheels or settings.folder / "tunemesh" / "wheels"
 
 
 def aws_environment(settings: LocalSettings) -> dict[str, str]:

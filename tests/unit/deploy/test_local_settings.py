@@ -19,7 +19,7 @@ from schemas.errors import SettingError
 
 def test_the_defaults_are_the_documented_ports_on_loopback() -> None:
     """Without any variable: the ports that the documentation and the demo name."""
-    settings = LocalSettings.from_environment({"HOME": "/home/somebody"})
+    settings = LocalSettings.from_environment({})
 
     assert settings.kafka.address == "127.0.0.1:29092"
     assert settings.kafka_controller.number == 29093
@@ -32,7 +32,7 @@ def test_the_defaults_are_the_documented_ports_on_loopback() -> None:
     assert settings.flink.url == "http://127.0.0.1:28081"
     assert (settings.taskmanagers, settings.task_slots) == (2, 1)
     assert settings.home == Path.cwd() / ".tunemesh"
-    assert settings.jar_cache == Path("/home/somebody/.cache/tunemesh/jars")
+    assert settings.jar_cache == Path.home() / ".cache/tunemesh/jars"
 
 
 def test_each_port_moves_with_its_own_variable() -> None:
@@ -109,11 +109,9 @@ def test_ports_for_prometheus_are_enough_and_nobody_elses(value: str) -> None:
 @pytest.mark.parametrize(("cache", "name"), [(jar_cache, "jar"), (wheel_cache, "wheel")])
 def test_the_caches_are_the_users(cache: Callable[[Mapping[str, str]], Path], name: str) -> None:
     """The variable wins over XDG_CACHE_HOME, which wins over ~/.cache."""
-    environ = {"HOME": "/h", "XDG_CACHE_HOME": "/x", f"TUNEMESH_{name.upper()}_CACHE": "/t"}
-
-    assert cache(environ) == Path("/t")
-    assert cache({"HOME": "/h", "XDG_CACHE_HOME": "/x"}) == Path(f"/x/tunemesh/{name}s")
-    assert cache({"HOME": "/h"}) == Path(f"/h/.cache/tunemesh/{name}s")
+    assert cache({"XDG_CACHE_HOME": "/x", f"TUNEMESH_{name.upper()}_CACHE": "/t"}) == Path("/t")
+    assert cache({"XDG_CACHE_HOME": "/x"}) == Path(f"/x/tunemesh/{name}s")
+    assert cache({}) == Path.home() / f".cache/tunemesh/{name}s"
 
 
 def test_child_processes_talk_to_this_machine_only() -> None:

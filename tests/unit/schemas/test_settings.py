@@ -129,37 +129,29 @@ def test_declarations_are_listed_with_their_groups() -> None:
     ("kind", "text", "value"),
     [
         (choice("a", "b"), "b", "b"),
+        (choice("a", "b"), "c", None),
+        (SWITCH, "False", None),
         (separated(",", "names"), "a, ,b,", ("a", "b")),
         (separated(",", "names"), "", ()),
         (TIMESTAMP, "1970-01-01T00:00:01Z", 1000),
         (TIMESTAMP, "7", 7),
+        (TIMESTAMP, "noon", None),
         (FOLDER, "/a/b", Path("/a/b")),
         (FOLDER, "b", Path.cwd() / "b"),
         (FOLDER, "~/b", Path.home() / "b"),
         (matching(r"a\d", "a1"), "a7", "a7"),
+        (matching(r"a\d", "a1"), "a12", None),
+        (matching(r"a\d", "a1"), "a\u0663", None),
+        (whole(0, 9), "-1", None),
+        (whole(0, 9), "\u0663", None),
         (TEXT, "a\nb", "a\nb"),
+        (TEXT, "", None),
     ],
 )
-def test_a_valid_text_has_a_value(kind: Kind[Any], text: str, value: object) -> None:
+def test_a_text_has_a_value_or_is_invalid(kind: Kind[Any], text: str, value: object) -> None:
     """As its kind says."""
-    assert kind.parse(text) == value
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "expected"),
-    [
-        (choice("a", "b", "c"), "d", "a or b or c"),
-        (SWITCH, "True", "true or false"),
-        (TIMESTAMP, "noon", "epoch milliseconds, or a time such as 2026-11-23T14:25:00Z"),
-        (matching(r"a\d", "a1"), "a12", "a1"),
-        (matching(r"a\d", "a1"), "a\u0663", "a1"),
-        (whole(0, 9), "-1", "a whole number from 0 to 9"),
-        (whole(0, 9), "\u0663", "a whole number from 0 to 9"),
-        (TEXT, "", "a value"),
-    ],
-)
-def test_any_other_text_is_invalid(kind: Kind[Any], text: str, expected: str) -> None:
-    """And the kind describes the valid ones."""
+    if value is not None:
+        assert kind.parse(text) == value
+        return
     with pytest.raises((ValueError, LookupError)):
         kind.parse(text)
-    assert kind.expected == expected
