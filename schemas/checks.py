@@ -200,8 +200,8 @@ class _NewestOnly:
 
 
 def _with_defaults(contract: Contract, record: dict[str, Any]) -> dict[str, Any]:
-    fields = contract.newest.avro["fields"]
-    return {entry["name"]: record.get(entry["name"], entry.get("default")) for entry in fields}
+    defaults = contract.newest.defaults
+    return {name: record.get(name, defaults.get(name)) for name in contract.newest.field_names}
 
 
 def _check_together(contracts: Contracts) -> Iterator[Problem]:

@@ -67,6 +67,15 @@ class SchemaVersion:
         """Names of the record's fields, in the order in which Avro writes them."""
         return tuple(entry["name"] for entry in self.avro["fields"])
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What an absent field stands for: its default, else null; required fields have none."""
+        return {
+            entry["name"]: entry.get("default")
+            for entry in self.avro["fields"]
+            if "default" in entry or split_nullable(entry["type"])[1]
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ItemMapping:

@@ -45,8 +45,6 @@ class _Field:
     schema: Any
     expected: str
     timestamp: bool
-    optional: bool
-    default: Any
 
 
 class Rules:
@@ -58,6 +56,7 @@ class Rules:
         self.updated = mapping.updated if mapping else None
         self.deleted = mapping.deleted if mapping else None
         self._schema = parse_plain(contract.newest.definition)
+        self._defaults = contract.newest.defaults
         self._fields = {
             entry["name"]: _field(entry, plain["type"])
             for entry, plain in zip(
@@ -85,8 +84,8 @@ class Rules:
                 record[name] = _checked(field, given[name])
             elif gone and current is not None and name != self.updated:
                 record[name] = current[name]
-            elif field.optional:
-                record[name] = field.default
+            elif name in self._defaults:
+                record[name] = self._defaults[name]
             else:
                 raise InvalidInput(MISSING_FIELD, "is required", name)
         return record
@@ -132,14 +131,12 @@ class Rules:
 
 
 def _field(entry: Mapping[str, Any], plain: Any) -> _Field:
-    avro, nullable = split_nullable(entry["type"])
+    avro, _ = split_nullable(entry["type"])
     return _Field(
         name=entry["name"],
         schema=plain,
         expected=_described(plain),
         timestamp=isinstance(avro, dict) and avro.get("logicalType") == "timestamp-millis",
-        optional=nullable or "default" in entry,
-        default=entry.get("default"),
     )
 
 

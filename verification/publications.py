@@ -12,7 +12,7 @@ from schemas.codec import Encoder
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
-from schemas.rules import MAX_ID_LENGTH
+from schemas.rules import check_id
 from verification.entries import Entry, Kind, Record
 from verification.malformed import corrupt_record, corrupt_value
 
@@ -43,25 +43,20 @@ class Publication:
     body: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    name: str
-    default: Any
-    required: bool
-    filler: Any
-
-
 class _Domain:
     """One contract as the publisher uses it."""
 
     def __init__(self, contract: Contract, version_id: UUID) -> None:
         self.contract = contract
         self.encoder = Encoder(contract, version_id)
-        self.fields = tuple(_field(entry) for entry in contract.newest.avro["fields"])
-        self.names = frozenset(field.name for field in self.fields)
-        self.required = frozenset(field.name for field in self.fields if field.required)
-        self.defaults = {field.name: field.default for field in self.fields if not field.required}
-        self.fillers = {field.name: field.filler for field in self.fields if field.required}
+        newest = contract.newest
+        self.names = frozenset(newest.field_names)
+        self.defaults = newest.defaults
+        self.fillers = {
+            entry["name"]: _filler(entry["type"])
+            for entry in newest.avro["fields"]
+            if entry["name"] not in self.defaults
+        }
         mapping = contract.item or contract.user
         self.updated = mapping.updated if mapping else None
         self.deleted = mapping.deleted if mapping else None
@@ -78,25 +73,19 @@ class _Domain:
         if not self.names.issuperset(record):
             unknown = ", ".join(sorted(set(record) - self.names))
             raise UnusableEntry(f"unknown field {unknown}; {self.contract.name} has no such field")
-        if not self.required.issubset(record):
-            gone = self.deleted is not None and bool(record.get(self.deleted))
-            if not gone:
-                missing = next(f.name for f in self.fields if f.required and f.name not in record)
-                raise UnusableEntry(f"the field {missing!r} is missing")
-            return {**self.defaults, **self.fillers, **record}
-        return {**self.defaults, **record}
+        missing = next((name for name in self.fillers if name not in record), None)
+        if missing is None:
+            return {**self.defaults, **record}
+        if self.deleted is None or not record.get(self.deleted):
+            raise UnusableEntry(f"the field {missing!r} is missing")
+        return {**self.defaults, **self.fillers, **record}
 
 
-def _field(entry: Mapping[str, Any]) -> _Field:
-    kind = entry["type"]
-    nullable = isinstance(kind, list) and "null" in kind
-    if "default" in entry:
-        return _Field(entry["name"], entry["default"], False, None)
-    name = kind["type"] if isinstance(kind, Mapping) else kind
-    filler = {"string": "", "array": [], "boolean": False, "int": 0, "long": 0}.get(
-        name if isinstance(name, str) else ""
-    )
-    return _Field(entry["name"], None, not nullable, filler)
+def _filler(avro: Any) -> Any:
+    """An empty value of a required field, for a record that says deleted."""
+    kind = avro["type"] if isinstance(avro, Mapping) else avro
+    values = {"string": "", "array": [], "boolean": False, "int": 0, "long": 0}
+    return values.get(kind) if isinstance(kind, str) else None
 
 
 class Publishes(Protocol):
@@ -246,10 +235,10 @@ def _key(contract: Contract, record: Record) -> str:
 
 
 def _check_id(name: str, value: str) -> None:
-    if not value:
-        raise UnusableEntry(f"{name} is empty")
-    if len(value) > MAX_ID_LENGTH:
-        raise UnusableEntry(f"{name} has {len(value)} characters, at most {MAX_ID_LENGTH} may be")
+    try:
+        check_id(name, value)
+    except InvalidRecord as error:
+        raise UnusableEntry(error.message) from None
 
 
 def _check_moment(name: str, moment: int | None, now_ms: int) -> None:

@@ -45,7 +45,8 @@ class ItemReader:
     """Reads items of a domain's table as records."""
 
     def __init__(self, contract: Contract) -> None:
-        self._defaults = {e["name"]: e.get("default") for e in contract.newest.avro["fields"]}
+        defaults = contract.newest.defaults
+        self._defaults = {name: defaults.get(name) for name in contract.newest.field_names}
 
     def __call__(self, item: Mapping[str, Attribute]) -> Record:
         """The record in an item: the newest version's fields, absent ones null or their default.

@@ -44,7 +44,7 @@ class Table:
         self.name = contract.name.replace("-", "_")
         self.key = contract.key
         self.columns = {entry["name"]: _sql_type(entry["type"]) for entry in fields}
-        self._defaults = {e["name"]: e["default"] for e in fields if "default" in e}
+        self._defaults = contract.newest.defaults
 
     @property
     def column_list(self) -> str:
@@ -70,8 +70,8 @@ class Table:
         """
         record: Record = {}
         for (name, sql_type), value in zip(self.columns.items(), row, strict=True):
-            found = _from_column(sql_type, value)
-            record[name] = self._defaults.get(name) if found is None else found
+            plain = _from_column(sql_type, value)
+            record[name] = self._defaults.get(name) if plain is None else plain
         return record
 
 
