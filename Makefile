@@ -65,7 +65,7 @@ docs: $(READY) ## the documentation site in site/, with its generated pages [ARG
 
 .PHONY: plans
 plans: setup ## jobs/plans from the SQL, after a change of it [ARGS=--check]
-	JAVA_HOME="$$($(BIN)/python -c 'import os; from deploy.local import java; print(java.find(os.environ).home)')" \
+	JAVA_HOME="$$($(BIN)/python -c 'import os; from connectors.flink import java; print(java.find(os.environ).home)')" \
 		$(BIN)/python -m jobs.submission.compile --jars "$$($(BIN)/tunemesh jars path flink)" $(ARGS)
 
 .PHONY: bench-enrichment

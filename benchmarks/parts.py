@@ -13,7 +13,8 @@ from uuid import UUID
 from benchmarks.errors import BenchmarkError
 from benchmarks.processes import free_ports
 from benchmarks.topics import wait_until
-from deploy.local import aws, jars, java, kafka, opensearch, process
+from connectors.flink import java
+from deploy.local import aws, jars, kafka, opensearch, process
 from deploy.local.settings import (
     PROJECT,
     REGION,

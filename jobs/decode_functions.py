@@ -6,7 +6,6 @@ A function is pickled into the job, so it holds settings only; what it needs at 
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
@@ -19,17 +18,17 @@ from connectors.flink.internals.restored import restored_positions
 from connectors.glue.registry import GlueRegistry
 from connectors.kafka.offsets_process import OffsetsProcess
 from jobs.decode import STATE_PREFIX, Decoded, DimensionDecoder, InteractionDecoder, SchemaIds
-from jobs.freshness.watch import (
+from jobs.freshness.settling import (
     BUNDLE_SETTLING,
     THREAD_SETTLING,
-    Freshness,
-    Reading,
-    Watch,
-    dimension_topics,
+    DimensionReader,
+    SettlingModel,
 )
+from jobs.freshness.watch import Freshness, Watch, dimension_topics
 from jobs.metrics import letter_values
 from jobs.settings import ApplicationSettings, RegistrySettings
 from jobs.trends import trend_facts
+from jobs.worker import Shared
 from schemas.codec import Decoder, Encoder
 from schemas.invalid import InvalidRecord
 from schemas.model import BUILT_IN_FOLDER, Contracts, Role, load_contracts
@@ -107,6 +106,7 @@ class _Decode(RegistryFunction):
 
     _decode: InteractionDecoder | DimensionDecoder
     _gauges: Gauges | None = None
+    _watch: Watch | None = None
 
     def __init__(self, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]) -> None:
         super().__init__(settings.registry, extra_contracts)
@@ -115,10 +115,10 @@ class _Decode(RegistryFunction):
     def _connect(self) -> tuple[Contracts, GlueRegistry, SchemaIds]:
         contracts, registry = self.connect()
         ids = schema_ids(registry, contracts)
-        self._watch = WATCHES.get(self._settings, contracts)
+        self._watch = watch_of(self._settings, contracts)
+        self._freshness = self._watch.freshness
         self._restored = restored_positions()
-        self._watch.freshness.exact = self._restored is not None
-        self._watch.opened(self)
+        self._watch.add(self, exact=self._restored is not None)
         return contracts, registry, ids
 
     def _show(self, function: str, context: FunctionContext) -> None:
@@ -130,8 +130,9 @@ class _Decode(RegistryFunction):
         return {"decoded": self._calls - letters["dead_letters"], **letters}
 
     def close(self) -> None:
-        """Stop asking when this is the worker's last function."""
-        WATCHES.closed(self)
+        """Stop polling when this is the worker's last function."""
+        if self._watch is not None:
+            self._watch.remove(self)
         if self._gauges is not None:
             self._gauges.close()
 
@@ -149,25 +150,26 @@ class DecodeInteraction(_Decode):
     """
 
     def open(self, function_context: FunctionContext) -> None:
-        """Connect to the registry; blocks until the users and items of so far have been read."""
+        """Connect to the registry; blocks until the present users and items have been read."""
         self._decode = InteractionDecoder(*self._connect(), now_ms)
-        self._freshness = self._watch.freshness
+        self._watermark = self._freshness.watermark
+        self._released_by_timeout = 0
         self._held = 0
         self._held_seconds = 0.0
         self._holding_since: float | None = None
         self._show("decode_interaction", function_context)
         self._wait_for(now_ms())
 
-    def _wait_for(self, timestamp_ms: int) -> None:
+    def _wait_for(self, timestamp_ms: int) -> bool:
         started = self._holding_since = time.monotonic()
         try:
-            self._freshness.wait_for(timestamp_ms)
+            return self._freshness.wait_for(timestamp_ms)
         finally:
             self._holding_since = None
             self._held_seconds += time.monotonic() - started
 
     def _metrics(self) -> dict[str, int]:
-        since, fresh = self._holding_since, self._freshness.fresh_until_ms
+        since, fresh = self._holding_since, self._watermark.until_ms
         return {
             **super()._metrics(),
             "held": self._held,
@@ -175,6 +177,8 @@ class DecodeInteraction(_Decode):
             "holding_ms": 0 if since is None else round(1000 * (time.monotonic() - since)),
             "freshness_lag_ms": max(0, now_ms() - fresh) if fresh else 0,
             "given_up": self._freshness.given_up,
+            "released_by_timeout": self._released_by_timeout,
+            "freshness_exact": int(self._freshness.exact),
         }
 
     def eval(
@@ -187,10 +191,10 @@ class DecodeInteraction(_Decode):
         timestamp_ms: int,
     ) -> Row:
         """The decoded record, once users and items published before it have been read."""
-        if timestamp_ms > self._freshness.fresh_until_ms:
+        if timestamp_ms > self._watermark.until_ms:
             self._held += 1
             # It was published before it came here, whatever its timestamp says.
-            self._wait_for(min(timestamp_ms, now_ms()))
+            self._released_by_timeout += self._wait_for(min(timestamp_ms, now_ms()))
         decoded = self._decode(key, value, f"{topic}/{partition}/{offset}", timestamp_ms)
         self._count(decoded)
         return Row(*decoded)
@@ -205,26 +209,29 @@ class DecodeDimension(_Decode):
         super().__init__(settings, extra_contracts)
         self._role = role
         thread_mode = settings.execution_mode == "thread"
-        self._reading = Reading(THREAD_SETTLING if thread_mode else BUNDLE_SETTLING)
+        self._reader = DimensionReader(
+            SettlingModel(THREAD_SETTLING if thread_mode else BUNDLE_SETTLING)
+        )
 
     def open(self, function_context: FunctionContext) -> None:
-        """Connect to the registry, and tell what has been read from now on."""
+        """Connect to the registry, and report from now on how far has been read."""
         contracts, registry, ids = self._connect()
         self._decode = DimensionDecoder(contracts, self._role, registry, ids, now_ms)
-        self._reading.restored(self._restored or {})
-        self._watch.freshness.follow(self._reading)
+        self._reader.add_restored(self._restored or {})
+        self._freshness.add_reader(self._reader)
         self._show(f"decode_{self._role}", function_context)
 
     def close(self) -> None:
-        """What this function has read counts no longer: a restarted job reads anew."""
-        WATCHES.forget(self._reading)
+        """Discard what this function has read: a restarted job reads anew."""
+        if self._watch is not None:
+            self._freshness.remove_reader(self._reader)
         super().close()
 
     def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """The decoded record."""
         decoded = self._decode(key, value, origin, timestamp_ms)
         topic, partition, offset = origin.split("/")
-        self._reading.decoded((topic, int(partition)), int(offset), time.monotonic())
+        self._reader.add_decoded((topic, int(partition)), int(offset), time.monotonic())
         self._count(decoded)
         return Row(*decoded)
 
@@ -313,36 +320,17 @@ class EncodeTrend(RegistryFunction):
         )
 
 
-class _Watches:
-    """One watch for each application in a worker process; made when first asked for."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._watches: dict[str, Watch] = {}
-
-    def get(self, settings: ApplicationSettings, contracts: Contracts) -> Watch:
-        group = settings.group("enrichment")
-        topics = dimension_topics(contracts)
-        with self._lock:
-            key = f"{settings.kafka.bootstrap_servers} {group} {topics}"
-            if key not in self._watches:
-                store = OffsetsProcess(
-                    settings.kafka.bootstrap_servers, settings.kafka.python_client
-                )
-                self._watches[key] = Watch(
-                    Freshness(store, topics, group=f"{group}-freshness", source_group=group)
-                )
-            return self._watches[key]
-
-    def forget(self, reading: Reading) -> None:
-        with self._lock:
-            for watch in self._watches.values():
-                watch.freshness.forget(reading)
-
-    def closed(self, function: object) -> None:
-        with self._lock:
-            for watch in self._watches.values():
-                watch.closed(function)
+WATCHES: Shared[Watch] = Shared()
+"""One watch for each application."""
 
 
-WATCHES = _Watches()
+def watch_of(settings: ApplicationSettings, contracts: Contracts) -> Watch:
+    """Return the watch that the functions of an application in this worker share."""
+    kafka, group = settings.kafka, settings.group("enrichment")
+    topics = dimension_topics(contracts)
+
+    def create() -> Watch:
+        store = OffsetsProcess(kafka.bootstrap_servers, kafka.python_client)
+        return Watch(Freshness(store, topics, group=f"{group}-freshness", source_group=group))
+
+    return WATCHES.get((kafka.bootstrap_servers, group, tuple(topics)), create)

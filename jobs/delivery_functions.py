@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from pyflink.table import DataTypes, FunctionContext
 from connectors.delivery import DeliveryEngine, DeliverySettings, Destination, Rejected
 from connectors.firehose import FirehoseSettings, firehose_destination
 from connectors.flink.internals.gauges import Gauges
+from connectors.flink.internals.java_task import is_task_cancelled
 from connectors.glue.registry import GlueRegistry
 from connectors.opensearch import OpenSearchSettings, opensearch_destination
 from connectors.personalize import (
@@ -33,6 +34,7 @@ from jobs.decode_functions import RegistryFunction, now_ms, schema_ids
 from jobs.metrics import engine_values, letter_values
 from jobs.micro_batch.pieces import result, unpack
 from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
+from jobs.worker import Shared
 from schemas.codec import Decoder, Encoder
 from schemas.dead_letter import DeadLetters, SourceRecord, Step
 from schemas.invalid import InvalidRecord
@@ -86,8 +88,7 @@ class Deliver(RegistryFunction):
         self.prepare(contracts, registry)
         self._engine = ENGINES.get(
             (type(self).__name__, self._role, self._settings),
-            lambda: self.destination(contracts),
-            1 / self._settings.workers,
+            lambda: EngineThread(lambda: self.destination(contracts), 1 / self._settings.workers),
         )
         self._engine.join(self)
         self._gauges = Gauges(self.name, self._metrics, function_context)
@@ -329,37 +330,10 @@ class EngineThread:
             except TimeoutError:
                 if future.done():
                     return future.result()
-                if task_is_cancelled():
+                if is_task_cancelled():
                     future.cancel()
                     raise JobCancelled("the job is being stopped or restarted") from None
 
 
-def task_is_cancelled() -> bool:
-    """Whether Flink has interrupted this task's Java thread, which Python code does not notice.
-
-    Always False outside of a JVM: a process of functions is simply ended.
-    """
-    try:
-        from pemja import findClass  # type: ignore[import-untyped]
-    except ImportError:
-        return False
-    return bool(findClass("java.lang.Thread").currentThread().isInterrupted())
-
-
-class _Engines:
-    """One engine for each destination in a worker process; made when first asked for."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._engines: dict[Hashable, EngineThread] = {}
-
-    def get(
-        self, key: Hashable, destination: Callable[[], Destination[Any, Any]], quota_share: float
-    ) -> EngineThread:
-        with self._lock:
-            if key not in self._engines:
-                self._engines[key] = EngineThread(destination, quota_share)
-            return self._engines[key]
-
-
-ENGINES = _Engines()
+ENGINES: Shared[EngineThread] = Shared()
+"""One engine for each destination."""

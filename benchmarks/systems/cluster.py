@@ -18,7 +18,8 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.parts import bench_settings
 from benchmarks.processes import Started
 from benchmarks.systems import PARALLELISM, Task
-from deploy.local import flink, flink_cluster, java, platform, process
+from connectors.flink import java
+from deploy.local import flink, flink_cluster, platform, process
 from deploy.local.settings import LocalSettings
 
 Submit = Callable[[], str]

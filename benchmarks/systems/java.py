@@ -17,7 +17,8 @@ from benchmarks.publish import DIMENSION_TOPICS
 from benchmarks.systems import BATCH_BYTES, COMPRESSION, LINGER_MS, Task
 from benchmarks.systems.cluster import Cluster, job_configuration
 from benchmarks.topics import Topics
-from deploy.local import jars, java, settings
+from connectors.flink import java
+from deploy.local import jars, settings
 
 SOURCES = Path(__file__).parents[1] / "java"
 DEPENDENCIES = SOURCES / "bench-deps.txt"

@@ -1,1 +1,1 @@
-"""Code that every Flink program of ours needs around PyFlink and the JVM."""
+"""What a Flink program needs around PyFlink and the JVM: Java, properties, environment."""

@@ -1,10 +1,10 @@
-"""The folder that a worker's code was loaded from, there as long as the code is.
+"""Keeps the folder that a worker's code was loaded from, as long as the code is loaded.
 
 What the service gives its workers (`pyFiles`) is in a folder of the job's. Flink removes it when
 the job's last task on a worker has ended, and makes another one when tasks start again, as after
 every failure. In thread mode the modules stay loaded, and look where they were loaded from for what
 they need later: botocore for the models of services, a package for modules not imported so far.
-Without that folder the job would restart for ever.
+Without that folder the job would restart indefinitely.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOCK = threading.Lock()
 
 
 def keep_code_folder(folder: Path = CODE_FOLDER, path: Iterable[str] | None = None) -> None:
-    """Make the folder a link to the one on the Python path that has the same code, if it is gone.
+    """Make the folder, if it is missing, a link to the one on the Python path with the same code.
 
     Called by each function before it looks at a file. A later link replaces one that leads nowhere.
     """

@@ -7,8 +7,7 @@ from pathlib import Path
 
 
 def shared_libpython() -> Path | None:
-    """The folder of this Python's shared library, which thread mode needs; None where there is
-    none."""
+    """Return the folder of this Python's shared library, which thread mode needs; None without."""
     folder = Path(sysconfig.get_config_var("LIBDIR") or "")
     for key in ("INSTSONAME", "LDLIBRARY"):
         name = str(sysconfig.get_config_var(key) or "")

@@ -1,7 +1,7 @@
-"""Offsets of topics and groups, asked of Kafka from Python: what :mod:`jobs.freshness.watch` needs.
+"""Offsets of topics and consumer groups, read from Kafka by Python.
 
-Flink's Kafka source tells its functions nothing of where it stands; the broker knows where topics
-end, and keeps small notes for a group.
+Flink's Kafka source does not show its functions how far it has read; the broker has the ends of
+topics, and keeps offsets for any group.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class KafkaOffsets:
     ``client`` are librdkafka properties, for security beside the bootstrap servers. Every call
     blocks for at most ten seconds and raises OffsetsUnavailable.
 
-    A client of librdkafka's that has seen a broker go keeps the leader epoch that it knew then, and
-    asks with it for ever (``FENCED_LEADER_EPOCH``, 2.16.1). So each error ends the client.
+    A librdkafka client that has lost a broker keeps the leader epoch of that time and sends it
+    indefinitely (``FENCED_LEADER_EPOCH``, 2.16.1). So each error ends the client.
     """
 
     def __init__(self, bootstrap_servers: str, client: Mapping[str, str]) -> None:
@@ -42,33 +42,33 @@ class KafkaOffsets:
         return self._client
 
     def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
-        """Every partition of the topics; raises OffsetsUnavailable for one that is not there."""
-        wanted = list(topics)
-        found = self._call(lambda: self._admin.list_topics(timeout=CALL_SECONDS)).topics
-        missing = [topic for topic in wanted if topic not in found]
+        """Return every partition of the topics; raises OffsetsUnavailable for a missing topic."""
+        names = list(topics)
+        known = self._call(lambda: self._admin.list_topics(timeout=CALL_SECONDS)).topics
+        missing = [topic for topic in names if topic not in known]
         if missing:
-            raise OffsetsUnavailable(f"there is no topic {', '.join(missing)}")
+            raise OffsetsUnavailable(f"Kafka has no topic {', '.join(missing)}")
         return tuple(
-            (topic, number) for topic in wanted for number in sorted(found[topic].partitions)
+            (topic, number) for topic in names for number in sorted(known[topic].partitions)
         )
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset that the next record of each partition will have."""
-        return self._listed(partitions, OffsetSpec.latest())
+        """Return the offset that the next record of each partition will have."""
+        return self._list(partitions, OffsetSpec.latest())
 
-    def since(self, partitions: Iterable[Partition], moment: int) -> dict[Partition, int]:
-        """The offset of the first record of each partition that was published at this moment
-        (epoch milliseconds) or later; where there is none, of the next one."""
-        wanted = list(partitions)
-        ends = self.ends(wanted)
-        found = self._listed(wanted, OffsetSpec.for_timestamp(moment))
+    def since(self, partitions: Iterable[Partition], timestamp_ms: int) -> dict[Partition, int]:
+        """Return the offset of the first record of each partition that was published at that time
+        or later; of the next record where there is none."""
+        partitions = list(partitions)
+        ends = self.ends(partitions)
+        offsets = self._list(partitions, OffsetSpec.for_timestamp(timestamp_ms))
         return {
             partition: offset if offset >= 0 else ends[partition]
-            for partition, offset in found.items()
+            for partition, offset in offsets.items()
         }
 
-    def _listed(self, partitions: Iterable[Partition], which: OffsetSpec) -> dict[Partition, int]:
-        request = {TopicPartition(topic, number): which for topic, number in partitions}
+    def _list(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        request = {TopicPartition(topic, number): spec for topic, number in partitions}
         futures = self._call(
             lambda: self._admin.list_offsets(request, request_timeout=CALL_SECONDS)
         )
@@ -78,7 +78,7 @@ class KafkaOffsets:
         }
 
     def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """What the group has committed; 0 where it has nothing."""
+        """Return what the group has committed; 0 where it has nothing."""
         request = ConsumerGroupTopicPartitions(group, [TopicPartition(*p) for p in partitions])
         futures = self._call(
             lambda: self._admin.list_consumer_group_offsets([request], request_timeout=CALL_SECONDS)

@@ -1,4 +1,4 @@
-"""Offsets of topics and groups: the words that those who ask and those who answer share."""
+"""Types of offsets, shared by :mod:`librdkafka` and :mod:`offsets_process`; no client here."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ Offsets = Mapping[Partition, int]
 
 
 class OffsetsUnavailable(TunemeshError):
-    """Kafka did not answer; the next attempt may succeed."""
+    """Kafka did not answer; a later attempt may succeed."""

@@ -1,7 +1,7 @@
-"""Kafka's offsets, asked for by a small process of its own.
+"""Kafka's offsets, read by a small process of its own.
 
-In thread mode the functions run inside Flink's JVM, and librdkafka does not live there: now and
-then it took the whole process down at the import. The process ends with its parent's pipe.
+In thread mode the functions run inside Flink's JVM, where librdkafka sometimes ended the whole
+process at its import. The process ends with its parent's pipe.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 
 ANSWER_SECONDS = 20.0
-"""The longest that a question takes, a slow start of the process included; the process is replaced
+"""The longest that a call takes, a slow start of the process included; the process is replaced
 after that, so that no event waits for one that hangs."""
 
 
 class OffsetsProcess:
-    """What :class:`connectors.kafka.librdkafka.KafkaOffsets` offers, at arm's length.
+    """The methods of :class:`connectors.kafka.librdkafka.KafkaOffsets`, called in another process.
 
-    A process that has died or does not answer is replaced with the next call; the call that finds
-    out raises OffsetsUnavailable. ``command`` is what to start instead of this module.
+    A process that has died or does not answer is replaced with the next call; the call that was
+    not answered raises OffsetsUnavailable. ``command`` is what to start instead of this module.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class OffsetsProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
-        """Every partition of the topics."""
+        """Return every partition of the topics."""
         return tuple((topic, number) for topic, number in self._call("partitions", list(topics)))
 
     def ends(self, partitions: Iterable[Partition]) -> Offsets:
-        """The offset that the next record of each partition will have."""
+        """Return the offset that the next record of each partition will have."""
         return _offsets(self._call("ends", list(partitions)))
 
     def committed(self, group: str, partitions: Iterable[Partition]) -> Offsets:
-        """What the group has committed; 0 where it has nothing."""
+        """Return what the group has committed; 0 where it has nothing."""
         return _offsets(self._call("committed", group, list(partitions)))
 
     def commit(self, group: str, offsets: Offsets) -> None:
@@ -73,15 +73,15 @@ class OffsetsProcess:
             try:
                 process.stdin.write(json.dumps([method, *arguments]) + "\n")
                 process.stdin.flush()
-                answered = select.select([process.stdout], [], [], self._answer_seconds)[0]
-                line = process.stdout.readline() if answered else ""
+                readable = select.select([process.stdout], [], [], self._answer_seconds)[0]
+                line = process.stdout.readline() if readable else ""
             except OSError:
                 line = ""
             if not line:
                 process.kill()
                 process.wait()
                 self._process = None
-                raise OffsetsUnavailable("the process that asks Kafka for offsets does not answer")
+                raise OffsetsUnavailable("the process that reads Kafka's offsets does not answer")
         answer = json.loads(line)
         if "error" in answer:
             raise OffsetsUnavailable(answer["error"])
@@ -100,7 +100,7 @@ class OffsetsProcess:
 
 
 def interpreter() -> str:
-    """This Python as a program.
+    """Return this Python as a program.
 
     Inside a JVM ``sys.executable`` is the first python3 on the PATH, or Java; a Python of another
     version cannot run with this one's modules.

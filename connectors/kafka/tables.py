@@ -1,4 +1,4 @@
-"""Kafka topics as Flink SQL tables: the one place that writes their options.
+"""Kafka topics as Flink SQL tables: their definitions and options.
 
 Topics are read as raw bytes with topic, partition, offset and timestamp as metadata; nothing is
 decoded here. Source of the option names: Flink's Kafka SQL connector documentation.

@@ -24,7 +24,7 @@ from deploy.local.settings import (
     TRACKING_ID,
     LocalSettings,
 )
-from jobs.freshness.watch import OVERTAKING_BARRIERS
+from jobs.freshness.watch import UNALIGNED_CHECKPOINTS
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.errors import TunemeshError
 from schemas.model import Contract, Contracts, load_contracts
@@ -69,7 +69,7 @@ def job_configuration(
     mode = (overrides or {}).get("tunemesh.application", {}).get("python.execution-mode")
     if mode != "process" and shared_libpython() is not None:
         return {}
-    return OVERTAKING_BARRIERS
+    return UNALIGNED_CHECKPOINTS
 
 
 def parts_of(pipelines: Iterable[str]) -> list[str]:

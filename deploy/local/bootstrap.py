@@ -14,8 +14,9 @@ from typing import Any
 from batch.bootstrap.finish import REPORT
 from batch.bootstrap.settings import COLUMNS, GROUP, PRODUCTS, Window
 from batch.bootstrap.storage import storage_of
+from connectors.flink import java
 from connectors.flink.properties import RUN_OPTIONS, Groups, write_groups
-from deploy.local import flink, flink_cluster, jars, java
+from deploy.local import flink, flink_cluster, jars
 from deploy.local.settings import PROJECT, REGION, LocalSettings, aws_environment
 from schemas.errors import TunemeshError
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from connectors.flink.java import Java
 from deploy.local import jars
-from deploy.local.java import Java
 from deploy.local.process import Launch, Server, listening
 from deploy.local.settings import ACCESS_KEY, HOST, REGION, SECRET_KEY, LocalSettings
 from schemas.errors import TunemeshError

@@ -17,7 +17,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from deploy.local import flink_cluster, java
+from connectors.flink import java
+from deploy.local import flink_cluster
 from deploy.local.process import Launch
 from deploy.local.settings import LocalSettings
 from schemas.errors import TunemeshError

@@ -27,9 +27,9 @@ import yaml
 
 from connectors.files import write_link
 from connectors.flink.interpreter import shared_libpython
+from connectors.flink.java import Java
 from deploy.local import flink_workers, jars, process
 from deploy.local.flink_workers import Workers
-from deploy.local.java import Java
 from deploy.local.process import Launch, Server
 from deploy.local.settings import HOST, LocalSettings, aws_environment
 

@@ -22,7 +22,7 @@ from connectors.kafka.librdkafka import KafkaOffsets
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from deploy.local.flink import FlinkRest, Job
 from deploy.local.settings import LocalSettings
-from jobs.metrics import FLOWS, Flow, function_and_name
+from jobs.metrics import FLOWS, Flow, aggregation, function_and_name
 from jobs.settings import DEFAULT_GROUP_ID
 from schemas.model import load_contracts
 
@@ -48,8 +48,7 @@ class FlowProgress:
     ``delivered`` counts records decoded or delivered, ``rejected`` dead letters, both since the
     job's tasks last started. ``oldest_seconds`` is the age of the oldest unfinished record: since
     its publication if it has not been read, else since the function received it; 0 without any.
-    ``metrics`` are the function's metrics (:mod:`jobs.metrics`) over all workers: sums of counters
-    and of the gauges waiting, in_flight and rate_limit, maxima of ages and latencies.
+    ``metrics`` are the function's metrics over all workers (:func:`jobs.metrics.aggregation`).
     """
 
     pipeline: str
@@ -94,21 +93,19 @@ class _Metrics:
     read: dict[str, dict[Partition, int]] = field(default_factory=dict)
     functions: dict[str, dict[str, int]] = field(default_factory=dict)
 
-    def add(self, sums: Mapping[str, float], maxima: Mapping[str, float]) -> None:
-        """Add the metrics of a vertex over its subtasks."""
-        for name, value in sums.items():
+    def add(self, values: Mapping[str, float]) -> None:
+        """Add the metrics of a vertex, aggregated over its subtasks."""
+        for name, value in values.items():
             if own := function_and_name(name):
                 function, metric = own
-                chosen = maxima[name] if metric.endswith("_ms") and metric != "held_ms" else value
-                values = self.functions.setdefault(function, {})
-                values[metric] = round(chosen)
+                self.functions.setdefault(function, {})[metric] = round(value)
             elif source := _SOURCE.match(name):
                 table, metric = source[1], source[2]
                 if metric == _RATE:
                     self.rates[table] = value
                 elif offset := _OFFSET.match(metric):
                     partition = (offset[1], int(offset[2]))
-                    self.read.setdefault(table, {})[partition] = int(maxima[name]) + 1
+                    self.read.setdefault(table, {})[partition] = int(value) + 1
 
 
 def read_job_progress(settings: LocalSettings) -> tuple[JobProgress, ...]:
@@ -142,8 +139,8 @@ def _job(flink: FlinkRest, job: Job, topics: Topics) -> JobProgress:
     source_metrics = _Metrics()
     with ThreadPoolExecutor(max_workers=8, thread_name_prefix="metrics") as pool:
         vertices = [vertex.id for vertex in flink.vertices(job.id)]
-        for sums, maxima in pool.map(lambda vertex: _vertex(flink, job.id, vertex), vertices):
-            source_metrics.add(sums, maxima)
+        for values in pool.map(lambda vertex: _vertex(flink, job.id, vertex), vertices):
+            source_metrics.add(values)
     return JobProgress(
         id=job.id,
         name=job.name,
@@ -159,21 +156,28 @@ def _job(flink: FlinkRest, job: Job, topics: Topics) -> JobProgress:
     )
 
 
-def _vertex(flink: FlinkRest, job: str, vertex: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the sums and the maxima of a vertex's metrics over its subtasks."""
-    wanted = [
-        name
-        for name in flink.vertex_metric_names(job, vertex)
-        if function_and_name(name)
-        or ((source := _SOURCE.match(name)) and (source[2] == _RATE or _OFFSET.match(source[2])))
-    ]
-    sums: dict[str, float] = {}
-    maxima: dict[str, float] = {}
-    for start in range(0, len(wanted), METRICS_PER_CALL):
-        chosen = wanted[start : start + METRICS_PER_CALL]
-        sums.update(flink.vertex_metrics(job, vertex, chosen, "sum"))
-        maxima.update(flink.vertex_metrics(job, vertex, chosen, "max"))
-    return sums, maxima
+def _vertex(flink: FlinkRest, job: str, vertex: str) -> dict[str, float]:
+    """Return the metrics of a vertex that are shown, aggregated over its subtasks."""
+    wanted: dict[str, list[str]] = {}
+    for name in flink.vertex_metric_names(job, vertex):
+        if chosen := _aggregation(name):
+            wanted.setdefault(chosen, []).append(name)
+    values: dict[str, float] = {}
+    for chosen, names in wanted.items():
+        for start in range(0, len(names), METRICS_PER_CALL):
+            part = names[start : start + METRICS_PER_CALL]
+            values.update(flink.vertex_metrics(job, vertex, part, chosen))
+    return values
+
+
+def _aggregation(name: str) -> str | None:
+    """Return how Flink aggregates a metric over subtasks; None for one that is not shown."""
+    if own := function_and_name(name):
+        return aggregation(own[1])
+    source = _SOURCE.match(name)
+    if source and source[2] == _RATE:
+        return "sum"
+    return "max" if source and _OFFSET.match(source[2]) else None
 
 
 def _checkpoint(answer: Any) -> Checkpoint | None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from connectors.flink.java import Java
 from deploy.local import jars
-from deploy.local.java import Java
 from deploy.local.process import Launch, Server, listening
 from deploy.local.settings import HOST, LocalSettings
 from schemas.errors import TunemeshError

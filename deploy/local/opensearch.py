@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.flink.java import Java
 from deploy.local import jars
-from deploy.local.java import Java
 from deploy.local.process import Launch, Server, answers
 from deploy.local.settings import HOST, LocalSettings
 

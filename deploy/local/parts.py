@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
+from connectors.flink import java
 from deploy.local import (
     aws,
     dynamodb,
     flink_cluster,
-    java,
     kafka,
     opensearch,
     postgresql,
@@ -56,7 +56,7 @@ def servers(
 ) -> tuple[Server, ...]:
     """The servers of the named parts (all for no name). Starts none of them.
 
-    Raises :class:`deploy.local.java.JavaError` when one of them needs Java and there is none.
+    Raises :class:`connectors.flink.java.JavaError` when one of them needs Java and there is none.
     """
     result: list[Server] = []
     for name in chosen(names):

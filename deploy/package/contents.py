@@ -22,7 +22,7 @@ SUFFIXES = frozenset({".py", ".sql", ".json", ".yaml", ".avsc"})
 
 _EVERYWHERE = ("aiohttp", "boto3", "botocore", "fastavro", "pyyaml", "yarl")
 
-IN_MOTION = ("connectors/kafka/", "connectors/glue/", "connectors/flink/internals/")
+IN_MOTION = ("connectors/kafka/", "connectors/glue/")
 """What the streams use."""
 
 AT_REST = ("connectors/catalog/", "connectors/products/", "connectors/stores/")

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Mapping
 
-from deploy.local import flink_cluster, flink_workers, java, process
+from connectors.flink import java
+from deploy.local import flink_cluster, flink_workers, process
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.flink_workers import TASKMANAGER, Workers
 from deploy.local.settings import LocalSettings

@@ -14,13 +14,13 @@ import select
 from pathlib import Path
 from typing import NamedTuple
 
+from connectors.flink.internals.submission import job_id_configuration
 from schemas.errors import TunemeshError
 
 LONGEST_SECONDS = 900.0
 """For the other end to open the pipe and to write; then nobody is there any more."""
 
 RECOVERY_KEY = "execution.state-recovery.path"
-JOB_ID_KEY = "$internal.pipeline.job-id"
 
 
 class Order(NamedTuple):
@@ -31,7 +31,7 @@ class Order(NamedTuple):
 
     def configuration(self) -> dict[str, str]:
         """Flink's configuration for the submission."""
-        found = {JOB_ID_KEY: self.job}
+        found = job_id_configuration(self.job)
         if self.savepoint is not None:
             found[RECOVERY_KEY] = self.savepoint
         return found

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.clock import now_ms
-from deploy.local import java
+from connectors.flink import java
 from jobs.settings import DEFAULT_PIPELINES
 from tests.flink.mesh import (
     SONG,

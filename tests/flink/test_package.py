@@ -24,9 +24,10 @@ from click.testing import CliRunner
 
 from cli import main as cli
 from connectors.clock import now_ms
+from connectors.flink import java
 from connectors.flink.properties import RUN_OPTIONS, write_groups
 from deploy import package
-from deploy.local import application, flink, flink_cluster, java, platform, process
+from deploy.local import application, flink, flink_cluster, platform, process
 from deploy.local.flink import FlinkRest
 from deploy.local.settings import LocalSettings, aws_environment
 from deploy.package.contents import ENTRY, JAR, RUN_FILES, WHEELS

@@ -1,13 +1,14 @@
-"""A function's numbers among Flink's metrics, in thread and in process mode.
+"""A function's metrics among Flink's, in thread and in process mode.
 
 In process mode PyFlink's own way serves: gauges that are read at the end of each bundle, so nothing
-moves while a bundle is under way. In thread mode PyFlink 2.2.1 gives a table function the metric
+moves while a bundle is processed. In thread mode PyFlink 2.2.1 gives a table function the metric
 group of process mode, which leads nowhere. So the group is taken from the Java task itself, which
 its thread knows, and its gauges hold numbers that a Python thread sets every second. (Gauges that
-ask Python, as PyFlink has them for DataStream functions, enter the interpreter on a thread of
+call Python, as PyFlink has them for DataStream functions, enter the interpreter on a thread of
 Flink's under the state of the task's thread, which may be in use.)
 
-Nothing here costs a record anything: the numbers are plain attributes until somebody looks.
+Metrics cost a record nothing: the numbers are plain attributes until they are read. They need no
+version check: a Flink without these classes has no such metrics, and the log says so.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from functools import partial
 
 from pyflink.table import FunctionContext
 
-from connectors.flink.internals.java_task import current_task, java_class
+from connectors.flink.internals.java_task import accessing, current_task, java_class
+from connectors.flink.internals.version import InternalsError
 from connectors.flink.metric_group import GROUPS, LABEL
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ LOG = logging.getLogger(__name__)
 PUSH_SECONDS = 1.0
 
 Register = Callable[[str], Callable[[int], None] | None]
-"""Makes a gauge of a name; what it returns sets the gauge, None where the gauge asks by itself."""
+"""Creates a gauge of a name; returns its setter, None where Flink calls the gauge."""
 
 
 class Gauges:
@@ -51,13 +53,15 @@ class Gauges:
         self._register: Register | None = None
         try:
             self._register = _java_gauges(function) or self._pyflink_gauges(function, context)
-        except Exception as error:  # noqa: BLE001 - whatever a JVM without the way to it says
+            self.grow()
+        except (InternalsError, RuntimeError) as error:
+            # PyFlink raises RuntimeError where metrics are switched off.
             LOG.warning("%s: no metrics of Python functions: %s", function, error)
-        self.grow()
+            self._register = None
         PUSHER.add(self)
 
     def grow(self) -> None:
-        """Make gauges of the names that are new; on the function's own thread only."""
+        """Create gauges for the names that are new; on the function's own thread only."""
         if self._register is None:
             return
         for name in self._read():
@@ -68,7 +72,7 @@ class Gauges:
         self.push()
 
     def push(self) -> None:
-        """Set the gauges that are set from here to what the numbers are now."""
+        """Set the gauges that are set from here to the present numbers."""
         if not self._set:
             return
         for name, value in self._read().items():
@@ -77,7 +81,7 @@ class Gauges:
                 self._set[name](value)
 
     def close(self) -> None:
-        """Set them no more."""
+        """Set them a last time."""
         PUSHER.remove(self)
         self.push()
 
@@ -93,30 +97,32 @@ class Gauges:
         return register
 
     def _value(self, name: str, first: bool) -> int:
-        # The gauges are asked one after the other, the first of them first.
+        # Flink calls the gauges one after the other, the first of them first.
         if first or name not in self._values:
             self._values = self._read()
         return self._values.get(name, 0)
 
 
 def _java_gauges(function: str) -> Register | None:
-    """Gauges of the Java task whose thread this is; None outside of a JVM."""
+    """Return what creates gauges of the Java task of this thread; None outside of a JVM."""
     task = current_task()
     if task is None:
         return None
-    group = task.getMetricGroup()
-    for name in GROUPS:
-        group = group.addGroup(name)
-    group = group.addGroup(LABEL, function)
-    # Meant for watermarks, and the only gauge of Flink's that can be set to a number.
-    gauge_class = java_class("org.apache.flink.streaming.runtime.metrics.WatermarkGauge")
+    with accessing("the metric group of a task"):
+        group = task.getMetricGroup()
+        for name in GROUPS:
+            group = group.addGroup(name)
+        group = group.addGroup(LABEL, function)
+        # Meant for watermarks, and the only gauge of Flink's that can be set to a number.
+        gauge_class = java_class("org.apache.flink.streaming.runtime.metrics.WatermarkGauge")
 
     def register(name: str) -> Callable[[int], None]:
-        gauge = gauge_class()
-        gauge.setCurrentWatermark(0)
-        group.gauge(name, gauge)
-        setter: Callable[[int], None] = gauge.setCurrentWatermark
-        return setter
+        with accessing("a gauge of a task"):
+            gauge = gauge_class()
+            gauge.setCurrentWatermark(0)
+            group.gauge(name, gauge)
+            setter: Callable[[int], None] = gauge.setCurrentWatermark
+            return setter
 
     return register
 
@@ -125,7 +131,7 @@ class _Pusher:
     """A thread that sets gauges as long as a function of this process is open.
 
     It is no thread of Java's, so all that it may call there is a method that takes numbers and
-    returns nothing: making or returning an object needs what only Java's threads have.
+    returns nothing: creating or returning an object needs what only Java's threads have.
     """
 
     def __init__(self) -> None:
@@ -156,7 +162,7 @@ class _Pusher:
                     gauges.push()
                 except Exception as error:  # noqa: BLE001 - a metric is no reason to stop the others
                     LOG.warning("metrics: %s", error)
-            del present, gauges  # a function that has gone keeps no thread alive
+            del present, gauges  # a closed function keeps no thread alive
             time.sleep(PUSH_SECONDS)
 
 

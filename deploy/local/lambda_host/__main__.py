@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from connectors.flink import java
 from connectors.stores.dynamodb import table_name
-from deploy.local import aws, dynamodb, java, kafka, postgresql, process
+from deploy.local import aws, dynamodb, kafka, postgresql, process
 from deploy.local.application import registry, topic_spec
 from deploy.local.lambda_host import PART
 from deploy.local.lambda_host.event_source import Checkpoints, StreamMapping

@@ -184,7 +184,11 @@ class JobManager(BaseHTTPRequestHandler):
         assert path == "/jobs/j/vertices/v/subtasks/metrics"
         if "get" not in query:
             return [{"id": name} for name in SUBTASKS]
-        aggregates: dict[str, Callable[[Iterable[float]], float]] = {"sum": sum, "max": max}
+        aggregates: dict[str, Callable[[Iterable[float]], float]] = {
+            "sum": sum,
+            "max": max,
+            "min": min,
+        }
         aggregate = aggregates[query["agg"]]
         age = 0 if self.looks < 2 else 1
         return [

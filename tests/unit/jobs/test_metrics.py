@@ -13,6 +13,7 @@ from jobs.metrics import (
     FLOWS,
     HOLD,
     SECTIONS,
+    aggregation,
     engine_values,
     function_and_name,
     letter_values,
@@ -122,3 +123,19 @@ def test_names_of_functions_that_decode() -> None:
     assert {"decoded", "held", "held_ms", "holding_ms", "freshness_lag_ms", "given_up"} <= set(
         names
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("decoded", "sum"),
+        ("held_ms", "sum"),
+        ("holding_ms", "max"),
+        ("oldest_age_ms", "max"),
+        ("waiting", "sum"),
+        ("freshness_exact", "min"),
+    ],
+)
+def test_values_of_subtasks_become_one(name: str, expected: str) -> None:
+    """Numbers add up, the greatest age counts, and one worker that estimates is enough."""
+    assert aggregation(name) == expected

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from connectors.flink.internals.submission import JOB_ID_KEY
 from jobs.submission import gate
-from jobs.submission.gate import JOB_ID_KEY, RECOVERY_KEY, CalledOffError, Order
+from jobs.submission.gate import RECOVERY_KEY, CalledOffError, Order
 
 
 @pytest.fixture

