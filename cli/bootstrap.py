@@ -93,7 +93,7 @@ def open_products(
     """
     roles = (Role.USER, Role.ITEM, Role.INTERACTION)
     needed: list[Contract] = [one for role in roles for one in contracts.with_role(role)]
-    opened = {contract.name: catalog.open(contract.name, consumer) for contract in needed}
+    opened = {contract.name: catalog.open_product(contract.name, consumer) for contract in needed}
     interactions = opened[contracts.only(Role.INTERACTION).name].manifest
     end = interactions.until if until is None else until
     reaches = interactions.created_at if interactions.until is None else interactions.until

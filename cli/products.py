@@ -277,7 +277,7 @@ def catalog_describe(product: str, region: str | None, endpoint_url: str | None)
     """Show a product: its columns with types and PII classes, and who may read it."""
     catalog = Mesh(region, endpoint_url).catalog()
     found = catalog.describe(product)
-    click.echo("\n".join(description(found, catalog.list(product))))
+    click.echo("\n".join(description(found, catalog.list_grants(product))))
 
 
 def description(product: Product, grants: Sequence[Grant]) -> Iterator[str]:
@@ -340,7 +340,7 @@ def catalog_list(
     product: str | None, consumer: str | None, region: str | None, endpoint_url: str | None
 ) -> None:
     """List the grants: who may read which columns."""
-    grants = Mesh(region, endpoint_url).catalog().list(product, consumer)
+    grants = Mesh(region, endpoint_url).catalog().list_grants(product, consumer)
     if not grants:
         click.echo("there is no such grant")
         return

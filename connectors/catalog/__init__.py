@@ -1,9 +1,9 @@
 """The catalog of data products, on AWS Glue and Lake Formation.
 
-catalog       register, find, describe, grant, revoke, list, open
+catalog       registers, finds and opens products, grants and revokes access
 tables        a product as a Glue table, and back
 permissions   Lake Formation's permissions on tables
-pii           the classes of the contract's fields, and what a grant has to name
+pii           the PII classes of fields, and which columns a grant includes
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""The catalog of data products: domains register, consumers find, and read what they were granted.
+"""The catalog of data products: domains register them, consumers find and read them.
 
 A domain's table is in its own Glue database; the central database has a resource link to it, by the
-product's name. Grants are Lake Formation's, column by column.
+product's name. Grants are permissions of Lake Formation, by column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 import botocore.exceptions
@@ -50,7 +51,7 @@ class OpenedProduct:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What a registration has done; ``revoked``: grants that lost a column, see `register`."""
+    """The result of a registration; ``revoked``: grants that lost a column, see `register`."""
 
     product: Product
     created: bool
@@ -58,7 +59,7 @@ class Registration:
 
 
 class Catalog:
-    """The catalog as one account sees it. Raises ServiceUnavailable when a service does not answer.
+    """The catalog as one account sees it. Raises ServiceUnavailable for a service without answer.
 
     glue, lakeformation   clients of the domain's account, ``account``
     central_glue          of the central account; the same client where both are one account
@@ -86,22 +87,22 @@ class Catalog:
 
     @classmethod
     def connect(cls, region: str, endpoint_url: str | None = None) -> Catalog:
-        """The catalog of the account that the credentials are of, which is the central one, too."""
+        """The catalog of the credentials' account, which is the central account, too."""
 
         def client(service: str) -> Any:
             return sdk_client(service, region, endpoint_url)
 
-        with service_errors("ask which account this is", "Is the part aws up? tunemesh status"):
+        with service_errors("look up the account", "Is the service aws up? tunemesh status"):
             account = str(client("sts").get_caller_identity()["Account"])
         return cls(client("s3"), client("glue"), client("lakeformation"), account)
 
     # Domains
 
     def register(self, contract: Contract, manifest: Manifest) -> Registration:
-        """Register a version of a product, or move its entry to it. To do it again changes nothing.
+        """Register a version of a product, or update its entry. Idempotent.
 
-        A column whose PII class has risen since the last registration is taken out of every grant:
-        it was granted as something else. Raises CatalogError.
+        A column whose PII class has risen since the last registration is removed from every grant,
+        which was made for another class. Raises CatalogError.
         """
         table = TableName.of(contract, self._account)
         document = table_input(contract, manifest, table)
@@ -111,7 +112,7 @@ class Catalog:
             registered = None if before is None else product_of(before, table)
             product = product_of({**document}, table)
             assert product is not None
-            # Before the entry moves: a process that dies in between does it again.
+            # Before the entry is updated, so that a killed process repeats it.
             revoked = () if registered is None else self._revoke_risen(registered, product)
             if before is None:
                 self._glue.create_table(DatabaseName=table.database, TableInput=document)
@@ -128,13 +129,13 @@ class Catalog:
         columns: Sequence[str] | None = None,
         pii: Iterable[str] = (),
     ) -> Grant:
-        """Let a consumer read columns of a product: just these, whatever it was granted before.
+        """Let a consumer read these columns of a product; replaces its former grant.
 
         consumer  a role's name, its ARN, or an account
         columns   None: all columns of the classes that the grant includes, as they are now
         pii       classes beyond public and internal that the grant includes, each by its name
 
-        Raises CatalogError for a column that is not there, or of a class that ``pii`` lacks.
+        Raises CatalogError for an unknown column, or one of a class that ``pii`` lacks.
         """
         found = self.describe(product)
         chosen = grantable(product, found.classes, columns, tuple(pii))
@@ -144,16 +145,16 @@ class Catalog:
         return self._grant(found, principal, set(chosen))
 
     def revoke(self, product: str, consumer: str) -> Grant:
-        """Take back all that a consumer was granted; returns it. Raises NotGranted."""
+        """Revoke the whole grant of a consumer; returns it. Raises NotGranted."""
         found = self.describe(product)
         principal = principal_of(consumer, self._central_account)
         with service_errors(f"revoke {product} from {consumer}"):
-            listed = [p for p in self._permissions.listed(found.table) if p.principal == principal]
-            if not listed:
+            permissions = self._permissions.of(principal, found.table)
+            if not permissions:
                 raise NotGranted(f"{consumer} has no grant on the product {product}.")
-            columns = set().union(*(one.of(found.classes) for one in listed))
-            for one in listed:
-                self._permissions.revoke(one)
+            for permission in permissions:
+                self._permissions.revoke(permission)
+        columns = set().union(*(each.covered(found.classes) for each in permissions))
         return self._grant(found, principal, columns)
 
     # Consumers
@@ -165,12 +166,12 @@ class Catalog:
         field: str | None = None,
         tag: str | None = None,
     ) -> tuple[Product, ...]:
-        """The registered products, by name, that have all of what is given."""
+        """The registered products that match every given criterion, by name."""
         with service_errors("search the catalog"):
             products = [product for link in self._links() if (product := self._target(link))]
         return tuple(
             product
-            for product in sorted(products, key=lambda one: one.name)
+            for product in sorted(products, key=attrgetter("name"))
             if (domain is None or product.domain == domain)
             and (role is None or product.role == role)
             and (field is None or field in product.classes)
@@ -178,45 +179,46 @@ class Catalog:
         )
 
     def describe(self, product: str) -> Product:
-        """A registered product; raises CatalogError for a name that is none."""
+        """The registered product of that name; raises CatalogError when there is none."""
         with service_errors(f"look up the product {product}"):
             link = self._get(self._central_glue, self._central_database, link_name(product))
             found = None if link is None else self._target(link)
         if found is None:
-            known = ", ".join(one.name for one in self.find()) or "none"
+            known = ", ".join(entry.name for entry in self.find()) or "none"
             raise CatalogError(
                 f"the catalog has no product {product!r}; it has: {known}. Register it: tunemesh"
                 f" catalog register {product}"
             )
         return found
 
-    def list(self, product: str | None = None, consumer: str | None = None) -> tuple[Grant, ...]:
-        """The grants on a product, to a consumer, or all."""
+    def list_grants(
+        self, product: str | None = None, consumer: str | None = None
+    ) -> tuple[Grant, ...]:
+        """The grants on a product, of a consumer, or all."""
         products = self.find() if product is None else (self.describe(product),)
         wanted = None if consumer is None else principal_of(consumer, self._central_account)
         return tuple(
             grant
-            for one in products
-            for grant in self._grants(one)
+            for entry in products
+            for grant in self._grants(entry)
             if wanted is None or principal_of(grant.consumer, self._central_account) == wanted
         )
 
-    def open(
+    def open_product(
         self, product: str, consumer: str, columns: Sequence[str] | None = None
     ) -> OpenedProduct:
         """The current version of a product, for a consumer that may read it.
 
-        Lake Formation enforces its permissions in Athena and Glue; here it is done by the
-        permissions that it lists, at each opening. ``columns`` None: all that the consumer was
-        granted. Raises NotGranted for a consumer without a grant (never had, or revoked) and for a
-        column that the grant does not include, CatalogError for a product or column that is not
-        there, NotPublished.
+        Athena and Glue enforce Lake Formation's permissions themselves; this checks the listed
+        permissions at each call. ``columns`` None: all that the consumer was granted. Raises
+        NotGranted for a consumer without a grant and for a column outside the grant, CatalogError
+        for an unknown product or column, NotPublished.
         """
         found = self.describe(product)
         principal = principal_of(consumer, self._central_account)
         with service_errors(f"look up the grants on {product}"):
-            listed = [p for p in self._permissions.listed(found.table) if p.principal == principal]
-        granted = set().union(*(one.of(found.classes) for one in listed))
+            permissions = self._permissions.of(principal, found.table)
+        granted = set().union(*(each.covered(found.classes) for each in permissions))
         if not granted:
             raise NotGranted(
                 f"{consumer} may not read the product {product}: it has no grant, or it was"
@@ -248,12 +250,12 @@ class Catalog:
     def _create_database(self, glue: Any, name: str) -> None:
         # No default permissions: Lake Formation's own are the only ones.
         database = {"Name": name, "CreateTableDefaultPermissions": []}
-        _unless_there(lambda: glue.create_database(DatabaseInput=database))
+        _unless_present(lambda: glue.create_database(DatabaseInput=database))
 
     def _register_location(self, location: Location) -> None:
-        """Lets Lake Formation hand out access to the product's place on S3."""
+        """Put the product's location under Lake Formation's control."""
         arn = f"arn:aws:s3:::{location.bucket}/{location.prefix}".rstrip("/")
-        _unless_there(
+        _unless_present(
             lambda: self._lakeformation.register_resource(
                 ResourceArn=arn, UseServiceLinkedRole=True
             )
@@ -304,16 +306,16 @@ class Catalog:
             if error_code(error) != "EntityNotFoundException":
                 raise
             return None
-        found: dict[str, Any] = answer["Table"]
-        return found
+        return dict(answer["Table"])
 
     # Grants
 
     def _grants(self, product: Product) -> tuple[Grant, ...]:
         with service_errors(f"list the grants on {product.name}"):
             columns: dict[str, set[str]] = {}
-            for one in self._permissions.listed(product.table):
-                columns.setdefault(one.principal, set()).update(one.of(product.classes))
+            for permission in self._permissions.on(product.table):
+                covered = permission.covered(product.classes)
+                columns.setdefault(permission.principal, set()).update(covered)
         return tuple(self._grant(product, who, columns[who]) for who in sorted(columns))
 
     def _grant(self, product: Product, principal: str, columns: set[str]) -> Grant:
@@ -322,15 +324,15 @@ class Catalog:
             product.name,
             consumer_of(principal, self._central_account),
             _ordered(product, columns),
-            tuple(one for one in PiiClass if one in classes),
+            tuple(pii for pii in PiiClass if pii in classes),
         )
 
     def _revoke_risen(self, before: Product, after: Product) -> tuple[Grant, ...]:
         former = before.classes
         risen = {
             name
-            for name, one in after.classes.items()
-            if name in former and one.rank > former[name].rank
+            for name, pii in after.classes.items()
+            if name in former and pii.rank > former[name].rank
         }
         revoked = []
         for grant in self._grants(before) if risen else ():
@@ -347,7 +349,7 @@ def _ordered(product: Product, columns: Iterable[str]) -> tuple[str, ...]:
     return tuple(column.name for column in product.columns if column.name in wanted)
 
 
-def _unless_there(create: Callable[[], Any]) -> None:
+def _unless_present(create: Callable[[], Any]) -> None:
     try:
         create()
     except botocore.exceptions.ClientError as error:

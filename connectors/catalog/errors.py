@@ -1,4 +1,4 @@
-"""What the catalog refuses."""
+"""Errors of the catalog."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from schemas.errors import TunemeshError
 
 
 class CatalogError(TunemeshError):
-    """Something that the catalog has not, or that cannot be registered or granted."""
+    """The catalog lacks something, or something cannot be registered or granted."""
 
 
 class NotGranted(CatalogError):
-    """A consumer asks for a product or a column that no grant of its own includes."""
+    """A consumer requests a product or a column that none of its grants includes."""

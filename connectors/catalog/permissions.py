@@ -26,8 +26,8 @@ class Permission:
     columns: tuple[str, ...]
     excluded: bool
 
-    def of(self, columns: Collection[str]) -> set[str]:
-        """Which of a table's columns it is about."""
+    def covered(self, columns: Collection[str]) -> set[str]:
+        """Those of a table's columns that the permission covers."""
         listed = set(self.columns)
         return {name for name in columns if (name in listed) is not self.excluded}
 
@@ -35,33 +35,34 @@ class Permission:
 class Permissions:
     """The permissions in one account's Lake Formation. Errors of boto3 go through.
 
-    moto lists what was granted, entry by entry, and takes one back only as it was granted; the
-    service merges the column lists of a principal. What is here works with both.
+    moto lists each grant as an entry and revokes one only as it was granted; the service merges the
+    column lists of a principal. This works with both.
     """
 
     def __init__(self, lakeformation: Any, account: str) -> None:
         self._client = lakeformation
         self._account = account
 
-    def listed(self, table: TableName) -> list[Permission]:
+    def on(self, table: TableName) -> list[Permission]:
         """Every SELECT on a table or on columns of it."""
-        return [one for one in self._all() if _is_on(one.resource, table)]
+        return [permission for permission in self._all() if _is_on(permission.resource, table)]
+
+    def of(self, principal: str, table: TableName) -> list[Permission]:
+        """Those of a principal on a table."""
+        return [permission for permission in self.on(table) if permission.principal == principal]
 
     def grant(self, principal: str, table: TableName, columns: Sequence[str]) -> None:
-        """Makes just these columns those that the principal may select; none takes back all.
+        """Make these the columns that the principal may select; no column revokes all.
 
-        What it may select beyond them is taken back first: a process that dies in between leaves a
-        consumer with less than it was promised, never with more.
+        Other permissions are revoked first: a process that dies in between leaves a consumer with
+        less than it was promised, never with more.
         """
         wanted = tuple(columns)
-        for one in self.listed(table):
-            if one.principal != principal:
-                continue
-            if not one.excluded and one.columns == wanted:
-                continue
-            self.revoke(one)
-        # moto cannot take back what was granted twice.
-        if wanted and not any(one.principal == principal for one in self.listed(table)):
+        for permission in self.of(principal, table):
+            if permission.excluded or permission.columns != wanted:
+                self.revoke(permission)
+        # moto cannot revoke what was granted twice.
+        if wanted and not self.of(principal, table):
             self._client.grant_permissions(
                 Principal=_principal(principal),
                 Resource={"TableWithColumns": {**table.document(), "ColumnNames": list(wanted)}},
@@ -69,7 +70,7 @@ class Permissions:
             )
 
     def revoke(self, permission: Permission) -> None:
-        """Takes a listed permission back."""
+        """Revoke a listed permission."""
         self._client.revoke_permissions(
             Principal=_principal(permission.principal),
             Resource=dict(permission.resource),
@@ -77,8 +78,7 @@ class Permissions:
         )
 
     def share(self, account: str, table: TableName) -> None:
-        """Lets another account see a table and grant what is in it, as a domain does with the
-        central account."""
+        """Let another account, such as the central one, see a table and grant its columns."""
         resource = {"Table": table.document()}
         if any(
             entry["Principal"] == _principal(account) and entry["Resource"] == resource
@@ -121,14 +121,14 @@ class Permissions:
 
 
 def principal_of(consumer: str, account: str) -> str:
-    """A consumer as Lake Formation knows it: an ARN or account as it is, else a role's ARN."""
+    """A consumer as Lake Formation names it: an ARN or account as it is, else a role's ARN."""
     if consumer.startswith("arn:") or _ACCOUNT.fullmatch(consumer):
         return consumer
     return f"arn:aws:iam::{account}:role/{consumer}"
 
 
 def consumer_of(principal: str, account: str) -> str:
-    """A principal as people name it: a role of this account by its name, others as they are."""
+    """A principal's short name: a role of this account by its name, others as they are."""
     role = _ROLE.fullmatch(principal)
     return role["name"] if role and role["account"] == account else principal
 

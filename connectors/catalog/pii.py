@@ -1,4 +1,4 @@
-"""The PII classes of a contract's fields, and what a grant has to name."""
+"""The PII classes of a contract's fields, and which columns a grant includes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PiiClass(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Its place in the order."""
+        """The position in the order."""
         return list(PiiClass).index(self)
 
 
@@ -39,17 +39,20 @@ def parse_class(text: str, where: str) -> PiiClass:
 
 
 def grantable(
-    product: str, classes: Mapping[str, PiiClass], asked: Iterable[str] | None, pii: Iterable[str]
+    product: str,
+    classes: Mapping[str, PiiClass],
+    requested: Iterable[str] | None,
+    pii: Iterable[str],
 ) -> tuple[str, ...]:
     """The columns that a grant includes, in the order of the product's columns.
 
-    ``classes`` are those of all columns; ``asked`` None means each column that ``pii`` allows.
-    Raises CatalogError for a column that is not there or whose class is not named.
+    ``classes`` are those of all columns; ``requested`` None means each column that ``pii`` allows.
+    Raises CatalogError for an unknown column or one whose class is not named.
     """
     allowed = FREE | {parse_class(name, "the grant") for name in pii}
-    if asked is None:
-        return tuple(name for name, one in classes.items() if one in allowed)
-    wanted = set(asked)
+    if requested is None:
+        return tuple(name for name, pii_class in classes.items() if pii_class in allowed)
+    wanted = set(requested)
     for name in sorted(wanted):
         if name not in classes:
             raise CatalogError(

@@ -1,8 +1,8 @@
 """A data product as a Glue table, and back. Pure.
 
-What Athena and Spark need is where they look for it; what only tunemesh needs is in parameters
-that begin with ``tunemesh.``. A table's parameters and location name one version of the product, so
-that an update of the table moves its readers from a whole version to the next.
+Athena and Spark read the standard parts of the table; parameters that begin with ``tunemesh.`` hold
+what only tunemesh needs. Parameters and location name one version of the product, so that an update
+of the table moves its readers from one complete version to the next.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TableName:
 
     @classmethod
     def of(cls, contract: Contract, account: str) -> TableName:
-        """Where the contract's domain keeps its product; raises CatalogError."""
+        """The table of the contract's product; raises CatalogError."""
         database, dot, table = contract.catalog_table.partition(".")
         if not (dot and database and table):
             raise CatalogError(
@@ -65,7 +65,7 @@ class TableName:
 
 @dataclass(frozen=True, slots=True)
 class CatalogColumn:
-    """A column as the catalog has it: its Glue type and PII class."""
+    """A column in the catalog: its Glue type and PII class."""
 
     name: str
     type: str
@@ -74,7 +74,7 @@ class CatalogColumn:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A registered data product. ``version`` is the one that was registered last."""
+    """A registered data product. ``version`` was registered last."""
 
     name: str
     domain: str
@@ -165,7 +165,7 @@ def _projection(manifest: Manifest, folder: str) -> dict[str, str]:
 
 
 def product_of(table: Mapping[str, Any], name: TableName) -> Product | None:
-    """The product in a table as Glue answers it; None for a table that is none of ours."""
+    """The product in a table as Glue returns it; None for a table that no registration made."""
     parameters = table.get("Parameters") or {}
     if _OWN + "product" not in parameters:
         return None

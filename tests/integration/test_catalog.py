@@ -171,14 +171,14 @@ def test_what_was_granted_is_read_and_nothing_else(
 ) -> None:
     """Columns in the product's order; all of the grant without a choice."""
     catalog.grant(users.name, "recommender", ["subscription", "user_id"], ["pseudonymous"])
-    opened = catalog.open(users.name, "recommender")
+    opened = catalog.open_product(users.name, "recommender")
     assert opened.columns == ("user_id", "subscription")
     assert list(opened.reader(s3).rows()) == [
         {"user_id": user, "subscription": "x"} for user in ("u1", "u2")
     ]
-    assert catalog.open(users.name, "recommender", ["user_id"]).columns == ("user_id",)
+    assert catalog.open_product(users.name, "recommender", ["user_id"]).columns == ("user_id",)
     newer = published(s3, users, "u3")
-    assert catalog.open(users.name, "recommender").manifest.version == newer.version
+    assert catalog.open_product(users.name, "recommender").manifest.version == newer.version
 
 
 def test_an_ungranted_consumer_is_refused(catalog: Catalog, users: Contract) -> None:
@@ -188,9 +188,9 @@ def test_an_ungranted_consumer_is_refused(catalog: Catalog, users: Contract) -> 
         NotGranted,
         match=f"fraud-detector may not read the product {users.name}.*{users.owner}.*catalog grant",
     ):
-        catalog.open(users.name, "fraud-detector")
+        catalog.open_product(users.name, "fraud-detector")
     with pytest.raises(CatalogError, match="no product 'nobodys'"):
-        catalog.open("nobodys", "recommender")
+        catalog.open_product("nobodys", "recommender")
 
 
 def test_a_revoked_consumer_is_refused(catalog: Catalog, users: Contract) -> None:
@@ -199,12 +199,12 @@ def test_a_revoked_consumer_is_refused(catalog: Catalog, users: Contract) -> Non
     catalog.grant(users.name, "analytics")
     assert catalog.revoke(users.name, "recommender").columns == FREE_USER_COLUMNS
     with pytest.raises(NotGranted, match="it has no grant, or it was revoked"):
-        catalog.open(users.name, "recommender")
-    assert catalog.open(users.name, "analytics").columns == FREE_USER_COLUMNS
+        catalog.open_product(users.name, "recommender")
+    assert catalog.open_product(users.name, "analytics").columns == FREE_USER_COLUMNS
     with pytest.raises(NotGranted, match=f"recommender has no grant on the product {users.name}"):
         catalog.revoke(users.name, "recommender")
     catalog.grant(users.name, "recommender", ["subscription"])
-    assert catalog.open(users.name, "recommender").columns == ("subscription",)
+    assert catalog.open_product(users.name, "recommender").columns == ("subscription",)
 
 
 @pytest.mark.parametrize(("column", "named"), [("country", "personal"), ("user_id", "pseudony")])
@@ -214,10 +214,10 @@ def test_a_pii_column_that_is_not_granted_is_refused(
     """Whoever asks for it by name learns its class; without a choice it is just not there."""
     catalog.grant(users.name, "recommender")
     with pytest.raises(NotGranted, match=rf"may not read the column '{column}'.*PII class {named}"):
-        catalog.open(users.name, "recommender", ["subscription", column])
-    assert catalog.open(users.name, "recommender").columns == FREE_USER_COLUMNS
+        catalog.open_product(users.name, "recommender", ["subscription", column])
+    assert catalog.open_product(users.name, "recommender").columns == FREE_USER_COLUMNS
     with pytest.raises(CatalogError, match="has no column 'nope'"):
-        catalog.open(users.name, "recommender", ["nope"])
+        catalog.open_product(users.name, "recommender", ["nope"])
 
 
 def test_a_grant_has_to_name_the_pii_classes_of_its_columns(
@@ -232,7 +232,7 @@ def test_a_grant_has_to_name_the_pii_classes_of_its_columns(
     with pytest.raises(CatalogError, match="no PII class 'secret'"):
         catalog.grant(users.name, "recommender", None, ["secret"])
     with pytest.raises(NotGranted):
-        catalog.open(users.name, "recommender")
+        catalog.open_product(users.name, "recommender")
     whole = catalog.grant(users.name, "recommender", None, PII)
     assert whole.columns == ALL_USER_COLUMNS
     assert whole.pii == (PiiClass.INTERNAL, PiiClass.PSEUDONYMOUS, PiiClass.PERSONAL)
@@ -242,8 +242,8 @@ def test_a_grant_is_what_was_said_last(catalog: Catalog, users: Contract) -> Non
     """More, fewer, other columns, and the same again."""
     for columns in (["subscription"], ["subscription", "deleted"], ["created_at"], ["created_at"]):
         catalog.grant(users.name, "recommender", columns)
-        assert catalog.open(users.name, "recommender").columns == tuple(columns)
-    (grant,) = catalog.list(users.name)
+        assert catalog.open_product(users.name, "recommender").columns == tuple(columns)
+    (grant,) = catalog.list_grants(users.name)
     assert (grant.consumer, grant.columns) == ("recommender", ("created_at",))
 
 
@@ -258,17 +258,21 @@ def test_grants_are_listed_by_product_and_consumer(
     catalog.grant(users.name, "recommender", ["subscription"])
     catalog.grant(users.name, "123456789012", ["deleted"])
     catalog.grant(other.name, arn, ["title"])
-    assert {(g.consumer, g.columns) for g in catalog.list(users.name)} == {
+    assert {(g.consumer, g.columns) for g in catalog.list_grants(users.name)} == {
         ("recommender", ("subscription",)),
         ("123456789012", ("deleted",)),
     }
     for consumer in ("recommender", arn):
-        ours = [g for g in catalog.list(consumer=consumer) if g.product in (users.name, other.name)]
+        ours = [
+            g
+            for g in catalog.list_grants(consumer=consumer)
+            if g.product in (users.name, other.name)
+        ]
         assert {(g.product, g.columns) for g in ours} == {
             (users.name, ("subscription",)),
             (other.name, ("title",)),
         }
-    assert catalog.open(users.name, arn).columns == ("subscription",)
+    assert catalog.open_product(users.name, arn).columns == ("subscription",)
 
 
 def test_a_column_whose_class_has_risen_leaves_every_grant(
@@ -282,10 +286,10 @@ def test_a_column_whose_class_has_risen_leaves_every_grant(
     manifest = read_manifest(s3, Location.of(users))
     registration = catalog.register(stricter, manifest)
     assert {one.consumer for one in registration.revoked} == {"recommender", "analytics"}
-    assert catalog.open(users.name, "recommender").columns == ("deleted",)
-    assert catalog.open(users.name, "dashboards").columns == ("deleted",)
+    assert catalog.open_product(users.name, "recommender").columns == ("deleted",)
+    assert catalog.open_product(users.name, "dashboards").columns == ("deleted",)
     with pytest.raises(NotGranted):
-        catalog.open(users.name, "analytics")
+        catalog.open_product(users.name, "analytics")
     assert catalog.register(stricter, manifest).revoked == ()
 
 
@@ -303,12 +307,12 @@ def test_a_permission_that_others_gave_counts(aws: str, catalog: Catalog, users:
             Resource=resource,
             Permissions=["SELECT"],
         )
-    assert catalog.open(users.name, "whole").columns == ALL_USER_COLUMNS
+    assert catalog.open_product(users.name, "whole").columns == ALL_USER_COLUMNS
     most = tuple(name for name in ALL_USER_COLUMNS if name not in ("country", "age_band"))
-    assert catalog.open(users.name, "most").columns == most
+    assert catalog.open_product(users.name, "most").columns == most
     catalog.revoke(users.name, "whole")
     with pytest.raises(NotGranted):
-        catalog.open(users.name, "whole")
+        catalog.open_product(users.name, "whole")
 
 
 def test_a_class_that_does_not_exist_is_not_registered(catalog: Catalog, s3: Any) -> None:
@@ -407,13 +411,13 @@ def test_products_tables_and_grants_outlast_a_restart(tmp_path: Path) -> None:
     with aws_part(port, tmp_path) as url:
         catalog = Catalog.connect("us-east-1", url)
         assert catalog.describe(contract.name) == before
-        opened = catalog.open(contract.name, "recommender")
+        opened = catalog.open_product(contract.name, "recommender")
         assert opened.manifest.version == newest.version
         assert list(opened.reader(sdk_client("s3", "us-east-1", url)).rows()) == [
             {"subscription": "x"}
         ]
         with pytest.raises(NotGranted):
-            catalog.open(contract.name, "analytics")
+            catalog.open_product(contract.name, "analytics")
         catalog.revoke(contract.name, "recommender")
         catalog.register(contract, published(sdk_client("s3", "us-east-1", url), contract, "u4"))
     assert json.loads((tmp_path / "lake-formation.json").read_text())["grants"]

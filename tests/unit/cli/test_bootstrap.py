@@ -35,7 +35,7 @@ class Shelf:
             ),
         }
 
-    def open(
+    def open_product(
         self, product: str, consumer: str, columns: Sequence[str] | None = None
     ) -> OpenedProduct:
         self.asked.append((product, consumer))
