@@ -11,7 +11,7 @@ from connectors.aws.sdk import sdk_client, service_errors
 from connectors.catalog import Catalog
 from connectors.products.location import Location
 from deploy.local.settings import REGION, LocalSettings
-from schemas.moments import epoch_ms
+from schemas.timestamps import epoch_ms
 
 
 class Mesh:

@@ -1,9 +1,9 @@
-"""What must hold for contracts before anybody relies on them; needs no network.
+"""Checks of contracts that need no network.
 
-:mod:`schemas.model` refuses a folder that cannot be used at all. This looks at the rest: that
-examples are what they say, that each version can follow the one before it, that mappings have the
-right types, and that topics fit together. ``tunemesh schemas check`` and the repository's tests
-run it.
+:mod:`schemas.model` rejects a folder that cannot be used at all. This checks the rest: that valid
+examples are valid and invalid ones are not, that each version can follow the one before it, that
+mappings have the right types, and that topics fit together. ``tunemesh schemas check`` and the
+tests run it.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ _NOT_NULL = ("item_id", "user_id", "title", "genres", "deleted")
 
 
 class Problem(NamedTuple):
-    """Something to repair: in which contract, and what."""
+    """A fault of a contract, to be repaired."""
 
     contract: str
     what: str
 
 
 def check(contracts: Contracts) -> list[Problem]:
-    """Everything that is wrong with a mesh's contracts, contract by contract."""
-    found = [
+    """All faults of a mesh's contracts, contract by contract."""
+    problems = [
         Problem(contract.name, what) for contract in contracts for what in check_contract(contract)
     ]
-    return found + list(_check_together(contracts))
+    return problems + list(_check_together(contracts))
 
 
 def check_contract(contract: Contract) -> list[str]:
-    """Everything that is wrong with one contract by itself."""
+    """All faults of one contract on its own."""
     return [
         *_check_folder(contract),
         *_check_versions(contract),
@@ -84,7 +84,7 @@ def check_contract(contract: Contract) -> list[str]:
 
 def _check_folder(contract: Contract) -> Iterator[str]:
     if contract.folder.name != contract.name:
-        yield f"its folder is called {contract.folder.name!r}, expected {contract.name!r}"
+        yield f"its folder is named {contract.folder.name!r}, expected {contract.name!r}"
     for path in sorted(contract.folder.rglob("*")):
         if path.is_file() and not _belongs(contract, path.relative_to(contract.folder)):
             yield f"{path} is read by nothing"
@@ -190,7 +190,7 @@ def _round_trip(contract: Contract) -> Callable[[dict[str, Any]], dict[str, Any]
 
 
 class _NewestOnly:
-    """A registry that knows one version, under whatever id."""
+    """A registry with one version, under every id."""
 
     def __init__(self, contract: Contract) -> None:
         self._schema = RegisteredSchema(contract.subject, contract.newest.definition)
@@ -220,8 +220,8 @@ def _check_together(contracts: Contracts) -> Iterator[Problem]:
     if not contracts.with_role(Role.ITEM):
         yield Problem("all", "no contract has the role item")
     yield from _check_unique(contracts)
-    for letters in contracts.with_role(Role.DEAD_LETTER):
-        yield from _check_dead_letters(letters, contracts)
+    for dead_letters in contracts.with_role(Role.DEAD_LETTER):
+        yield from _check_dead_letters(dead_letters, contracts)
     for enriched in contracts.with_role(Role.ENRICHED):
         yield from _check_enriched(enriched, contracts)
 
@@ -239,37 +239,37 @@ def _check_unique(contracts: Contracts) -> Iterator[Problem]:
         for contract in contracts:
             value = of(contract)
             if value is not None and owners.setdefault(value, contract.name) != contract.name:
-                yield Problem(contract.name, f"{what} {value!r} is that of {owners[value]}, too")
+                yield Problem(contract.name, f"{what} {value!r} is also that of {owners[value]}")
 
 
-def _check_dead_letters(letters: Contract, contracts: Contracts) -> Iterator[Problem]:
-    if letters.max_bytes != dead_letter.MAX_VALUE_BYTES:
+def _check_dead_letters(dead_letters: Contract, contracts: Contracts) -> Iterator[Problem]:
+    if dead_letters.max_bytes != dead_letter.MAX_VALUE_BYTES:
         yield Problem(
-            letters.name,
-            f"maxBytes is {letters.max_bytes}, dead letters are made for"
+            dead_letters.name,
+            f"maxBytes is {dead_letters.max_bytes}, dead letters are limited to"
             f" {dead_letter.MAX_VALUE_BYTES}",
         )
-    days = _retention_days(letters)
+    days = _retention_days(dead_letters)
     for source in contracts:
-        if source is letters:
+        if source is dead_letters:
             continue
         source_record = dead_letter.SourceRecord(
             source.topic, 2**31 - 1, 2**63 - 1, 0, b"k" * 1_024, b"p" * source.max_bytes
         )
         letter = dead_letter.dead_letter(
-            source_record, "decode", "c", "m" * 2_000, 0, max_value_bytes=letters.max_bytes
+            source_record, "decode", "c", "m" * 2_000, 0, max_value_bytes=dead_letters.max_bytes
         )
         if not dead_letter.payload_is_whole(letter):
             yield Problem(
-                letters.name,
-                f"maxBytes is {letters.max_bytes}: a whole record of {source.name}"
+                dead_letters.name,
+                f"maxBytes is {dead_letters.max_bytes}: a whole record of {source.name}"
                 f" ({source.max_bytes} bytes) does not fit into a dead letter",
             )
         source_days = _retention_days(source)
         if days is not None and source_days is not None and days < source_days:
             yield Problem(
-                letters.name,
-                f"retention is {letters.retention}, shorter than that of {source.name}"
+                dead_letters.name,
+                f"retention is {dead_letters.retention}, shorter than that of {source.name}"
                 f" ({source.retention})",
             )
 
@@ -289,6 +289,6 @@ def _check_enriched(enriched: Contract, contracts: Contracts) -> Iterator[Proble
 
 
 def _retention_days(contract: Contract) -> int | None:
-    """Days; None for a compacted topic, which keeps the newest record of a key for ever."""
+    """Days; None for a compacted topic, which keeps the newest record of a key indefinitely."""
     match = _DAYS.fullmatch(contract.retention)
     return None if match is None else int(match["days"])

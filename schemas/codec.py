@@ -31,7 +31,7 @@ class UnknownSchemaId(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredSchema:
-    """What the registry knows of a schema version id: its subject and Avro definition."""
+    """Subject and Avro definition of a registered schema version."""
 
     subject: str
     definition: str
@@ -169,7 +169,7 @@ class Decoder:
         try:
             schema = parse_plain(registered.definition)
         except (SchemaParseException, UnknownType, ValueError, KeyError, TypeError) as error:
-            # A registry that does not check what it is given: no record of it can ever be read.
+            # Of a registry that does not check definitions: no record of it can ever be read.
             raise InvalidRecord(
                 Reason.WRONG_SCHEMA,
                 f"schema version {UUID(bytes=version_id)} is not an Avro schema: {error}",
@@ -180,8 +180,8 @@ class Decoder:
 
     @staticmethod
     def _unreadable(body: bytes, error: Exception) -> InvalidRecord:
-        # fastavro reports an index outside an array of choices and an end of data by the same
-        # exceptions; to the reader of a dead letter both mean that the body is not whole.
+        # fastavro reports an index beyond a union's branches and an end of data by the same
+        # exceptions; in a dead letter both mean that the body is incomplete.
         detail = str(error) or type(error).__name__
         return InvalidRecord(Reason.TRUNCATED_BODY, f"{len(body)} bytes are not enough: {detail}")
 
@@ -192,7 +192,7 @@ class Encoder:
     def __init__(self, contract: Contract, version_id: UUID, version: int | None = None) -> None:
         chosen = contract.newest if version is None else contract.versions[version - 1]
         self._schema = parse_plain(chosen.definition)
-        # fastavro writes True for "no", 1 for 1.5, any long as an int and the letters of a
+        # fastavro writes True for "no", 1 for 1.5, any long as an int and the characters of a
         # string as an array; a producer must not.
         self._fault = _value_fault(
             self._schema,
@@ -233,10 +233,10 @@ def _array_fault(value: Any) -> str | None:
 
 
 def _value_fault(schema: Any, faults: Mapping[str, _Fault]) -> _Fault | None:
-    """What finds the first value that one of ``faults`` (by Avro type) objects to.
+    """A check for the first value that one of ``faults`` (by Avro type) rejects.
 
-    None when the schema has no such type. Values of another shape than the schema are left to
-    fastavro, and so are unions with several branches beside null.
+    None when the schema has no such type. fastavro itself rejects values of another shape than the
+    schema; unions with several branches beside null are not checked.
     """
     if isinstance(schema, str):
         return faults.get(schema)
@@ -265,25 +265,25 @@ def _fields_fault(checks: list[tuple[str, _Fault]]) -> _Fault:
     def fault(value: Any) -> str | None:
         if isinstance(value, dict):
             for name, check in checks:
-                # A missing field takes its default, or fastavro refuses the record.
-                if name in value and (found := check(value[name])) is not None:
-                    return f"{name}: {found}"
+                # A missing field takes its default, or fastavro rejects the record.
+                if name in value and (problem := check(value[name])) is not None:
+                    return f"{name}: {problem}"
         return None
 
     return fault
 
 
-def _entries_fault(whole: _Fault | None, entry: _Fault | None) -> _Fault | None:
-    if whole is None and entry is None:
+def _entries_fault(container: _Fault | None, entry: _Fault | None) -> _Fault | None:
+    if container is None and entry is None:
         return None
 
     def fault(value: Any) -> str | None:
-        if whole is not None and (found := whole(value)) is not None:
-            return found
+        if container is not None and (problem := container(value)) is not None:
+            return problem
         entries = value.values() if isinstance(value, dict) else value
         if entry is None or not isinstance(entries, Iterable):
             return None
-        return next((found for one in entries if (found := entry(one)) is not None), None)
+        return next((p for inner in entries if (p := entry(inner)) is not None), None)
 
     return fault
 

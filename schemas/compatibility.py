@@ -1,16 +1,15 @@
-"""The gate before a schema version is registered: can readers and writers of it live side by side?
+"""Decides whether a schema version may follow the versions before it.
 
-AWS Glue checks by itself, moto accepts everything, and both rest on rules that leave out what
-would break this project's own decoder. So the verdict is made here, before any registry is asked:
-the rules of Avro's schema resolution (``avro.compatibility`` has the last word on types), and a
-few things that it does not look at:
+AWS Glue has its own check, moto accepts everything, and neither finds what would break this
+project's decoder. So this check comes first: the rules of Avro's schema resolution
+(``avro.compatibility`` decides on types), and a few faults that it does not find:
 
 - a changed logical type (milliseconds to microseconds resolve, and every value is wrong);
 - defaults that do not fit their field (``avro`` accepts them, readers fail on the first record);
 - bytes read as string, which Avro allows and which fails for bytes that are not UTF-8;
 - an alias that is the name of another field, and a union whose branch hides a later one.
 
-What is reported names the field; ``avro.compatibility`` loses it inside unions.
+Each fault names its field, which ``avro.compatibility`` does not inside unions.
 """
 
 from __future__ import annotations
@@ -45,32 +44,32 @@ def incompatibilities(mode: str, candidate: str, former: Sequence[str]) -> list[
         raise ValueError(
             f"compatibility {mode!r}, expected one of {', '.join(COMPATIBILITY_MODES)}"
         )
-    found = definition_faults(candidate)
-    if found or mode == "NONE" or not former:
-        return found
+    faults = definition_faults(candidate)
+    if faults or mode == "NONE" or not former:
+        return faults
     new = _parse_record(candidate)
     first = 0 if mode.endswith("_ALL") else len(former) - 1
     for number, definition in enumerate(former[first:], start=first + 1):
         try:
             old = _parse_record(definition)
         except ValueError as error:
-            found.append(f"version {number}: {error}")
+            faults.append(f"version {number}: {error}")
             continue
         if mode.startswith(("BACKWARD", "FULL")):
-            found += (
+            faults += (
                 f"{fault} (the new version could not read version {number})"
                 for fault in _unreadable(new, old, f"version {number}")
             )
         if mode.startswith(("FORWARD", "FULL")):
-            found += (
+            faults += (
                 f"{fault} (version {number} could not read the new version)"
                 for fault in _unreadable(old, new, "the new version")
             )
-    return found
+    return faults
 
 
 def definition_faults(definition: str) -> list[str]:
-    """What is wrong with a schema on its own, whatever came before it; empty when nothing is."""
+    """Faults of a schema on its own, whatever versions came before it."""
     try:
         _parse_record(definition)
     except ValueError as error:
@@ -88,7 +87,7 @@ def _parse_record(definition: str) -> avro.schema.Schema:
     return schema
 
 
-# Defaults and aliases: what holds for a definition by itself.
+# Defaults and aliases of one definition.
 
 
 def _definition_faults(schema: Any, path: str, named: dict[str, Any]) -> Iterator[str]:
@@ -122,10 +121,10 @@ def _definition_faults(schema: Any, path: str, named: dict[str, Any]) -> Iterato
 
 
 def _fits(schema: Any, value: Any, named: dict[str, Any]) -> bool:
-    """Whether a default is one that every reader takes for what its author meant.
+    """Whether every reader understands a default as its author meant it.
 
     Stricter than Avro where readers differ: the first branch of a union (Java), complete nested
-    records, and no bytes (fastavro hands out their JSON text).
+    records, and no bytes (fastavro returns their JSON text).
     """
     if isinstance(schema, list):
         return bool(schema) and _fits(schema[0], value, named)
@@ -172,13 +171,13 @@ def _fits(schema: Any, value: Any, named: dict[str, Any]) -> bool:
 def _unreadable(
     reader: avro.schema.Schema, writer: avro.schema.Schema, writer_name: str
 ) -> list[str]:
-    found = list(_Resolution(writer_name).faults(reader, writer, ""))
-    if not found:
+    faults = list(_Resolution(writer_name).faults(reader, writer, ""))
+    if not faults:
         verdict = ReaderWriterCompatibilityChecker().get_compatibility(reader, writer)
         if verdict.compatibility is not SchemaCompatibilityType.compatible:
-            places = ", ".join(sorted(verdict.locations))
-            found.append(f"{places}: {'; '.join(sorted(verdict.messages))}")
-    return found
+            locations = ", ".join(sorted(verdict.locations))
+            faults.append(f"{locations}: {'; '.join(sorted(verdict.messages))}")
+    return faults
 
 
 class _Resolution:
@@ -213,7 +212,7 @@ class _Resolution:
         self, reader: avro.schema.Schema, writer: avro.schema.Schema, path: str
     ) -> Iterator[str]:
         if isinstance(reader, avro.schema.RecordSchema):
-            # A schema that contains itself: the pair is being looked at further up.
+            # A schema that contains itself: a caller is comparing this pair already.
             if (id(reader), id(writer)) not in self._seen:
                 self._seen.add((id(reader), id(writer)))
                 yield from self._record(reader, cast(avro.schema.RecordSchema, writer), path)
@@ -256,7 +255,7 @@ class _Resolution:
         for written in writers:
             taken = next((b for b in readers if b.type == written.type or _reads(b, written)), None)
             if taken and taken.type != written.type and written.type in {b.type for b in readers}:
-                # fastavro takes the first branch that it can, not the one of the same type.
+                # fastavro takes the first branch that fits, not the one of the same type.
                 yield f"{path}: {_name(written)} would be read as {_name(taken)}, put it before"
                 continue
             if any(not self._apart(branch, written, path) for branch in readers):
@@ -271,7 +270,7 @@ class _Resolution:
     def _apart(
         self, reader: avro.schema.Schema, writer: avro.schema.Schema, path: str
     ) -> list[str]:
-        """Faults of one branch of a union, which must not count as seen for the next branch."""
+        """Faults of one branch of a union, whose pairs do not count as seen for the next branch."""
         walk = _Resolution(self._writer_name)
         walk._seen = set(self._seen)
         return list(walk.faults(reader, writer, path))
@@ -284,7 +283,7 @@ def _branches(schema: avro.schema.Schema) -> Sequence[avro.schema.Schema]:
 
 
 def _promotable(reader: avro.schema.Schema, writer: avro.schema.Schema) -> bool:
-    """Avro's promotions as its checker knows them, without bytes to string."""
+    """Whether Avro promotes the types, bytes to string excepted."""
     return (reader.type, writer.type) != ("string", "bytes") and _reads(reader, writer)
 
 
@@ -294,7 +293,7 @@ def _reads(reader: avro.schema.Schema, writer: avro.schema.Schema) -> bool:
 
 
 def _meaning(reader: avro.schema.Schema, writer: avro.schema.Schema, path: str) -> Iterator[str]:
-    """A change of logical type; to add or to drop one changes no value's meaning."""
+    """A change of logical type; adding or dropping one changes no value's meaning."""
     before, after = _logical(writer), _logical(reader)
     if before is not None and after is not None and before != after:
         yield f"{path}: {after} instead of {before}, the same values would mean something else"

@@ -1,4 +1,4 @@
-"""Why a record cannot be used: the vocabulary of dead letters."""
+"""Why a record cannot be used: the reason codes of dead letters."""
 
 from __future__ import annotations
 

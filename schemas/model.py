@@ -1,4 +1,4 @@
-"""The contracts: one folder a domain, and everything that is derived from it.
+"""The contracts: one folder for each domain, and what is derived from it.
 
 A folder holds ``contract.yaml`` (Open Data Contract Standard 3), the Avro schema versions
 ``<domain>.v<N>.avsc`` and examples. Topics, decoding, the items view and registry subjects come
@@ -38,7 +38,7 @@ class ContractError(TunemeshError):
 
 
 class Role(StrEnum):
-    """What the records of a topic are to the enrichment."""
+    """The role of a topic's records in the enrichment."""
 
     USER = "user"
     ITEM = "item"
@@ -79,7 +79,7 @@ class SchemaVersion:
 
 @dataclass(frozen=True, slots=True)
 class ItemMapping:
-    """How an item domain's fields become the one items view."""
+    """How an item domain's fields map to the items view."""
 
     type: str
     item_id: str
@@ -96,7 +96,7 @@ class ItemMapping:
 
 @dataclass(frozen=True, slots=True)
 class UserMapping:
-    """How the users domain's fields become the user of an enriched interaction."""
+    """How the users domain's fields map to the user of an enriched interaction."""
 
     user_id: str
     country: str | None = None
@@ -109,10 +109,10 @@ class UserMapping:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One domain's promise: topic, key, schema versions and how the records are used.
+    """The contract of one domain: topic, key, schema versions and how its records are used.
 
-    ``max_bytes`` bounds a record's value on the topic, header included. ``tags`` are words that a
-    catalog finds its product by.
+    ``max_bytes`` bounds a record's value on the topic, header included. Its product is found in the
+    catalog by ``tags``, among others.
     """
 
     name: str
@@ -202,11 +202,11 @@ class Contracts:
 
     def only(self, role: Role) -> Contract:
         """The one contract of a role that a mesh has once; raises ContractError otherwise."""
-        found = self.with_role(role)
-        if len(found) != 1:
-            names = ", ".join(c.name for c in found) or "none"
+        contracts = self.with_role(role)
+        if len(contracts) != 1:
+            names = ", ".join(c.name for c in contracts) or "none"
             raise ContractError(f"exactly one contract must have the role {role!s}, found: {names}")
-        return found[0]
+        return contracts[0]
 
     @property
     def sources(self) -> tuple[Contract, ...]:
@@ -248,7 +248,7 @@ def contract_folders() -> tuple[Path, ...]:
 @cache
 def load_contracts(folders: tuple[Path, ...] | None = None) -> Contracts:
     """Read all contracts of the folders; raises ContractError for the first unusable one."""
-    found: dict[str, Contract] = {}
+    contracts: dict[str, Contract] = {}
     topics: dict[str, str] = {}
     for root in folders or contract_folders():
         if not root.is_dir():
@@ -259,15 +259,15 @@ def load_contracts(folders: tuple[Path, ...] | None = None) -> Contracts:
                     raise ContractError(f"{folder} has Avro schemas and no contract.yaml")
                 continue
             contract = _read(folder)
-            if contract.name in found:
+            if contract.name in contracts:
                 raise ContractError(f"{folder}: there is already a contract {contract.name!r}")
             if contract.topic in topics:
                 raise ContractError(
                     f"{folder}: the topic {contract.topic!r} belongs to {topics[contract.topic]!r}"
                 )
-            found[contract.name] = contract
+            contracts[contract.name] = contract
             topics[contract.topic] = contract.name
-    return Contracts(found)
+    return Contracts(contracts)
 
 
 def _read(folder: Path) -> Contract:
@@ -318,7 +318,7 @@ def _versions(folder: Path, name: str) -> tuple[SchemaVersion, ...]:
     for path in folder.glob("*.avsc"):
         match = _VERSION_FILE.fullmatch(path.name)
         if match is None or match["domain"] != name:
-            raise ContractError(f"{path}: a schema file is called {name}.v<N>.avsc")
+            raise ContractError(f"{path}: expected a schema file named {name}.v<N>.avsc")
         try:
             avro = json.loads(path.read_text())
             [entry["name"] for entry in avro["fields"]]

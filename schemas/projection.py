@@ -1,4 +1,4 @@
-"""A user or item of any domain as the enriched interaction carries it.
+"""The user or item part of an enriched interaction, from a record of any domain.
 
 The mapping is in the contract (``item:`` and ``user:`` in contract.yaml), so that a new item domain
 needs no code. A projection is what the enrichment keeps as state: a column added upstream does not
@@ -23,14 +23,14 @@ def record_id(contract: Contract, record: Record) -> str:
 
 
 def is_deleted(contract: Contract, record: Record) -> bool:
-    """Whether the record says that its user or item is gone."""
+    """Whether the record says that its user or item is deleted."""
     return bool(_mapped(contract.item or contract.user, "deleted", record))
 
 
 def updated_at(contract: Contract, record: Record) -> int | None:
-    """When the domain changed the record, epoch milliseconds; None where it does not say."""
-    moment: int | None = _mapped(contract.item or contract.user, "updated", record)
-    return moment
+    """When the domain changed the record, epoch milliseconds; None without such a field."""
+    timestamp: int | None = _mapped(contract.item or contract.user, "updated", record)
+    return timestamp
 
 
 def project_user(contract: Contract, record: Record, origin: str) -> Record:

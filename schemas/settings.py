@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, dataclass_transform
 
 from schemas.errors import SettingError
-from schemas.moments import epoch_ms
+from schemas.timestamps import epoch_ms
 
 T = TypeVar("T")
 

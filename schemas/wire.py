@@ -24,7 +24,7 @@ def header(version_id: UUID, compression: int = UNCOMPRESSED) -> bytes:
 
 
 def frame(version_id: UUID, body: bytes, *, compress: bool = False) -> bytes:
-    """A record's value: header and body, compressed when asked for."""
+    """A record's value: header and body, compressed if ``compress``."""
     if compress:
         return header(version_id, ZLIB) + zlib.compress(body)
     return header(version_id) + body
@@ -55,15 +55,15 @@ def unframe(value: bytes, max_body_bytes: int) -> tuple[bytes, bytes]:
         return value[2:HEADER_SIZE], _decompress(value[HEADER_SIZE:], max_body_bytes)
     raise InvalidRecord(
         Reason.UNKNOWN_COMPRESSION,
-        f"compression byte 0x{compression:02x}, known are 0x00 (none) and 0x05 (zlib)",
+        f"compression byte 0x{compression:02x}, expected 0x00 (none) or 0x05 (zlib)",
     )
 
 
 def _decompress(compressed: bytes, max_body_bytes: int) -> bytes:
     stream = zlib.decompressobj()
     try:
-        # One byte more than allowed tells a body that is too large from one that just fits,
-        # without ever unpacking a zip bomb.
+        # One byte more than allowed distinguishes a body that is too large from one that just fits,
+        # without unpacking a zip bomb.
         body = stream.decompress(compressed, max_body_bytes + 1)
     except zlib.error as error:
         raise InvalidRecord(Reason.CORRUPT_COMPRESSION, f"zlib: {error}") from error

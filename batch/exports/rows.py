@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -20,8 +20,8 @@ from connectors.products.columns import Column, Kind
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract
 from schemas.rules import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, check_id, identifier_fields
+from schemas.timestamps import datetime_ms
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ABSENT: Final = object()
 
 Row = tuple[Any, ...]
@@ -142,13 +142,11 @@ _long = _whole(64)
 
 def _timestamp(value: Any) -> int:
     if isinstance(value, datetime):
-        # A timestamp without time zone is taken for UTC, as the contracts' timestamps are.
-        since = (value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH
-        value = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
-    moment = _long(value)
-    if not MIN_TIMESTAMP_MS <= moment <= MAX_TIMESTAMP_MS:
+        value = datetime_ms(value)
+    timestamp = _long(value)
+    if not MIN_TIMESTAMP_MS <= timestamp <= MAX_TIMESTAMP_MS:
         raise InvalidRecord(Reason.INVALID_VALUE, "a timestamp beyond the years 1 to 9999")
-    return moment
+    return timestamp
 
 
 _CONVERT: Final[dict[Kind, Callable[[Any], Any]]] = {

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from schemas.codec import Record
 from schemas.model import Contract, split_nullable
+from schemas.timestamps import EPOCH, datetime_ms
 
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _PLAIN = {
     "string": "text",
     "int": "integer",
@@ -90,11 +90,11 @@ def _to_column(sql_type: str, value: Any) -> Any:
     if value is None:
         return None
     if sql_type == _TIMESTAMP:
-        return _EPOCH + timedelta(milliseconds=value)
+        return EPOCH + timedelta(milliseconds=value)
     return json.dumps(value) if sql_type == _JSON else value
 
 
 def _from_column(sql_type: str, value: Any) -> Any:
     if sql_type == _TIMESTAMP and value is not None:
-        return (value - _EPOCH) // timedelta(milliseconds=1)
+        return datetime_ms(value)
     return value

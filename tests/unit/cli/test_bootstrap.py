@@ -15,7 +15,7 @@ from connectors.catalog import OpenedProduct
 from connectors.products.location import Location
 from connectors.products.manifest import Manifest
 from schemas.model import load_contracts
-from schemas.moments import epoch_ms
+from schemas.timestamps import epoch_ms
 
 CONTRACTS = load_contracts()
 
