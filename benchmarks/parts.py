@@ -11,7 +11,6 @@ from pathlib import Path
 from uuid import UUID
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.processes import free_ports
 from benchmarks.topics import wait_until
 from connectors.flink import java
 from deploy.local import aws, jars, kafka, opensearch, process
@@ -84,7 +83,7 @@ def analytics(home: Path) -> Iterator[tuple[LocalSettings, int]]:
 
     Gives the settings that say where they are, and OpenSearch's process id.
     """
-    search, cloud = free_ports(2)
+    search, cloud = process.free_ports(2)
     settings = replace(
         LocalSettings.from_environment(os.environ),
         home=home,

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from benchmarks import environments
 from benchmarks.errors import SystemUnavailable
-from benchmarks.processes import Started, free_ports, start
+from benchmarks.processes import Started, start
 from benchmarks.systems import CHECKPOINT_SECONDS, COMPRESSION, LINGER_MS, PARALLELISM, Task
 from benchmarks.topics import Topics
+from deploy.local.process import free_ports
 
 FLOW = Path(__file__).parents[1] / "bytewax"
 LOCK = FLOW / "requirements.lock"

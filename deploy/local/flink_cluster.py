@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -340,7 +339,7 @@ class _Cluster:
             file = folder / "config.yaml"
             # Servers that run already find each other by the port in the present file.
             port = _present_rpc_port(file) if self._any_running() else None
-            contents = configuration(self.settings, port or _unused_port())
+            contents = configuration(self.settings, port or process.free_ports(1)[0])
             file.write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
             for name, level in (("log4j.properties", "info"), ("log4j-client.properties", "warn")):
                 text = LOG_PROPERTIES.replace("{level}", level)
@@ -395,12 +394,6 @@ def _present_rpc_port(file: Path) -> int | None:
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
         return int(yaml.safe_load(file.read_text(encoding="utf-8"))["jobmanager.rpc.port"])
     return None
-
-
-def _unused_port() -> int:
-    with socket.socket() as trial:
-        trial.bind((HOST, 0))
-        return int(trial.getsockname()[1])
 
 
 def _get(settings: LocalSettings, path: str) -> Any:

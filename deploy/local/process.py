@@ -249,6 +249,15 @@ def port_free(port: Port) -> bool:
     return True
 
 
+def free_ports(count: int) -> list[int]:
+    """Return different ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        trials = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for trial in trials:
+            trial.bind((HOST, 0))
+        return [int(trial.getsockname()[1]) for trial in trials]
+
+
 def port_released(port: Port, seconds: float = 2.0) -> bool:
     """Whether the port is free, or becomes so within `seconds` while no process is seen to have it.
 

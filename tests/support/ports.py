@@ -1,32 +1,43 @@
-"""Ports that nobody listens on, for what tests start."""
+"""Free ports for the servers that tests start."""
 
 from __future__ import annotations
 
+import itertools
+import os
+import random
 import socket
-from contextlib import ExitStack
+
+from deploy.local.settings import HOST
 
 NAMES = (
     "KAFKA", "KAFKA_CONTROLLER", "AWS", "PERSONALIZE", "OPENSEARCH", "FLINK",
     "POSTGRESQL", "DYNAMODB", "SERVICES",
 )  # fmt: skip
-"""The servers of the platform, as ``TUNEMESH_<name>_PORT`` has them."""
+"""The servers of the platform, as in ``TUNEMESH_<name>_PORT``."""
 
-
-def free_ports(count: int) -> list[int]:
-    """So many at once, each another one."""
-    with ExitStack() as stack:
-        trials = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for trial in trials:
-            trial.bind(("127.0.0.1", 0))
-        return [int(trial.getsockname()[1]) for trial in trials]
+MAX_WORKERS = 16
+# Below the ranges of outgoing connections (Linux from 32768, macOS from 49152): one of those could
+# take the port before the server binds it. Each worker of pytest-xdist has a share of its own.
+_SHARE = range(
+    10_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % MAX_WORKERS,
+    20_000,
+    MAX_WORKERS,
+)
+_candidates = itertools.islice(itertools.cycle(_SHARE), random.randrange(len(_SHARE)), None)
 
 
 def free_port() -> int:
-    """One of them."""
-    return free_ports(1)[0]
+    """Return a port that nobody listens on, another one at each call."""
+    for port in itertools.islice(_candidates, len(_SHARE)):
+        with socket.socket() as trial:
+            try:
+                trial.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free port")
 
 
 def variables() -> dict[str, str]:
-    """The environment variables of a platform on ports of its own."""
-    ports = zip(NAMES, free_ports(len(NAMES)), strict=True)
-    return {f"TUNEMESH_{name}_PORT": str(port) for name, port in ports}
+    """Return the environment variables of a platform on free ports."""
+    return {f"TUNEMESH_{name}_PORT": str(free_port()) for name in NAMES}

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import os
-import socket
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,6 +27,7 @@ from connectors.personalize.client import (
     personalize_events_endpoint,
 )
 from schemas.errors import SettingError
+from tests.support.ports import free_port
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -222,15 +222,12 @@ class TestNoAnswer:
 
     def test_connection_refused(self) -> None:
         """Nobody listens: no answer, with the reason."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
 
-            async def main() -> Answer | NoAnswer:
-                async with calling(f"http://127.0.0.1:{port}") as client:
-                    return (await client.post("/events", b"{}"))[0]
+        async def main() -> Answer | NoAnswer:
+            async with calling(f"http://127.0.0.1:{free_port()}") as client:
+                return (await client.post("/events", b"{}"))[0]
 
-            answer = asyncio.run(main())
+        answer = asyncio.run(main())
         assert isinstance(answer, NoAnswer)
         assert "ClientConnectorError" in answer.reason
 
