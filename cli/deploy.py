@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
+from cli.deploy_options import (
+    CHANGES,
+    new_properties,
+    parse_assignments,
+    with_deployment,
+    with_options,
+)
 from deploy.package import read
 from deploy.upgrades import planning, preflight
-from deploy.upgrades import snapshots as taken
+from deploy.upgrades import snapshots as upgrade_snapshots
 from deploy.upgrades.journal import Journal, Step
 from deploy.upgrades.machine import Change, UpgradeError
-from deploy.upgrades.place import CHANGES, Place, placed_command, with_options
+from deploy.upgrades.planning import DeploymentContext
 from deploy.upgrades.plans import Comparison, Fit
 from deploy.upgrades.preflight import PreflightError
 from deploy.upgrades.target import (
     LATEST,
     NOTHING,
-    PASSING,
-    RUNS,
+    RUNNING_STATUSES,
+    TRANSITIONAL_STATUSES,
     Application,
     Configuration,
     NoApplicationError,
@@ -60,9 +67,9 @@ def deploy() -> None:
     help="Property file of a new application; by default the laptop platform's.",
 )
 @with_options(CHANGES)
-@placed_command
+@with_deployment
 def submit(
-    place: Place,
+    context: DeploymentContext,
     release: Path | None,
     pipelines: str,
     properties: Path | None,
@@ -73,7 +80,7 @@ def submit(
 
     A new application starts without state, a stopped one from its last snapshot.
     """
-    target = place.target
+    target = context.target
     try:
         seen: Application | None = target.state()
     except NoApplicationError:
@@ -93,15 +100,15 @@ def submit(
     else:
         if release is None:
             raise click.UsageError("a new application needs a release: tunemesh package makes one")
-        groups = planning.new_properties(place, pipelines, properties, assignments)
-        count = parallelism or place.settings.taskmanagers * place.settings.task_slots
+        groups = new_properties(context, pipelines, properties, assignments)
+        count = parallelism or context.settings.taskmanagers * context.settings.task_slots
         configuration = Configuration(read(release).name, groups, count)
-        if place.local:
+        if context.is_local:
             from deploy.local import application
 
-            application.prepare(place.settings)
-        folder = planning.folder_of(place, configuration.release, release)
-        if findings := preflight.settings_findings(folder, groups):
+            application.prepare(context.settings)
+        folder = context.unpack(release)
+        if findings := preflight.check_settings(folder, groups):
             raise PreflightError(findings)
         target.check(configuration, release)
         target.create(configuration, release)
@@ -135,9 +142,9 @@ def submit(
     type=click.IntRange(5, 7_200),
     help="When the new version must have done what is expected of it.",
 )
-@placed_command
+@with_deployment
 def upgrade(
-    place: Place,
+    context: DeploymentContext,
     release: Path | None,
     assignments: tuple[str, ...],
     parallelism: int | None,
@@ -152,10 +159,10 @@ def upgrade(
     Snapshot, update, wait, verify; rolled back by itself when the new version does not do what the
     former one did (exit code 4). An upgrade that was interrupted is gone on with.
     """
-    place = _patient(place, verify_seconds)
-    unfinished = place.machine.present()
+    context = _patient(context, verify_seconds)
+    unfinished = context.machine.read_journal()
     given_up = force and unfinished is not None and unfinished.step is Step.ROLL_BACK
-    if unfinished is not None and not unfinished.ended and not given_up:
+    if unfinished is not None and not unfinished.is_ended and not given_up:
         another = release is not None and read(release).name != unfinished.wanted.release
         if another or assignments or parallelism or dry_run or force:
             raise UpgradeError(
@@ -165,11 +172,15 @@ def upgrade(
         if release is not None:
             unfinished = replace(unfinished, release=str(release))
         click.echo(f"going on with the upgrade to {unfinished.wanted.release}")
-        _told(place.machine.resume(unfinished))
+        _told(context.machine.resume(unfinished))
         return
-    change, comparison = planning.planned(
-        place, release, assignments, parallelism, keep=keep, rebuild=rebuild, force=force
+    overrides = parse_assignments(assignments)
+    plan = planning.plan_upgrade(
+        context, release, overrides, parallelism, keep=keep, rebuild=rebuild, force=force
     )
+    change, comparison = plan.change, plan.comparison
+    for note in plan.notes:
+        click.echo(f"note: {note}")
     _say(comparison, change)
     if comparison.fit is Fit.REBUILD and not (rebuild or comparison == planning.NO_SNAPSHOT):
         raise PreflightError(
@@ -180,49 +191,49 @@ def upgrade(
             ]
         )
     if dry_run:
-        for line in _steps(place.target.state(), change):
+        for line in _steps(context.target.state(), change):
             click.echo(line)
         return
-    _told(place.machine.begin(change))
+    _told(context.machine.begin(change))
 
 
 @deploy.command()
 @click.option("--verify-seconds", type=click.IntRange(5, 7_200), help="As with upgrade.")
-@placed_command
-def rollback(place: Place, verify_seconds: int | None) -> None:
+@with_deployment
+def rollback(context: DeploymentContext, verify_seconds: int | None) -> None:
     """Take the last upgrade back, finished or not: the former code, settings and state.
 
     Where the plan is the same, the state goes on; else it is that of the snapshot before the
     upgrade, and what has come since is read again.
     """
-    place = _patient(place, verify_seconds)
-    last = place.machine.present()
+    context = _patient(context, verify_seconds)
+    last = context.machine.read_journal()
     if last is None:
-        raise UpgradeError(f"{place.target.name} was never upgraded from here")
-    if last.step is Step.DONE and place.target.state().configuration == last.wanted:
-        back = planning.way_back(place, last)
+        raise UpgradeError(f"{context.target.name} was never upgraded from here")
+    if last.step is Step.DONE and context.target.state().configuration == last.wanted:
+        back = planning.plan_rollback(context, last)
         if back is not None:
             click.echo("the plan is the same: back with the present state")
-            end = place.machine.go_back(last, back)
+            end = context.machine.roll_back_keeping_state(last, back)
             _told(end, Step.DONE if end.wanted == back.wanted else Step.ROLLED_BACK)
             return
-    _told(place.machine.take_back(last, "as told"), expected=Step.ROLLED_BACK)
+    _told(context.machine.roll_back(last, "requested"), expected=Step.ROLLED_BACK)
 
 
 @deploy.command()
 @click.option("--json", "as_json", is_flag=True, help="The same for programs.")
-@placed_command
-def status(place: Place, as_json: bool) -> None:
+@with_deployment
+def status(context: DeploymentContext, as_json: bool) -> None:
     """What runs, since which version, how it does, and how the last upgrade went."""
-    seen, last = place.target.state(), place.machine.present()
-    health = place.target.health() if seen.status in RUNS else None
+    seen, last = context.target.state(), context.machine.read_journal()
+    health = context.target.health() if seen.status in RUNNING_STATUSES else None
     if as_json:
         document = {
             "application": seen.name,
-            "target": place.target.kind,
+            "target": context.target.kind,
             "status": seen.status.value,
             "version": seen.version,
-            **seen.configuration.as_json(),
+            **asdict(seen.configuration),
             "restarts": health.restarts if health else None,
             "checkpoints": health.checkpoints if health else None,
             "behind": sum(f.behind or 0 for f in health.flows.values()) if health else None,
@@ -248,7 +259,7 @@ def status(place: Place, as_json: bool) -> None:
         click.echo(f"  last upgrade, to {last.wanted.release}: {last.step.value}")
         if last.why:
             click.echo(f"    {last.why}")
-        if not last.ended:
+        if not last.is_ended:
             click.echo("    not finished: tunemesh deploy upgrade goes on, rollback takes it back")
 
 
@@ -256,11 +267,13 @@ def status(place: Place, as_json: bool) -> None:
 @click.option("--create", metavar="NAME", help="Make one of the running application.")
 @click.option("--delete", metavar="NAME", help="Delete one.")
 @click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N.")
-@placed_command
-def snapshots(place: Place, create: str | None, delete: str | None, keep: int | None) -> None:
+@with_deployment
+def snapshots(
+    context: DeploymentContext, create: str | None, delete: str | None, keep: int | None
+) -> None:
     """The application's snapshots, the oldest first."""
-    target = place.target
-    needed = taken.spared(place.machine.present())
+    target = context.target
+    needed = upgrade_snapshots.names_for_rollback(context.machine.read_journal())
     if create is not None:
         target.snapshot(create)
     if delete in needed:
@@ -271,7 +284,7 @@ def snapshots(place: Place, create: str | None, delete: str | None, keep: int | 
             raise UpgradeError(f"{target.name} has no snapshot {delete}")
         target.delete_snapshot(chosen[0])
     if keep is not None:
-        taken.prune(target, keep, needed)
+        upgrade_snapshots.prune(target, keep, needed)
     for one in target.snapshots():
         made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.created))
         click.echo(f"{one.name:<32} {one.status:<9} version {one.version:<4} {made}")
@@ -298,7 +311,7 @@ def _steps(seen: Application, change: Change) -> list[str]:
     }.get(change.restore, f"from {change.restore.snapshot}")
     before = "stop        by force, without a snapshot"
     if not change.force:
-        before = f"snapshot  {taken.NAMES}{seen.version + 1}-..."
+        before = f"snapshot  {upgrade_snapshots.NAME_PREFIX}{seen.version + 1}-..."
     return [
         f"1 {before}",
         f"2 update    {seen.configuration.release} -> {change.wanted.release}, parallelism"
@@ -331,22 +344,22 @@ def _settled(target: Target) -> None:
     while True:
         target.advance()
         seen = target.state()
-        if seen.status not in PASSING:
+        if seen.status not in TRANSITIONAL_STATUSES:
             break
         if time.monotonic() > deadline:
             raise UpgradeError(f"{seen.name} is still {seen.status}; see: tunemesh deploy status")
         time.sleep(0.5)
-    if seen.status not in RUNS:
+    if seen.status not in RUNNING_STATUSES:
         why = target.failure(seen.version) or "no reason given"
         raise UpgradeError(f"{seen.name} did not start: {why}")
     click.echo(f"{seen.name} runs, version {seen.version}")
 
 
-def _patient(place: Place, seconds: int | None) -> Place:
+def _patient(context: DeploymentContext, seconds: int | None) -> DeploymentContext:
     if seconds is None:
-        return place
-    verify = place.machine.verify
+        return context
+    verify = context.machine.verify
     verify = replace(
-        verify, most_seconds=float(seconds), least_seconds=min(verify.least_seconds, seconds)
+        verify, max_seconds=float(seconds), min_seconds=min(verify.min_seconds, seconds)
     )
-    return replace(place, machine=replace(place.machine, verify=verify))
+    return replace(context, machine=replace(context.machine, verify=verify))

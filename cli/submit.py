@@ -6,9 +6,9 @@ import os
 
 import click
 
+from cli.deploy_options import parse_assignments
 from deploy.local import application
 from deploy.local.settings import LocalSettings
-from deploy.upgrades.planning import property_overrides
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 
 
@@ -41,7 +41,7 @@ def submit(
     """
     settings = LocalSettings.from_environment(os.environ)
     chosen = tuple(name.strip() for name in pipelines.split(","))
-    overrides = property_overrides(assignments)
+    overrides = parse_assignments(assignments)
     application.prepare(settings)
     if prepare_only:
         click.echo(str(application.write_properties(settings, chosen, overrides)))

@@ -99,9 +99,7 @@ def read(file: Path) -> Deployment | None:
 
 def write(file: Path, deployment: Deployment) -> None:
     """Whole or not at all."""
-    fields = asdict(deployment)
-    fields["versions"] = {n: one.as_json() for n, one in deployment.versions.items()}
-    write_whole(file, json.dumps(fields, indent=1))
+    write_whole(file, json.dumps(asdict(deployment), indent=1))
 
 
 def _decoded(fields: dict[str, Any]) -> Deployment:
@@ -110,8 +108,8 @@ def _decoded(fields: dict[str, Any]) -> Deployment:
         **{
             **fields,
             "versions": {
-                int(number): Configuration.from_json(one)
-                for number, one in fields["versions"].items()
+                int(number): Configuration(**version)
+                for number, version in fields["versions"].items()
             },
             "failures": {int(number): text for number, text in fields["failures"].items()},
             "status": Status(fields["status"]),

@@ -31,10 +31,10 @@ from deploy.upgrades.local_health import health_of, reason
 from deploy.upgrades.local_release import LocalRelease
 from deploy.upgrades.local_workers import LocalWorkers
 from deploy.upgrades.preflight import pipelines_of
-from deploy.upgrades.releases import unpacked
+from deploy.upgrades.releases import unpack_release
 from deploy.upgrades.target import (
-    PASSING,
-    RUNS,
+    RUNNING_STATUSES,
+    TRANSITIONAL_STATUSES,
     Application,
     BusyError,
     ConcurrentChangeError,
@@ -94,7 +94,7 @@ class LocalCluster:
     def state(self) -> Application:
         """The application now."""
         found = self._found()
-        if found.pending is None and found.status in RUNS and self._gone(found):
+        if found.pending is None and found.status in RUNNING_STATUSES and self._gone(found):
             found.failures[found.version] = self._why_ended(found.job)
             found.status, found.job = Status.READY, None
             deployments.write(self._file, found)
@@ -122,7 +122,7 @@ class LocalCluster:
     def check(self, configuration: Configuration, release: Path) -> None:
         """That the release is for this Python, that nothing else has the cluster, and that its
         client compiles the plan with these settings: what it would say then, it says now."""
-        unpacked(self._releases, configuration.release, release)
+        unpack_release(self._releases, configuration.release, release)
         self._release(configuration).check_python()
         running = self._rest.running_jobs()
         own = deployments.read(self._file)
@@ -150,7 +150,7 @@ class LocalCluster:
         with self._locked():
             if deployments.read(self._file) is not None:
                 raise BusyError(f"{self.name} is there already")
-            unpacked(self._releases, configuration.release, release)
+            unpack_release(self._releases, configuration.release, release)
             deployments.write(self._file, Deployment(self.name, {1: configuration}))
 
     def start(self, restore: Restore) -> None:
@@ -163,24 +163,24 @@ class LocalCluster:
     def stop(self, *, force: bool) -> None:
         """Order a stop."""
         with self._changing() as found:
-            self._require(found, *RUNS)
+            self._require(found, *RUNNING_STATUSES)
             kind = "force" if force else "stop"
             self._order(found, Pending(kind, "", former=found.version))
 
     def update(
         self,
-        seen: Application,
+        base: Application,
         configuration: Configuration,
         release: Path | None,
         restore: Restore,
     ) -> None:
         """Order the next version."""
         with self._changing() as found:
-            self._seen(found, seen)
-            self._require(found, Status.READY, *RUNS)
+            self._require_unchanged(found, base)
+            self._require(found, Status.READY, *RUNNING_STATUSES)
             if release is not None:
-                unpacked(self._releases, configuration.release, release)
-            running, former = found.status in RUNS, found.version
+                unpack_release(self._releases, configuration.release, release)
+            running, former = found.status in RUNNING_STATUSES, found.version
             address = None
             if not (running and restore.kind is RestoreKind.LATEST):
                 address = self._address(found, restore)
@@ -191,10 +191,10 @@ class LocalCluster:
                 pending = Pending("update", uuid.uuid4().hex, address, latest, former)
                 self._order(found, pending)
 
-    def rollback(self, seen: Application) -> None:
+    def rollback(self, base: Application) -> None:
         """Order the way back to the version that ran before, with the last snapshot."""
         with self._changing() as found:
-            self._seen(found, seen)
+            self._require_unchanged(found, base)
             self._require(found, Status.UPDATING, Status.RUNNING)
             updating = found.status is Status.UPDATING
             former = found.running_version if updating else found.former_version
@@ -210,7 +210,7 @@ class LocalCluster:
     def snapshot(self, name: str) -> None:
         """Begin a savepoint of the running job, which goes on."""
         with self._changing() as found:
-            self._require(found, *RUNS)
+            self._require(found, *RUNNING_STATUSES)
             if any(one.name == name for one in found.snapshots):
                 raise BusyError(f"there is a snapshot {name} already")
             assert found.job is not None
@@ -447,13 +447,13 @@ class LocalCluster:
 
     def _require(self, found: Deployment, *allowed: Status) -> None:
         if found.status not in allowed:
-            error = BusyError if found.status in PASSING else TargetError
+            error = BusyError if found.status in TRANSITIONAL_STATUSES else TargetError
             raise error(f"{self.name} is {found.status}")
 
-    def _seen(self, found: Deployment, seen: Application) -> None:
-        if (seen.version, seen.token) != (found.version, str(found.version)):
+    def _require_unchanged(self, found: Deployment, base: Application) -> None:
+        if (base.version, base.token) != (found.version, str(found.version)):
             raise ConcurrentChangeError(
-                f"{self.name} is at version {found.version}, not at {seen.version} any more"
+                f"{self.name} is at version {found.version}, not at {base.version} any more"
             )
 
     def _address(self, found: Deployment, restore: Restore) -> str | None:

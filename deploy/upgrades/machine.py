@@ -1,14 +1,14 @@
-"""The one way of an upgrade, over any target.
+"""Runs upgrades as a sequence of steps, over any target.
 
     snapshot -> update -> wait -> verify -> prune -> done
                    |        |       |
                    +--------+-------+--> roll back -> rolled back
 
-    replace -> wait -> ...       by force: of a version of which no snapshot can be made
+    replace -> wait -> ...       with --force: for a version of which no snapshot can be created
 
-Every step can be repeated: it looks at the target first, and does what is still to be done. The
-journal is written before a step begins, so whoever calls next goes on where the last one stopped,
-whatever has happened meanwhile.
+Every step can be repeated: it reads the target's state first and does only what remains to be done.
+The journal is written before a step starts, so the next client continues where the last one
+stopped, whatever has happened in between.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from connectors.clock import SYSTEM_CLOCK, Clock
 from deploy.upgrades import journal as journals
@@ -26,7 +27,7 @@ from deploy.upgrades import orders, snapshots
 from deploy.upgrades.journal import Journal, Step
 from deploy.upgrades.orders import StuckError
 from deploy.upgrades.target import (
-    RUNS,
+    RUNNING_STATUSES,
     Application,
     BusyError,
     ConcurrentChangeError,
@@ -43,37 +44,40 @@ from schemas.errors import TunemeshError
 Report = Callable[[str], None]
 """Takes one line of progress at a time."""
 
+T = TypeVar("T")
+
 
 class UpgradeError(TunemeshError):
-    """An upgrade that cannot begin or go on; nothing was changed by the refused call."""
+    """An upgrade that cannot start or continue; the refused call has changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long is waited for what, in seconds, and how often the former version is started."""
+    """Time limits in seconds, and how often a version is started."""
 
-    snapshot: float = 600.0
-    change: float = 1_800.0
-    poll: float = 0.5
-    patience: float = 120.0
-    """For a target that does not answer or is busy, in one wait."""
-    starts: int = 3
+    snapshot_seconds: float = 600.0
+    change_seconds: float = 1_800.0
+    poll_seconds: float = 0.5
+    retry_seconds: float = 120.0
+    """How long one call is retried while the target is busy or does not answer."""
+    max_starts: int = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What an upgrade is asked for."""
+    """The new version of an upgrade, and where its state is restored from."""
 
     wanted: Configuration
     release: Path | None
     restore: Restore
     keep: int = 5
+    """The number of snapshots to keep."""
     force: bool = False
-    """No snapshot first, since none can be made: what runs is stopped by force."""
+    """Create no snapshot first, since none can be created: stop the running version by force."""
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class UpgradeMachine:
     """Runs upgrades of one application; one client at a time holds its journal."""
 
     target: Target
@@ -83,39 +87,44 @@ class Machine:
     report: Report = lambda line: None
     clock: Clock = SYSTEM_CLOCK
 
-    def present(self) -> Journal | None:
-        """The journal of the last upgrade, finished or not."""
+    def read_journal(self) -> Journal | None:
+        """Return the journal of the last upgrade, finished or not."""
         return journals.read(self.file)
 
     def begin(self, change: Change) -> Journal:
-        """An upgrade of the running application; returns its end. Raises UpgradeError if another
-        one is not finished, or if there is nothing to upgrade."""
-        with self._alone():
-            return self._carried_on(self._begun(change))
+        """Upgrade the application; returns the final journal.
+
+        Raises UpgradeError if another upgrade is not finished, or if there is nothing to upgrade.
+        """
+        with self._lock():
+            return self._run_steps(self._start_upgrade(change))
 
     def resume(self, journal: Journal) -> Journal:
-        """Go on with an upgrade; returns its end (done, rolled back or abandoned)."""
-        with self._alone():
-            return self._carried_on(journal)
+        """Continue an upgrade; returns the final journal (done, rolled back or abandoned)."""
+        with self._lock():
+            return self._run_steps(journal)
 
-    def take_back(self, journal: Journal, why: str) -> Journal:
-        """Roll back an upgrade, finished or not; returns its end."""
-        with self._alone():
-            return self._carried_on(self._turned(journal, why))
+    def roll_back(self, journal: Journal, why: str) -> Journal:
+        """Roll back an upgrade, finished or not; returns the final journal."""
+        with self._lock():
+            return self._run_steps(self._start_rollback(journal, why))
 
-    def go_back(self, journal: Journal, change: Change) -> Journal:
-        """Take back a finished upgrade by another one, which keeps the present state; where no
-        snapshot of it can be made, as :meth:`take_back` does."""
-        with self._alone():
-            name = self._new_name(self.target.state())
-            if why := self._made(name):
-                self.report(f"  {why}; back to the state that the former version left")
-                return self._carried_on(self._turned(journal, f"as told; {why}"))
-            return self._carried_on(self._begun(change, name))
+    def roll_back_keeping_state(self, journal: Journal, change: Change) -> Journal:
+        """Roll back a finished upgrade by another one, which keeps the present state.
+
+        Where no snapshot of it can be created, the state of the former version is restored, as by
+        :meth:`roll_back`.
+        """
+        with self._lock():
+            name = self._new_snapshot_name(self.target.state())
+            if why := self._ensure_snapshot(name):
+                self.report(f"  {why}; restoring the state of the former version")
+                return self._run_steps(self._start_rollback(journal, f"requested; {why}"))
+            return self._run_steps(self._start_upgrade(change, name))
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One client at a time; another one is told so."""
+    def _lock(self) -> Iterator[None]:
+        """Hold the journal; raises UpgradeError if another client holds it."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.with_suffix(".lock").open("w") as lock:
             try:
@@ -127,36 +136,36 @@ class Machine:
                 ) from None
             yield
 
-    def _begun(self, change: Change, snapshot: str | None = None) -> Journal:
-        """``snapshot``: one that is there already."""
-        unfinished = self.present()
+    def _start_upgrade(self, change: Change, snapshot: str | None = None) -> Journal:
+        """``snapshot``: the name of one that exists already."""
+        unfinished = self.read_journal()
         stuck = unfinished is not None and unfinished.step is Step.ROLL_BACK
-        if unfinished is not None and not unfinished.ended and not (change.force and stuck):
+        if unfinished is not None and not unfinished.is_ended and not (change.force and stuck):
             raise UpgradeError(
                 f"an upgrade to {unfinished.wanted.release} is not finished (step"
-                f" {unfinished.step.value!r}): `tunemesh deploy upgrade` without a release goes on"
-                " with it, `tunemesh deploy rollback` takes it back"
+                f" {unfinished.step.value!r}): `tunemesh deploy upgrade` without a release"
+                " continues it, `tunemesh deploy rollback` rolls it back"
             )
-        seen = self.target.state()
-        require_upgradable(seen, force=change.force)
-        running = seen.status in RUNS
-        if seen.configuration == change.wanted and not change.force:
+        application = self.target.state()
+        require_upgradable(application, force=change.force)
+        running = application.status in RUNNING_STATUSES
+        if application.configuration == change.wanted and not change.force:
             raise UpgradeError(
-                f"{seen.name} runs {change.wanted.release} with these settings already (version"
-                f" {seen.version})"
+                f"{application.name} runs {change.wanted.release} with these settings already"
+                f" (version {application.version})"
             )
         now = self.clock.now()
         journal = Journal(
             target=self.target.kind,
-            application=seen.name,
+            application=application.name,
             began=now,
             step=Step.REPLACE if change.force else Step.SNAPSHOT,
-            base=seen.version,
-            former=seen.configuration,
+            base=application.version,
+            former=application.configuration,
             wanted=change.wanted,
             release=None if change.release is None else str(change.release),
             restore=change.restore,
-            snapshot="" if change.force else snapshot or self._new_name(seen),
+            snapshot="" if change.force else snapshot or self._new_snapshot_name(application),
             before=self.target.health() if running else None,
             keep=change.keep,
             forced=change.force,
@@ -165,282 +174,292 @@ class Machine:
         )
         return self._save(journal)
 
-    def _carried_on(self, journal: Journal) -> Journal:
+    def _run_steps(self, journal: Journal) -> Journal:
         steps = {
-            Step.SNAPSHOT: self._snapshot,
+            Step.SNAPSHOT: self._create_snapshot,
             Step.UPDATE: self._update,
             Step.REPLACE: self._replace,
             Step.WAIT: self._wait,
             Step.VERIFY: self._verify,
             Step.PRUNE: self._prune,
-            Step.ROLL_BACK: self._roll_back,
+            Step.ROLL_BACK: self._restore_former,
         }
-        while not journal.ended:
-            journal = steps[journal.step](journal)
-            journals.write(self.file, journal)
+        while not journal.is_ended:
+            journal = self._save(steps[journal.step](journal))
         return journal
 
-    def _turned(self, journal: Journal, why: str) -> Journal:
+    def _start_rollback(self, journal: Journal, why: str) -> Journal:
         if journal.step is Step.SNAPSHOT:
-            return self._save(journal.at(Step.ABANDONED, self.clock.now(), why))
+            return self._save(self._abandon(journal, why))
         if journal.step in (Step.ROLLED_BACK, Step.ABANDONED):
             raise UpgradeError(
                 f"the last upgrade was {journal.step.value} already: {journal.why or 'no reason'}"
             )
         if journal.step is not Step.ROLL_BACK:
-            seen = self.target.state()
-            if journal.step is Step.DONE and seen.configuration != journal.wanted:
+            application = self.target.state()
+            if journal.step is Step.DONE and application.configuration != journal.wanted:
                 raise UpgradeError(
-                    f"{seen.name} was changed since that upgrade (version {seen.version} now); what"
-                    " to go back to must be said: tunemesh deploy upgrade RELEASE"
+                    f"{application.name} was changed since that upgrade (it is at version"
+                    f" {application.version}); name the release to return to: tunemesh deploy"
+                    " upgrade RELEASE"
                 )
-            journal = self._save(journal.at(Step.ROLL_BACK, self.clock.now(), why))
+            journal = self._save(self._move(journal, Step.ROLL_BACK, why))
         return journal
 
     # The steps.
 
-    def _snapshot(self, journal: Journal) -> Journal:
-        """A snapshot to come back to, complete before anything else happens."""
-        seen = self.target.state()
-        if seen.version != journal.base:
-            return self._abandoned(journal, self._changed(seen, journal))
-        if why := self._made(journal.snapshot):
-            return self._abandoned(
+    def _create_snapshot(self, journal: Journal) -> Journal:
+        """Create the snapshot for a rollback, before anything is changed."""
+        application = self.target.state()
+        if application.version != journal.base:
+            return self._abandon_changed(journal, application)
+        if why := self._ensure_snapshot(journal.snapshot):
+            return self._abandon(
                 journal,
-                f"{why}. Of a version that restarts none can be made: --force stops it and goes on"
-                " from its last one",
+                f"{why}. No snapshot can be created of a version that restarts in a loop: --force"
+                " stops it and restores its last snapshot",
             )
-        return journal.at(Step.UPDATE, self.clock.now())
+        return self._move(journal, Step.UPDATE)
 
-    def _made(self, name: str) -> str:
-        """Make a snapshot unless it is there; why there is none, empty when it is READY."""
+    def _ensure_snapshot(self, name: str) -> str:
+        """Create a snapshot unless it exists; returns why there is none, empty when it is READY."""
         self.report(f"snapshot {name}")
-        deadline = self.clock.now() + self.limits.snapshot
+        deadline = self.clock.now() + self.limits.snapshot_seconds
         while True:
-            found = snapshots.named(self.target, name)
-            if found is None:
-                self._ask(lambda: self.target.snapshot(name), deadline)
-            elif found.status is SnapshotStatus.READY:
+            snapshot = snapshots.find(self.target, name)
+            if snapshot is None:
+                self._retry(BusyError, lambda: self.target.snapshot(name), deadline)
+            elif snapshot.status is SnapshotStatus.READY:
                 return ""
-            elif found.status is SnapshotStatus.FAILED:
+            elif snapshot.status is SnapshotStatus.FAILED:
                 return f"the snapshot {name} failed"
             if self.clock.now() > deadline:
                 return f"the snapshot {name} is not ready in time"
-            self.clock.sleep(self.limits.poll)
+            self.clock.sleep(self.limits.poll_seconds)
 
     def _update(self, journal: Journal) -> Journal:
-        """The order for the new version, unless the target has it already."""
-        deadline = self.clock.now() + self.limits.patience
+        """Order the new version, unless the target has it already."""
+        deadline = self.clock.now() + self.limits.retry_seconds
         while True:
-            seen = self.target.state()
-            if seen.version > journal.base:
-                if seen.configuration == journal.wanted or seen.rolled_back_from is not None:
-                    return journal.at(Step.WAIT, self.clock.now())
-                return self._abandoned(journal, self._changed(seen, journal))
+            application = self.target.state()
+            if application.version > journal.base:
+                rolled_back = application.rolled_back_from is not None
+                if application.configuration == journal.wanted or rolled_back:
+                    return self._move(journal, Step.WAIT)
+                return self._abandon_changed(journal, application)
             self.report(f"update to {journal.wanted.release}")
             release = None if journal.release is None else Path(journal.release)
-            order = partial(self.target.update, seen, journal.wanted, release, journal.restore)
+            update = partial(
+                self.target.update, application, journal.wanted, release, journal.restore
+            )
             try:
-                self._ask(order, deadline)
+                self._retry(BusyError, update, deadline)
             except ConcurrentChangeError as error:
-                # Perhaps by this very order, whose answer was lost: look again.
+                # Perhaps through this very order, whose answer was lost: read the state again.
                 if self.clock.now() > deadline:
-                    return self._abandoned(journal, str(error))
-                self.clock.sleep(self.limits.poll)
+                    return self._abandon(journal, str(error))
+                self.clock.sleep(self.limits.poll_seconds)
             except TunemeshError as error:
-                now = self.target.state()
-                if now.version == journal.base and now.status in RUNS:
-                    return self._abandoned(journal, str(error))
-                return journal.at(Step.ROLL_BACK, self.clock.now(), str(error))
+                application = self.target.state()
+                unchanged = application.version == journal.base
+                if unchanged and application.status in RUNNING_STATUSES:
+                    return self._abandon(journal, str(error))
+                return self._move(journal, Step.ROLL_BACK, str(error))
 
     def _replace(self, journal: Journal) -> Journal:
-        """By force: stopped without a snapshot, changed while it is stopped, started."""
-        deadline, last, starts = self.clock.now() + self.limits.change, None, 0
+        """Stop the former version without a snapshot, change the application, start it."""
+        deadline, last, starts = self.clock.now() + self.limits.change_seconds, None, 0
         while True:
-            seen = self.target.state()
-            new = seen.version > journal.base
-            if new and seen.configuration != journal.wanted:
-                return self._abandoned(journal, self._changed(seen, journal))
-            if new and seen.status in (*RUNS, Status.STARTING):
-                return journal.at(Step.WAIT, self.clock.now())
-            if (seen.status, seen.version) != last:
-                self.report(f"  {seen.status}, version {seen.version}")
-                last = (seen.status, seen.version)
-            starts += new and seen.status is Status.READY
-            if self.clock.now() > deadline or starts > self.limits.starts:
-                why = self.target.failure(seen.version) or f"it is {seen.status}"
+            application = self.target.state()
+            new = application.version > journal.base
+            if new and application.configuration != journal.wanted:
+                return self._abandon_changed(journal, application)
+            if new and application.status in (*RUNNING_STATUSES, Status.STARTING):
+                return self._move(journal, Step.WAIT)
+            last = self._report_status(application, last)
+            starts += new and application.status is Status.READY
+            if self.clock.now() > deadline or starts > self.limits.max_starts:
+                why = self.target.failure(application.version) or f"it is {application.status}"
                 why = f"the new version did not start: {why}"
-                return journal.at(Step.ROLL_BACK, self.clock.now(), why)
+                return self._move(journal, Step.ROLL_BACK, why)
             try:
-                orders.by_force(self.target, journal, seen)
+                orders.replace_by_force(self.target, journal, application)
                 self.target.advance()
             except (BusyError, ConcurrentChangeError) as error:
                 self.report(f"  {error}")
             except TunemeshError as error:
-                return journal.at(Step.ROLL_BACK, self.clock.now(), str(error))
-            self.clock.sleep(self.limits.poll)
+                return self._move(journal, Step.ROLL_BACK, str(error))
+            self.clock.sleep(self.limits.poll_seconds)
 
     def _wait(self, journal: Journal) -> Journal:
-        """Until the new version runs, or the target has given it up."""
-        deadline = self.clock.now() + self.limits.change
+        """Wait until the new version runs, or the target has rolled it back."""
+        deadline = self.clock.now() + self.limits.change_seconds
         last = None
         while True:
-            seen = self.target.state()
-            if seen.status is not last:
-                self.report(f"  {seen.status}, version {seen.version}")
-                last = seen.status
-            if seen.status in RUNS and seen.configuration == journal.wanted:
-                return journal.at(Step.VERIFY, self.clock.now())
-            if seen.status in RUNS:
-                why = self.target.failure(journal.base + 1) or "it gave no reason"
-                journal = replace(journal, by_service=True)
-                why = f"the target gave the new version up: {why}"
-                return journal.at(Step.ROLL_BACK, self.clock.now(), why)
-            if seen.status is Status.READY:
+            application = self.target.state()
+            last = self._report_status(application, last)
+            running = application.status in RUNNING_STATUSES
+            if running and application.configuration == journal.wanted:
+                return self._move(journal, Step.VERIFY)
+            if running or application.status is Status.READY:
                 why = self.target.failure(journal.base + 1) or "the target gave no reason"
-                why = f"the new version did not start: {why}"
-                return journal.at(Step.ROLL_BACK, self.clock.now(), why)
+                what = "the target rolled it back" if running else "the new version did not start"
+                journal = replace(journal, by_service=running)
+                return self._move(journal, Step.ROLL_BACK, f"{what}: {why}")
             if self.clock.now() > deadline:
-                why = f"still {seen.status} after {self.limits.change:.0f} s"
-                return journal.at(Step.ROLL_BACK, self.clock.now(), why)
+                why = f"still {application.status} after {self.limits.change_seconds:.0f} s"
+                return self._move(journal, Step.ROLL_BACK, why)
             try:
-                self._ask(self.target.advance, deadline)
+                self._retry(BusyError, self.target.advance, deadline)
             except TunemeshError as error:
-                return journal.at(Step.ROLL_BACK, self.clock.now(), str(error))
-            self.clock.sleep(self.limits.poll)
+                return self._move(journal, Step.ROLL_BACK, str(error))
+            self.clock.sleep(self.limits.poll_seconds)
 
     def _verify(self, journal: Journal) -> Journal:
-        """Whether it does what the former version did."""
+        """Check that the new version works as well as the former one."""
         self.report("verify")
         began, first, last = self.clock.now(), None, ""
-        deadline = began + self.verify.most_seconds
+        deadline = began + self.verify.max_seconds
         while True:
-            seen, now = self._look(deadline)
-            if seen.configuration != journal.wanted:
-                return self._abandoned(journal, self._changed(seen, journal))
-            first = first or now
-            verdict = judge(journal.before, first, now, self.verify)
-            looked = self.clock.now() - began
-            if verdict.broken:
-                return journal.at(Step.ROLL_BACK, self.clock.now(), verdict.broken)
-            if verdict.well and looked >= self.verify.least_seconds:
-                self.report(f"  well: {_figures(now)}")
-                return journal.at(Step.PRUNE, self.clock.now())
-            text = "; ".join(verdict.missing) or "well so far"
+            application, health = self._observe(deadline)
+            if application.configuration != journal.wanted:
+                return self._abandon_changed(journal, application)
+            first = first or health
+            verdict = judge(journal.before, first, health, self.verify)
+            seconds = self.clock.now() - began
+            if verdict.failure:
+                return self._move(journal, Step.ROLL_BACK, verdict.failure)
+            if verdict.is_healthy and seconds >= self.verify.min_seconds:
+                self.report(f"  healthy: {_format_health(health)}")
+                return self._move(journal, Step.PRUNE)
+            text = "; ".join(verdict.pending) or "healthy so far"
             if text != last:
                 self.report(f"  {text}")
                 last = text
-            if looked >= self.verify.most_seconds:
-                why = f"after {looked:.0f} s still {text}"
-                return journal.at(Step.ROLL_BACK, self.clock.now(), why)
+            if seconds >= self.verify.max_seconds:
+                return self._move(journal, Step.ROLL_BACK, f"after {seconds:.0f} s still: {text}")
             self.clock.sleep(self.verify.poll_seconds)
 
     def _prune(self, journal: Journal) -> Journal:
-        """Old snapshots go; what fails here fails no upgrade."""
+        """Delete old snapshots; a failure here does not fail the upgrade."""
         try:
-            removed = snapshots.prune(self.target, journal.keep, snapshots.spared(journal))
+            needed = snapshots.names_for_rollback(journal)
+            deleted = snapshots.prune(self.target, journal.keep, needed)
         except TunemeshError as error:
-            self.report(f"  old snapshots stay: {error}")
+            self.report(f"  old snapshots are kept: {error}")
         else:
-            if removed:
-                self.report(f"  removed {len(removed)} old snapshots, {journal.keep} kept")
-        return journal.at(Step.DONE, self.clock.now())
+            if deleted:
+                self.report(f"  deleted {len(deleted)} old snapshots, kept {journal.keep}")
+        return self._move(journal, Step.DONE)
 
-    def _roll_back(self, journal: Journal) -> Journal:
-        """Back to the former configuration and the newest state that it has left."""
+    def _restore_former(self, journal: Journal) -> Journal:
+        """Return to the former configuration, with the newest state that it has left."""
         self.report(f"roll back to {journal.former.release}: {journal.why}")
-        deadline = self.clock.now() + self.limits.change
-        last, ordered, starts, kept = None, False, 0, 0
+        deadline = self.clock.now() + self.limits.change_seconds
+        last, ordered, starts, ignored = None, False, 0, 0
         while True:
-            seen = self.target.state()
-            if (seen.status, seen.version) != last:
-                self.report(f"  {seen.status}, version {seen.version}")
-                last = (seen.status, seen.version)
-            if seen.configuration not in (journal.former, journal.wanted):
-                return self._abandoned(journal, self._changed(seen, journal))
-            former = seen.configuration == journal.former and (
-                seen.version > journal.base + 1 or seen.version == journal.base
+            application = self.target.state()
+            last = self._report_status(application, last)
+            if application.configuration not in (journal.former, journal.wanted):
+                return self._abandon_changed(journal, application)
+            former = application.configuration == journal.former and (
+                application.version > journal.base + 1 or application.version == journal.base
             )
-            back = (*RUNS, Status.READY) if journal.stopped else RUNS
-            if former and seen.status in back:
-                return journal.at(Step.ROLLED_BACK, self.clock.now())
-            starts += former and seen.status is Status.READY
-            kept += ordered and not former and seen.status in RUNS
-            tried = starts > self.limits.starts or kept >= self.limits.starts
-            if tried or self.clock.now() > deadline:
-                why = self.target.failure(seen.version)
+            running = application.status in RUNNING_STATUSES
+            ready = application.status is Status.READY
+            if former and (running or (journal.stopped and ready)):
+                return self._move(journal, Step.ROLLED_BACK)
+            starts += former and ready
+            ignored += ordered and not former and running
+            failed = starts > self.limits.max_starts or ignored >= self.limits.max_starts
+            if failed or self.clock.now() > deadline:
+                why = self.target.failure(application.version)
                 raise StuckError(
-                    f"{seen.name} is {seen.status} at version {seen.version}"
-                    f" ({seen.configuration.release}) and could not be rolled back to"
-                    f" {journal.former.release}{': ' + why if why else ''}. Its snapshots are"
-                    " there: tunemesh deploy snapshots. To try again: tunemesh deploy rollback."
-                    " To go on to another one: tunemesh deploy upgrade RELEASE --force"
+                    f"{application.name} is {application.status} at version {application.version}"
+                    f" ({application.configuration.release}) and could not be rolled back to"
+                    f" {journal.former.release}{': ' + why if why else ''}. Its snapshots still"
+                    " exist: tunemesh deploy snapshots. To try again: tunemesh deploy rollback."
+                    " To install another release: tunemesh deploy upgrade RELEASE --force"
                 )
             try:
-                ordered = orders.back(self.target, journal, seen, former=former, ordered=ordered)
+                ordered = orders.restore_former(
+                    self.target, journal, application, former=former, ordered=ordered
+                )
                 self.target.advance()
             except (BusyError, ConcurrentChangeError) as error:
                 self.report(f"  {error}")
-            self.clock.sleep(self.limits.poll)
+            self.clock.sleep(self.limits.poll_seconds)
 
-    # What they share.
+    # What the steps share.
 
-    def _new_name(self, seen: Application) -> str:
-        return f"{snapshots.NAMES}{seen.version + 1}-{int(self.clock.now())}"
+    def _new_snapshot_name(self, application: Application) -> str:
+        return f"{snapshots.NAME_PREFIX}{application.version + 1}-{int(self.clock.now())}"
 
-    def _look(self, deadline: float) -> tuple[Application, Health]:
-        """The application and how it does; raises what the target says when it does not answer for
-        long. Then nothing can be ordered either: whoever comes next verifies."""
-        patience = min(deadline, self.clock.now() + self.limits.patience)
-        while True:
-            try:
-                return self.target.state(), self.target.health()
-            except TunemeshError:
-                if self.clock.now() > patience:
-                    raise
-                self.clock.sleep(self.limits.poll)
+    def _observe(self, deadline: float) -> tuple[Application, Health]:
+        """Read the application and its health; raises the target's error after the retries.
 
-    def _ask(self, call: Callable[[], None], deadline: float) -> None:
-        """A call, again while the target is busy with something else."""
-        patience = min(deadline, self.clock.now() + self.limits.patience)
+        Without an answer nothing can be ordered either: the next client verifies again.
+        """
+        return self._retry(
+            TunemeshError, lambda: (self.target.state(), self.target.health()), deadline
+        )
+
+    def _retry(self, retried: type[TunemeshError], call: Callable[[], T], deadline: float) -> T:
+        """Call until no error of this type is raised, up to the deadline and ``retry_seconds``."""
+        deadline = min(deadline, self.clock.now() + self.limits.retry_seconds)
         while True:
             try:
                 return call()
-            except BusyError:
-                if self.clock.now() > patience:
+            except retried:
+                if self.clock.now() > deadline:
                     raise
-                self.clock.sleep(self.limits.poll)
+                self.clock.sleep(self.limits.poll_seconds)
 
-    def _abandoned(self, journal: Journal, why: str) -> Journal:
-        return journal.at(Step.ABANDONED, self.clock.now(), why)
+    def _report_status(
+        self, application: Application, last: tuple[Status, int] | None
+    ) -> tuple[Status, int]:
+        """Report the status and version when they have changed, and return them."""
+        current = (application.status, application.version)
+        if current != last:
+            self.report(f"  {application.status}, version {application.version}")
+        return current
+
+    def _move(self, journal: Journal, step: Step, why: str | None = None) -> Journal:
+        return replace(
+            journal, step=step, since=self.clock.now(), why=journal.why if why is None else why
+        )
+
+    def _abandon(self, journal: Journal, why: str) -> Journal:
+        return self._move(journal, Step.ABANDONED, why)
+
+    def _abandon_changed(self, journal: Journal, application: Application) -> Journal:
+        why = (
+            f"another client has changed {application.name}: it is at version"
+            f" {application.version} ({application.configuration.release}), and this upgrade"
+            f" started at {journal.base}"
+        )
+        return self._abandon(journal, why)
 
     def _save(self, journal: Journal) -> Journal:
         journals.write(self.file, journal)
         return journal
 
-    @staticmethod
-    def _changed(seen: Application, journal: Journal) -> str:
-        return (
-            f"somebody else has changed {seen.name}: it is at version {seen.version}"
-            f" ({seen.configuration.release}), and this upgrade began at {journal.base}"
-        )
 
-
-def require_upgradable(seen: Application, *, force: bool) -> None:
-    """Raises UpgradeError for an application that does not run; by force it may be stopped."""
-    stopped = seen.status is Status.READY
-    if seen.status not in RUNS and not (force and stopped):
+def require_upgradable(application: Application, *, force: bool) -> None:
+    """Raise UpgradeError if the application does not run; with ``force`` it may be stopped."""
+    stopped = application.status is Status.READY
+    if application.status not in RUNNING_STATUSES and not (force and stopped):
         raise UpgradeError(
-            f"{seen.name} is {seen.status}; only a running application is upgraded."
+            f"{application.name} is {application.status}; only a running application is upgraded."
             + (" --force changes a stopped one and starts it." if stopped else "")
             + " See: tunemesh deploy status"
         )
 
 
-def _figures(health: Health) -> str:
+def _format_health(health: Health) -> str:
     delivered = sum(flow.delivered for flow in health.flows.values())
-    letters = sum(flow.dead_letters for flow in health.flows.values())
+    dead_letters = sum(flow.dead_letters for flow in health.flows.values())
     return (
         f"{health.checkpoints} checkpoints, no restart, {delivered:,} delivered,"
-        f" {letters:,} dead letters"
+        f" {dead_letters:,} dead letters"
     )

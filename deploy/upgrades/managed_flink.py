@@ -23,7 +23,7 @@ import botocore.exceptions
 from connectors.flink.properties import Groups, entries_of, groups_of
 from deploy.package import PackageError
 from deploy.upgrades.managed_flink_health import health_of
-from deploy.upgrades.releases import unpacked
+from deploy.upgrades.releases import unpack_release
 from deploy.upgrades.target import (
     Application,
     BusyError,
@@ -126,7 +126,7 @@ class ManagedFlink:
                     self._objects.download_file(
                         self._settings.bucket, self._settings.key(release), str(zipped)
                     )
-                return unpacked(self._releases, release, zipped)
+                return unpack_release(self._releases, release, zipped)
             except (
                 botocore.exceptions.ClientError,
                 botocore.exceptions.BotoCoreError,
@@ -208,7 +208,7 @@ class ManagedFlink:
 
     def update(
         self,
-        seen: Application,
+        base: Application,
         configuration: Configuration,
         release: Path | None,
         restore: Restore,
@@ -217,9 +217,9 @@ class ManagedFlink:
         if release is not None:
             self._upload(configuration.release, release)
         based = (
-            {"ConditionalToken": seen.token}
-            if seen.token
-            else {"CurrentApplicationVersionId": seen.version}
+            {"ConditionalToken": base.token}
+            if base.token
+            else {"CurrentApplicationVersionId": base.version}
         )
         self._call(
             "UpdateApplication",
@@ -247,12 +247,12 @@ class ManagedFlink:
             RunConfigurationUpdate=_run_configuration(restore),
         )
 
-    def rollback(self, seen: Application) -> None:
+    def rollback(self, base: Application) -> None:
         """The service's own way back."""
         self._call(
             "RollbackApplication",
             ApplicationName=self.name,
-            CurrentApplicationVersionId=seen.version,
+            CurrentApplicationVersionId=base.version,
         )
 
     def advance(self) -> None:

@@ -1,4 +1,4 @@
-"""The next order to a target, by what the application is now; nothing is waited for here."""
+"""Gives the target its next order, depending on the application's state; does not wait."""
 
 from __future__ import annotations
 
@@ -6,64 +6,72 @@ from pathlib import Path
 
 from deploy.upgrades import snapshots
 from deploy.upgrades.journal import Journal
-from deploy.upgrades.target import RUNS, Application, Restore, RestoreKind, Status, Target
+from deploy.upgrades.target import (
+    RUNNING_STATUSES,
+    Application,
+    Restore,
+    RestoreKind,
+    Status,
+    Target,
+)
 from schemas.errors import TunemeshError
 
 
 class StuckError(TunemeshError):
-    """The application is neither at the new version nor at the former one; says what to do."""
+    """The application has neither the new version nor the former one; says what to do next."""
 
     exit_code = 5
 
 
-def by_force(target: Target, journal: Journal, seen: Application) -> None:
-    """To the new version without a snapshot: stopped, changed while it is stopped, started."""
-    if seen.status in RUNS:
+def replace_by_force(target: Target, journal: Journal, application: Application) -> None:
+    """Continue towards the new version without a snapshot: stop by force, update, start."""
+    if application.status in RUNNING_STATUSES:
         target.stop(force=True)
-    elif seen.status is Status.READY and seen.version > journal.base:
+    elif application.status is Status.READY and application.version > journal.base:
         target.start(journal.restore)
-    elif seen.status is Status.READY:
+    elif application.status is Status.READY:
         release = None if journal.release is None else Path(journal.release)
-        target.update(seen, journal.wanted, release, journal.restore)
+        target.update(application, journal.wanted, release, journal.restore)
 
 
-def back(
-    target: Target, journal: Journal, seen: Application, *, former: bool, ordered: bool
+def restore_former(
+    target: Target, journal: Journal, application: Application, *, former: bool, ordered: bool
 ) -> bool:
-    """To the former version; returns whether the target's own rollback has been ordered.
+    """Continue towards the former version; returns whether the target's own rollback is ordered.
 
-    ``former``: it has the former version's configuration already. Raises StuckError where there is
-    no state to go back to, before anything is stopped.
+    ``former``: the application has the former version's configuration already. Raises StuckError
+    before anything is stopped if there is no state to restore.
     """
-    if former and seen.status is Status.READY:
+    if former and application.status is Status.READY:
         target.start(_former_state(target, journal))
-    elif seen.status is Status.READY:
-        target.update(seen, journal.former, None, _former_state(target, journal))
-    elif seen.status in (Status.UPDATING, Status.AUTOSCALING):
+    elif application.status is Status.READY:
+        target.update(application, journal.former, None, _former_state(target, journal))
+    elif application.status in (Status.UPDATING, Status.AUTOSCALING):
         if not former and not ordered:
-            target.rollback(seen)
+            target.rollback(application)
         return True
-    elif seen.status in RUNS:
-        ready = snapshots.ready(target)
+    elif application.status in RUNNING_STATUSES:
+        ready = snapshots.list_ready(target)
         if ready and ready[-1].version == journal.base:
-            target.rollback(seen)
+            target.rollback(application)
             return True
-        # The target's own rollback would take the last snapshot, which is another version's.
+        # The target's own rollback would restore the last snapshot, which is another version's.
         _former_state(target, journal)
         target.stop(force=True)
     return ordered
 
 
 def _former_state(target: Target, journal: Journal) -> Restore:
-    """The former version's newest snapshot: the one made when it was stopped, else ours; where it
-    had to be left without one, what its successor went on from."""
-    made = [one for one in snapshots.ready(target) if one.version == journal.base]
-    if made:
-        return Restore(RestoreKind.CUSTOM, made[-1].name)
+    """Return the newest snapshot of the former version: the one created when it was stopped, else
+    the upgrade's own; after a forced stop without a snapshot, what the new version started from.
+    """
+    candidates = [s for s in snapshots.list_ready(target) if s.version == journal.base]
+    if candidates:
+        return Restore(RestoreKind.CUSTOM, candidates[-1].name)
     if journal.forced:
         return journal.restore
     raise StuckError(
-        f"there is no snapshot of version {journal.base} ({journal.former.release}) any more:"
-        " without its state it cannot be gone back to. To start it from the topics: tunemesh"
-        " deploy upgrade RELEASE --force --rebuild"
+        f"no snapshot of version {journal.base} ({journal.former.release}) exists any more, so it"
+        " cannot be rolled back to with its state. To start it from the topics: tunemesh deploy"
+        " upgrade RELEASE --force --rebuild"
     )

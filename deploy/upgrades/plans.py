@@ -1,9 +1,9 @@
-"""Whether the state that a version leaves fits the plan of the next one. Pure.
+"""Compares the compiled plans of two versions: does the state of one fit the other? Pure.
 
-State belongs to operators by their uids, and a uid comes from a node's number and type in the
+State belongs to operators by their uids, and a uid is derived from a node's number and type in the
 compiled plan. Every package has the fingerprints of its plans in release.json
-(:mod:`deploy.package.release`): of each operator that keeps something, a hash over all that its
-state depends on.
+(:mod:`deploy.package.release`): for each operator with state, a hash over everything that the state
+depends on.
 """
 
 from __future__ import annotations
@@ -18,39 +18,37 @@ class Fit(StrEnum):
     """How the state of one plan fits another."""
 
     SAME = "same"
-    """The same plan."""
+    """The plans are identical."""
     COMPATIBLE = "compatible"
-    """Every operator with state is there again; new ones begin without."""
+    """Every operator with state exists in the new plan; new operators start without state."""
     REBUILD = "rebuild"
-    """State would have no operator, or would be read as something else."""
+    """Some state has no operator in the new plan, or would be decoded with another layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The verdict; ``reasons`` name operators by their uids."""
+    """The result of a comparison; ``reasons`` name operators by their uids."""
 
     fit: Fit
     reasons: tuple[str, ...] = ()
 
 
-def compare(running: PlanDescription, new: PlanDescription) -> Comparison:
-    """What becomes of the state of ``running`` under ``new``."""
+def compare_plans(running: PlanDescription, new: PlanDescription) -> Comparison:
+    """Return how the state of ``running`` fits ``new``."""
     if running.sha256 == new.sha256:
         return Comparison(Fit.SAME)
-    gone = [uid for uid in running.operators if uid not in new.operators]
-    changed = [
-        uid
-        for uid, fingerprint in running.operators.items()
-        if uid in new.operators and new.operators[uid] != fingerprint
-    ]
     reasons = (
-        *(f"{uid} is not in the new plan" for uid in gone),
-        *(f"{uid} keeps something else in the new plan" for uid in changed),
+        *(f"{uid} is not in the new plan" for uid in running.operators if uid not in new.operators),
+        *(
+            f"{uid} has other state in the new plan"
+            for uid, fingerprint in running.operators.items()
+            if new.operators.get(uid, fingerprint) != fingerprint
+        ),
     )
     if reasons:
         return Comparison(Fit.REBUILD, reasons)
     added = tuple(
-        f"{uid} is new and begins without state"
+        f"{uid} is new and starts without state"
         for uid in new.operators
         if uid not in running.operators
     )

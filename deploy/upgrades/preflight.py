@@ -1,7 +1,7 @@
-"""What is looked at before anything is touched: settings, contracts, plan and state.
+"""The checks before an upgrade changes anything: settings, contracts, plan and state.
 
-The new release's own code judges its settings, in a process of its own; its contracts are those in
-its files. Every finding is told, not only the first.
+Settings are validated by the new release's own code, in a separate process; contracts are those in
+the release's files. All findings are reported, not only the first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from connectors.flink.properties import Groups, entries_of
 from connectors.glue.registry import GlueRegistry
 from deploy.package import read
-from deploy.upgrades.plans import Comparison, Fit, compare
+from deploy.upgrades.plans import Comparison, Fit, compare_plans
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, Restore
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES, application_settings
 from jobs.trends import KEEP_MS, LATEST_MS
@@ -27,24 +27,24 @@ from schemas.model import Contract, Contracts, Role, load_contracts
 
 CONTRACTS = Path("schemas") / "contracts"
 
-WRITTEN = (Role.ENRICHED, Role.DEAD_LETTER, Role.DELETION, Role.TREND)
-"""What the application writes; it does not start unless these are registered."""
+WRITTEN_ROLES = (Role.ENRICHED, Role.DEAD_LETTER, Role.DELETION, Role.TREND)
+"""Roles of the topics that the application writes; it starts only if these are registered."""
 
 CHECK_SECONDS = 60
 
 
 class PreflightError(TunemeshError):
-    """An upgrade that must not begin; one line for each reason. Nothing was touched."""
+    """An upgrade that must not start, with one line per reason. Nothing was changed."""
 
     exit_code = 3
 
     def __init__(self, findings: Iterable[str]) -> None:
         lines = "\n".join(f"  - {finding}" for finding in findings)
-        super().__init__(f"the upgrade was not begun, nothing was touched:\n{lines}")
+        super().__init__(f"the upgrade was not started, nothing was changed:\n{lines}")
 
 
-def settings_findings(release: Path, properties: Groups) -> list[str]:
-    """What the release's own code says against the settings; 0.1.0 cannot check and passes."""
+def check_settings(release: Path, properties: Groups) -> list[str]:
+    """Validate the settings with the release's own code; 0.1.0 cannot check and passes."""
     done = subprocess.run(
         [sys.executable, "-m", "jobs.settings", "--check", "/dev/stdin"],
         input=json.dumps(entries_of(properties)),
@@ -61,13 +61,15 @@ def settings_findings(release: Path, properties: Groups) -> list[str]:
     return [(done.stderr.strip().splitlines() or ["settings: cannot be checked"])[-1]]
 
 
-def contract_findings(release: Path, registry: GlueRegistry) -> tuple[list[str], list[str]]:
-    """What speaks against the release's contracts beside what is registered, and what is only to
-    be known."""
+def check_contracts(release: Path, registry: GlueRegistry) -> tuple[list[str], list[str]]:
+    """Compare the release's contracts with those registered.
+
+    Returns what prevents the upgrade, and what the operator should know.
+    """
     contracts = load_contracts((release / CONTRACTS,))
     findings, notes = [], []
     for contract in contracts:
-        registered = [one.definition for one in registry.registered_versions(contract)]
+        registered = [version.definition for version in registry.registered_versions(contract)]
         known = [json.loads(definition) for definition in registered]
         for version in contract.versions:
             if version.avro in known:
@@ -82,62 +84,66 @@ def contract_findings(release: Path, registry: GlueRegistry) -> tuple[list[str],
                     " `tunemesh schemas register`"
                 )
             else:
-                notes.append(f"{name} is not registered yet; it can be")
+                notes.append(f"{name} is not registered yet, but can be")
         unreadable = incompatibilities("BACKWARD_ALL", contract.newest.definition, registered)
         if unreadable and not findings:
             findings.append(
-                f"{contract.name}: the release cannot read what is registered:"
+                f"{contract.name}: the release cannot read registered versions:"
                 f" {'; '.join(unreadable)}"
             )
     return findings, notes
 
 
 def _is_written(contract: Contract, contracts: Contracts) -> bool:
-    return contract in [contracts.only(role) for role in WRITTEN]
+    return contract in [contracts.only(role) for role in WRITTEN_ROLES]
 
 
-def registry_of(properties: Groups) -> GlueRegistry:
-    """The registry that the application's settings name."""
+def connect_registry(properties: Groups) -> GlueRegistry:
+    """Connect to the registry of the application's settings."""
     settings = application_settings(properties).registry
     return GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
 
 
-def fitting(running: Path | None, new: Path, former: Groups, wanted: Groups) -> Comparison:
-    """How the state of the running release (its files; None: gone) fits the new one's plan."""
-    was, will = pipelines_of(former), pipelines_of(wanted)
-    if removed := [pipeline for pipeline in was if pipeline not in will]:
+def compare_releases(running: Path | None, new: Path, former: Groups, wanted: Groups) -> Comparison:
+    """Return how the state of the running release fits the plan of the new one.
+
+    ``running``: the folder of the running release; None: its files no longer exist.
+    """
+    former_pipelines, wanted_pipelines = pipelines_of(former), pipelines_of(wanted)
+    if removed := [name for name in former_pipelines if name not in wanted_pipelines]:
         reason = f"the state of {','.join(removed)} has no operator without that pipeline"
         return Comparison(Fit.REBUILD, (reason,))
     if running is None:
-        return Comparison(Fit.REBUILD, ("the running release's files are not there any more",))
-    one, other = read(running), read(new)
+        return Comparison(Fit.REBUILD, ("the files of the running release no longer exist",))
+    old, release = read(running), read(new)
     try:
-        before, after = one.application_plan(was), other.application_plan(will)
+        before = old.application_plan(former_pipelines)
+        after = release.application_plan(wanted_pipelines)
     except KeyError as error:
         raise PreflightError([f"a release has no plan of the pipeline {error}"]) from error
-    if "enrichment" in was and one.layout != other.layout:
-        reason = "what is kept of users, items and events is laid out in another way"
-        return Comparison(Fit.REBUILD, (f"{reason}: the schema of enriched events has changed",))
-    return compare(before, after)
+    if "enrichment" in former_pipelines and old.layout != release.layout:
+        reason = "the schema of enriched events has changed, and with it the layout of the state"
+        return Comparison(Fit.REBUILD, (reason,))
+    return compare_plans(before, after)
 
 
 def pipelines_of(properties: Groups) -> tuple[str, ...]:
-    """What an application with these settings runs, in the order of its plan's name."""
-    named = properties.get("tunemesh.application", {}).get("pipelines")
-    chosen = [name.strip() for name in named.split(",")] if named else list(DEFAULT_PIPELINES)
+    """Return the pipelines that these settings run, in the order of the plan's name."""
+    names = properties.get("tunemesh.application", {}).get("pipelines")
+    chosen = [name.strip() for name in names.split(",")] if names else list(DEFAULT_PIPELINES)
     return tuple(name for name in PIPELINES if name in chosen)
 
 
-def prepared(
+def configure_state(
     former: Groups, wanted: Configuration, fit: Fit, now: float
 ) -> tuple[Configuration, Restore]:
-    """The configuration with what it must be told of its state, and where that comes from.
+    """Return the configuration with the settings about its state, and where that comes from.
 
     A pipeline that the former version did not run starts as in a new application. Without state
-    (rebuild) users and items are read from the beginning, as ever; interactions and enriched events
-    from what the former version's consumer groups have committed, which they do with each
-    checkpoint and savepoint, the one at the stop too. Trends are state: their events are counted
-    again, from before the oldest minute that is still kept.
+    (rebuild), users and items are read from the beginning, as always; interactions and enriched
+    events from the offsets that the former version's consumer groups have committed, which they do
+    with each checkpoint and savepoint, including the one at the stop. Trends are state: their
+    events are counted again, from before the oldest minute that is still kept.
     """
     pipelines = pipelines_of(wanted.properties)
     groups = {name: dict(values) for name, values in wanted.properties.items()}

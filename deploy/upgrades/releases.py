@@ -1,4 +1,4 @@
-"""Releases as folders: what is compared before an upgrade, and what runs on the laptop."""
+"""Releases as folders: they are compared before an upgrade, and run on the local cluster."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from deploy.package import unpack
 
 
-def unpacked(releases: Path, name: str, given: Path) -> Path:
-    """The folder of a release below ``releases``; made, whole or not at all, when it is not there.
+def unpack_release(releases: Path, name: str, source: Path) -> Path:
+    """Return the folder of a release below ``releases``, created atomically if it does not exist.
 
-    ``given``: its zip, or a folder. Raises PackageError for a file that is no package.
+    ``source``: its zip, or a folder. Raises PackageError for a file that is no package.
     """
     folder = releases / name
     if folder.is_dir():
@@ -19,9 +19,9 @@ def unpacked(releases: Path, name: str, given: Path) -> Path:
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
-    if given.is_dir():
-        shutil.copytree(given, part, ignore=shutil.ignore_patterns("__pycache__"))
+    if source.is_dir():
+        shutil.copytree(source, part, ignore=shutil.ignore_patterns("__pycache__"))
     else:
-        unpack(given, part)
+        unpack(source, part)
     part.replace(folder)
     return folder

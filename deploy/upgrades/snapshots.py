@@ -1,37 +1,37 @@
-"""Snapshots as upgrades need them: which there are, which are needed, which may go."""
+"""The snapshots of an application: which are READY, which an upgrade needs, which are deleted."""
 
 from __future__ import annotations
 
 from deploy.upgrades.journal import Journal, Step
 from deploy.upgrades.target import Snapshot, SnapshotStatus, Target
 
-NAMES = "before-v"
-"""How the names of the snapshots begin that are made before an upgrade."""
+NAME_PREFIX = "before-v"
+"""Prefix of the names of snapshots that upgrades create."""
 
 
-def ready(target: Target) -> list[Snapshot]:
-    """Those that can be restored, the oldest first."""
-    return [one for one in target.snapshots() if one.status is SnapshotStatus.READY]
+def list_ready(target: Target) -> list[Snapshot]:
+    """Return the snapshots that can be restored, the oldest first."""
+    return [snapshot for snapshot in target.snapshots() if snapshot.status is SnapshotStatus.READY]
 
 
-def named(target: Target, name: str) -> Snapshot | None:
-    """The one of that name."""
-    return next((one for one in target.snapshots() if one.name == name), None)
+def find(target: Target, name: str) -> Snapshot | None:
+    """Return the snapshot of that name."""
+    return next((snapshot for snapshot in target.snapshots() if snapshot.name == name), None)
 
 
-def spared(journal: Journal | None) -> set[str]:
-    """The snapshots that a rollback of this upgrade may need."""
+def names_for_rollback(journal: Journal | None) -> set[str]:
+    """Return the names of the snapshots that a rollback of this upgrade may need."""
     if journal is None or journal.step in (Step.ROLLED_BACK, Step.ABANDONED):
         return set()
     restored = journal.restore.snapshot if journal.forced else None
     return {name for name in (journal.snapshot, restored) if name}
 
 
-def prune(target: Target, keep: int, spared: set[str]) -> list[Snapshot]:
-    """Begin to delete all but the newest ``keep`` snapshots and those spared; returns them."""
-    found, removed = ready(target), []
-    for one in found[: max(0, len(found) - keep)]:
-        if one.name not in spared:
-            target.delete_snapshot(one)
-            removed.append(one)
-    return removed
+def prune(target: Target, keep: int, needed: set[str]) -> list[Snapshot]:
+    """Start to delete all but the newest ``keep`` snapshots and those needed; returns them."""
+    ready, deleted = list_ready(target), []
+    for snapshot in ready[: max(0, len(ready) - keep)]:
+        if snapshot.name not in needed:
+            target.delete_snapshot(snapshot)
+            deleted.append(snapshot)
+    return deleted

@@ -1,9 +1,9 @@
-"""Whether a new version does what the former one did. Pure: figures in, a verdict out.
+"""Decides from health readings whether a new version works as well as the former one. Pure.
 
-Seen RUNNING is not enough: with state that does not fit an application can be RUNNING and restart
-for ever (developer guide, "Upgrading to Flink 2.2"). So five things are looked at: checkpoints
-complete, nothing restarts, the lag drains, what is delivered moves, and no more becomes dead
-letters than before.
+The status RUNNING is not enough: with state that does not fit, an application can be RUNNING and
+restart in a loop (developer guide, "Upgrading to Flink 2.2"). So five conditions are checked:
+checkpoints complete, the job does not restart, the lag drains, records are delivered, and the share
+of dead letters does not grow.
 """
 
 from __future__ import annotations
@@ -16,108 +16,100 @@ from deploy.upgrades.target import FlowHealth, Health
 
 @dataclass(frozen=True, slots=True)
 class VerifySettings:
-    """How long is looked, and what is put up with.
+    """How long a new version is observed, and what is tolerated.
 
-    ``least_seconds``: looked at for that long even when all is well, since a loop of restarts takes
-    a while to show. ``most_seconds``: when the last of the conditions must have come true.
+    ``min_seconds``: it is observed for that long even when it is healthy, since a restart loop
+    takes a while to show. ``max_seconds``: when every condition must be met.
     """
 
-    least_seconds: float = 20.0
-    most_seconds: float = 180.0
+    min_seconds: float = 20.0
+    max_seconds: float = 180.0
     poll_seconds: float = 2.0
-    checkpoints: int = 1
-    lag_records: int = 2_000
-    """Behind by no more counts as drained, and so does twice what was behind before."""
-    dead_letter_share: float = 0.01
-    """By so much the share of dead letters may be above what it was: chance, and a burst."""
-    judged_records: int = 100
-    """A flow with fewer records is not judged by its share of dead letters."""
+    min_checkpoints: int = 1
+    max_lag_records: int = 2_000
+    """A lag up to this counts as drained, and so does twice the lag before the upgrade."""
+    max_dead_letter_increase: float = 0.01
+    """How much the share of dead letters may grow: by chance, or by a burst."""
+    min_judged_records: int = 100
+    """With fewer records a flow's share of dead letters is not checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``broken``: why the version must go, empty if nothing says so. ``missing``: what has not been
-    seen yet."""
+    """``failure``: why the version must be rolled back, or empty. ``pending``: the conditions that
+    are not met yet."""
 
-    broken: str = ""
-    missing: tuple[str, ...] = ()
+    failure: str = ""
+    pending: tuple[str, ...] = ()
 
     @property
-    def well(self) -> bool:
-        """Whether everything has been seen."""
-        return not self.broken and not self.missing
+    def is_healthy(self) -> bool:
+        """Whether every condition is met."""
+        return not self.failure and not self.pending
 
 
 def judge(before: Health | None, first: Health, now: Health, settings: VerifySettings) -> Verdict:
-    """The verdict on a version that looked like ``first`` and looks like ``now``.
+    """Compare the health of a version ``now`` with its ``first`` reading.
 
-    ``before``: the former version, None where there was none to compare with.
+    ``before``: the health of the former version; None when it did not run.
     """
     if now.restarts > 0:
         times = "once" if now.restarts == 1 else f"{now.restarts} times"
         cause = f": {now.failure}" if now.failure else ""
-        return Verdict(broken=f"the job was restarted {times}{cause}")
-    if letters := _dead_letters(before, now, settings):
-        return Verdict(broken=letters)
-    missing = []
+        return Verdict(failure=f"the job was restarted {times}{cause}")
+    if failure := _check_dead_letters(before, now, settings):
+        return Verdict(failure=failure)
+    pending = []
     if not now.running:
-        missing.append("not all of its tasks run")
-    if now.checkpoints < settings.checkpoints:
-        missing.append(f"{now.checkpoints} of {settings.checkpoints} checkpoints completed")
-    if lag := _lag(before, now, settings):
-        missing.append(lag)
-    if still := _standing_still(first, now):
-        missing.append(still)
-    return Verdict(missing=tuple(missing))
+        pending.append("not all of its tasks run")
+    if now.checkpoints < settings.min_checkpoints:
+        pending.append(f"{now.checkpoints} of {settings.min_checkpoints} checkpoints completed")
+    pending += [_check_lag(before, now, settings), _check_deliveries(first, now)]
+    return Verdict(pending=tuple(filter(None, pending)))
 
 
-def _dead_letters(before: Health | None, now: Health, settings: VerifySettings) -> str:
-    former = before.flows if before is not None else {}
+def _check_dead_letters(before: Health | None, now: Health, settings: VerifySettings) -> str:
+    if before is None:
+        return ""
     for name, flow in now.flows.items():
-        records = flow.delivered + flow.dead_letters
-        if before is None or records < settings.judged_records:
+        if flow.total < settings.min_judged_records:
             continue
-        share, allowed = _share(flow), _share(former.get(name, FlowHealth()))
-        if share > allowed + settings.dead_letter_share:
+        former = before.flows.get(name, FlowHealth())
+        share = flow.dead_letters / flow.total
+        former_share = former.dead_letters / former.total if former.total else 0.0
+        if share > former_share + settings.max_dead_letter_increase:
             return (
-                f"{name}: {flow.dead_letters:,} of {records:,} records became dead letters"
-                f" ({share:.1%}; before the upgrade {allowed:.1%}). See: tunemesh dlq list"
+                f"{name}: {flow.dead_letters:,} of {flow.total:,} records became dead letters"
+                f" ({share:.1%}; before the upgrade {former_share:.1%}). See: tunemesh dlq list"
             )
     return ""
 
 
-def _share(flow: FlowHealth) -> float:
-    records = flow.delivered + flow.dead_letters
-    return flow.dead_letters / records if records else 0.0
-
-
-def _lag(before: Health | None, now: Health, settings: VerifySettings) -> str:
-    behind = _behind(now.flows)
-    allowed = settings.lag_records
+def _check_lag(before: Health | None, now: Health, settings: VerifySettings) -> str:
+    lag = _total_lag(now.flows)
+    allowed = settings.max_lag_records
     if before is not None:
-        allowed = max(allowed, 2 * _behind(before.flows))
-    if behind <= allowed:
-        return ""
-    return f"{behind:,} records behind, which should fall to {allowed:,}"
+        allowed = max(allowed, 2 * _total_lag(before.flows))
+    return f"{lag:,} records behind, at most {allowed:,} allowed" if lag > allowed else ""
 
 
-def _behind(flows: Mapping[str, FlowHealth]) -> int:
+def _total_lag(flows: Mapping[str, FlowHealth]) -> int:
     return sum(flow.behind or 0 for flow in flows.values())
 
 
-def _standing_still(first: Health, now: Health) -> str:
-    """Flows with records to read of which nothing comes out; all of them, if records are read and
-    nothing has been delivered at all. Where nothing comes in any more nothing can be said."""
-    still = [
+def _check_deliveries(first: Health, now: Health) -> str:
+    """Find flows with a lag that deliver nothing, or records read of which none is delivered.
+
+    Without input no statement is possible.
+    """
+    stalled = [
         name
         for name, flow in now.flows.items()
-        if flow.counted and flow.behind and flow.delivered + flow.dead_letters
-        <= (first.flows.get(name, FlowHealth()).delivered
-            + first.flows.get(name, FlowHealth()).dead_letters)
-    ]  # fmt: skip
-    if still:
-        return f"nothing is delivered of {', '.join(still)}"
-    flows = any((flow.rate or 0) >= 1 for flow in now.flows.values())
-    if flows and not any(flow.delivered for flow in now.flows.values()):
+        if flow.counted and flow.behind and flow.total <= first.flows.get(name, FlowHealth()).total
+    ]
+    if stalled:
+        return f"nothing is delivered of {', '.join(stalled)}"
+    has_input = any((flow.rate or 0) >= 1 for flow in now.flows.values())
+    if has_input and not any(flow.delivered for flow in now.flows.values()):
         return "nothing has been delivered"
     return ""

@@ -16,13 +16,13 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from cli import deploy as commands
+from cli import deploy_options
 from cli import main as cli
 from connectors.flink.properties import write_groups
 from connectors.glue.registry import GlueRegistry
 from deploy.package import PackageDescription
 from deploy.package.contents import APPLICATIONS, ENTRY, code, entry
 from deploy.package.release import RUNTIME, plan_description, plan_descriptions
-from deploy.upgrades import place
 from deploy.upgrades.verification import VerifySettings
 from emulators.managed_flink.records import Behaviour
 from emulators.managed_flink.server import serving
@@ -98,8 +98,8 @@ def operator(
 ) -> Iterator[Operator]:
     """With an environment that points to all of it, and an application that runs."""
     service = Service()
-    quick = VerifySettings(least_seconds=0, most_seconds=1, poll_seconds=0.05, checkpoints=0)
-    monkeypatch.setattr(place, "AWS_VERIFY", quick)
+    quick = VerifySettings(min_seconds=0, max_seconds=1, poll_seconds=0.05, min_checkpoints=0)
+    monkeypatch.setattr(deploy_options, "AWS_VERIFY", quick)
     with serving(service) as address:
         for name, value in {
             "AWS_ACCESS_KEY_ID": "local",
@@ -276,7 +276,7 @@ def test_an_upgraded_version_that_restarts_later_has_a_way_back(operator: Operat
     assert operator.deploy("upgrade", operator.release("2")) == 0
     operator.service.behaviours["-222222222222.zip"] = Behaviour.LOOPS
     assert operator.deploy("rollback") == 0
-    assert "failed; back to the state that the former version left" in operator.output
+    assert "failed; restoring the state of the former version" in operator.output
     seen = status(operator)
     assert (seen["status"], seen["release"]) == ("RUNNING", "tunemesh-stream-0.1.0-111111111111")
     (app,) = operator.service.apps.values()

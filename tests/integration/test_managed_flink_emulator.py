@@ -14,7 +14,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from deploy.upgrades.journal import Step
-from deploy.upgrades.machine import Change, Limits, Machine
+from deploy.upgrades.machine import Change, Limits, UpgradeMachine
 from deploy.upgrades.managed_flink import ManagedFlink, ManagedFlinkSettings, clients_of
 from deploy.upgrades.target import (
     LATEST,
@@ -162,14 +162,14 @@ def put(cloud: Cloud, name: str, **values: float) -> None:
     )
 
 
-def machine(place: Place, tmp_path: Path, **verify: Any) -> Machine:
-    return Machine(
+def machine(place: Place, tmp_path: Path, **verify: Any) -> UpgradeMachine:
+    return UpgradeMachine(
         place.target,
         tmp_path / "upgrades" / "aws.json",
         verify=VerifySettings(
-            **{"least_seconds": 0.0, "most_seconds": 2.0, "poll_seconds": 0.02, **verify}
+            **{"min_seconds": 0.0, "max_seconds": 2.0, "poll_seconds": 0.02, **verify}
         ),
-        limits=Limits(snapshot=20, change=20, poll=0.01, patience=5),
+        limits=Limits(snapshot_seconds=20, change_seconds=20, poll_seconds=0.01, retry_seconds=5),
     )
 
 
@@ -329,7 +329,7 @@ def test_a_change_that_hangs_is_rolled_back(place: Place, cloud: Cloud, tmp_path
     cloud.service.behaviours[f"{place.other.release}.zip"] = Behaviour.HANGS
     place.running()
     its = machine(place, tmp_path)
-    its = replace(its, limits=replace(its.limits, change=1.0))
+    its = replace(its, limits=replace(its.limits, change_seconds=1.0))
     end = its.begin(change(place))
     assert end.step is Step.ROLLED_BACK
     assert "still UPDATING" in end.why
@@ -389,9 +389,9 @@ def test_an_interrupted_client_is_followed_by_one_that_goes_on(
     with pytest.raises(_Gone):
         its.begin(change(place))
     its = replace(its, target=cloud.target(target.name, tmp_path / "again"))
-    present = its.present()
+    present = its.read_journal()
     assert present is not None
-    assert not present.ended
+    assert not present.is_ended
     end = its.resume(present)
     assert end.step is Step.DONE, end.why
     assert len(cloud.service.called("UpdateApplication")) == 1
@@ -447,8 +447,8 @@ def test_where_our_own_counters_are_not_shown_standing_still_is_not_concluded(
     )
     health = place.target.health()
     assert not health.flows["all"].counted
-    assert judge(health, health, health, VerifySettings()).well
+    assert judge(health, health, health, VerifySettings()).is_healthy
     counted = replace(health, flows={"all": FlowHealth(behind=12)})
-    assert judge(counted, counted, counted, VerifySettings()).missing == (
+    assert judge(counted, counted, counted, VerifySettings()).pending == (
         "nothing is delivered of all",
     )

@@ -15,7 +15,7 @@ import pytest
 from deploy.upgrades.target import (
     LATEST,
     NOTHING,
-    PASSING,
+    TRANSITIONAL_STATUSES,
     BusyError,
     ConcurrentChangeError,
     Configuration,
@@ -56,7 +56,7 @@ class Place:
 
         def still() -> bool:
             self.target.advance()
-            return self.target.state().status not in PASSING
+            return self.target.state().status not in TRANSITIONAL_STATUSES
 
         self.until(still, "nothing moves")
         assert self.target.state().status is status, self.target.failure(

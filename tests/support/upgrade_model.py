@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.upgrades.target import (
-    RUNS,
+    RUNNING_STATUSES,
     Application,
     BusyError,
     ConcurrentChangeError,
@@ -146,7 +146,7 @@ class ModelTarget:
 
     def stop(self, *, force: bool) -> None:
         def order() -> None:
-            self._require(self.status in RUNS)
+            self._require(self.status in RUNNING_STATUSES)
             if not force:
                 self._take("service")
             self.status = Status.STOPPING
@@ -156,30 +156,30 @@ class ModelTarget:
 
     def update(
         self,
-        seen: Application,
+        base: Application,
         configuration: Configuration,
         release: Path | None,
         restore: Restore,
     ) -> None:
         def order() -> None:
-            if seen.token != str(self.number):
+            if base.token != str(self.number):
                 raise ConcurrentChangeError("somebody was faster")
-            running = self.status in RUNS
+            running = self.status in RUNNING_STATUSES
             self._require(running or self.status is Status.READY)
-            base, self.number = self.number, self.number + 1
+            former, self.number = self.number, self.number + 1
             self.versions[self.number] = configuration
             self.rolled_back_from = None
             self.status = Status.UPDATING
             if not running:
                 self._later(lambda: self._become(Status.READY))
             elif configuration.release not in self.hangs:
-                self._later(lambda: self._restart(base, restore))
+                self._later(lambda: self._restart(former, restore))
 
         self._order("update", order)
 
-    def rollback(self, seen: Application) -> None:
+    def rollback(self, base: Application) -> None:
         def order() -> None:
-            if seen.token != str(self.number):
+            if base.token != str(self.number):
                 raise ConcurrentChangeError("somebody was faster")
             self._require(self.status in (Status.UPDATING, Status.AUTOSCALING, Status.RUNNING))
             if not self.taken:

@@ -19,7 +19,7 @@ from connectors.flink.properties import entries_of
 from deploy import package
 from deploy.local.settings import PROJECT
 from deploy.package.release import PackageDescription
-from deploy.upgrades.plans import Fit, compare
+from deploy.upgrades.plans import Fit, compare_plans
 from schemas.dead_letter import Step
 from schemas.invalid import Reason
 from tests.support.releases import APPLICATIONS, FOLDER, description, rebuilds
@@ -72,7 +72,7 @@ def test_uids_and_state_fit_what_released_versions_left(
 ) -> None:
     """Of each application that could be run, also under today's code with pipelines added."""
     before = PACKAGES[version]
-    comparison = compare(before.application_plan(was), TODAY.application_plan(will))
+    comparison = compare_plans(before.application_plan(was), TODAY.application_plan(will))
     fits = comparison.fit is not Fit.REBUILD and before.layout == TODAY.layout
     if (version, was) in rebuilds():
         assert not fits, f"{version} {','.join(was)} needs no line in tests/released/rebuilds.txt"

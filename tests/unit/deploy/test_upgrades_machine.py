@@ -10,9 +10,9 @@ import pytest
 
 from deploy.upgrades import journal as journals
 from deploy.upgrades.journal import Journal, Step
-from deploy.upgrades.machine import Change, Limits, Machine, UpgradeError
+from deploy.upgrades.machine import Change, Limits, UpgradeError, UpgradeMachine
 from deploy.upgrades.orders import StuckError
-from deploy.upgrades.snapshots import spared
+from deploy.upgrades.snapshots import names_for_rollback
 from deploy.upgrades.target import (
     LATEST,
     NOTHING,
@@ -41,12 +41,12 @@ NEW = replace(OLD, release="new")
 CHANGE = Change(NEW, Path("new.zip"), LATEST)
 
 
-def machine(target: ModelTarget, folder: Path, lines: list[str] | None = None) -> Machine:
+def machine(target: ModelTarget, folder: Path, lines: list[str] | None = None) -> UpgradeMachine:
     time = StoppedTime(1_000_000.0)
-    return Machine(
+    return UpgradeMachine(
         target,
         folder / "upgrades" / "app.json",
-        limits=Limits(snapshot=60, change=120, poll=1, patience=10),
+        limits=Limits(snapshot_seconds=60, change_seconds=120, poll_seconds=1, retry_seconds=10),
         report=(lines if lines is not None else []).append,
         clock=time.clock,
     )
@@ -153,7 +153,7 @@ def test_a_snapshot_of_the_new_version_is_not_what_the_former_one_gets(
     end = its.begin(CHANGE)
     target.snapshot("made-by-new")
     target.snapshots()
-    back = its.take_back(end, "the users do not like it")
+    back = its.roll_back(end, "the users do not like it")
     assert back.step is Step.ROLLED_BACK
     assert "rollback" not in target.calls
     release, snapshot = target.starts[-1]
@@ -186,7 +186,7 @@ def test_by_force_no_snapshot_is_made_and_the_last_one_is_gone_on_from(
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, NEW)
     assert target.starts == [("new", "yesterday")]
     assert "snapshot" not in target.calls
-    assert spared(end) == {"yesterday"}
+    assert names_for_rollback(end) == {"yesterday"}
 
 
 @pytest.mark.parametrize("wanted", [NEW, OLD], ids=["another release", "the same once more"])
@@ -245,11 +245,11 @@ def test_a_target_that_keeps_the_new_version_is_not_taken_for_a_rollback(
     its = machine(target, tmp_path)
     with pytest.raises(StuckError, match=r"\(new\) and could not be rolled back to old"):
         its.begin(CHANGE)
-    assert target.calls.count("rollback") == its.limits.starts
+    assert target.calls.count("rollback") == its.limits.max_starts
     target.keeps = False
-    present = its.present()
+    present = its.read_journal()
     assert present is not None
-    assert its.take_back(present, "again").step is Step.ROLLED_BACK
+    assert its.roll_back(present, "again").step is Step.ROLLED_BACK
     assert target.versions[target.number] == OLD
 
 
@@ -262,8 +262,8 @@ def test_without_a_snapshot_of_the_former_version_nothing_is_stopped(
     target.snapshot("of-new")
     target.snapshots()
     target.taken = [one for one in target.taken if one.version != 1]
-    with pytest.raises(StuckError, match=r"no snapshot of version 1 \(old\) any more.*--rebuild"):
-        its.take_back(end, "as told")
+    with pytest.raises(StuckError, match=r"version 1 \(old\) exists any more.*--rebuild"):
+        its.roll_back(end, "as told")
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, NEW)
     assert "stop" not in target.calls
 
@@ -273,7 +273,7 @@ def test_a_finished_upgrade_is_taken_back_with_the_present_state(
 ) -> None:
     """By another upgrade, whose snapshot is made before its journal."""
     its = machine(target, tmp_path)
-    end = its.go_back(its.begin(CHANGE), replace(CHANGE, wanted=OLD, release=None))
+    end = its.roll_back_keeping_state(its.begin(CHANGE), replace(CHANGE, wanted=OLD, release=None))
     assert (end.step, end.wanted) == (Step.DONE, OLD)
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
     assert "rollback" not in target.calls
@@ -288,7 +288,7 @@ def test_of_a_version_that_restarts_it_is_taken_back_without(
     done = its.begin(CHANGE)
     target.health_of = {"new": LOOPS}
     target.no_snapshot.add("new")
-    end = its.go_back(done, replace(CHANGE, wanted=OLD, release=None))
+    end = its.roll_back_keeping_state(done, replace(CHANGE, wanted=OLD, release=None))
     assert end.step is Step.ROLLED_BACK
     assert "failed" in end.why
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
@@ -308,11 +308,11 @@ def test_somebody_elses_change_during_verification_is_not_undone(
         target.number, target.versions[3] = 3, other
         return target.health()
 
-    journal = its._begun(CHANGE)
+    journal = its._start_upgrade(CHANGE)
     object.__setattr__(its, "target", _With(target, health=meanwhile))
     end = its.resume(journal)
     assert end.step is Step.ABANDONED
-    assert "somebody else has changed app" in end.why
+    assert "another client has changed app" in end.why
     assert target.versions[target.number] == other
     assert "rollback" not in target.calls
 
@@ -326,11 +326,11 @@ def test_a_target_that_does_not_answer_for_long_is_verified_later(
     def silent() -> object:
         raise TargetError("ExpiredTokenException")
 
-    journal = its._begun(CHANGE)
+    journal = its._start_upgrade(CHANGE)
     object.__setattr__(its, "target", _With(target, health=silent))
     with pytest.raises(TargetError, match="ExpiredToken"):
         its.resume(journal)
-    waiting = machine(target, tmp_path).present()
+    waiting = machine(target, tmp_path).read_journal()
     assert waiting is not None
     assert waiting.step is Step.VERIFY
     assert machine(target, tmp_path).resume(waiting).step is Step.DONE
@@ -368,7 +368,7 @@ def test_somebody_elses_change_ends_it(target: ModelTarget, tmp_path: Path) -> N
     object.__setattr__(its, "target", _With(target, update=meanwhile))
     end = its.begin(CHANGE)
     assert end.step is Step.ABANDONED
-    assert "somebody else has changed app" in end.why
+    assert "another client has changed app" in end.why
     assert target.versions[target.number] == other
 
 
@@ -407,12 +407,12 @@ def test_a_former_version_that_does_not_come_back_is_said_with_what_to_do(
     target.system_rollback = False
     with pytest.raises(StuckError, match="tunemesh deploy rollback"):
         its.begin(CHANGE)
-    assert [release for release, _ in target.starts].count("old") == its.limits.starts
-    present = its.present()
+    assert [release for release, _ in target.starts].count("old") == its.limits.max_starts
+    present = its.read_journal()
     assert present is not None
     assert present.step is Step.ROLL_BACK
     target.fails = set()
-    end = its.take_back(present, "again")
+    end = its.roll_back(present, "again")
     assert end.step is Step.ROLLED_BACK
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
 
@@ -459,7 +459,7 @@ def test_a_client_may_be_interrupted_at_any_call(
         with pytest.raises(Interrupted):
             its.begin(change)
         target.interrupt_at = None
-        present = its.present()
+        present = its.read_journal()
         if present is None:  # nothing was begun
             assert target.number == 1
             continue
@@ -476,7 +476,7 @@ def test_a_journal_is_read_as_it_was_written(target: ModelTarget, tmp_path: Path
     """All of it: a new client knows no more."""
     its = machine(target, tmp_path)
     end = its.begin(CHANGE)
-    assert its.present() == end
+    assert its.read_journal() == end
     assert isinstance(end, Journal)
 
 

@@ -17,13 +17,13 @@ from deploy.package.release import (
     layout_hash,
     plan_description,
 )
-from deploy.upgrades.plans import Fit, compare
+from deploy.upgrades.plans import Fit, compare_plans
 from deploy.upgrades.preflight import (
     PreflightError,
-    fitting,
+    check_settings,
+    compare_releases,
+    configure_state,
     pipelines_of,
-    prepared,
-    settings_findings,
 )
 from deploy.upgrades.target import LATEST, NOTHING, Configuration
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
@@ -38,28 +38,28 @@ PLAN = PlanDescription("a", {"1_source": "s", "11_over": "o"})
 
 def test_the_same_plan_keeps_its_state() -> None:
     """By its hash alone."""
-    assert compare(PLAN, PLAN).fit is Fit.SAME
+    assert compare_plans(PLAN, PLAN).fit is Fit.SAME
 
 
 def test_an_operator_more_begins_without_state() -> None:
     """And is named."""
-    found = compare(PLAN, PlanDescription("b", {**PLAN.operators, "12_dedup": "d"}))
+    found = compare_plans(PLAN, PlanDescription("b", {**PLAN.operators, "12_dedup": "d"}))
     assert found.fit is Fit.COMPATIBLE
-    assert found.reasons == ("12_dedup is new and begins without state",)
+    assert found.reasons == ("12_dedup is new and starts without state",)
 
 
 @pytest.mark.parametrize(
     ("operators", "reason"),
     [
         ({"1_source": "s"}, "11_over is not in the new plan"),
-        ({"1_source": "s", "11_over": "other"}, "11_over keeps something else in the new plan"),
+        ({"1_source": "s", "11_over": "other"}, "11_over has other state in the new plan"),
         ({"1_source": "s", "12_over": "o"}, "11_over is not in the new plan"),
     ],
     ids=["gone", "changed", "moved"],
 )
 def test_state_without_its_operator_needs_a_rebuild(operators: dict[str, str], reason: str) -> None:
     """Each operator is named with what is wrong."""
-    found = compare(PLAN, PlanDescription("b", operators))
+    found = compare_plans(PLAN, PlanDescription("b", operators))
     assert (found.fit, found.reasons) == (Fit.REBUILD, (reason,))
 
 
@@ -68,13 +68,13 @@ def test_a_real_plan_with_one_more_column_before_a_state_needs_a_rebuild() -> No
     text = plan_file("enrichment").read_text(encoding="ascii")
     plan = json.loads(text)
     described = plan_description(text)
-    assert compare(described, plan_description(text)).fit is Fit.SAME
+    assert compare_plans(described, plan_description(text)).fit is Fit.SAME
     over = next(node for node in plan["nodes"] if "over-aggregate" in node["type"])
     sources = [edge["source"] for edge in plan["edges"] if edge["target"] == over["id"]]
     for node in plan["nodes"]:
         if node["id"] in sources:
             node["outputType"]["fields"].append({"name": "more", "fieldType": "INT"})
-    found = compare(described, plan_description(json.dumps(plan)))
+    found = compare_plans(described, plan_description(json.dumps(plan)))
     assert found.fit is Fit.REBUILD
     assert any("over-aggregate" in reason for reason in found.reasons)
 
@@ -86,10 +86,10 @@ def running(*pipelines: str) -> Groups:
 def test_a_pipeline_less_needs_a_rebuild_and_so_do_lost_files(tmp_path: Path) -> None:
     """Before any file is read."""
     one, both = running("enrichment"), running("recommendations", "enrichment")
-    comparison = fitting(tmp_path, tmp_path, both, one)
+    comparison = compare_releases(tmp_path, tmp_path, both, one)
     assert comparison.fit is Fit.REBUILD
     assert "the state of recommendations has no operator" in comparison.reasons[0]
-    assert fitting(None, tmp_path, one, one).fit is Fit.REBUILD
+    assert compare_releases(None, tmp_path, one, one).fit is Fit.REBUILD
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "today"])
@@ -97,11 +97,13 @@ def test_a_pipeline_more_fits_and_begins_without_state(tmp_path: Path, version: 
     """Of an application that runs today's code or the plans of several pipelines that 0.1.0 had."""
     (tmp_path / "release.json").write_bytes(description("today").json())
     former = FOLDER / "0.1.0" if version == "0.1.0" else tmp_path
-    comparison = fitting(former, tmp_path, running(*DEFAULT_PIPELINES), running(*PIPELINES))
+    comparison = compare_releases(
+        former, tmp_path, running(*DEFAULT_PIPELINES), running(*PIPELINES)
+    )
     assert comparison.fit is Fit.COMPATIBLE
     added = description("today").plans["analytics"].operators
-    assert comparison.reasons == tuple(f"{uid} is new and begins without state" for uid in added)
-    same = fitting(former, tmp_path, running(*PIPELINES), running(*reversed(PIPELINES)))
+    assert comparison.reasons == tuple(f"{uid} is new and starts without state" for uid in added)
+    same = compare_releases(former, tmp_path, running(*PIPELINES), running(*reversed(PIPELINES)))
     assert (same.fit, same.reasons) == (
         (Fit.COMPATIBLE, ()) if version == "0.1.0" else (Fit.SAME, ())
     )
@@ -113,7 +115,9 @@ def test_a_release_without_a_pipeline_is_refused(tmp_path: Path) -> None:
     plans = {name: plan for name, plan in package.plans.items() if name != "analytics"}
     (tmp_path / "release.json").write_bytes(replace(package, plans=plans).json())
     with pytest.raises(PreflightError, match="no plan of the pipeline 'analytics'"):
-        fitting(tmp_path, tmp_path, running("enrichment"), running("enrichment", "analytics"))
+        compare_releases(
+            tmp_path, tmp_path, running("enrichment"), running("enrichment", "analytics")
+        )
 
 
 def test_enriched_events_laid_out_in_another_way_need_a_rebuild(tmp_path: Path) -> None:
@@ -136,14 +140,14 @@ def test_enriched_events_laid_out_in_another_way_need_a_rebuild(tmp_path: Path) 
         )
         (tmp_path / name).mkdir()
         (tmp_path / name / "release.json").write_bytes(description.json())
-        fits[name] = fitting(tmp_path / "now", tmp_path / name, one, one).fit
+        fits[name] = compare_releases(tmp_path / "now", tmp_path / name, one, one).fit
     assert fits == {"now": Fit.SAME, "told": Fit.SAME, "more": Fit.REBUILD}
 
 
 def test_a_version_with_state_is_told_so() -> None:
     """Else events would be held up."""
     wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
-    configuration, restore = prepared(running("enrichment"), wanted, Fit.SAME, 1_000.0)
+    configuration, restore = configure_state(running("enrichment"), wanted, Fit.SAME, 1_000.0)
     assert restore == LATEST
     assert configuration.properties["tunemesh.enrichment"] == {"restored": "true"}
     assert "tunemesh.recommendations" not in configuration.properties
@@ -152,7 +156,7 @@ def test_a_version_with_state_is_told_so() -> None:
 def test_an_enrichment_that_is_added_has_no_state() -> None:
     """Else it would pass events before it has read their users and items."""
     wanted = Configuration("r", running(*PIPELINES), 2)
-    configuration, restore = prepared(running("analytics"), wanted, Fit.COMPATIBLE, 1_000.0)
+    configuration, restore = configure_state(running("analytics"), wanted, Fit.COMPATIBLE, 1_000.0)
     assert restore == LATEST
     assert configuration.properties["tunemesh.enrichment"] == {"restored": "false"}
     assert "tunemesh.recommendations" not in configuration.properties
@@ -161,7 +165,7 @@ def test_an_enrichment_that_is_added_has_no_state() -> None:
 def test_a_version_without_state_begins_where_the_former_one_was() -> None:
     """Nothing is left out: trends, which are state, are counted again."""
     wanted = Configuration("r", running(*PIPELINES), 2)
-    configuration, restore = prepared(wanted.properties, wanted, Fit.REBUILD, 100_000.0)
+    configuration, restore = configure_state(wanted.properties, wanted, Fit.REBUILD, 100_000.0)
     assert restore == NOTHING
     groups = configuration.properties
     assert groups["tunemesh.enrichment"] == {"restored": "false", "start": "committed"}
@@ -174,9 +178,9 @@ def test_a_version_without_state_begins_where_the_former_one_was() -> None:
 def test_after_a_rebuild_the_next_version_has_state_again() -> None:
     """The mark of the rebuild goes."""
     wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
-    rebuilt, _ = prepared(wanted.properties, wanted, Fit.REBUILD, 1_000.0)
+    rebuilt, _ = configure_state(wanted.properties, wanted, Fit.REBUILD, 1_000.0)
     following = replace(rebuilt, release="next")
-    after, _ = prepared(rebuilt.properties, following, Fit.SAME, 2_000.0)
+    after, _ = configure_state(rebuilt.properties, following, Fit.SAME, 2_000.0)
     assert after.properties["tunemesh.enrichment"]["restored"] == "true"
 
 
@@ -187,8 +191,8 @@ def test_settings_are_judged_by_the_releases_own_code() -> None:
         "tunemesh.kafka": {"bootstrap.servers": "127.0.0.1:1"},
         "tunemesh.registry": {"region": "us-east-1"},
     }
-    assert settings_findings(ROOT, groups) == []
-    (finding,) = settings_findings(ROOT, {**groups, "tunemesh.enrichment": {"start": "now"}})
+    assert check_settings(ROOT, groups) == []
+    (finding,) = check_settings(ROOT, {**groups, "tunemesh.enrichment": {"start": "now"}})
     assert "'start' of the group 'tunemesh.enrichment' is 'now'" in finding
 
 
@@ -199,8 +203,8 @@ def test_what_an_application_runs_by_default() -> None:
 
 
 def test_findings_are_all_told() -> None:
-    """And that nothing was touched."""
+    """And that nothing was changed."""
     text = str(PreflightError(["one", "two"]))
-    assert "nothing was touched" in text
+    assert "nothing was changed" in text
     assert "- one" in text
     assert "- two" in text
