@@ -82,7 +82,7 @@ def submit(
     """
     target = context.target
     try:
-        seen: Application | None = target.state()
+        seen: Application | None = target.describe()
     except NoApplicationError:
         seen = None
     if seen is not None:
@@ -191,7 +191,7 @@ def upgrade(
             ]
         )
     if dry_run:
-        for line in _steps(context.target.state(), change):
+        for line in _steps(context.target.describe(), change):
             click.echo(line)
         return
     _told(context.machine.begin(change))
@@ -210,7 +210,7 @@ def rollback(context: DeploymentContext, verify_seconds: int | None) -> None:
     last = context.machine.read_journal()
     if last is None:
         raise UpgradeError(f"{context.target.name} was never upgraded from here")
-    if last.step is Step.DONE and context.target.state().configuration == last.wanted:
+    if last.step is Step.DONE and context.target.describe().configuration == last.wanted:
         back = planning.plan_rollback(context, last)
         if back is not None:
             click.echo("the plan is the same: back with the present state")
@@ -225,8 +225,8 @@ def rollback(context: DeploymentContext, verify_seconds: int | None) -> None:
 @with_deployment
 def status(context: DeploymentContext, as_json: bool) -> None:
     """What runs, since which version, how it does, and how the last upgrade went."""
-    seen, last = context.target.state(), context.machine.read_journal()
-    health = context.target.health() if seen.status in RUNNING_STATUSES else None
+    seen, last = context.target.describe(), context.machine.read_journal()
+    health = context.target.read_health() if seen.status in RUNNING_STATUSES else None
     if as_json:
         document = {
             "application": seen.name,
@@ -275,17 +275,17 @@ def snapshots(
     target = context.target
     needed = upgrade_snapshots.names_for_rollback(context.machine.read_journal())
     if create is not None:
-        target.snapshot(create)
+        target.create_snapshot(create)
     if delete in needed:
         raise UpgradeError(f"{delete} is what tunemesh deploy rollback would go back to: it stays")
     if delete is not None:
-        chosen = [one for one in target.snapshots() if one.name == delete]
+        chosen = [one for one in target.list_snapshots() if one.name == delete]
         if not chosen:
             raise UpgradeError(f"{target.name} has no snapshot {delete}")
         target.delete_snapshot(chosen[0])
     if keep is not None:
         upgrade_snapshots.prune(target, keep, needed)
-    for one in target.snapshots():
+    for one in target.list_snapshots():
         made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.created))
         click.echo(f"{one.name:<32} {one.status:<9} version {one.version:<4} {made}")
 
@@ -343,14 +343,14 @@ def _settled(target: Target) -> None:
     deadline = time.monotonic() + CHANGE_SECONDS
     while True:
         target.advance()
-        seen = target.state()
+        seen = target.describe()
         if seen.status not in TRANSITIONAL_STATUSES:
             break
         if time.monotonic() > deadline:
             raise UpgradeError(f"{seen.name} is still {seen.status}; see: tunemesh deploy status")
         time.sleep(0.5)
     if seen.status not in RUNNING_STATUSES:
-        why = target.failure(seen.version) or "no reason given"
+        why = target.describe_failure(seen.version) or "no reason given"
         raise UpgradeError(f"{seen.name} did not start: {why}")
     click.echo(f"{seen.name} runs, version {seen.version}")
 

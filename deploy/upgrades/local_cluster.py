@@ -91,7 +91,7 @@ class LocalCluster:
 
     # What there is.
 
-    def state(self) -> Application:
+    def describe(self) -> Application:
         """The application now."""
         found = self._found()
         if found.pending is None and found.status in RUNNING_STATUSES and self._gone(found):
@@ -107,14 +107,14 @@ class LocalCluster:
             rolled_back_from=found.rolled_back_from,
         )
 
-    def version(self, number: int) -> Configuration:
+    def describe_version(self, number: int) -> Configuration:
         """A version by its number."""
         try:
             return self._found().versions[number]
         except KeyError:
             raise TargetError(f"{self.name} has no version {number}") from None
 
-    def files(self, release: str) -> Path | None:
+    def find_files(self, release: str) -> Path | None:
         """The folder of a release."""
         folder = self._releases / release
         return folder if folder.is_dir() else None
@@ -191,7 +191,7 @@ class LocalCluster:
                 pending = Pending("update", uuid.uuid4().hex, address, latest, former)
                 self._order(found, pending)
 
-    def rollback(self, base: Application) -> None:
+    def roll_back(self, base: Application) -> None:
         """Order the way back to the version that ran before, with the last snapshot."""
         with self._changing() as found:
             self._require_unchanged(found, base)
@@ -207,7 +207,7 @@ class LocalCluster:
             pending = Pending("rollback", uuid.uuid4().hex, address, False, former, replaced)
             self._order(found, pending)
 
-    def snapshot(self, name: str) -> None:
+    def create_snapshot(self, name: str) -> None:
         """Begin a savepoint of the running job, which goes on."""
         with self._changing() as found:
             self._require(found, *RUNNING_STATUSES)
@@ -224,7 +224,7 @@ class LocalCluster:
             made.job, made.request = found.job, str(answer["request-id"])
             found.snapshots.append(made)
 
-    def snapshots(self) -> tuple[Snapshot, ...]:
+    def list_snapshots(self) -> tuple[Snapshot, ...]:
         """All of them; one that is being made is asked for."""
         found = self._found()
         if any(one.status is SnapshotStatus.CREATING for one in found.snapshots):
@@ -244,11 +244,11 @@ class LocalCluster:
                     shutil.rmtree(_folder(one.location), ignore_errors=True)
                 found.snapshots.remove(one)
 
-    def failure(self, version: int) -> str:
+    def describe_failure(self, version: int) -> str:
         """Why a version did not start."""
         return self._found().failures.get(version, "")
 
-    def health(self) -> Health:
+    def read_health(self) -> Health:
         """By Flink's REST API and Kafka's offsets."""
         found = self._found()
         if found.job is None or self._gone(found):

@@ -116,7 +116,7 @@ class UpgradeMachine:
         :meth:`roll_back`.
         """
         with self._lock():
-            name = self._new_snapshot_name(self.target.state())
+            name = self._new_snapshot_name(self.target.describe())
             if why := self._ensure_snapshot(name):
                 self.report(f"  {why}; restoring the state of the former version")
                 return self._run_steps(self._start_rollback(journal, f"requested; {why}"))
@@ -146,7 +146,7 @@ class UpgradeMachine:
                 f" {unfinished.step.value!r}): `tunemesh deploy upgrade` without a release"
                 " continues it, `tunemesh deploy rollback` rolls it back"
             )
-        application = self.target.state()
+        application = self.target.describe()
         require_upgradable(application, force=change.force)
         running = application.status in RUNNING_STATUSES
         if application.configuration == change.wanted and not change.force:
@@ -166,7 +166,7 @@ class UpgradeMachine:
             release=None if change.release is None else str(change.release),
             restore=change.restore,
             snapshot="" if change.force else snapshot or self._new_snapshot_name(application),
-            before=self.target.health() if running else None,
+            before=self.target.read_health() if running else None,
             keep=change.keep,
             forced=change.force,
             stopped=not running,
@@ -196,7 +196,7 @@ class UpgradeMachine:
                 f"the last upgrade was {journal.step.value} already: {journal.why or 'no reason'}"
             )
         if journal.step is not Step.ROLL_BACK:
-            application = self.target.state()
+            application = self.target.describe()
             if journal.step is Step.DONE and application.configuration != journal.wanted:
                 raise UpgradeError(
                     f"{application.name} was changed since that upgrade (it is at version"
@@ -210,7 +210,7 @@ class UpgradeMachine:
 
     def _create_snapshot(self, journal: Journal) -> Journal:
         """Create the snapshot for a rollback, before anything is changed."""
-        application = self.target.state()
+        application = self.target.describe()
         if application.version != journal.base:
             return self._abandon_changed(journal, application)
         if why := self._ensure_snapshot(journal.snapshot):
@@ -228,7 +228,7 @@ class UpgradeMachine:
         while True:
             snapshot = snapshots.find(self.target, name)
             if snapshot is None:
-                self._retry(BusyError, lambda: self.target.snapshot(name), deadline)
+                self._retry(BusyError, lambda: self.target.create_snapshot(name), deadline)
             elif snapshot.status is SnapshotStatus.READY:
                 return ""
             elif snapshot.status is SnapshotStatus.FAILED:
@@ -241,7 +241,7 @@ class UpgradeMachine:
         """Order the new version, unless the target has it already."""
         deadline = self.clock.now() + self.limits.retry_seconds
         while True:
-            application = self.target.state()
+            application = self.target.describe()
             if application.version > journal.base:
                 rolled_back = application.rolled_back_from is not None
                 if application.configuration == journal.wanted or rolled_back:
@@ -260,7 +260,7 @@ class UpgradeMachine:
                     return self._abandon(journal, str(error))
                 self.clock.sleep(self.limits.poll_seconds)
             except TunemeshError as error:
-                application = self.target.state()
+                application = self.target.describe()
                 unchanged = application.version == journal.base
                 if unchanged and application.status in RUNNING_STATUSES:
                     return self._abandon(journal, str(error))
@@ -270,7 +270,7 @@ class UpgradeMachine:
         """Stop the former version without a snapshot, change the application, start it."""
         deadline, last, starts = self.clock.now() + self.limits.change_seconds, None, 0
         while True:
-            application = self.target.state()
+            application = self.target.describe()
             new = application.version > journal.base
             if new and application.configuration != journal.wanted:
                 return self._abandon_changed(journal, application)
@@ -279,7 +279,10 @@ class UpgradeMachine:
             last = self._report_status(application, last)
             starts += new and application.status is Status.READY
             if self.clock.now() > deadline or starts > self.limits.max_starts:
-                why = self.target.failure(application.version) or f"it is {application.status}"
+                why = (
+                    self.target.describe_failure(application.version)
+                    or f"it is {application.status}"
+                )
                 why = f"the new version did not start: {why}"
                 return self._move(journal, Step.ROLL_BACK, why)
             try:
@@ -296,13 +299,13 @@ class UpgradeMachine:
         deadline = self.clock.now() + self.limits.change_seconds
         last = None
         while True:
-            application = self.target.state()
+            application = self.target.describe()
             last = self._report_status(application, last)
             running = application.status in RUNNING_STATUSES
             if running and application.configuration == journal.wanted:
                 return self._move(journal, Step.VERIFY)
             if running or application.status is Status.READY:
-                why = self.target.failure(journal.base + 1) or "the target gave no reason"
+                why = self.target.describe_failure(journal.base + 1) or "the target gave no reason"
                 what = "the target rolled it back" if running else "the new version did not start"
                 journal = replace(journal, by_service=running)
                 return self._move(journal, Step.ROLL_BACK, f"{what}: {why}")
@@ -358,7 +361,7 @@ class UpgradeMachine:
         deadline = self.clock.now() + self.limits.change_seconds
         last, ordered, starts, ignored = None, False, 0, 0
         while True:
-            application = self.target.state()
+            application = self.target.describe()
             last = self._report_status(application, last)
             if application.configuration not in (journal.former, journal.wanted):
                 return self._abandon_changed(journal, application)
@@ -373,7 +376,7 @@ class UpgradeMachine:
             ignored += ordered and not former and running
             failed = starts > self.limits.max_starts or ignored >= self.limits.max_starts
             if failed or self.clock.now() > deadline:
-                why = self.target.failure(application.version)
+                why = self.target.describe_failure(application.version)
                 raise StuckError(
                     f"{application.name} is {application.status} at version {application.version}"
                     f" ({application.configuration.release}) and could not be rolled back to"
@@ -401,7 +404,7 @@ class UpgradeMachine:
         Without an answer nothing can be ordered either: the next client verifies again.
         """
         return self._retry(
-            TunemeshError, lambda: (self.target.state(), self.target.health()), deadline
+            TunemeshError, lambda: (self.target.describe(), self.target.read_health()), deadline
         )
 
     def _retry(self, retried: type[TunemeshError], call: Callable[[], T], deadline: float) -> T:

@@ -98,7 +98,7 @@ class ManagedFlink:
         unpacked releases."""
         return cls(name, settings, releases, **clients_of(settings.region))
 
-    def state(self) -> Application:
+    def describe(self) -> Application:
         """The application now."""
         detail = self._call("DescribeApplication", ApplicationName=self.name)["ApplicationDetail"]
         return Application(
@@ -110,14 +110,14 @@ class ManagedFlink:
             rolled_back_from=detail.get("ApplicationVersionRolledBackFrom"),
         )
 
-    def version(self, number: int) -> Configuration:
+    def describe_version(self, number: int) -> Configuration:
         """A version that the service still knows."""
         answer = self._call(
             "DescribeApplicationVersion", ApplicationName=self.name, ApplicationVersionId=number
         )
         return _configuration(answer["ApplicationVersionDetail"])
 
-    def files(self, release: str) -> Path | None:
+    def find_files(self, release: str) -> Path | None:
         """The release's files, fetched from its bucket unless they are here; None: not there."""
         with tempfile.TemporaryDirectory() as below:
             zipped = Path(below) / "release.zip"
@@ -247,7 +247,7 @@ class ManagedFlink:
             RunConfigurationUpdate=_run_configuration(restore),
         )
 
-    def rollback(self, base: Application) -> None:
+    def roll_back(self, base: Application) -> None:
         """The service's own way back."""
         self._call(
             "RollbackApplication",
@@ -258,11 +258,11 @@ class ManagedFlink:
     def advance(self) -> None:
         """The service goes on by itself."""
 
-    def snapshot(self, name: str) -> None:
+    def create_snapshot(self, name: str) -> None:
         """Begin a snapshot."""
         self._call("CreateApplicationSnapshot", ApplicationName=self.name, SnapshotName=name)
 
-    def snapshots(self) -> tuple[Snapshot, ...]:
+    def list_snapshots(self) -> tuple[Snapshot, ...]:
         """All snapshots, the oldest first."""
         found = [
             Snapshot(
@@ -284,7 +284,7 @@ class ManagedFlink:
             SnapshotCreationTimestamp=snapshot.created,
         )
 
-    def health(self) -> Health:
+    def read_health(self) -> Health:
         """By CloudWatch's metrics since the present version began."""
         seen = self._call("DescribeApplication", ApplicationName=self.name)["ApplicationDetail"]
         running = seen["ApplicationStatus"] in (Status.RUNNING, Status.ROLLED_BACK)
@@ -293,7 +293,7 @@ class ManagedFlink:
         except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
             raise TargetError(f"CloudWatch does not say how {self.name} does: {error}") from error
 
-    def failure(self, version: int) -> str:
+    def describe_failure(self, version: int) -> str:
         """What the operation that led to a version says of its failure."""
         for summary in self._pages("ListApplicationOperations", "ApplicationOperationInfoList"):
             if summary["OperationStatus"] != "FAILED":

@@ -48,12 +48,12 @@ def restore_former(
         target.update(application, journal.former, None, _former_state(target, journal))
     elif application.status in (Status.UPDATING, Status.AUTOSCALING):
         if not former and not ordered:
-            target.rollback(application)
+            target.roll_back(application)
         return True
     elif application.status in RUNNING_STATUSES:
         ready = snapshots.list_ready(target)
         if ready and ready[-1].version == journal.base:
-            target.rollback(application)
+            target.roll_back(application)
             return True
         # The target's own rollback would restore the last snapshot, which is another version's.
         _former_state(target, journal)

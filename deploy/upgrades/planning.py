@@ -59,9 +59,9 @@ def plan_upgrade(
     force: bool,
 ) -> UpgradePlan:
     """Run the preflight and plan an upgrade; raises PreflightError with the findings."""
-    target, application = context.target, context.target.state()
+    target, application = context.target, context.target.describe()
     require_upgradable(application, force=force)
-    running = target.files(application.configuration.release)
+    running = target.find_files(application.configuration.release)
     if release is not None:
         name, folder = read(release).name, context.unpack(release)
     elif running is not None:
@@ -101,14 +101,14 @@ def _compare_with_last_snapshot(
     ready = snapshots.list_ready(target)
     if not ready:
         return None, NO_SNAPSHOT
-    version = target.version(ready[-1].version)
-    files = target.files(version.release)
+    version = target.describe_version(ready[-1].version)
+    files = target.find_files(version.release)
     return ready[-1], preflight.compare_releases(files, folder, version.properties, groups)
 
 
 def plan_rollback(context: DeploymentContext, last: Journal) -> Change | None:
     """Plan a rollback that keeps the present state; returns None when the plans differ."""
-    new, old = (context.target.files(c.release) for c in (last.wanted, last.former))
+    new, old = (context.target.find_files(c.release) for c in (last.wanted, last.former))
     if new is None or old is None:
         return None
     former = last.wanted.properties

@@ -11,12 +11,14 @@ NAME_PREFIX = "before-v"
 
 def list_ready(target: Target) -> list[Snapshot]:
     """Return the snapshots that can be restored, the oldest first."""
-    return [snapshot for snapshot in target.snapshots() if snapshot.status is SnapshotStatus.READY]
+    return [
+        snapshot for snapshot in target.list_snapshots() if snapshot.status is SnapshotStatus.READY
+    ]
 
 
 def find(target: Target, name: str) -> Snapshot | None:
     """Return the snapshot of that name."""
-    return next((snapshot for snapshot in target.snapshots() if snapshot.name == name), None)
+    return next((s for s in target.list_snapshots() if s.name == name), None)
 
 
 def names_for_rollback(journal: Journal | None) -> set[str]:

@@ -171,13 +171,13 @@ class Target(Protocol):
     name: str
     """The application's name."""
 
-    def state(self) -> Application:
+    def describe(self) -> Application:
         """Return the application's present state; raises NoApplicationError."""
 
-    def version(self, number: int) -> Configuration:
+    def describe_version(self, number: int) -> Configuration:
         """Return a version, former or present; raises TargetError if it no longer exists."""
 
-    def files(self, release: str) -> Path | None:
+    def find_files(self, release: str) -> Path | None:
         """Return a folder with the unpacked files of a release that runs or ran here, if any."""
 
     def check(self, configuration: Configuration, release: Path) -> None:
@@ -205,7 +205,7 @@ class Target(Protocol):
         ``release`` None: the target has the release already.
         """
 
-    def rollback(self, base: Application) -> None:
+    def roll_back(self, base: Application) -> None:
         """Return to the version before, with the state of the last snapshot; also in the middle of
         an update."""
 
@@ -213,17 +213,17 @@ class Target(Protocol):
         """Continue a change that an interrupted client has left unfinished, unless the target does
         so automatically. Called repeatedly while a client waits."""
 
-    def snapshot(self, name: str) -> None:
+    def create_snapshot(self, name: str) -> None:
         """Start to create a snapshot of a running application."""
 
-    def snapshots(self) -> tuple[Snapshot, ...]:
+    def list_snapshots(self) -> tuple[Snapshot, ...]:
         """Return all snapshots, the oldest first."""
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
         """Start to delete a snapshot."""
 
-    def health(self) -> Health:
+    def read_health(self) -> Health:
         """Return the health of the present version."""
 
-    def failure(self, version: int) -> str:
+    def describe_failure(self, version: int) -> str:
         """Return why the change to a version failed; empty if the target does not say."""

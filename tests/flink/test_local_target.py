@@ -140,7 +140,7 @@ def test_an_enrichment_that_is_added_is_not_announced_as_restored(
     )
     replace(place, one=without).running()
     for configuration, restored in ((added, "false"), (replace(added, parallelism=2), "true")):
-        place.target.update(place.target.state(), configuration, None, LATEST)
+        place.target.update(place.target.describe(), configuration, None, LATEST)
         place.settled(Status.RUNNING)
         assert read_groups(file)["tunemesh.enrichment"]["restored"] == restored
 
@@ -153,12 +153,12 @@ def test_a_client_that_fails_touches_nothing(
     place.running()
     before, job = workers(settings), place.target._rest.running_jobs()  # type: ignore[attr-defined]
     broken = replace(place.one, properties={"some.group": {"broken": "yes"}})
-    seen = place.target.state()
+    seen = place.target.describe()
     place.target.update(seen, broken, None, LATEST)
     place.settled(Status.RUNNING)
-    seen = place.target.state()
+    seen = place.target.describe()
     assert (seen.configuration, seen.rolled_back_from) == (place.one, 2)
-    assert place.target.failure(2) == "ValueError: these settings do not work"
+    assert place.target.describe_failure(2) == "ValueError: these settings do not work"
     assert workers(settings) == before
     assert place.target._rest.running_jobs() == job  # type: ignore[attr-defined]
     with pytest.raises(Exception, match="these settings do not work"):
@@ -187,9 +187,9 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
         return go(client, savepoint, job)
 
     def upgraded(configuration: Configuration, status: Status) -> Configuration:
-        target.update(target.state(), configuration, place.files[configuration.release], LATEST)
+        target.update(target.describe(), configuration, place.files[configuration.release], LATEST)
         place.settled(status)
-        return target.state().configuration
+        return target.describe().configuration
 
     place.running()
     before = rest.running_jobs()
@@ -197,7 +197,7 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
         broken.setattr(FlinkRest, "stop_with_savepoint", full)
         assert upgraded(other, Status.RUNNING) == one
     assert rest.running_jobs() == before
-    assert target.failure(2) == "the disk is full"
+    assert target.describe_failure(2) == "the disk is full"
 
     with monkeypatch.context() as broken:
         broken.setattr(HeldClient, "go", lost)
@@ -206,17 +206,17 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
     assert (after,) != before
 
     # The former version cannot be prepared: the new one is not taken for it.
-    folder = target.files(one.release)
+    folder = target.find_files(one.release)
     assert folder is not None
     try:
         (folder / "main.py").write_text("raise ValueError('the registry is gone')")
-        target.rollback(target.state())
+        target.roll_back(target.describe())
         place.settled(Status.RUNNING)
     finally:
         (folder / "main.py").write_text(MAIN)
-    seen = target.state()
+    seen = target.describe()
     assert seen.configuration == other
-    assert target.failure(seen.version) == "ValueError: the registry is gone"
+    assert target.describe_failure(seen.version) == "ValueError: the registry is gone"
     assert rest.running_jobs() == (after,)
 
     with monkeypatch.context() as broken:
@@ -233,7 +233,7 @@ def test_a_start_that_was_interrupted_is_carried_out_by_the_next_client(
     place.created()
     place.target.start(NOTHING)
     again = LocalCluster(place.target.name, settings, environ)
-    assert again.state().status is Status.STARTING
+    assert again.describe().status is Status.STARTING
     replace(place, target=again).settled(Status.RUNNING)
 
 
@@ -245,4 +245,4 @@ def test_a_fresh_cluster_knows_no_application(
     place.created()
     platform.up(settings, ["flink"], environ=environ, fresh=True)
     with pytest.raises(NoApplicationError):
-        place.target.state()
+        place.target.describe()

@@ -192,7 +192,7 @@ def published_when_started(cloud: Cloud) -> None:
 def test_what_an_update_says_of_state_is_said_each_time(place: Place, cloud: Cloud) -> None:
     """The service resets AllowNonRestoredState when it is not named: it is named, and false."""
     place.running()
-    seen = place.target.state()
+    seen = place.target.describe()
     place.target.update(seen, place.other, place.files[place.other.release], NOTHING)
     (body,) = cloud.service.called("UpdateApplication")
     assert body["RunConfigurationUpdate"] == {
@@ -232,13 +232,13 @@ def test_code_is_uploaded_once_and_comes_back_as_files(place: Place, cloud: Clou
 
     place.created()
     first = uploads()
-    seen = place.target.state()
+    seen = place.target.describe()
     place.target.update(seen, place.one, place.files[place.one.release], LATEST)
     assert uploads() == first
-    folder = place.target.files(place.one.release)
+    folder = place.target.find_files(place.one.release)
     assert folder is not None
     assert (folder / "main.py").read_text() == place.one.release
-    assert place.target.files("none-of-that-name") is None
+    assert place.target.find_files("none-of-that-name") is None
 
 
 def test_a_bucket_that_is_not_there_is_found_before_anything_is_touched(
@@ -256,9 +256,9 @@ def test_more_snapshots_than_a_page_are_all_seen_oldest_first(place: Place, clou
     """The service answers 50 at a time, the newest first."""
     place.running()
     for number in range(60):
-        place.target.snapshot(f"s{number}")
+        place.target.create_snapshot(f"s{number}")
         place.snapshot(f"s{number}")
-    assert [s.name for s in place.target.snapshots()] == [f"s{n}" for n in range(60)]
+    assert [s.name for s in place.target.list_snapshots()] == [f"s{n}" for n in range(60)]
 
 
 def test_an_upgrade_from_beginning_to_end(place: Place, cloud: Cloud, tmp_path: Path) -> None:
@@ -270,14 +270,14 @@ def test_an_upgrade_from_beginning_to_end(place: Place, cloud: Cloud, tmp_path: 
     cloud.service.faults.append(Fault("UpdateApplication", "ResourceInUseException"))
     end = machine(place, tmp_path).begin(change(place, keep=1))
     assert end.step is Step.DONE, end.why
-    seen = place.target.state()
+    seen = place.target.describe()
     assert (seen.status, seen.version, seen.configuration) == (Status.RUNNING, 2, place.other)
     # It went on from the snapshot that the service made at the stop.
     (_, restored) = app(cloud).starts
     assert restored["SnapshotName"].startswith("service-")
     # keep=1, and its own, which is spared.
-    place.until(lambda: len(place.target.snapshots()) <= 2, "old snapshots go")
-    assert [s.status for s in place.target.snapshots()].count(SnapshotStatus.READY) <= 2
+    place.until(lambda: len(place.target.list_snapshots()) <= 2, "old snapshots go")
+    assert [s.status for s in place.target.list_snapshots()].count(SnapshotStatus.READY) <= 2
 
 
 def test_a_lost_answer_gives_no_second_version(place: Place, cloud: Cloud, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_lost_answer_gives_no_second_version(place: Place, cloud: Cloud, tmp_p
     cloud.service.faults.append(Fault("UpdateApplication", "InternalFailure", after=True))
     end = machine(place, tmp_path).begin(change(place))
     assert end.step is Step.DONE, end.why
-    assert place.target.state().version == 2
+    assert place.target.describe().version == 2
 
 
 def test_a_version_that_fails_is_rolled_back_by_the_service_and_the_reason_told(
@@ -300,7 +300,7 @@ def test_a_version_that_fails_is_rolled_back_by_the_service_and_the_reason_told(
     end = machine(place, tmp_path).begin(change(place))
     assert (end.step, end.by_service) == (Step.ROLLED_BACK, True)
     assert "UpdateApplication: The application's main() ended with exit code 1" in end.why
-    seen = place.target.state()
+    seen = place.target.describe()
     assert (seen.status, seen.configuration) == (Status.RUNNING, place.one)
     assert not cloud.service.called("RollbackApplication")
 
@@ -316,10 +316,10 @@ def test_a_version_that_restarts_for_ever_is_rolled_back_by_us(
     assert (end.step, end.by_service) == (Step.ROLLED_BACK, False)
     assert "restarted 4 times" in end.why
     assert len(cloud.service.called("RollbackApplication")) == 1
-    seen = place.target.state()
+    seen = place.target.describe()
     assert (seen.status, seen.configuration) == (Status.RUNNING, place.one)
     assert app(cloud).starts[-1]["SnapshotName"] == [
-        s.name for s in place.target.snapshots() if s.version == 1
+        s.name for s in place.target.list_snapshots() if s.version == 1
     ][-1]  # fmt: skip
 
 
@@ -333,7 +333,7 @@ def test_a_change_that_hangs_is_rolled_back(place: Place, cloud: Cloud, tmp_path
     end = its.begin(change(place))
     assert end.step is Step.ROLLED_BACK
     assert "still UPDATING" in end.why
-    assert place.target.state().configuration == place.one
+    assert place.target.describe().configuration == place.one
 
 
 def test_without_system_rollback_the_former_version_is_started_again(
@@ -350,7 +350,7 @@ def test_without_system_rollback_the_former_version_is_started_again(
     )
     end = machine(place, tmp_path).begin(change(place))
     assert end.step is Step.ROLLED_BACK
-    seen = place.target.state()
+    seen = place.target.describe()
     assert (seen.status, seen.configuration) == (Status.RUNNING, place.one)
     assert app(cloud).starts[-1]["ApplicationRestoreType"] == "RESTORE_FROM_CUSTOM_SNAPSHOT"
 
@@ -401,7 +401,7 @@ def test_an_interrupted_client_is_followed_by_one_that_goes_on(
 def test_a_stale_version_number_is_refused_by_the_service(place: Place, cloud: Cloud) -> None:
     """Without a token the version's number does it."""
     place.running()
-    seen = replace(place.target.state(), token="", version=9)
+    seen = replace(place.target.describe(), token="", version=9)
     with pytest.raises(ConcurrentChangeError):
         place.target.update(seen, place.other, place.files[place.other.release], LATEST)
 
@@ -410,7 +410,7 @@ def test_requests_are_held_to_botocores_model(cloud: Cloud, tmp_path: Path) -> N
     """A name that botocore lets through and the service does not."""
     target = cloud.target("no spaces", tmp_path)
     with pytest.raises(TargetError, match="regular expression pattern") as caught:
-        target.state()
+        target.describe()
     assert not isinstance(caught.value, NoApplicationError)
 
 
@@ -426,7 +426,7 @@ def test_health_is_read_from_cloudwatch(place: Place, cloud: Cloud) -> None:
         decoded__decode_interaction=500.0,
         dead_letters__decode_interaction=5.0,
     )
-    health = place.target.health()
+    health = place.target.read_health()
     assert (health.running, health.restarts, health.checkpoints) == (True, 0, 1)
     flow = health.flows["interactions"]
     assert (flow.delivered, flow.dead_letters) == (500, 5)
@@ -445,7 +445,7 @@ def test_where_our_own_counters_are_not_shown_standing_still_is_not_concluded(
         lastCheckpointDuration=300.0,
         records_lag_max=12.0,
     )
-    health = place.target.health()
+    health = place.target.read_health()
     assert not health.flows["all"].counted
     assert judge(health, health, health, VerifySettings()).is_healthy
     counted = replace(health, flows={"all": FlowHealth(behind=12)})

@@ -56,11 +56,11 @@ class Place:
 
         def still() -> bool:
             self.target.advance()
-            return self.target.state().status not in TRANSITIONAL_STATUSES
+            return self.target.describe().status not in TRANSITIONAL_STATUSES
 
         self.until(still, "nothing moves")
-        assert self.target.state().status is status, self.target.failure(
-            self.target.state().version
+        assert self.target.describe().status is status, self.target.describe_failure(
+            self.target.describe().version
         )
 
     def until(self, reached: Callable[[], bool], what: str) -> None:
@@ -74,7 +74,7 @@ class Place:
         """A snapshot by name, when it is no longer being made."""
 
         def found() -> list[Snapshot]:
-            return [one for one in self.target.snapshots() if one.name == name]
+            return [one for one in self.target.list_snapshots() if one.name == name]
 
         self.until(lambda: found()[0].status is not SnapshotStatus.CREATING, f"{name} is made")
         return found()[0]
@@ -85,32 +85,32 @@ class TargetContract:
 
     def test_an_application_that_is_not_there_is_said_to_be_so(self, place: Place) -> None:
         with pytest.raises(NoApplicationError):
-            place.target.state()
+            place.target.describe()
 
     def test_a_new_one_is_ready_and_has_what_it_was_given(self, place: Place) -> None:
         place.created()
-        seen = place.target.state()
+        seen = place.target.describe()
         assert (seen.status, seen.version, seen.configuration) == (Status.READY, 1, place.one)
         with pytest.raises(TargetError):
-            place.target.snapshot("of-nothing")
+            place.target.create_snapshot("of-nothing")
 
     def test_a_ready_one_is_updated_without_being_started(self, place: Place) -> None:
         place.created()
         other = place.other
-        place.target.update(place.target.state(), other, place.files[other.release], LATEST)
+        place.target.update(place.target.describe(), other, place.files[other.release], LATEST)
         place.settled(Status.READY)
-        seen = place.target.state()
+        seen = place.target.describe()
         assert (seen.version, seen.configuration) == (2, other)
-        assert place.target.version(1) == place.one
+        assert place.target.describe_version(1) == place.one
 
     def test_from_start_to_stop(self, place: Place) -> None:
         """In one, since a start takes its time: snapshots, a stale order, an update, a rollback,
         both kinds of stop."""
         target, one, other = place.target, place.one, place.other
         place.running()
-        seen = target.state()
+        seen = target.describe()
 
-        target.snapshot("first")
+        target.create_snapshot("first")
         assert place.snapshot("first").version == 1
         assert place.snapshot("first").status is SnapshotStatus.READY
 
@@ -118,25 +118,25 @@ class TargetContract:
         stale = replace(seen, version=7, token="stale")
         with pytest.raises(ConcurrentChangeError):
             target.update(stale, other, place.files[other.release], LATEST)
-        assert target.state().configuration == one
+        assert target.describe().configuration == one
 
         target.update(seen, other, place.files[other.release], LATEST)
         place.settled(Status.RUNNING)
-        seen = target.state()
+        seen = target.describe()
         assert (seen.version, seen.configuration) == (2, other)
         # One was made at the stop, of the former version.
-        assert [s.version for s in target.snapshots()] == [1, 1]
+        assert [s.version for s in target.list_snapshots()] == [1, 1]
         with pytest.raises((BusyError, TargetError)):
             target.start(LATEST)
 
-        target.rollback(seen)
+        target.roll_back(seen)
         place.settled(Status.RUNNING)
-        seen = target.state()
+        seen = target.describe()
         assert (seen.version, seen.configuration, seen.rolled_back_from) == (3, one, 2)
 
         target.stop(force=True)
         place.settled(Status.READY)
-        assert len(target.snapshots()) == 2
+        assert len(target.list_snapshots()) == 2
         with pytest.raises(TargetError):
             target.start(Restore(RestoreKind.CUSTOM, "none-of-that-name"))
         place.settled(Status.READY)
@@ -145,7 +145,7 @@ class TargetContract:
         place.settled(Status.RUNNING)
         target.stop(force=False)
         place.settled(Status.READY)
-        assert target.snapshots()[-1].version == 3
+        assert target.list_snapshots()[-1].version == 3
 
         target.delete_snapshot(place.snapshot("first"))
-        place.until(lambda: len(target.snapshots()) == 2, "the snapshot goes")
+        place.until(lambda: len(target.list_snapshots()) == 2, "the snapshot goes")

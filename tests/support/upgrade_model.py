@@ -82,8 +82,8 @@ class ModelTarget:
 
     # Reading.
 
-    def state(self) -> Application:
-        self._called("state")
+    def describe(self) -> Application:
+        self._called("describe")
         self._pass()
         return Application(
             self.name,
@@ -94,17 +94,17 @@ class ModelTarget:
             self.rolled_back_from,
         )
 
-    def version(self, number: int) -> Configuration:
+    def describe_version(self, number: int) -> Configuration:
         return self.versions[number]
 
-    def files(self, release: str) -> Path | None:
+    def find_files(self, release: str) -> Path | None:
         return None
 
     def check(self, configuration: Configuration, release: Path) -> None:
         pass
 
-    def snapshots(self) -> tuple[Snapshot, ...]:
-        self._called("snapshots")
+    def list_snapshots(self) -> tuple[Snapshot, ...]:
+        self._called("list_snapshots")
         found = tuple(self.taken)
         self.taken = [
             replace(one, status=self._outcome(one))
@@ -118,8 +118,8 @@ class ModelTarget:
         failing = self.versions[snapshot.version].release in self.no_snapshot
         return SnapshotStatus.FAILED if failing else SnapshotStatus.READY
 
-    def health(self) -> Health:
-        self._called("health")
+    def read_health(self) -> Health:
+        self._called("read_health")
         found = self.health_of.get(self.versions[self.number].release, WELL)
         self._looked += 1
         flows = {
@@ -128,7 +128,7 @@ class ModelTarget:
         }
         return replace(found, flows=flows)
 
-    def failure(self, version: int) -> str:
+    def describe_failure(self, version: int) -> str:
         return f"version {version}: exit code 1"
 
     # Orders.
@@ -177,7 +177,7 @@ class ModelTarget:
 
         self._order("update", order)
 
-    def rollback(self, base: Application) -> None:
+    def roll_back(self, base: Application) -> None:
         def order() -> None:
             if base.token != str(self.number):
                 raise ConcurrentChangeError("somebody was faster")
@@ -188,17 +188,17 @@ class ModelTarget:
             assert to is not None
             self._revert(self._runs if self.keeps else to)
 
-        self._order("rollback", order)
+        self._order("roll_back", order)
 
     def advance(self) -> None:
         pass
 
-    def snapshot(self, name: str) -> None:
+    def create_snapshot(self, name: str) -> None:
         def order() -> None:
             self._require(self.status is Status.RUNNING)
             self._take(name, SnapshotStatus.CREATING)
 
-        self._order("snapshot", order)
+        self._order("create_snapshot", order)
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
         self._order("delete_snapshot", lambda: self.taken.remove(snapshot))

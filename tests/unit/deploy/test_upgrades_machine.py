@@ -85,7 +85,7 @@ def test_a_version_that_does_not_start_is_rolled_back_by_the_service(
     assert end.by_service
     assert "version 2: exit code 1" in end.why
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
-    assert "rollback" not in target.calls
+    assert "roll_back" not in target.calls
 
 
 def test_a_version_that_does_not_start_is_rolled_back_by_us_where_the_service_does_not(
@@ -151,11 +151,11 @@ def test_a_snapshot_of_the_new_version_is_not_what_the_former_one_gets(
     """The service's own rollback would take the last one: then the way is by hand."""
     its = machine(target, tmp_path)
     end = its.begin(CHANGE)
-    target.snapshot("made-by-new")
-    target.snapshots()
+    target.create_snapshot("made-by-new")
+    target.list_snapshots()
     back = its.roll_back(end, "the users do not like it")
     assert back.step is Step.ROLLED_BACK
-    assert "rollback" not in target.calls
+    assert "roll_back" not in target.calls
     release, snapshot = target.starts[-1]
     assert release == "old"
     assert snapshot in [one.name for one in target.taken if one.version == 1]
@@ -185,7 +185,7 @@ def test_by_force_no_snapshot_is_made_and_the_last_one_is_gone_on_from(
     assert end.step is Step.DONE
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, NEW)
     assert target.starts == [("new", "yesterday")]
-    assert "snapshot" not in target.calls
+    assert "create_snapshot" not in target.calls
     assert names_for_rollback(end) == {"yesterday"}
 
 
@@ -245,7 +245,7 @@ def test_a_target_that_keeps_the_new_version_is_not_taken_for_a_rollback(
     its = machine(target, tmp_path)
     with pytest.raises(StuckError, match=r"\(new\) and could not be rolled back to old"):
         its.begin(CHANGE)
-    assert target.calls.count("rollback") == its.limits.max_starts
+    assert target.calls.count("roll_back") == its.limits.max_starts
     target.keeps = False
     present = its.read_journal()
     assert present is not None
@@ -259,8 +259,8 @@ def test_without_a_snapshot_of_the_former_version_nothing_is_stopped(
     """Somebody has deleted them: it must not come back without its state, in silence."""
     its = machine(target, tmp_path)
     end = its.begin(CHANGE)
-    target.snapshot("of-new")
-    target.snapshots()
+    target.create_snapshot("of-new")
+    target.list_snapshots()
     target.taken = [one for one in target.taken if one.version != 1]
     with pytest.raises(StuckError, match=r"version 1 \(old\) exists any more.*--rebuild"):
         its.roll_back(end, "as told")
@@ -276,7 +276,7 @@ def test_a_finished_upgrade_is_taken_back_with_the_present_state(
     end = its.roll_back_keeping_state(its.begin(CHANGE), replace(CHANGE, wanted=OLD, release=None))
     assert (end.step, end.wanted) == (Step.DONE, OLD)
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
-    assert "rollback" not in target.calls
+    assert "roll_back" not in target.calls
     assert [one.version for one in target.taken if one.name == end.snapshot] == [2]
 
 
@@ -306,15 +306,15 @@ def test_somebody_elses_change_during_verification_is_not_undone(
 
     def meanwhile() -> object:
         target.number, target.versions[3] = 3, other
-        return target.health()
+        return target.read_health()
 
     journal = its._start_upgrade(CHANGE)
-    object.__setattr__(its, "target", _With(target, health=meanwhile))
+    object.__setattr__(its, "target", _With(target, read_health=meanwhile))
     end = its.resume(journal)
     assert end.step is Step.ABANDONED
     assert "another client has changed app" in end.why
     assert target.versions[target.number] == other
-    assert "rollback" not in target.calls
+    assert "roll_back" not in target.calls
 
 
 def test_a_target_that_does_not_answer_for_long_is_verified_later(
@@ -327,7 +327,7 @@ def test_a_target_that_does_not_answer_for_long_is_verified_later(
         raise TargetError("ExpiredTokenException")
 
     journal = its._start_upgrade(CHANGE)
-    object.__setattr__(its, "target", _With(target, health=silent))
+    object.__setattr__(its, "target", _With(target, read_health=silent))
     with pytest.raises(TargetError, match="ExpiredToken"):
         its.resume(journal)
     waiting = machine(target, tmp_path).read_journal()
