@@ -15,6 +15,7 @@ checkpoint while a task is opening.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -27,8 +28,13 @@ from jobs.freshness.stalls import Stalls
 from jobs.freshness.watermark import FreshnessWatermark, read_positions, started_partitions
 from schemas.model import Contracts, Role
 
+LOG = logging.getLogger(__name__)
+
 POLL_INTERVAL_SECONDS = 0.05
 """Between two polls; also about how long an event waits when users and items are quiet."""
+
+RETRY_SECONDS = 1.0
+"""After a poll that Kafka has not answered."""
 
 UNALIGNED_CHECKPOINTS = {
     "execution.checkpointing.unaligned.enabled": "true",
@@ -249,6 +255,7 @@ class Watch:
             self._functions.pop(function, None)
 
     def _run(self) -> None:
+        is_answered = True
         while True:
             with self._lock:
                 if not self._functions:
@@ -256,7 +263,11 @@ class Watch:
                     return
             try:
                 self.freshness.poll()
-            except OffsetsUnavailable:
-                # Events wait meanwhile, and Flink's own sources have the same trouble.
-                time.sleep(1.0)
+                is_answered = True
+            except OffsetsUnavailable as error:
+                if is_answered:
+                    LOG.warning("events wait until Kafka's offsets can be read: %s", error)
+                is_answered = False
+                # Flink's own sources have the same trouble.
+                time.sleep(RETRY_SECONDS)
             time.sleep(POLL_INTERVAL_SECONDS)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from connectors.kafka.offsets import Offsets, Partition
+from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from jobs.freshness.settling import (
     MAX_OVERLOAD_SECONDS,
     DimensionReader,
@@ -383,3 +383,28 @@ def test_freshness_is_exact_while_every_open_function_sees_its_restored_state(
     assert watch.freshness.exact
     for function in (seeing, reopened):
         watch.remove(function)
+
+
+class Unavailable(Store):
+    """A Kafka that does not answer the first polls."""
+
+    failures = 1
+
+    def ends(self, partitions: Iterable[Partition]) -> Offsets:
+        if self.failures:
+            self.failures -= 1
+            raise OffsetsUnavailable("no broker")
+        return super().ends(partitions)
+
+
+def test_events_wait_while_kafka_does_not_answer(
+    now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so, and the thread polls on."""
+    watch, function = Watch(Worker(Unavailable(), now).freshness), Function()
+    watch.add(function, exact=True)
+    watch.freshness.wait_for(int(now[0] * 1000) - CLOCK_SKEW_MS)
+    watch.remove(function)
+    assert [record.getMessage() for record in caplog.records] == [
+        "events wait until Kafka's offsets can be read: no broker"
+    ]
