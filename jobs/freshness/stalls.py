@@ -46,7 +46,6 @@ class Stalls:
         """
         position = max(position, self.given_up.get(partition, 0))
         if position >= end:
-            self._moved.pop(partition, None)
             return position, False
         former = self._moved.get(partition)
         if former is None or former[0] != position:
