@@ -10,7 +10,7 @@ import click
 from batch.exports.dynamodb import DynamoDbScan
 from batch.exports.interactions import export_interactions
 from batch.exports.point_in_time import PointInTimeExport
-from batch.exports.publication import MOST_REJECTED, ExportReport, Limits
+from batch.exports.publication import MAX_REJECTED_SHARE, ExportReport, Limits
 from batch.exports.records import RecordSource, export_records
 from cli.connections import Mesh, parsed_moment
 from connectors.catalog import Catalog, Grant, PiiClass, Product
@@ -53,7 +53,7 @@ def _place_options(command: _Command) -> _Command:
 @click.option(
     "--most-rejected",
     type=click.FloatRange(0, 1),
-    default=MOST_REJECTED,
+    default=MAX_REJECTED_SHARE,
     show_default=True,
     help="Share of the records that may be rejected.",
 )
@@ -112,7 +112,7 @@ def export(
         raise ExportError("--point-in-time is one table's export: name one domain with it.")
     s3 = mesh.client("s3")
     catalog = mesh.catalog()
-    limits = Limits(most_rejected)
+    limits = Limits(max_rejected_share=most_rejected)
     for contract in chosen:
         mesh.create_bucket(s3, Location.of(contract))
         progress = _progress(contract.name)

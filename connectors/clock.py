@@ -26,12 +26,12 @@ class Clock:
 SYSTEM_CLOCK: Final = Clock()
 
 
-def growing_waits(first: float, longest: float, factor: float) -> Iterator[float]:
+def growing_waits(first: float, maximum: float, factor: float) -> Iterator[float]:
     """Seconds to wait before each further attempt, without an end."""
     wait = first
     while True:
         yield wait
-        wait = min(longest, wait * factor)
+        wait = min(maximum, wait * factor)
 
 
 def now_ms() -> int:

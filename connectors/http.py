@@ -14,10 +14,10 @@ from yarl import URL
 
 from schemas.errors import SettingError
 
-LONGEST_MESSAGE = 2_000
+MAX_MESSAGE_CHARS = 2_000
 """Characters of an error message that are kept; the rest would only bloat dead letters."""
 
-_LONGEST_RETRY_AFTER = 300.0
+_MAX_RETRY_AFTER = 300.0
 """Seconds. A longer Retry-After is more likely a mistake than a wish."""
 
 
@@ -120,4 +120,4 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         seconds = float(value) if value is not None else None
     except ValueError:
         return None
-    return min(seconds, _LONGEST_RETRY_AFTER) if seconds is not None and seconds >= 0 else None
+    return min(seconds, _MAX_RETRY_AFTER) if seconds is not None and seconds >= 0 else None

@@ -33,7 +33,7 @@ HASHED_BYTES: Final = 64 * 1024 * 1024
 GZIP_RATIO: Final = 8
 """What compressed objects are taken to grow to."""
 
-MOST_FILES: Final = 512
+MAX_FILES: Final = 512
 
 
 def export_interactions(
@@ -93,7 +93,7 @@ def export_interactions(
 
 def hash_files(stored_bytes: int) -> int:
     """Into how many files the first pass divides so many bytes of objects."""
-    return min(MOST_FILES, 1 + stored_bytes * GZIP_RATIO // HASHED_BYTES)
+    return min(MAX_FILES, 1 + stored_bytes * GZIP_RATIO // HASHED_BYTES)
 
 
 def published_before(batch: Any, until: int | None) -> Any:

@@ -11,7 +11,7 @@ from connectors.products.manifest import Manifest, ProductError
 from connectors.products.writer import ProductWriter
 from schemas.model import Contract
 
-MOST_REJECTED: Final = 0.01
+MAX_REJECTED_SHARE: Final = 0.01
 """The share of a store's records that may be rejected, unless it is set otherwise."""
 
 
@@ -21,9 +21,9 @@ class TooManyRejected(ProductError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an export fails. ``most_rejected``: of the records read, 0 to 1."""
+    """When an export fails. ``max_rejected_share``: of the records read, 0 to 1."""
 
-    most_rejected: float = MOST_REJECTED
+    max_rejected_share: float = MAX_REJECTED_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,13 @@ def finish(
 def check_rejected(writer: ProductWriter, contract: Contract, read: int, limits: Limits) -> None:
     """Raises TooManyRejected when more rows than allowed were rejected; abandons the version."""
     rejected = writer.rejected.total()
-    if rejected <= limits.most_rejected * read:
+    if rejected <= limits.max_rejected_share * read:
         return
     writer.abandon(keep_rejected=True)
     reasons = ", ".join(f"{reason}: {count:,}" for reason, count in writer.rejected.most_common())
     raise TooManyRejected(
         f"{rejected:,} of {read:,} records do not fit the contract {contract.name} v"
-        f"{contract.newest.number} ({reasons}); {limits.most_rejected:.2%} may be rejected."
+        f"{contract.newest.number} ({reasons}); {limits.max_rejected_share:.2%} may be rejected."
         f" Nothing was published. They are listed in {writer.rejected_url}; repair them in the"
         " store, or allow more with --most-rejected."
     )

@@ -23,14 +23,14 @@ class Pace:
     """How often is asked, and for how long (seconds)."""
 
     first_poll: float = 1.0
-    longest_poll: float = 30.0
-    longest_wait: float = 6 * 3600.0
+    max_poll: float = 30.0
+    max_wait: float = 6 * 3600.0
     """For one resource to become ACTIVE; a training may take hours."""
     patience: float = 900.0
     """For a service that throttles, fails, does not answer, or says that something is in use."""
 
 
-LOCAL_PACE: Final = Pace(first_poll=0.05, longest_poll=1.0, longest_wait=3600.0, patience=60.0)
+LOCAL_PACE: Final = Pace(first_poll=0.05, max_poll=1.0, max_wait=3600.0, patience=60.0)
 """Where the service is on this machine."""
 
 
@@ -87,12 +87,12 @@ class Calls:
         for pause in self._pauses():
             if look():
                 return
-            if self.clock.monotonic() - started >= self.pace.longest_wait:
+            if self.clock.monotonic() - started >= self.pace.max_wait:
                 raise ImportsError(
-                    f"{what} is not ready after {self.pace.longest_wait:.0f} s. It goes on in "
+                    f"{what} is not ready after {self.pace.max_wait:.0f} s. It goes on in "
                     "Personalize; the same command waits for it again."
                 )
             self.clock.sleep(pause)
 
     def _pauses(self) -> Iterator[float]:
-        return growing_waits(self.pace.first_poll, self.pace.longest_poll, 1.5)
+        return growing_waits(self.pace.first_poll, self.pace.max_poll, 1.5)

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from connectors.aws.credentials import CredentialSource
 from connectors.aws.signature import Signature
-from connectors.http import LONGEST_MESSAGE, Answer, HttpPool, NoAnswer, Response, retry_after
+from connectors.http import MAX_MESSAGE_CHARS, Answer, HttpPool, NoAnswer, Response, retry_after
 
 JSON: Final = MappingProxyType({"Content-Type": "application/json"})
 """Headers of a service with the protocol `rest-json`, such as Personalize, and of OpenSearch."""
@@ -121,7 +121,7 @@ def read_answer(response: Response) -> Answer:
     return Answer(
         response.status,
         bare_code(code) if isinstance(code, str) else None,
-        str(message)[:LONGEST_MESSAGE],
+        str(message)[:MAX_MESSAGE_CHARS],
         retry_after(response.headers),
     )
 

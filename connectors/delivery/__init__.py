@@ -1,7 +1,12 @@
 """The sink engine: every record that is handed over comes back delivered or rejected.
 
-Pure asyncio: no Flink, no AWS, no clock and no randomness of its own. What a destination is, is
-said in `destination`; what can become of a record in `outcomes`; the promises in `engine`.
+Pure asyncio: no Flink, no AWS, no clock and no randomness of its own.
+
+destination   the protocol and the limits of a destination
+outcomes      the outcomes of a record
+engine        the guarantees, and what keeps them
+schedule      which entries go next
+rate          the pace of calls
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the engine needs to know of the place that it delivers to."""
+"""What the engine requires of a destination."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ EntryT = TypeVar("EntryT")
 EntryT_contra = TypeVar("EntryT_contra", contravariant=True)
 
 Version: TypeAlias = tuple[int, ...]
-"""Orders the versions of one key: a greater one is newer. A destination's are equally long."""
+"""Orders the versions of one key: a greater one is newer. Equally long for one destination."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call, and all calls together, may not exceed.
+    """Limits of one call, and of all calls together.
 
     max_records          entries in one call
     max_bytes            sum of `Destination.size` over the entries of one call
     max_record_bytes     `Destination.size` of a single entry; a larger one is rejected, unsent
     max_in_flight        calls under way at the same time, over all callers of an engine
-    calls_per_second     the destination's quota; the engine takes its configured share of it
-    bytes_per_second     its quota of `Destination.size`, shared likewise; None: it has none. A
-                         single entry above the share goes alone
+    calls_per_second     the destination's quota; the engine uses its configured share of it
+    bytes_per_second     its quota of `Destination.size`, shared likewise; None: no such quota. A
+                         single entry above the share is sent alone
     one_per_order_key    at most one entry of an order key in a call. Needed where a call can
                          succeed in part: otherwise a newer entry could be accepted while an older
-                         one of the same key is refused for now, and the older would overwrite it
-                         later.
+                         one of the same key has to be retried, and would overwrite it later.
     """
 
     max_records: int
@@ -56,7 +55,7 @@ class Limits:
 
 
 class Destination(Protocol[RecordT_contra, EntryT]):
-    """Converts, groups, sends and classifies; the engine does the rest.
+    """Converts, groups, sends and classifies records.
 
     A record is converted once, by `prepare`; everything after works on the entry that it returned,
     so that neither waiting nor retries cost another conversion.
@@ -64,13 +63,13 @@ class Destination(Protocol[RecordT_contra, EntryT]):
 
     @property
     def name(self) -> str:
-        """As people know it; it is in messages and metrics."""
+        """The name in messages and metrics."""
 
     @property
     def limits(self) -> Limits: ...
 
     def prepare(self, record: RecordT_contra) -> EntryT | Rejected:
-        """The entry to send for a record, or why the destination would refuse it.
+        """The entry to send for a record, or why the destination would reject it.
 
         Pure and quick. An exception is a bug of the destination, but costs only this record: it is
         rejected with the code `UnusableRecord`.
@@ -97,16 +96,16 @@ class Destination(Protocol[RecordT_contra, EntryT]):
         """
 
     async def close(self) -> None:
-        """Gives back connections. Called once, after the last call has ended."""
+        """Close connections. Called once, after the last call has ended."""
 
 
 class Replacing(Protocol[EntryT_contra]):
-    """What a destination has besides where an entry replaces the one before it, as a whole.
+    """A destination where an entry replaces the one before it completely.
 
     Optional: a destination without `version` gets every entry. With it, only the newest of the
-    waiting entries of an order key is sent; the engine's docstring says what becomes of the others.
+    waiting entries of an order key is sent; see the engine for the others.
     An entry without an order key replaces nothing.
     """
 
     def version(self, entry: EntryT_contra) -> Version:
-        """Which of two entries of one order key is newer; of equal ones it is the later arrival."""
+        """Orders the entries of one order key; of equal versions the later arrival is newer."""

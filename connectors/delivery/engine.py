@@ -1,30 +1,28 @@
-"""The engine: takes records, gives back an outcome for each.
+"""The engine: takes records and returns an outcome for each.
 
-What it promises, whatever the destination does:
+Its guarantees, whatever the destination does:
 
 - Every record handed to `deliver()` is delivered, rejected or superseded when `deliver()` returns;
-  if it raises, the records without an outcome count as not delivered and have to be handed over
-  again (at least once).
+  if it raises, the records without an outcome count as not delivered and have to be delivered again
+  (at least once).
 - Records with the same order key are sent in the order of their arrival; a later one is sent in
   another call only after the earlier one has its outcome.
 - No more calls under way than `Limits.max_in_flight`, and in any second no more started than the
   share of the quota, and no more bytes, over all concurrent `deliver()` calls together. Keys take
-  turns, so nobody starves.
-- Retries have no end: a record leaves as delivered or rejected, never because it was tried too
-  often.
-- A call refused as a whole is bisected: only the bad records are rejected.
+  turns, so none starves.
+- Retries are unlimited: a record leaves as delivered or rejected, never after too many attempts.
+- A call that is rejected as a whole is bisected: only the bad records are rejected.
 - Where entries replace each other (`Replacing`), only the newest of the waiting entries of a key is
   sent, whichever caller brought it, and an older one never after a newer one has been accepted,
   also when it arrives later. When the newest is accepted, the older ones are superseded, not
   before: if it is rejected, or its caller gives up, the next newest takes its place, so that the
-  destination ends up with the newest version that it accepts. What was accepted is remembered for
-  `remembered_versions` keys, in memory: beyond that, and across restarts, the order in which
-  records are handed over is the caller's business. A call that timed out may still take effect
-  later, as everywhere.
+  destination ends up with the newest version that it accepts. Accepted versions are remembered for
+  `remembered_versions` keys, in memory; beyond that, and across restarts, the caller
+  orders the records. A call that timed out may still take effect later, as everywhere.
 
-Records go out as soon as they may; the engine never waits for a batch to fill beyond the records
-that a `deliver()` brings: while it takes those in, only full calls start. The age of a batch is the
-business of whoever forms the micro-batches that are handed to `deliver()`.
+Records are sent as soon as the limits allow; the engine never waits for more records than a
+`deliver()` brings: while it takes those in, only full calls start. The caller, who forms the
+micro-batches, decides on the age of a batch.
 """
 
 from __future__ import annotations
@@ -64,16 +62,16 @@ RecordT = TypeVar("RecordT")
 EntryT = TypeVar("EntryT")
 
 _PACE = 0.005
-"""Seconds. At the limit of the rate, calls start in small groups this far apart: waking up for each
-call alone costs more than the call itself."""
+"""Seconds between small groups of calls at the limit of the rate: a wake-up for each call costs
+more than the call itself."""
 
-_LEAST_SHARE = 10
-"""At the limit of the bytes a second, a call starts when it may have one in so many of them: calls
-as small as what each millisecond leaves would cost more than they carry."""
+_MIN_CALL_DIVISOR = 10
+"""At the limit of the bytes a second, a call starts when it may have this part of them: calls as
+small as what each millisecond leaves would cost more than they carry."""
 
 _ADMITTED_AT_A_TIME = 32
-"""Records taken in before other work on the event loop gets a turn: about a millisecond. With many
-callers it is that for each of them, and calls that were started wait so long to be on the wire."""
+"""Records taken in before other work on the event loop gets a turn: about a millisecond. Each
+caller takes that long, and calls that were started wait meanwhile to be sent."""
 
 
 class _Delivery:
@@ -94,20 +92,20 @@ class _Delivery:
 class _Call(Generic[EntryT]):
     """One call to the destination."""
 
-    __slots__ = ("items", "made", "size", "started", "task", "timed_out")
+    __slots__ = ("is_sent", "items", "size", "started", "task", "timed_out")
 
     def __init__(self, items: list[Item[EntryT, _Delivery]], started: float) -> None:
         self.items = items
         self.size = 0
         """Bytes, where there is a quota of them."""
         self.started = started
-        self.made = False
+        self.is_sent = False
         self.timed_out = False
         self.task: asyncio.Task[None]
 
 
 class _Alarm:
-    """Calls back once at the earliest of the times that it was set to."""
+    """Calls back once, at the earliest of the times that it was set to."""
 
     __slots__ = ("_callback", "_clock", "_due", "_task")
 
@@ -143,10 +141,10 @@ class _Alarm:
 class DeliveryEngine(Generic[RecordT, EntryT]):
     """Delivers records to one destination, for any number of concurrent callers.
 
-    Lives on one event loop and is not thread-safe: other threads hand their records over with
-    `asyncio.run_coroutine_threadsafe(engine.deliver(records), loop)`. It may be made outside of the
-    loop. After a `FatalDeliveryError` the engine can be used again; that is how a restarted job
-    gets going once the cause is gone.
+    Belongs to one event loop and is not thread-safe: other threads deliver their records with
+    `asyncio.run_coroutine_threadsafe(engine.deliver(records), loop)`. It may be created outside of
+    the loop. After a `FatalDeliveryError` it can be used again, as a restarted job does once the
+    cause is removed.
     """
 
     def __init__(
@@ -164,9 +162,9 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self._clock = clock
         self._random = random
         self.metrics = DeliveryMetrics()
-        """Counters are always true; gauges only after `snapshot()`."""
+        """Counters are always current; gauges only after `snapshot()`."""
         self.last_trouble = ""
-        """Why a record had to be sent again, most recently: what people see of an outage."""
+        """The reason of the most recent retry, which an operator sees during an outage."""
 
         share = self._limits.calls_per_second * self._settings.quota_share
         ceiling = share / A_SECOND
@@ -174,13 +172,13 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
             ceiling=ceiling,
             floor=ceiling * self._settings.rate_floor,
             increase=ceiling / self._settings.recovery,
-            most_a_second=ceil(share),
+            max_per_second=ceil(share),
             burst=self._settings.burst,
             now=self._clock.monotonic(),
         )
         bytes_quota = self._limits.bytes_per_second
-        self._most_bytes = ceil((bytes_quota or 0) * self._settings.quota_share)
-        self._bytes = Window(self._most_bytes) if bytes_quota is not None else None
+        self._max_bytes = ceil((bytes_quota or 0) * self._settings.quota_share)
+        self._bytes = Window(self._max_bytes) if bytes_quota is not None else None
         # Not so long that the bucket would overflow meanwhile.
         self._shortest_wait = min(_PACE, self._settings.burst / 2)
         self._schedule: Schedule[EntryT, _Delivery] = Schedule(self._limits)
@@ -189,8 +187,8 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self._deliveries: dict[_Delivery, None] = {}
         self._retries: list[tuple[float, int, list[Lane[EntryT, _Delivery]]]] = []
         self._sequence = count()
-        self._wanting_room: deque[asyncio.Future[None]] = deque()
-        self._wanting_idle: list[asyncio.Future[None]] = []
+        self._waits_for_room: deque[asyncio.Future[None]] = deque()
+        self._waits_for_idle: list[asyncio.Future[None]] = []
         self._pace = _Alarm(self._clock, self._guarded(self._dispatch))
         self._backoff = _Alarm(self._clock, self._guarded(self._retry_due))
         self._timeout = _Alarm(self._clock, self._guarded(self._cancel_overdue))
@@ -201,9 +199,9 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
     async def deliver(self, records: Sequence[RecordT]) -> list[Settled]:
         """The outcome of each record, in the order of the records, when all have one.
 
-        Waits as long as the destination makes it wait. Raises FatalDeliveryError when the
-        destination says that nothing can be delivered, and DeliveryClosedError when the engine is
-        closed. When cancelled, calls that carry only records of this caller are cancelled with it.
+        Waits as long as the destination requires. Raises FatalDeliveryError when nothing can be
+        delivered, and DeliveryClosedError when the engine is closed. When cancelled, calls that
+        carry only records of this caller are cancelled, too.
         """
         if self._closed:
             raise DeliveryClosedError(self._destination.name)
@@ -220,25 +218,24 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
             if delivery.missing:
                 self.metrics.abandoned += delivery.missing
                 done.cancel()
-                self._forget_the_dead()
+                self._drop_finished()
             elif not done.done():
                 done.set_result(None)
             if not self._deliveries:
-                while self._wanting_idle:
-                    idle = self._wanting_idle.pop()
+                while self._waits_for_idle:
+                    idle = self._waits_for_idle.pop()
                     if not idle.done():
                         idle.set_result(None)
 
     async def drain(self) -> None:
-        """Returns when no `deliver()` is under way."""
+        """Return when no `deliver()` is under way."""
         while self._deliveries:
             idle = asyncio.get_running_loop().create_future()
-            self._wanting_idle.append(idle)
+            self._waits_for_idle.append(idle)
             await idle
 
     async def close(self) -> None:
-        """Cancels what is under way, then closes the destination. Use `drain()` first to lose no
-        time.
+        """Cancel what is under way, then close the destination; `drain()` first avoids repetitions.
 
         Every waiting `deliver()` raises DeliveryClosedError, and so does every later one.
         """
@@ -260,7 +257,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         await self.close()
 
     def snapshot(self) -> dict[str, float]:
-        """Every metric of the catalogue, gauges as they are now."""
+        """Every metric of the catalogue, with current gauges."""
         now = self._clock.monotonic()
         metrics = self.metrics
         metrics.waiting = self._schedule.waiting
@@ -271,6 +268,16 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         metrics.oldest_age = now - oldest.started if oldest else 0.0
         return metrics.snapshot()
 
+    def held(self) -> dict[str, int]:
+        """Counts of what the engine keeps; when idle, of accepted versions only."""
+        return {
+            "lanes": self._schedule.kept,
+            "retries": len(self._retries),
+            "started_calls": self._rate.started,
+            "reserved_bytes": 0 if self._bytes is None else self._bytes.reserved,
+            "versions": len(self._accepted),
+        }
+
     # --- in ---------------------------------------------------------------------------------------
 
     async def _admit(self, records: Sequence[RecordT], delivery: _Delivery) -> None:
@@ -278,12 +285,12 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         largest = min(self._limits.max_record_bytes, self._limits.max_bytes)
         for index, record in enumerate(records):
             if index and index % _ADMITTED_AT_A_TIME == 0:
-                # What is left may share a call with what is taken in next.
+                # The rest may share a call with the records that are taken in next.
                 self._dispatch(at_least=self._limits.max_records)
                 await asyncio.sleep(0)
             while schedule.waiting >= self._settings.max_buffered and not delivery.is_over():
                 self._dispatch()
-                await self._room()
+                await self._wait_for_room()
             if delivery.is_over():  # stopped or closed meanwhile; `deliver` raises why
                 return
             try:
@@ -303,26 +310,25 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
                 message = f"{size} bytes; {destination.name} takes at most {largest} bytes a record"
                 rejected = Rejected("RecordTooLarge", message)
                 self._resolve(delivery, index, rejected, self._clock.monotonic())
-            elif version is not None and self._accepted.newer_than(order_key, version):
+            elif version is not None and self._accepted.has_newer(order_key, version):
                 self._resolve(delivery, index, SUPERSEDED, self._clock.monotonic())
             else:
-                place = None if version is None else rank(version, next(self._sequence))
-                schedule.add(Item(entry, size, batch_key, delivery, index, place), order_key)
+                ranked = None if version is None else rank(version, next(self._sequence))
+                schedule.add(Item(entry, size, batch_key, delivery, index, ranked), order_key)
         self._dispatch()
 
-    async def _room(self) -> None:
-        """Returns when there may be room for another waiting entry; the caller looks again."""
+    async def _wait_for_room(self) -> None:
+        """Return when another entry may wait; the caller checks again."""
         if self._schedule.waiting < self._settings.max_buffered:
             return
         room = asyncio.get_running_loop().create_future()
-        self._wanting_room.append(room)
+        self._waits_for_room.append(room)
         await room
 
     def _offer_room(self) -> None:
-        """Wakes the first of those that want room, if there is some; it calls here again when
-        done."""
-        while self._wanting_room and self._schedule.waiting < self._settings.max_buffered:
-            room = self._wanting_room.popleft()
+        """Wake the first caller that waits for room, if there is some; it offers the rest again."""
+        while self._waits_for_room and self._schedule.waiting < self._settings.max_buffered:
+            room = self._waits_for_room.popleft()
             if not room.done():
                 room.set_result(None)
                 break
@@ -330,10 +336,10 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
     # --- out --------------------------------------------------------------------------------------
 
     def _dispatch(self, at_least: int = 1) -> None:
-        """Starts every call that may start now, as long as so many entries wait."""
+        """Start every call that may start now, while at least so many entries wait."""
         schedule, rate = self._schedule, self._rate
         while (
-            schedule.ready
+            schedule.is_ready
             and schedule.waiting >= at_least
             and not self._pace.is_set
             and len(self._calls) < self._limits.max_in_flight
@@ -349,50 +355,48 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self._offer_room()
 
     def _wait_for_bytes(self, now: float) -> float:
-        """Seconds until the next call may have enough bytes for it to be worthwhile."""
+        """Seconds until the next call may have enough bytes."""
         if self._bytes is None:
             return 0.0
-        least = max(self._schedule.next_size, self._most_bytes // _LEAST_SHARE)
-        return self._bytes.wait(now, min(least, self._most_bytes))
+        least = max(self._schedule.next_size, self._max_bytes // _MIN_CALL_DIVISOR)
+        return self._bytes.wait(now, min(least, self._max_bytes))
 
     def _start(self, items: list[Item[EntryT, _Delivery]], now: float) -> None:
         call = _Call(items, now)
         self._calls[call] = None
         if self._bytes is not None:
             call.size = sum(item.size for item in items)
-            self._bytes.promise(call.size)
+            self._bytes.reserve(call.size)
         self.metrics.calls += 1
         self.metrics.batch_size.add(len(items))
         call.task = asyncio.get_running_loop().create_task(self._run(call))
-        # A task that is cancelled before its first step never runs: its end is noticed from
-        # outside.
+        # A task that is cancelled before its first step never runs: its end is observed from here.
         call.task.add_done_callback(partial(self._check_ended, call))
         self._timeout.set(now + self._settings.call_timeout)
 
     async def _run(self, call: _Call[EntryT]) -> None:
-        call.made = True
+        call.is_sent = True
         now = self._clock.monotonic()
-        self._rate.made(now)
+        self._rate.note_sent(now)
         if self._bytes is not None:
-            self._bytes.keep(now, call.size)
+            self._bytes.use(now, call.size)
         try:
             outcomes = await self._destination.send([item.entry for item in call.items])
             self._settle(call, outcomes)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the callers must not wait for ever
+        except Exception as error:  # noqa: BLE001 - the callers must not wait indefinitely
             if call in self._calls:
                 self._end(call)
-            self._stop(self._bug(error), error)
+            self._stop(self._unexpected(error), error)
             self._dispatch()
 
     def _check_ended(self, call: _Call[EntryT], task: asyncio.Task[None]) -> None:
-        if not call.made:
-            self._rate.given_up()
+        if not call.is_sent:
+            self._rate.note_dropped()
             if self._bytes is not None:
-                self._bytes.withdraw(call.size)
+                self._bytes.release(call.size)
         if call not in self._calls:
             return
-        # Neither settled nor failed, hence cancelled: by us, or because the event loop is going
-        # down.
+        # Neither settled nor failed, hence cancelled: by us, or because the event loop ends.
         if call.timed_out:
             self.metrics.timed_out += 1
             late = Retry(reason=f"no answer within {self._settings.call_timeout:g} s")
@@ -410,7 +414,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         if len(outcomes) != len(items):
             self._end(call)
             raise ValueError(f"{len(outcomes)} outcomes for a batch of {len(items)}")
-        if len(items) > 1 and _refused_whole(outcomes):
+        if len(items) > 1 and _is_rejected_whole(outcomes):
             self._bisect(call)
             return
         again: list[Item[EntryT, _Delivery]] = []
@@ -433,10 +437,10 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
                 fatal = outcome
         if throttled:
             self.metrics.throttled += 1
-            if self._rate.throttled(started_at=call.started, now=now):
+            if self._rate.note_throttled(started_at=call.started, now=now):
                 self.metrics.slowed_down += 1
         else:
-            self._rate.accepted(now)
+            self._rate.note_accepted(now)
         if fatal is not None:
             self._end(call)
             self._stop(FatalDeliveryError(self._destination.name, fatal.code, fatal.message))
@@ -447,8 +451,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self._dispatch()
 
     def _bisect(self, call: _Call[EntryT]) -> None:
-        """Sends both halves of a refused batch again, apart, to find out which record is the bad
-        one."""
+        """Send both halves of a rejected batch again, separately, to find the bad record."""
         self.metrics.bisected += 1
         middle = len(call.items) // 2
         for half in (call.items[:middle], call.items[middle:]):
@@ -500,7 +503,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
                 call.task.cancel()
 
     def _end(self, call: _Call[EntryT], keep: Sequence[Lane[EntryT, _Delivery]] = ()) -> None:
-        """The call is over: its lanes may go on, except those to keep."""
+        """Remove a call and release its lanes, except those to keep."""
         del self._calls[call]
         lanes = dict.fromkeys(item.lane for item in call.items if item.lane.key is not None)
         for lane in keep:
@@ -508,10 +511,10 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self._schedule.release(lanes)
 
     def _supersede(self, accepted: Item[EntryT, _Delivery], now: float) -> None:
-        """Settles the waiting entries that are older than one that was accepted just now."""
+        """Settle the waiting entries that are older than an accepted one."""
         assert self._version is not None
         self._accepted.add(accepted.lane.key, self._version(accepted.entry))
-        for item in self._schedule.superseded_by(accepted):
+        for item in self._schedule.take_superseded(accepted):
             self._resolve(item.owner, item.index, SUPERSEDED, now)
 
     def _resolve(self, delivery: _Delivery, index: int, outcome: Settled, now: float) -> None:
@@ -535,17 +538,16 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
     # --- ends -------------------------------------------------------------------------------------
 
     def _stop(self, error: Exception, cause: BaseException | None = None) -> None:
-        """Fails every `deliver()` that is under way."""
+        """Fail every `deliver()` that is under way."""
         error.__cause__ = cause
         for delivery in self._deliveries:
             if not delivery.is_over():
                 delivery.done.set_exception(error)
                 delivery.done.exception()  # seen: its `deliver()` may be cancelled before it looks
-        self._forget_the_dead()
+        self._drop_finished()
 
-    def _forget_the_dead(self) -> None:
-        """Drops waiting items of deliveries that are over, and cancels calls that carry nothing
-        else."""
+    def _drop_finished(self) -> None:
+        """Drop waiting items of deliveries that are over, and cancel calls that carry no others."""
         apart = [lane for _, _, lanes in self._retries for lane in lanes]
         self._schedule.drop(_Delivery.is_over, apart)
         for call in list(self._calls):
@@ -553,7 +555,7 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
                 call.task.cancel()
         self._offer_room()
 
-    def _bug(self, error: Exception) -> FatalDeliveryError:
+    def _unexpected(self, error: Exception) -> FatalDeliveryError:
         return FatalDeliveryError(
             self._destination.name,
             "UnexpectedError",
@@ -565,11 +567,11 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         def run() -> None:
             try:
                 callback()
-            except Exception as error:  # noqa: BLE001 - else the callers would wait for ever
-                self._stop(self._bug(error), error)
+            except Exception as error:  # noqa: BLE001 - the callers must not wait indefinitely
+                self._stop(self._unexpected(error), error)
 
         return run
 
 
-def _refused_whole(outcomes: Sequence[Outcome]) -> bool:
+def _is_rejected_whole(outcomes: Sequence[Outcome]) -> bool:
     return all(isinstance(outcome, Rejected) and outcome.whole_call for outcome in outcomes)

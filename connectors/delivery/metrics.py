@@ -1,4 +1,4 @@
-"""What the engine counts. Exporting it is the work of jobs/metrics.py, which has all metrics."""
+"""The metrics of the engine; jobs/metrics.py exports them."""
 
 from __future__ import annotations
 

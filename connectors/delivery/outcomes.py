@@ -1,4 +1,4 @@
-"""What can become of a record that a destination was asked to take."""
+"""The outcomes of a record."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not accepted for now; the engine sends the record again, however often that takes.
+    """Not accepted for now; the engine sends the record again, without a limit of attempts.
 
-    `after` is the number of seconds that the destination asked us to wait (its Retry-After), None
-    when it said nothing. `throttled` says that we were too fast: it slows all calls to the
-    destination down, not only this record.
+    `after` is the destination's Retry-After in seconds, None without one. `throttled`: too many
+    calls, which slows down all calls to the destination, not only this record.
     """
 
     after: float | None = None
@@ -27,11 +26,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The destination will never accept the record: it belongs in the dead letters, with this
-    reason.
+    """The destination will never accept the record: it becomes a dead letter with this reason.
 
-    `whole_call` says that the destination refused a call without saying which of its records is the
-    bad one. The engine then bisects the batch; what `deliver()` returns never has it set.
+    `whole_call`: the destination rejected a call without naming the bad record. The engine then
+    bisects the batch; outcomes that `deliver()` returns never have it set.
     """
 
     code: str
@@ -41,8 +39,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """No record can be delivered until a person changes something: wrong credentials, no such
-    target.
+    """No record can be delivered until a person changes something, such as credentials.
 
     `message` says what happened and what to do next.
     """
@@ -52,30 +49,30 @@ class Fatal:
 
 
 Outcome: TypeAlias = Delivered | Retry | Rejected | Fatal
-"""What a destination says of a record."""
+"""The outcome that a destination returns for a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
     """Not sent, or not sent again: the destination has accepted a newer version of the same key.
 
-    Done, neither delivered nor rejected. Only the engine says so, and only once the newer version
-    is in place: until then the older one is what is left if the newer is rejected.
+    Only the engine returns it, and only after the newer version was accepted: if that is rejected,
+    the older one is sent.
     """
 
 
 Settled: TypeAlias = Delivered | Rejected | Superseded
-"""What `deliver()` says of a record."""
+"""The outcome that `deliver()` returns for a record."""
 
 DELIVERED = Delivered()
-"""The one that everybody can share: it holds nothing."""
+"""One instance for all records: it holds nothing."""
 
 SUPERSEDED = Superseded()
-"""Likewise."""
+"""One instance for all records: it holds nothing."""
 
 
 class FatalDeliveryError(Exception):
-    """Delivery to a destination cannot go on; its text is for the person who runs the pipeline."""
+    """Delivery to a destination has stopped; the text is for the operator of the pipeline."""
 
     def __init__(self, destination: str, code: str, message: str) -> None:
         super().__init__(f"Delivery to {destination} stopped ({code}): {message}")
@@ -85,8 +82,7 @@ class FatalDeliveryError(Exception):
 
 
 class DeliveryClosedError(Exception):
-    """The engine was closed; records without an outcome were not acknowledged and will be read
-    again."""
+    """The engine was closed; records without an outcome are not acknowledged and are read again."""
 
     def __init__(self, destination: str) -> None:
         super().__init__(

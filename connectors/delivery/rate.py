@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import deque
 
 A_SECOND = 1.02
-"""Seconds in which no more calls are made than a second's quota. A little longer than one, since
+"""Seconds in which no more calls are sent than a second's quota. A little longer than one, since
 some calls take longer than others to reach the service."""
 
 _A_MOMENT = 0.001
 
 _FIRST_PATIENCE = 2.0
-_LONGEST_PATIENCE = 60.0
+_MAX_PATIENCE = 60.0
 
-_ENOUGH_CALLS = 20
-"""Answers from which a share can be told."""
+_MIN_TRIAL_CALLS = 20
+"""Answers that are enough to measure the accepted share."""
 
 
 class _Trial:
-    """A time in which throttling is put up with, to see which share is accepted."""
+    """A period in which throttling does not slow down, to measure which share is accepted."""
 
     __slots__ = ("accepted", "began", "offered", "throttled")
 
@@ -30,48 +30,48 @@ class _Trial:
 
 
 class Window:
-    """What the calls of the last second took, each an amount: `most` may be taken in any
-    `A_SECOND`."""
+    """Amounts used by the calls of the last second: at most `maximum` in any `A_SECOND`."""
 
-    __slots__ = ("_kept", "_most", "_promised", "_taken")
+    __slots__ = ("_maximum", "_used", "_uses", "reserved")
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._promised = 0
-        self._taken = 0
-        self._kept: deque[tuple[float, int]] = deque()
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._used = 0
+        self._uses: deque[tuple[float, int]] = deque()
+        self.reserved = 0
+        """For calls that are about to be sent."""
 
     def room(self, now: float) -> int:
-        """What may be promised now."""
-        kept = self._kept
-        while kept and now - kept[0][0] >= A_SECOND - 1e-9:
-            self._taken -= kept.popleft()[1]
-        return self._most - self._promised - self._taken
+        """The amount that may be reserved now."""
+        uses = self._uses
+        while uses and now - uses[0][0] >= A_SECOND - 1e-9:
+            self._used -= uses.popleft()[1]
+        return self._maximum - self.reserved - self._used
 
     def wait(self, now: float, amount: int = 1) -> float:
-        """Seconds until so much may be promised; at least until something else ends."""
+        """Seconds until the amount may be reserved; less when that depends on calls under way."""
         missing = amount - self.room(now)
         if missing <= 0:
             return 0.0
-        for then, taken in self._kept:
-            missing -= taken
+        for then, used in self._uses:
+            missing -= used
             if missing <= 0:
                 return then + A_SECOND - now
         return _A_MOMENT
 
-    def promise(self, amount: int = 1) -> None:
-        """A call with so much may be made, soon."""
-        self._promised += amount
+    def reserve(self, amount: int = 1) -> None:
+        """Reserve an amount for a call."""
+        self.reserved += amount
 
-    def keep(self, now: float, amount: int = 1) -> None:
-        """One that was promised is made."""
-        self._promised -= amount
-        self._taken += amount
-        self._kept.append((now, amount))
+    def use(self, now: float, amount: int = 1) -> None:
+        """Use a reserved amount: its call is sent."""
+        self.reserved -= amount
+        self._used += amount
+        self._uses.append((now, amount))
 
-    def withdraw(self, amount: int = 1) -> None:
-        """One that was promised will not be made."""
-        self._promised -= amount
+    def release(self, amount: int = 1) -> None:
+        """Release a reserved amount: its call is not sent."""
+        self.reserved -= amount
 
 
 class AdaptiveRate:
@@ -79,20 +79,20 @@ class AdaptiveRate:
 
     The rate starts at its ceiling (our share of the quota), is halved on throttling, down to a
     floor, and grows by `increase` a second otherwise. One round trip halves it once: a throttled
-    call that was started before the last halving tells nothing new, it was sent at the old rate.
+    call that was started before the last halving was sent at the old rate.
 
     Not all throttling depends on our pace: others share the quota, or a part of the service is in
-    trouble and turns away a share of the calls, however few. Halving on and on would then end at
-    the floor and help nobody. The sign: calls are throttled at less than a quarter of the pace
-    that the service is expected to take. Then the rate goes back to where it was, and throttling is
-    put up with for a while: two seconds, and twice as long each time that it was in vain. The share
-    that is accepted meanwhile tells what to expect from then on, so that a quota that is really
-    smaller than ours is known after those two seconds.
+    trouble and throttles a share of the calls, however few. Further halving would then end at the
+    floor without effect. The sign: calls are throttled at less than a quarter of the pace that the
+    service is expected to accept. Then the rate returns to its former value, and throttling does
+    not slow it down during a trial: two seconds, and twice as long each time that it had no effect.
+    The share that is accepted meanwhile is the expected pace from then on, so that a quota smaller
+    than ours is measured within those two seconds.
 
-    What the bucket has saved up makes up for late wake-ups; beside it a window sees to it that no
-    second has more calls than the quota, also after a rest.
+    The bucket's tokens compensate late wake-ups; a window limits every second to the quota, also
+    after a pause.
 
-    Without a clock: every method is told the time, in seconds of one monotonic clock.
+    Without a clock: every method takes the time, in seconds of one monotonic clock.
     """
 
     __slots__ = (
@@ -121,13 +121,13 @@ class AdaptiveRate:
         ceiling: float,
         floor: float,
         increase: float,
-        most_a_second: int,
+        max_per_second: int,
         burst: float,
         now: float,
     ) -> None:
         """`ceiling` and `floor` in calls a second, `increase` in calls a second a second,
-        `most_a_second` in calls, `burst` in seconds."""
-        self._window = Window(most_a_second)
+        `max_per_second` in calls, `burst` in seconds."""
+        self._window = Window(max_per_second)
         self._ceiling = ceiling
         self._floor = min(floor, ceiling)
         self._increase = increase
@@ -148,7 +148,7 @@ class AdaptiveRate:
         self._trial: _Trial | None = None
 
     def rate(self, now: float) -> float:
-        """Calls a second at this moment."""
+        """Calls a second at `now`."""
         self._advance(now)
         return self._rate
 
@@ -160,20 +160,25 @@ class AdaptiveRate:
         return max(missing / self._rate if missing > 1e-9 else 0.0, self._window.wait(now))
 
     def take(self, now: float) -> None:
-        """A call starts now; `wait` has just said that it may. Then it is `made`, or `given_up`."""
+        """Start a call, after `wait` has returned 0; then it is either sent or dropped."""
         self._advance(now)
         self._tokens -= 1.0
-        self._window.promise()
+        self._window.reserve()
 
-    def made(self, now: float) -> None:
-        """A call that was started is on its way; on a busy machine that is not at once."""
-        self._window.keep(now)
+    @property
+    def started(self) -> int:
+        """Calls that were started and are neither sent nor dropped yet."""
+        return self._window.reserved
 
-    def given_up(self) -> None:
-        """A call that was started will not be made after all."""
-        self._window.withdraw()
+    def note_sent(self, now: float) -> None:
+        """A started call is sent; on a busy machine some time after its start."""
+        self._window.use(now)
 
-    def accepted(self, now: float) -> None:
+    def note_dropped(self) -> None:
+        """A started call is not sent."""
+        self._window.release()
+
+    def note_accepted(self, now: float) -> None:
         """A call has ended without being throttled."""
         if self._trial is not None:
             self._trial.accepted += 1
@@ -184,7 +189,7 @@ class AdaptiveRate:
         self._second_accepted += 1
         self._expected = max(self._expected, self._second_accepted)
 
-    def throttled(self, *, started_at: float, now: float) -> bool:
+    def note_throttled(self, *, started_at: float, now: float) -> bool:
         """A call that was started at `started_at` was throttled; True when that halved the rate."""
         self._advance(now)
         if now < self._patient_until:
@@ -197,26 +202,26 @@ class AdaptiveRate:
         if now - self._halved_at > 1.0:
             self._peak = self._rate
         if self._rate < self._expected / 4.0:
-            self._put_up_with_it(now)
+            self._begin_trial(now)
             return False
         self._rate = max(self._floor, self._rate / 2.0)
-        # What was saved up at the old rate must not be spent in a burst at the new one.
+        # Tokens of the old rate must not be spent in a burst at the new one.
         self._tokens = min(self._tokens, self._capacity())
         self._halved_at = now
         return True
 
-    def _put_up_with_it(self, now: float) -> None:
-        if now - self._patient_until > _LONGEST_PATIENCE:
+    def _begin_trial(self, now: float) -> None:
+        if now - self._patient_until > _MAX_PATIENCE:
             self._patience = _FIRST_PATIENCE
         self._rate = self._peak
         self._halved_at = now
         self._patient_until = now + self._patience
-        self._patience = min(_LONGEST_PATIENCE, self._patience * 2.0)
+        self._patience = min(_MAX_PATIENCE, self._patience * 2.0)
         self._trial = _Trial(now, self._offered)
 
     def _conclude_trial(self, now: float) -> None:
         trial, self._trial = self._trial, None
-        if trial is None or trial.accepted + trial.throttled < _ENOUGH_CALLS:
+        if trial is None or trial.accepted + trial.throttled < _MIN_TRIAL_CALLS:
             return
         pace = (self._offered - trial.offered) / (now - trial.began)
         self._expected = pace * trial.accepted / (trial.accepted + trial.throttled)

@@ -1,17 +1,15 @@
-"""Which entries go next: order per key, batches by count and bytes, everybody's turn.
+"""Which entries go next: order per key, batches by count and bytes, fair turns.
 
 Not part of the public surface. Pure data: no clock, no asyncio.
 
     lane    the waiting entries of one order key, oldest first. While a call carries entries of a
-            lane, or the lane waits to retry one, the lane is *held*: nothing of it can be sent, so
-            nothing can overtake. Where entries replace each other: newest version first, and a call
-            carries one of them; those behind it wait to be superseded, or for their turn if it is
-            rejected.
+            lane, or the lane waits to retry one, the lane is *held*: nothing of it is sent, so that
+            nothing overtakes. Where entries replace each other: newest version first, and a call
+            carries one of them; those behind it are superseded, or sent next if it is rejected.
     group   the lanes whose next entry has the same batch key: what may share a call.
 
-Groups take turns, and within a group its lanes: whoever was served goes to the end. Hence no lane
-starves, however much the others bring, and a lane with thousands of entries delays another by one
-call.
+Groups take turns, and so do the lanes within a group: the one that was served moves to the end.
+Hence no lane starves, and a lane with thousands of entries delays another by one call.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ Rank: TypeAlias = tuple[Version, int]
 
 
 class Item(Generic[EntryT, OwnerT]):
-    """An entry on its way; `owner` and `index` say whose it is."""
+    """An entry on its way; `owner` and `index` are its caller and its position there."""
 
     __slots__ = (
         "attempts",
@@ -63,13 +61,13 @@ class Item(Generic[EntryT, OwnerT]):
         """None where entries do not replace each other."""
         self.attempts = 0
         self.portion: object | None = None
-        """Entries of a bisected batch share a call only with their own half."""
+        """Entries of a bisected batch share a call only with their half."""
         self.lane: Lane[EntryT, OwnerT]
 
 
 class Lane(Generic[EntryT, OwnerT]):
-    """Waiting items of one order key; `key` is None for items without an order, which are never
-    held up."""
+    """Waiting items of one order key; `key` is None for items without an order, which never wait
+    for each other."""
 
     __slots__ = ("held", "items", "key")
 
@@ -79,7 +77,7 @@ class Lane(Generic[EntryT, OwnerT]):
         self.held = False
 
     def insert(self, item: Item[EntryT, OwnerT]) -> None:
-        """A new item at its place: by rank, newest first, or else last."""
+        """Insert a new item by rank, newest first, or else last."""
         if item.rank is None:
             self.items.append(item)
         else:
@@ -116,17 +114,17 @@ class Schedule(Generic[EntryT, OwnerT]):
         self.waiting = 0
 
     @property
-    def ready(self) -> bool:
-        """Something can be sent now."""
+    def is_ready(self) -> bool:
+        """Whether something can be sent now."""
         return bool(self._turns)
 
     @property
-    def keys(self) -> int:
-        """Order keys remembered at present: those with something waiting or under way."""
-        return len(self._lanes)
+    def kept(self) -> int:
+        """Lanes and groups kept at present: those with an item waiting or under way."""
+        return len(self._lanes) + len(self._unordered) + len(self._groups)
 
     def add(self, item: Item[EntryT, OwnerT], order_key: Hashable | None) -> None:
-        """A new item, behind all that its order key already has."""
+        """Add an item behind those of its order key."""
         lanes, key = (
             (self._unordered, item.batch_key) if order_key is None else (self._lanes, order_key)
         )
@@ -147,20 +145,20 @@ class Schedule(Generic[EntryT, OwnerT]):
 
     @property
     def next_size(self) -> int:
-        """Bytes of the entry that the next batch begins with. Only when `ready`."""
+        """Bytes of the entry that the next batch begins with. Only when `is_ready`."""
         return self._turns[0].lanes[0].items[0].size
 
     def take(self, room: int | None = None) -> list[Item[EntryT, OwnerT]]:
-        """The next batch: one batch key, within the limits. Its lanes are held until `release`.
+        """Take the next batch: one batch key, within the limits; its lanes are held till `release`.
 
-        `room`: bytes, where there is less than a call may have; the first entry goes in any case.
-        Only to be called when `ready`.
+        `room`: bytes, where less than a call's limit is left; the first entry is taken in any case.
+        Only to be called when `is_ready`.
         """
-        most_bytes = self._limits.max_bytes
+        max_bytes = self._limits.max_bytes
         if room is not None:
-            most_bytes = min(most_bytes, max(room, self.next_size))
+            max_bytes = min(max_bytes, max(room, self.next_size))
         group = self._turns.popleft()
-        batch = self._fill(group, most_bytes)
+        batch = self._fill(group, max_bytes)
         if group.lanes:
             self._turns.append(group)
         else:
@@ -171,33 +169,33 @@ class Schedule(Generic[EntryT, OwnerT]):
     def put_back(
         self, items: Sequence[Item[EntryT, OwnerT]], *, held: bool
     ) -> list[Lane[EntryT, OwnerT]]:
-        """Returns items of a batch to the front of their lanes, in their order (or by rank).
+        """Return items of a batch to the front of their lanes, in their order (or by rank).
 
-        The lanes stay as they are, held; the caller releases them. Items without an order go to a
-        lane of their own, so that waiting for them holds up nobody: held if `held`, else ready at
-        once. The lanes that got something back are returned.
+        The lanes stay held; the caller releases them. Items without an order get a lane of their
+        own, so that no other item waits for them: held if `held`, else ready at once. Returns the
+        lanes of the items.
         """
         self.waiting += len(items)
         lanes: dict[Lane[EntryT, OwnerT], None] = {}
-        loose: Lane[EntryT, OwnerT] | None = None
+        unordered: Lane[EntryT, OwnerT] | None = None
         for item in reversed(items):
             if item.lane.key is None:
-                if loose is None:
-                    loose = Lane(None)
-                    loose.held = True
-                item.lane = loose
+                if unordered is None:
+                    unordered = Lane(None)
+                    unordered.held = True
+                item.lane = unordered
             if item.rank is None:
                 item.lane.items.appendleft(item)
             else:
                 item.lane.insert(item)
             lanes[item.lane] = None
-        if loose is not None and not held:
-            del lanes[loose]
-            self.release((loose,))
+        if unordered is not None and not held:
+            del lanes[unordered]
+            self.release((unordered,))
         return list(reversed(lanes))
 
     def release(self, lanes: Iterable[Lane[EntryT, OwnerT]]) -> None:
-        """The lanes' entries that were under way have their outcome: what is behind them may go."""
+        """Make the next entries of lanes ready: those under way have their outcome."""
         for lane in lanes:
             lane.held = False
             if lane.items:
@@ -205,8 +203,8 @@ class Schedule(Generic[EntryT, OwnerT]):
             elif lane.key is not None:
                 del self._lanes[lane.key]
 
-    def superseded_by(self, item: Item[EntryT, OwnerT]) -> list[Item[EntryT, OwnerT]]:
-        """Takes out, and returns, the waiting items of an accepted item's lane that it outranks."""
+    def take_superseded(self, item: Item[EntryT, OwnerT]) -> list[Item[EntryT, OwnerT]]:
+        """Take the waiting items of an accepted item's lane that it outranks."""
         items = item.lane.items
         older: list[Item[EntryT, OwnerT]] = []
         if item.rank is not None:
@@ -216,8 +214,8 @@ class Schedule(Generic[EntryT, OwnerT]):
         return older
 
     def drop(self, dead: Callable[[OwnerT], bool], apart: Iterable[Lane[EntryT, OwnerT]]) -> int:
-        """Forgets the waiting items of dead owners and says how many there were; `apart`: held
-        lanes that the caller keeps (those that wait to retry)."""
+        """Drop the waiting items of dead owners and return their number; `apart`: held lanes that
+        the caller keeps (those that wait to retry)."""
         queued = [lane for group in self._turns for lane in group.lanes]
         lanes = dict.fromkeys([*queued, *self._lanes.values(), *apart])
         before = self.waiting
@@ -225,7 +223,7 @@ class Schedule(Generic[EntryT, OwnerT]):
             kept = [item for item in lane.items if not dead(item.owner)]
             self.waiting -= len(lane.items) - len(kept)
             lane.items = deque(kept)
-        # Anew, since a lane's next item may now belong to another group.
+        # Queued again, since a lane's next item may now belong to another group.
         self._groups.clear()
         self._turns.clear()
         self._unordered = {key: lane for key, lane in self._unordered.items() if lane.items}
@@ -258,9 +256,9 @@ class Schedule(Generic[EntryT, OwnerT]):
             lane = group.lanes[0]
             items = lane.items
             alone = lane.key is not None and (limits.one_per_order_key or items[0].rank is not None)
-            most = 1 if alone else limits.max_records
+            maximum = 1 if alone else limits.max_records
             taken = 0
-            while items and taken < most and len(batch) < limits.max_records:
+            while items and taken < maximum and len(batch) < limits.max_records:
                 item = items[0]
                 if item.size > room or item.portion is not portion or item.batch_key != group.key:
                     break
@@ -275,10 +273,10 @@ class Schedule(Generic[EntryT, OwnerT]):
             elif items:
                 group.lanes.append(lane)
             else:
-                self._forget_unordered(group.key, lane)
+                self._drop_unordered(group.key, lane)
         return batch
 
-    def _forget_unordered(self, key: Hashable, lane: Lane[EntryT, OwnerT]) -> None:
-        # Items that were put back wait in lanes of their own, which nobody else knows.
+    def _drop_unordered(self, key: Hashable, lane: Lane[EntryT, OwnerT]) -> None:
+        # Items that were put back wait in lanes of their own, which are not in _unordered.
         if self._unordered.get(key) is lane:
             del self._unordered[key]

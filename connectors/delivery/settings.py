@@ -1,4 +1,4 @@
-"""How the engine behaves; the limits that it keeps are the destination's."""
+"""Settings of the engine; its limits are the destination's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from schemas.settings import check_positive
 
 @dataclass(frozen=True, slots=True)
 class DeliverySettings:
-    """Pace, patience and memory of one engine. Times are in seconds.
+    """Pace, waits and memory of one engine. Times are in seconds.
 
     quota_share          part of the destination's quota that this process may use, above 0 up to 1:
                          with the job spread over four processes, a quarter each
     burst                what the token bucket holds beside one call, in seconds of the present
-                         rate. It makes up for late wake-ups; no second has more calls than the
+                         rate. It compensates late wake-ups; no second has more calls than the
                          share of the quota even so
     recovery             time in which the rate grows from nothing to its ceiling when nothing is
                          throttled: the additive increase is ceiling / recovery a second
@@ -29,7 +29,7 @@ class DeliverySettings:
     max_buffered         entries that may wait at the same time; `deliver()` takes no more records
                          in until there is room
     remembered_versions  keys whose newest accepted version is remembered, where entries replace
-                         each other; the least recently accepted are forgotten first. About 250
+                         each other; the least recently accepted are dropped first. About 250
                          bytes each
     """
 

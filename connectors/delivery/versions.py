@@ -1,4 +1,4 @@
-"""Which versions the destination holds, as far as we know: so that an older one is not sent after.
+"""The newest versions that the destination has accepted, so that no older one is sent after them.
 
 Not part of the public surface. Pure data.
 """
@@ -12,12 +12,12 @@ from connectors.delivery.destination import Version
 
 
 class AcceptedVersions:
-    """The newest accepted version of each of the `most` keys that were accepted last."""
+    """The newest accepted version of each of the `maximum` keys that were accepted last."""
 
-    __slots__ = ("_most", "_versions")
+    __slots__ = ("_maximum", "_versions")
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
         self._versions: OrderedDict[Hashable, Version] = OrderedDict()
 
     def __len__(self) -> int:
@@ -27,10 +27,10 @@ class AcceptedVersions:
         """`version` of `key` was accepted."""
         held = self._versions.pop(key, version)
         self._versions[key] = max(held, version)
-        if len(self._versions) > self._most:
+        if len(self._versions) > self._maximum:
             self._versions.popitem(last=False)
 
-    def newer_than(self, key: Hashable, version: Version) -> bool:
-        """Whether a newer version of `key` than this one is known to have been accepted."""
+    def has_newer(self, key: Hashable, version: Version) -> bool:
+        """Whether a newer version of `key` than this one was accepted."""
         held = self._versions.get(key)
         return held is not None and held > version

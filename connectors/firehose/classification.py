@@ -26,7 +26,7 @@ from connectors.aws.classification import (
 )
 from connectors.delivery import Fatal, Outcome, Rejected, Retry
 from connectors.delivery.outcomes import DELIVERED
-from connectors.http import LONGEST_MESSAGE, Answer, NoAnswer
+from connectors.http import MAX_MESSAGE_CHARS, Answer, NoAnswer
 
 _CHECK_STREAM: Final = (
     "Check the stream's name and the region, and that the stream exists and is ACTIVE "
@@ -105,7 +105,7 @@ def _record_outcome(entry: Mapping[str, Any]) -> Outcome:
     code = entry.get("ErrorCode")
     if code is None:
         return DELIVERED
-    message = str(entry.get("ErrorMessage") or "")[:LONGEST_MESSAGE]
+    message = str(entry.get("ErrorMessage") or "")[:MAX_MESSAGE_CHARS]
     known = ERROR_CODES.get(code)
     if known is not None and known.kind is Kind.REJECTED:
         return Rejected(code, message or "refused without a reason")

@@ -31,7 +31,7 @@ from connectors.aws.classification import (
 )
 from connectors.delivery import Fatal, Outcome, Rejected, Retry
 from connectors.delivery.outcomes import DELIVERED
-from connectors.http import LONGEST_MESSAGE, Answer, NoAnswer
+from connectors.http import MAX_MESSAGE_CHARS, Answer, NoAnswer
 
 _CHECK_INDEX: Final = (
     "Check that the index exists and is open, or that indexes may be made by writing to them "
@@ -189,7 +189,7 @@ def _item_outcome(item: Mapping[str, Any], versioned: bool) -> Outcome:
     if versioned and code == VERSION_CONFLICT:
         return DELIVERED
     reason, _, _ = str(error.get("reason") or "").partition(_PREVIEW)
-    return _outcome(status, code, reason[:LONGEST_MESSAGE], None)
+    return _outcome(status, code, reason[:MAX_MESSAGE_CHARS], None)
 
 
 def _outcome(status: int, code: str | None, message: str, after: float | None) -> Outcome:

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from connectors.aws import BotocoreCredentials, JsonClient, SignedJsonClient
 from connectors.aws.client import JSON, bare_code
-from connectors.http import LONGEST_MESSAGE, Answer, HttpPool, NoAnswer, Response, retry_after
+from connectors.http import MAX_MESSAGE_CHARS, Answer, HttpPool, NoAnswer, Response, retry_after
 from connectors.opensearch.settings import OpenSearchSettings
 
 SIGNING_NAME: Final = "es"
@@ -87,7 +87,7 @@ def read_answer(response: Response) -> Answer:
     code, message = _code_and_message(body if isinstance(body, dict) else {})
     if code is None:
         code = bare_code(response.headers.get("x-amzn-errortype", ""))
-    return Answer(response.status, code, message[:LONGEST_MESSAGE], retry_after(response.headers))
+    return Answer(response.status, code, message[:MAX_MESSAGE_CHARS], retry_after(response.headers))
 
 
 def _code_and_message(body: dict[str, Any]) -> tuple[str | None, str]:

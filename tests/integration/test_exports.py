@@ -288,7 +288,7 @@ def test_what_does_not_fit_the_contract_is_listed(s3: Any, aws: str) -> None:
     with pytest.raises(NotPublished):
         rows(s3, contract)
     source = DynamoDbScan(dynamodb, table, segments=1)
-    report = export_records(contract, source, s3, limits=Limits(most_rejected=0.3))
+    report = export_records(contract, source, s3, limits=Limits(max_rejected_share=0.3))
     assert (report.manifest.rows, report.manifest.rejected) == (20, {"wrong_type": 7})
     location = Location.of(contract)
     key = location.version(report.manifest.version) + "rejected.ndjson"

@@ -30,7 +30,7 @@ from cli.bootstrap import bootstrap
 from tests.support.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
 from tests.support.personalize_server import Server, running, wait_until
 
-PACE = Pace(first_poll=0.01, longest_poll=0.05, longest_wait=30.0, patience=10.0)
+PACE = Pace(first_poll=0.01, max_poll=0.05, max_wait=30.0, patience=10.0)
 
 
 CHANGES = frozenset(

@@ -39,7 +39,7 @@ class Harness(Protocol):
     def destination(self) -> Destination[Any, Any]: ...
 
     @property
-    def most_in_flight(self) -> int: ...
+    def peak_in_flight(self) -> int: ...
 
     @property
     def calls(self) -> int:
@@ -178,7 +178,7 @@ class DestinationContract:
         """Many calls are under way side by side, up to the bound and never above."""
         most = harness.destination.limits.max_in_flight
         _deliver(harness, _fill_calls(harness, 5 * most))
-        assert harness.most_in_flight == most
+        assert harness.peak_in_flight == most
 
     def test_no_second_has_more_calls_than_the_share(self, harness: Harness) -> None:
         """However many wait, a fifth of the quota stays a fifth of it."""

@@ -108,7 +108,7 @@ class ScriptedDestination:
     sent: list[Sent] = field(default_factory=list)
     accepted: list[Letter] = field(default_factory=list)
     in_flight: int = 0
-    most_in_flight: int = 0
+    peak_in_flight: int = 0
     closed: bool = False
 
     def prepare(self, record: Letter) -> Letter | Rejected:
@@ -136,7 +136,7 @@ class ScriptedDestination:
         self.sent.append(sent)
         number = len(self.sent) - 1
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         assert self.in_flight <= self.limits.max_in_flight
         try:
             await asyncio.sleep(self.latency)

@@ -106,7 +106,7 @@ def test_throttling_is_waited_out_less_and_less_often() -> None:
     """The pauses grow to a bound; an answer ends them."""
     time = StoppedTime()
     throttled = [refusal("ThrottlingException")] * 5
-    made = calls(time, *throttled, {"found": 1}, first_poll=1.0, longest_poll=3.0)
+    made = calls(time, *throttled, {"found": 1}, first_poll=1.0, max_poll=3.0)
     assert made.call("operation") == {"found": 1}
     assert time.slept == [1.0, 1.5, 2.25, 3.0, 3.0]
 
@@ -149,7 +149,7 @@ def test_waiting_ends_when_it_is_active_and_says_how_it_stands() -> None:
     time = StoppedTime()
     lines: list[str] = []
     statuses = iter(["CREATE PENDING", *["CREATE IN_PROGRESS"] * 20, "ACTIVE"])
-    waiting = Waiting(calls(time, first_poll=1.0, longest_poll=5.0), lines.append)
+    waiting = Waiting(calls(time, first_poll=1.0, max_poll=5.0), lines.append)
     waiting.until_active(lambda: {"status": next(statuses)}, "the training")
     assert lines[0] == "the training: CREATE PENDING, 0 s"
     assert lines[1].startswith("the training: CREATE IN_PROGRESS, ")
@@ -160,7 +160,7 @@ def test_waiting_ends_when_it_is_active_and_says_how_it_stands() -> None:
 def test_waiting_ends_with_the_services_reason() -> None:
     """A failure, a deletion, and one that takes too long."""
     time = StoppedTime()
-    waiting = Waiting(calls(time, longest_wait=100.0), lambda line: None)
+    waiting = Waiting(calls(time, max_wait=100.0), lambda line: None)
     failed = {"status": "CREATE FAILED", "failureReason": "Row 3 is bad."}
     with pytest.raises(ImportsError, match=r"the job: CREATE FAILED: Row 3 is bad\. Mend it\."):
         waiting.until_active(lambda: failed, "the job", "Mend it.")

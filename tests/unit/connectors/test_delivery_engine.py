@@ -108,8 +108,8 @@ class ScriptedHarness:
         self._group = group
 
     @property
-    def most_in_flight(self) -> int:
-        return self.scripted.most_in_flight
+    def peak_in_flight(self) -> int:
+        return self.scripted.peak_in_flight
 
     @property
     def calls(self) -> int:
@@ -274,7 +274,7 @@ class TestOrder:
         destination = ScriptedDestination()
         deliver(destination, records)
         assert [one.number for one in destination.accepted] == list(range(20))
-        assert destination.most_in_flight == 1
+        assert destination.peak_in_flight == 1
 
     def test_order_holds_where_halves_of_a_batch_fail(self) -> None:
         """Bisection and retries together keep the order of the good records."""
@@ -305,7 +305,7 @@ class TestOrder:
         destination = ScriptedDestination(latency=1.0)
         deliver(destination, [Letter(None, n, group="all") for n in range(80)])
         assert [len(sent.letters) for sent in destination.sent] == [10] * 8
-        assert destination.most_in_flight == 8
+        assert destination.peak_in_flight == 8
 
     def test_a_retry_without_order_holds_up_nobody(self) -> None:
         """Unordered records go on while others of theirs wait to be sent again."""
@@ -438,7 +438,7 @@ class TestTurns:
             )
 
         with_engine(destination, test)
-        assert destination.most_in_flight == 8
+        assert destination.peak_in_flight == 8
 
     def test_the_buffer_is_bounded_and_nothing_is_lost(self) -> None:
         """No more entries wait than allowed, however much the callers bring."""
@@ -558,19 +558,19 @@ class TestPace:
     def test_bytes_of_a_call_that_is_cancelled_unmade_are_given_back(self) -> None:
         """Others may have them at once."""
         window = Window(100)
-        window.promise(80)
+        window.reserve(80)
         assert window.wait(5.0, 30) > 0
-        window.withdraw(80)
+        window.release(80)
         assert window.wait(5.0, 100) == 0
-        window.promise(60)
-        window.keep(5.0, 60)
+        window.reserve(60)
+        window.use(5.0, 60)
         assert window.room(5.5) == 40
         assert window.wait(5.5, 41) == pytest.approx(A_SECOND - 0.5)
 
     def test_calls_that_are_late_on_their_way_count_when_they_are_made(self) -> None:
         """A held-up event loop bunches them; the seconds after it have no more than the quota."""
         rate = AdaptiveRate(
-            ceiling=9.0, floor=1.0, increase=1.0, most_a_second=10, burst=1.0, now=0.0
+            ceiling=9.0, floor=1.0, increase=1.0, max_per_second=10, burst=1.0, now=0.0
         )
         rate.wait(5.0)  # after a rest the bucket is full
         for _ in range(10):
@@ -578,11 +578,11 @@ class TestPace:
             rate.take(5.0)
         assert rate.wait(5.0) > 0  # not yet made, they count already
         for _ in range(9):
-            rate.made(5.5)
-        rate.given_up()
-        assert rate.wait(5.9) == 0  # in the place of the one that was given up
+            rate.note_sent(5.5)
+        rate.note_dropped()
+        assert rate.wait(5.9) == 0  # instead of the one that was dropped
         rate.take(5.9)
-        rate.made(5.9)
+        rate.note_sent(5.9)
         assert rate.wait(6.1) == pytest.approx(5.5 + A_SECOND - 6.1)
         assert rate.wait(5.5 + A_SECOND) == 0
 
@@ -926,8 +926,7 @@ class TestSuperseding:
             assert await engine.deliver([Letter("a", 2, group="two")]) == [Delivered()]
             assert await others == [Superseded(), Delivered()]
             assert await first == [Delivered()]
-            assert engine._schedule.keys == 0
-            assert engine._schedule._groups == {}
+            assert engine.held()["lanes"] == 0
 
         with_engine(destination, test)
         assert [(one.key, one.number) for one in destination.accepted] == [
@@ -956,7 +955,7 @@ class TestSuperseding:
             await engine.deliver([Letter(f"key-{n}", 5, group="all") for n in range(10)])
             await engine.deliver([Letter("key-0", 6, group="all")])
             await engine.deliver([Letter("new", 5, group="all")])
-            assert len(engine._accepted) == 10
+            assert engine.held()["versions"] == 10
             assert await engine.deliver([Letter("key-0", 5, group="all")]) == [Superseded()]
             assert await engine.deliver([Letter("key-2", 4, group="all")]) == [Superseded()]
             assert await engine.deliver([Letter("key-1", 4, group="all")]) == [Delivered()]
@@ -1020,10 +1019,7 @@ class TestCancellation:
             assert engine.snapshot()["in_flight"] == 1
             await engine.close()
             assert engine.snapshot()["in_flight"] == 0
-            assert engine._rate._window._promised == 0
-            assert engine._bytes is not None
-            assert engine._bytes.room(0.0) == 100
-            assert engine._schedule.keys == 0
+            assert not any(engine.held().values())
             with pytest.raises(DeliveryClosedError):
                 await doomed
 
@@ -1061,10 +1057,7 @@ class TestCancellation:
             doomed.cancel()
             await engine.deliver(letters(keys=60, each=3))
             await asyncio.sleep(60)
-            assert engine._schedule.keys == 0
-            assert engine._schedule._groups == {}
-            assert engine._schedule._unordered == {}
-            assert engine._retries == []
+            assert not any(engine.held().values())
 
         with_engine(destination, test)
 

@@ -191,7 +191,7 @@ def test_nothing_is_lost_invented_reordered_or_out_of_bounds(scenario: Scenario)
             await asyncio.sleep(5)
             state = engine.snapshot()
             assert (state["waiting"], state["in_flight"], state["oldest_age"]) == (0, 0, 0)
-            assert engine._schedule.keys == 0
+            assert not any(engine.held().values())
             assert state["delivered"] + state["rejected"] + state["abandoned"] == len(handed_over)
         return destination
 
@@ -229,7 +229,7 @@ def test_the_rate_keeps_its_bounds(
         ceiling=ceiling,
         floor=floor,
         increase=ceiling / 5,
-        most_a_second=most,
+        max_per_second=most,
         burst=burst,
         now=0.0,
     )
@@ -242,18 +242,18 @@ def test_the_rate_keeps_its_bounds(
             now += wait
             assert rate.wait(now) < 1e-6
             rate.take(now)
-            rate.made(now)
+            rate.note_sent(now)
             taken.append(now)
         elif step == "throttled":
             before = rate.rate(now)
-            if rate.throttled(started_at=now, now=now):
+            if rate.note_throttled(started_at=now, now=now):
                 assert rate.rate(now) == max(min(floor, ceiling), before / 2)
                 halved_at = now
             else:  # put up with
                 assert rate.rate(now) >= before
         elif halved_at >= 0:
             before = rate.rate(now)
-            assert not rate.throttled(started_at=halved_at - 0.01, now=now)
+            assert not rate.note_throttled(started_at=halved_at - 0.01, now=now)
             assert rate.rate(now) == before
         assert min(floor, ceiling) <= rate.rate(now) <= ceiling
     for index, start in enumerate(taken):

@@ -234,7 +234,7 @@ class Delivery(RuleBasedStateMachine):
         await self.engine.drain()
         await asyncio.sleep(5)  # back-offs of those that gave up
         state = self.engine.snapshot()
-        assert (state["waiting"], state["in_flight"], self.engine._schedule.keys) == (0, 0, 0)
+        assert (state["waiting"], state["in_flight"], self.engine.held()["lanes"]) == (0, 0, 0)
         counted = sum(state[n] for n in ("delivered", "rejected", "superseded", "abandoned"))
         assert counted == len(self.world.letters())
         await self.engine.close()

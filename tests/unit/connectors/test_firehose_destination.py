@@ -40,7 +40,7 @@ class FakeService:
         self.calls: list[list[dict[str, Any]]] = []
         self.accepted: list[dict[str, Any]] = []
         self.in_flight = 0
-        self.most_in_flight = 0
+        self.peak_in_flight = 0
         self.generation = 0
         self.refused_generations = 0
         self.closed = False
@@ -57,7 +57,7 @@ class FakeService:
         number = len(self.calls)
         self.calls.append(documents)
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         try:
             await asyncio.sleep(0.02)
             if self.trouble:
@@ -99,8 +99,8 @@ class FirehoseHarness:
         )
 
     @property
-    def most_in_flight(self) -> int:
-        return self.service.most_in_flight
+    def peak_in_flight(self) -> int:
+        return self.service.peak_in_flight
 
     @property
     def calls(self) -> int:

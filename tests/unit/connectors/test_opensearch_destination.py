@@ -31,18 +31,18 @@ class FakeCluster:
     """A client with OpenSearch behind it: `_bulk` as it answers, with external versions.
 
     `refuse(document, call)` says status and error type of a document, None when it is accepted. A
-    body of more than `most_bytes` is too large.
+    body of more than `max_bytes` is too large.
     """
 
     def __init__(self, refuse: Refuse = lambda document, call: None) -> None:
         self.refuse = refuse
-        self.most_bytes = 10**9
+        self.max_bytes = 10**9
         self.trouble: list[Trouble] = []
         self.calls: list[list[dict[str, Any]]] = []
         self.accepted: list[dict[str, Any]] = []
         self.stored: dict[tuple[str, str], tuple[int | None, dict[str, Any]]] = {}
         self.in_flight = 0
-        self.most_in_flight = 0
+        self.peak_in_flight = 0
         self.closed = False
 
     async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
@@ -55,7 +55,7 @@ class FakeCluster:
         number = len(self.calls)
         self.calls.append(documents)
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         try:
             await asyncio.sleep(0.02)
             if self.trouble:
@@ -65,7 +65,7 @@ class FakeCluster:
                 return TROUBLES[trouble], 0
         finally:
             self.in_flight -= 1
-        if len(body) > self.most_bytes:
+        if len(body) > self.max_bytes:
             return Answer(413), 0
         items = [
             self._item(action, document, number)
@@ -118,8 +118,8 @@ class EventsHarness:
         self.destination = OpenSearchDestination(self.cluster, settings())
 
     @property
-    def most_in_flight(self) -> int:
-        return self.cluster.most_in_flight
+    def peak_in_flight(self) -> int:
+        return self.cluster.peak_in_flight
 
     @property
     def calls(self) -> int:
@@ -228,7 +228,7 @@ def test_a_bad_document_is_rejected_by_its_index() -> None:
 def test_a_call_that_is_too_large_is_sent_in_parts() -> None:
     """413 says nothing of the documents: only one that is too large alone is rejected."""
     cluster = FakeCluster()
-    cluster.most_bytes = 1_000
+    cluster.max_bytes = 1_000
     records = events(8, text="x" * 200)
     records[5]["text"] = "x" * 2_000
     outcomes = deliver(cluster, records)

@@ -49,7 +49,7 @@ class FakeService:
         self.accepted: list[tuple[str, dict[str, Any]]] = []
         self.calls = 0
         self.in_flight = 0
-        self.most_in_flight = 0
+        self.peak_in_flight = 0
 
     @property
     def held(self) -> dict[str, dict[str, Any]]:
@@ -59,7 +59,7 @@ class FakeService:
         assert path == self.dataset.path
         self.calls += 1
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         try:
             await asyncio.sleep(0.02)
             if self.trouble:
@@ -114,8 +114,8 @@ class DatasetHarness:
         )
 
     @property
-    def most_in_flight(self) -> int:
-        return self.service.most_in_flight
+    def peak_in_flight(self) -> int:
+        return self.service.peak_in_flight
 
     @property
     def calls(self) -> int:
@@ -167,7 +167,7 @@ def deliver(harness: DatasetHarness, *batches: list[DatasetRecord]) -> tuple[lis
         )
         async with engine:
             outcomes = await asyncio.gather(*(engine.deliver(batch) for batch in batches))
-            return [one for batch in outcomes for one in batch], engine._clock.monotonic()
+            return [one for batch in outcomes for one in batch], VIRTUAL_CLOCK.monotonic()
 
     return run(main())
 

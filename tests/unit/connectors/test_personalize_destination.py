@@ -40,7 +40,7 @@ class FakeService:
         self.accepted: list[dict[str, Any]] = []
         self.calls = 0
         self.in_flight = 0
-        self.most_in_flight = 0
+        self.peak_in_flight = 0
         self.generation = 0
         self.renewals = 0
         self.accepts_credentials: Callable[[int], bool] = lambda generation: True
@@ -51,7 +51,7 @@ class FakeService:
         generation = self.generation
         self.calls += 1
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
         try:
             await asyncio.sleep(0.02)
             if self.trouble:
@@ -99,8 +99,8 @@ class PutEventsHarness:
         self.destination = PutEventsDestination(self.service, "tracker", max_in_flight=8)
 
     @property
-    def most_in_flight(self) -> int:
-        return self.service.most_in_flight
+    def peak_in_flight(self) -> int:
+        return self.service.peak_in_flight
 
     @property
     def calls(self) -> int:
