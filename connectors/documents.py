@@ -1,4 +1,4 @@
-"""A record as JSON text, for the destinations that take documents."""
+"""A record as JSON text, for destinations of documents."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ def json_line(document: Mapping[str, Any]) -> bytes | Rejected:
     except ValueError:
         return Rejected("InvalidDocument", "a number is not finite: JSON has no such numbers")
     except TypeError as error:
-        return Rejected("InvalidDocument", f"no JSON: {error}")
+        return Rejected("InvalidDocument", f"not JSON: {error}")

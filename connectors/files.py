@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def write_link(path: Path, target: Path) -> None:
-    """Make a symbolic link, in the place of what is there; several at once do no harm."""
+    """Make a symbolic link, which replaces an existing file; safe for concurrent callers."""
     part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     part.unlink(missing_ok=True)
     part.symlink_to(target)
@@ -27,5 +27,5 @@ def write_link(path: Path, target: Path) -> None:
 
 
 def write_report(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a report for people and programs: JSON, indented."""
+    """Write a report as indented JSON."""
     write_whole(path, json.dumps(document, indent=2) + "\n")

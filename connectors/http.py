@@ -1,7 +1,7 @@
-"""HTTP calls on a pool of kept-alive connections, and what can come back from one.
+"""HTTP calls on a pool of kept-alive connections.
 
-What goes wrong on the network is a value here, since a destination has to make an outcome of it. No
-retries: they are the sink engine's.
+A failure of the network is a value, of which a destination makes an outcome. Retries are the sink
+engine's.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from yarl import URL
 from schemas.errors import SettingError
 
 MAX_MESSAGE_CHARS = 2_000
-"""Characters of an error message that are kept; the rest would only bloat dead letters."""
+"""Characters of an error message that are kept, so that dead letters stay small."""
 
 _MAX_RETRY_AFTER = 300.0
-"""Seconds. A longer Retry-After is more likely a mistake than a wish."""
+"""Seconds. A longer Retry-After is more likely a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer as it came; the names of `headers` have no case."""
+    """A raw answer; the names of `headers` are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,7 +32,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a service said. `code` is the service's error code, None when it gave none."""
+    """An answer of a service. `code` is its error code, None without one."""
 
     status: int
     code: str | None = None
@@ -40,12 +40,12 @@ class Answer:
     retry_after: float | None = None
     """Seconds."""
     body: bytes = b""
-    """Of a success; empty for an error, whose code and message say it all."""
+    """Of a success; empty for an error, which has a code and a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Nothing came back: refused, reset, timed out, no such host."""
+    """No answer: connection refused or reset, timed out, no such host."""
 
     reason: str
 
@@ -53,8 +53,9 @@ class NoAnswer:
 class HttpPool:
     """Connections to one endpoint.
 
-    `connections` bounds the pool; `request_timeout` is for a whole call, in seconds. Belongs to the
-    event loop on which it is first used. Raises SettingError for an endpoint that is no HTTP URL.
+    `connections` bounds the pool; `request_timeout` is for a complete call, in seconds. Belongs to
+    the event loop on which it is first used. Raises SettingError for an endpoint that is no HTTP
+    URL.
     """
 
     def __init__(self, *, endpoint_url: str, connections: int, request_timeout: float) -> None:
@@ -78,10 +79,10 @@ class HttpPool:
     async def request(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> Response | NoAnswer:
-        """The answer to one call, read to its end, or why there is none.
+        """The complete answer to one call, or why there is none.
 
-        A redirection is an answer: followed, a POST becomes a GET, and a page that says 200 would
-        count as a delivery.
+        A redirection is an answer: if it was followed, a POST would become a GET, and a page with
+        status 200 would count as a delivery.
         """
         try:
             async with self._open().request(
@@ -106,15 +107,14 @@ class HttpPool:
                 timeout=aiohttp.ClientTimeout(total=self._request_timeout),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": "tunemesh"},
-                # Answers are empty or short: not worth unpacking.
+                # Answers are empty or short: compression costs more than it saves.
                 skip_auto_headers=("Accept-Encoding",),
             )
         return self._session
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Retry-After as seconds; its other form, a date, would need a clock, and none of the services
-    sends it."""
+    """Retry-After as seconds; no service sends its other form, a date."""
     value = headers.get("Retry-After")
     try:
         seconds = float(value) if value is not None else None

@@ -1,4 +1,4 @@
-"""One call to its outcome: sent, classified, refused credentials fetched anew."""
+"""The outcome of one call: sent, classified, rejected credentials renewed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from connectors.http import Answer, NoAnswer
 class ClassifiedCalls:
     """The calls of one destination.
 
-    Remembers which credentials the service has accepted: refused ones are worth another try with
-    those that the chain has now, and fatal only when these are refused, too.
+    Remembers which credentials the service has accepted: rejected ones are retried with those that
+    the chain has now, and are fatal only when these are rejected, too.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class ClassifiedCalls:
         self._accepted = -1
 
     async def post(self, path: str, body: bytes) -> tuple[Outcome, bytes]:
-        """What became of the call as a whole, and the body of the answer when it is Delivered."""
+        """The outcome of the call as a whole, and the body of the answer when it is Delivered."""
         try:
             answer, generation = await self._client.post(path, body)
             verdict = self._classify(answer)
@@ -46,9 +46,8 @@ class ClassifiedCalls:
         await self._client.close()
 
     async def _renew_credentials(self, refused: CredentialsRefused, generation: int) -> Outcome:
-        # Fatal only with credentials that were fetched because the ones before were refused. They
-        # are fetched anew even then, so that the next attempt, after a restart, sees what has been
-        # changed.
+        # Fatal only with credentials that were fetched because the former ones were rejected. They
+        # are renewed even then, so that the next attempt, after a restart, sees a change.
         await self._client.renew_credentials(generation)
         if generation > 0 and generation > self._accepted:
             return refused.fatal

@@ -5,7 +5,7 @@ Only for a code that is not in the table does the status decide::
 
     no code, 5xx or 408                a proxy or load balancer in trouble       retry
     no code, 429                       the same, throttling                      retry, throttled
-    no code, any other                 whatever answered is not the service      fatal
+    no code, any other                 another program than the service          fatal
     unknown code, 5xx                  the service's fault                       retry
     unknown code like throttling       "Throttl", "TooManyRequests", "SlowDown"  retry, throttled
     unknown code, 4xx                  ours: bisected to find the record         rejected
@@ -31,7 +31,7 @@ from connectors.http import Answer
 class CredentialsRefused:
     """The signature was not accepted; newer credentials may be.
 
-    ``fatal`` is the outcome when these are refused, too.
+    ``fatal`` is the outcome when these are rejected, too.
     """
 
     fatal: Fatal
@@ -41,18 +41,18 @@ Verdict: TypeAlias = Delivered | Retry | Rejected | Fatal | CredentialsRefused
 
 
 class Kind(Enum):
-    """What to do about an error code."""
+    """The reaction to an error code."""
 
     THROTTLED = "send again, slower"
     RETRY = "send again"
     REJECTED = "a record is bad: find it, reject it"
-    CREDENTIALS = "fetch credentials anew and send again; stop when that does not help"
+    CREDENTIALS = "renew the credentials and send again; stop when that does not help"
     FATAL = "stop: a person has to act"
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """`advice` is what the person who reads a fatal message should do next."""
+    """`advice`: what the reader of a fatal message should do next."""
 
     kind: Kind
     advice: str = ""
@@ -83,9 +83,9 @@ FAILED_CODES: Final = (
 )
 
 TRANSIENT_CODES: Final = frozenset((*THROTTLED_CODES, *FAILED_CODES))
-"""Codes of a call that succeeds when it is made again later, whatever the service."""
+"""Codes of a call of any service that succeeds when it is repeated later."""
 
-# A bad record among those of the call. The service does not say which.
+# A bad record among those of the call; the service does not name it.
 _REJECTED: Final = (
     "InvalidParameterValue",
     "InvalidParameterCombination",
@@ -96,7 +96,7 @@ _REJECTED: Final = (
     "RequestEntityTooLarge",
 )
 
-# Temporary credentials end while the job runs. Static ones that have ended stay ended: then stop.
+# Temporary credentials expire while the job runs; expired static ones are fatal.
 # UnrecognizedClientException is also what a rotated key looks like until the new one is read.
 _CREDENTIALS: Final = (
     "ExpiredToken",
@@ -110,8 +110,7 @@ _CREDENTIALS: Final = (
 
 _SIGNATURE: Final = ("InvalidSignatureException", "SignatureDoesNotMatch")
 
-# The signature is good for some minutes: a call that was held up by the machine may just be late, a
-# wrong clock stays wrong.
+# A signature is valid for some minutes: a delayed call may be late once, a wrong clock always.
 _TIME: Final = ("RequestExpired", "RequestTimeTooSkewed")
 
 _FORBIDDEN: Final = ("AccessDeniedException", "AccessDenied", "NotAuthorized")
@@ -122,7 +121,7 @@ _UNKNOWN_OPERATION: Final = ("UnknownOperationException", "InvalidAction")
 def common_error_codes(
     *, service: str, operation: str, target: str, permission: str
 ) -> dict[str, ErrorCode]:
-    """The codes that any service may answer, with advice for this one.
+    """The codes of any service, with advice for this one.
 
     `service` and `operation` are their names; `target` is what the operation writes to, in words;
     `permission` is what the role needs, such as `firehose:PutRecordBatch on the stream`.
@@ -151,25 +150,25 @@ def common_error_codes(
             _UNKNOWN_OPERATION,
             ErrorCode(
                 Kind.FATAL,
-                f"Check the endpoint URL: what answers there does not know {operation}.",
+                f"Check the endpoint URL: what answers there has no operation {operation}.",
             ),
         ),
     )
     return {code: meaning for codes, meaning in advice for code in codes}
 
 
-_SOUNDS_LIKE_THROTTLING: Final = ("Throttl", "TooManyRequests", "SlowDown")
+_LIKE_THROTTLING: Final = ("Throttl", "TooManyRequests", "SlowDown")
 
 
-def sounds_like_throttling(code: str) -> bool:
-    """For codes that nobody knows yet."""
-    return any(text in code for text in _SOUNDS_LIKE_THROTTLING)
+def is_like_throttling(code: str) -> bool:
+    """Whether a code that is in no table is one of throttling."""
+    return any(text in code for text in _LIKE_THROTTLING)
 
 
 def verdict(answer: Answer, codes: Mapping[str, ErrorCode], service: str) -> Verdict:
-    """The meaning of an answer to a whole call, by the table; its exceptions are above.
+    """The verdict on an answer to a whole call, by the tables above.
 
-    `service` is the short name, for the message that something else answered in its place.
+    `service` is the short name, for the message that another program answered.
     """
     if answer.status < 300:
         return DELIVERED
@@ -181,21 +180,21 @@ def verdict(answer: Answer, codes: Mapping[str, ErrorCode], service: str) -> Ver
     if kind is Kind.REJECTED:
         return Rejected(code, message, whole_call=True)
     if kind is Kind.FATAL:
-        return Fatal(code, for_people(message, advice))
+        return Fatal(code, with_advice(message, advice))
     if kind is Kind.CREDENTIALS:
-        return CredentialsRefused(Fatal(code, for_people(message, advice)))
+        return CredentialsRefused(Fatal(code, with_advice(message, advice)))
     reason = f"{code}: {message}" if message else code
     return Retry(answer.retry_after, throttled=kind is Kind.THROTTLED, reason=reason)
 
 
-def for_people(message: str, advice: str) -> str:
-    """What the service said, then what to do about it."""
-    said = message.strip().rstrip(".")
-    return f"{said}. {advice}" if said else advice
+def with_advice(message: str, advice: str) -> str:
+    """The service's message, then what to do next."""
+    text = message.strip().rstrip(".")
+    return f"{text}. {advice}" if text else advice
 
 
 def _kind_of_unknown(answer: Answer, code: str) -> Kind:
-    if sounds_like_throttling(code):
+    if is_like_throttling(code):
         return Kind.THROTTLED
     return Kind.RETRY if answer.status >= 500 else Kind.REJECTED
 

@@ -1,8 +1,8 @@
 """Signed JSON calls on a pool of kept-alive connections.
 
-botocore makes a request in a millisecond or more of Python and blocks a thread for it. This keeps
-what must be right (the credential chain is botocore's own, the signature is compared with
-botocore's by a test) and leaves the rest out. No retries here: they are the sink engine's.
+botocore makes a request in a millisecond or more of Python and blocks a thread for it. This uses
+botocore's credential chain, signs by itself (a test compares the signature with botocore's) and
+leaves the rest out. Retries are the sink engine's.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def json_target(target: str) -> dict[str, str]:
 
 
 class JsonClient(Protocol):
-    """What a destination needs of a client; tests bring their own."""
+    """What a destination requires of a client."""
 
     async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
         """The answer to one call, and the generation of the credentials that signed it."""
@@ -44,9 +44,9 @@ class SignedJsonClient:
     """Sends bodies, signed with Signature Version 4, to one endpoint.
 
     `signing_name` is the service's in its model (`signingName`, else `endpointPrefix`); `headers`
-    go with every call, signed; `read` makes an answer of a response. `connections` bounds the pool;
-    `request_timeout` is for a whole call, in seconds. Belongs to the event loop on which it is
-    first used.
+    are sent with every call, signed; `read` makes an answer of a response. `connections` bounds the
+    pool; `request_timeout` is for a complete call, in seconds. Belongs to the event loop on which
+    it is first used.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SignedJsonClient:
 
 
 def read_answer(response: Response) -> Answer:
-    """An answer as AWS services with a JSON protocol give it.
+    """The answer in a response of an AWS service with a JSON protocol.
 
     The error code is in the header x-amzn-errortype (`Code:http://...`) or in the body's `__type`
     (`namespace#Code`) or `code`.

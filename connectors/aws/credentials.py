@@ -12,12 +12,12 @@ from botocore.exceptions import BotoCoreError
 
 
 class NoCredentialsError(Exception):
-    """The credential chain found nothing, or could not be read; the text is for people."""
+    """The credential chain has no credentials, or could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A key to sign with. `generation` grows each time that the chain is read anew."""
+    """A key to sign with. `generation` grows each time that the chain is read again."""
 
     keys: ReadOnlyCredentials
     generation: int
@@ -27,21 +27,19 @@ class CredentialSource(Protocol):
     """Where keys come from."""
 
     async def current(self) -> Credentials:
-        """Keys that are valid as far as is known. Raises NoCredentialsError."""
+        """Keys that are not known to have expired. Raises NoCredentialsError."""
 
     async def renew(self, refused: int) -> None:
-        """Reads the chain anew, unless that was done since the generation that was refused.
+        """Read the chain again, unless that was done since the rejected generation.
 
         Raises NoCredentialsError.
         """
 
 
 class BotocoreCredentials:
-    """botocore's chain: environment, profile, container or instance role; refreshed before it
-    expires.
+    """botocore's chain: environment, profile, container or instance role; refreshed in time.
 
-    Everything that can block (files, metadata services, STS) runs on a thread of its own, once for
-    all callers that wait for it.
+    What can block (files, metadata services, STS) runs on a thread, once for all waiting callers.
     """
 
     def __init__(self, profile: str | None = None) -> None:
@@ -70,7 +68,7 @@ class BotocoreCredentials:
                 await self._read_chain()
 
     def _stale(self) -> bool:
-        # Only refreshable credentials can say; static ones have no end that we know of.
+        # Only refreshable credentials have a known expiry.
         refresh_needed = getattr(self._source, "refresh_needed", None)
         return refresh_needed is not None and bool(refresh_needed())
 

@@ -1,4 +1,4 @@
-"""Where an AWS service is in a region."""
+"""Endpoints of AWS services."""
 
 from __future__ import annotations
 

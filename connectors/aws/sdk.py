@@ -21,7 +21,7 @@ ATTEMPTS: Final = 5
 
 
 class ServiceUnavailable(TunemeshError):
-    """An AWS service refused a call or did not answer; the message says which and what to do."""
+    """An AWS service rejected a call or did not answer; the message says which and what to do."""
 
 
 def sdk_client(service: str, region: str, endpoint_url: str | None = None, **options: Any) -> Any:
@@ -56,8 +56,7 @@ def error_code(error: botocore.exceptions.ClientError) -> str:
 
 @contextmanager
 def service_errors(what: str, advice: str = "") -> Iterator[None]:
-    """Turns errors of boto3 into :class:`ServiceUnavailable`; ``what`` is the attempt, as in
-    "publish the product songs"."""
+    """Raise errors of boto3 as ServiceUnavailable; ``what`` is the attempt: "publish songs"."""
     try:
         yield
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:

@@ -1,9 +1,9 @@
 """Signature Version 4 for calls of a fixed shape, in a few microseconds.
 
-botocore's signer takes any request apart anew, a tenth of a millisecond of Python a call: at a
-thousand calls a second a tenth of a core. Here everything that does not change between two calls is
-put together once: method, path, query, names and values of the fixed headers, and for a day and a
-pair of keys the derived signing key. A test compares the result with botocore's.
+botocore's signer parses each request, a tenth of a millisecond of Python a call: at a thousand
+calls a second a tenth of a core. Here everything that does not change between two calls is prepared
+once: method, path, query, names and values of the fixed headers, and for a day and a pair of keys
+the derived signing key. A test compares the result with botocore's.
 
 The rules are those of "Create a signed AWS API request" in the AWS Identity and Access Management
 User Guide.

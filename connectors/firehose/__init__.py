@@ -1,8 +1,8 @@
 """Amazon Data Firehose as a destination: PutRecordBatch, newline-delimited JSON.
 
-requests         document -> record of a call, with every limit checked before anything is sent
+requests         document -> record of a call, with every limit checked before it is sent
 classification   the service's answer, for the call and for each record of it -> outcome
-destination      both together, as the sink engine wants them
+destination      both together, as a destination of the sink engine
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What an answer of Firehose means for the records of the call. Data, and two small functions.
+"""The outcome of the records of a call by Firehose's answer.
 
-The codes that all AWS services share, and what becomes of a code that is in no table, are in
+Codes that all AWS services share, and rules for codes in no table, are in
 `connectors.aws.classification`; here are those that the service model has for PutRecordBatch.
 
 A call that succeeds may have failed in part: the answer has an entry for each record, in the order
@@ -20,9 +20,9 @@ from connectors.aws.classification import (
     Kind,
     Verdict,
     common_error_codes,
-    for_people,
-    sounds_like_throttling,
+    is_like_throttling,
     verdict,
+    with_advice,
 )
 from connectors.delivery import Fatal, Outcome, Rejected, Retry
 from connectors.delivery.outcomes import DELIVERED
@@ -33,7 +33,7 @@ _CHECK_STREAM: Final = (
     "(aws firehose describe-delivery-stream)."
 )
 _CHECK_SOURCE: Final = (
-    "Its source must be Direct PUT, without decompression of CloudWatch Logs: make one that has it."
+    "Use a stream whose source is Direct PUT, without decompression of CloudWatch Logs."
 )
 
 ERROR_CODES: Final[dict[str, ErrorCode]] = {
@@ -43,20 +43,20 @@ ERROR_CODES: Final[dict[str, ErrorCode]] = {
         target="stream",
         permission="firehose:PutRecordBatch on the stream",
     ),
-    # The only thing that Firehose says when the quota of the stream is exceeded, whether of
+    # Firehose's only code for an exceeded quota of the stream, whether of
     # requests, records or bytes (Model: "throughput limits for the Firehose stream may have been
     # exceeded"); a service in trouble is helped by a slower pace, too.
     "ServiceUnavailableException": ErrorCode(Kind.THROTTLED),
     "InvalidArgumentException": ErrorCode(Kind.REJECTED),
-    # The stream is not there yet, or is being changed.
+    # The stream is being created or changed.
     "ResourceInUseException": ErrorCode(Kind.RETRY),
     "ConcurrentModificationException": ErrorCode(Kind.RETRY),
-    # Somebody has to change something.
+    # A person has to change something.
     "ResourceNotFoundException": ErrorCode(Kind.FATAL, _CHECK_STREAM),
     # "Only requests from CloudWatch Logs are supported when CloudWatch Logs decompression is
     # enabled" (Model): it is the stream that is wrong, for every record.
     "InvalidSourceException": ErrorCode(Kind.FATAL, _CHECK_SOURCE),
-    # The key is disabled, deleted, or not ours to use (Model).
+    # The key is disabled, deleted, or may not be used (Model).
     "InvalidKMSResourceException": ErrorCode(
         Kind.FATAL,
         "Check the stream's KMS key: that it is enabled, and that the stream may use it.",
@@ -67,18 +67,18 @@ _WRONG_STREAM: Final = "not permitted on"
 
 
 def classify(answer: Answer | NoAnswer) -> Verdict:
-    """The meaning of an answer to a whole PutRecordBatch call; Delivered says nothing of a single
-    record yet.
+    """The verdict on an answer to a whole PutRecordBatch call; after Delivered, each record has an
+    outcome of its own.
 
-    One look at the message: a stream that reads from Kinesis or Kafka refuses every call with
-    InvalidArgumentException ("This operation is not permitted on KinesisStreamAsSource delivery
-    stream type.", aws/aws-cli issue 7010). That concerns every record, and would otherwise send the
-    whole stream to the dead letters, one by one.
+    The message counts in one case: a stream that reads from Kinesis or Kafka refuses every call
+    with InvalidArgumentException ("This operation is not permitted on KinesisStreamAsSource
+    delivery stream type.", aws/aws-cli issue 7010). That concerns every record, and would otherwise
+    send the whole stream to the dead letters, one by one.
     """
     if isinstance(answer, NoAnswer):
         return Retry(reason=answer.reason)
     if answer.code == "InvalidArgumentException" and _WRONG_STREAM in answer.message:
-        return Fatal(answer.code, for_people(answer.message, _CHECK_SOURCE))
+        return Fatal(answer.code, with_advice(answer.message, _CHECK_SOURCE))
     return verdict(answer, ERROR_CODES, "Firehose")
 
 
@@ -108,10 +108,9 @@ def _record_outcome(entry: Mapping[str, Any]) -> Outcome:
     message = str(entry.get("ErrorMessage") or "")[:MAX_MESSAGE_CHARS]
     known = ERROR_CODES.get(code)
     if known is not None and known.kind is Kind.REJECTED:
-        return Rejected(code, message or "refused without a reason")
+        return Rejected(code, message or "rejected without a reason")
     if known is not None and known.kind is Kind.FATAL:
-        return Fatal(code, for_people(message, known.advice))
-    # Whatever it is, the call itself was accepted and the record was not: the API says to send such
-    # records again.
-    throttled = known.kind is Kind.THROTTLED if known else sounds_like_throttling(code)
+        return Fatal(code, with_advice(message, known.advice))
+    # The call was accepted and the record was not: the API says to send such records again.
+    throttled = known.kind is Kind.THROTTLED if known else is_like_throttling(code)
     return Retry(throttled=throttled, reason=f"{code}: {message}" if message else code)

@@ -1,4 +1,4 @@
-"""Documents as PutRecordBatch wants them, and every limit that PutRecordBatch has.
+"""Documents as records of PutRecordBatch, and every limit of PutRecordBatch.
 
 Pure. "Model" below is the service model `firehose/2015-08-04`; "API" is the documentation of
 PutRecordBatch in it; "Guide" is the Amazon Data Firehose Developer Guide.
@@ -51,10 +51,10 @@ class FirehoseRecord:
 
 
 def firehose_record(document: Mapping[str, Any]) -> FirehoseRecord | Rejected:
-    """The record to send for a document, or why Firehose would refuse it.
+    """The record to send for a document, or why Firehose would reject it.
 
-    One line of JSON with its end: Firehose puts records one after the other into an object, without
-    anything between them.
+    One line of JSON with its end: Firehose concatenates the records of an object without
+    separators.
     """
     line = json_line(document)
     if isinstance(line, Rejected):
@@ -62,7 +62,8 @@ def firehose_record(document: Mapping[str, Any]) -> FirehoseRecord | Rejected:
     size = len(line) + 1
     if size > MAX_RECORD_BYTES:
         return Rejected(
-            "RecordTooLarge", f"{size} bytes as a line of JSON; Firehose takes {MAX_RECORD_BYTES}"
+            "RecordTooLarge",
+            f"{size} bytes as a line of JSON; at most {MAX_RECORD_BYTES} are allowed",
         )
     return FirehoseRecord(b'{"Data":"' + b64encode(line + b"\n") + b'"}')
 

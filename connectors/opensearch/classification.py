@@ -27,7 +27,7 @@ from connectors.aws.classification import (
     Kind,
     Verdict,
     common_error_codes,
-    for_people,
+    with_advice,
 )
 from connectors.delivery import Fatal, Outcome, Rejected, Retry
 from connectors.delivery.outcomes import DELIVERED
@@ -141,12 +141,12 @@ def classify(answer: Answer | NoAnswer, *, signed: bool) -> Verdict:
             code is None and status in (401, 403) and told
         ):
             advice = in_front.advice if in_front else _IN_FRONT["ExpiredToken"].advice
-            refused = Fatal(code or f"HTTP{status}", for_people(message, advice))
+            refused = Fatal(code or f"HTTP{status}", with_advice(message, advice))
             return CredentialsRefused(refused)
     if code is None and not (status in (401, 403, 408, 429) or status >= 500):
         return Fatal(
             "NotOpenSearch",
-            for_people(message, f"HTTP status {status} without an error type. {_CHECK_ENDPOINT}"),
+            with_advice(message, f"HTTP status {status} without an error type. {_CHECK_ENDPOINT}"),
         )
     outcome = _outcome(status, code, message, answer.retry_after)
     if isinstance(outcome, Rejected):
@@ -199,10 +199,10 @@ def _outcome(status: int, code: str | None, message: str, after: float | None) -
     if kind is Kind.REJECTED:
         for text, what_to_do in NOT_THE_DOCUMENT:
             if text in message:
-                return Fatal(name, for_people(message, what_to_do))
+                return Fatal(name, with_advice(message, what_to_do))
         return Rejected(name, message or f"status {status}")
     if kind is Kind.FATAL:
-        return Fatal(name, for_people(message, advice))
+        return Fatal(name, with_advice(message, advice))
     reason = f"{name}: {message}" if message else name
     return Retry(after, throttled=kind is Kind.THROTTLED, reason=reason)
 

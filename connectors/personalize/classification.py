@@ -17,8 +17,8 @@ from connectors.aws.classification import (
     Kind,
     Verdict,
     common_error_codes,
-    for_people,
     verdict,
+    with_advice,
 )
 from connectors.delivery import Fatal, Retry
 from connectors.http import Answer, NoAnswer
@@ -88,5 +88,5 @@ def classify(answer: Answer | NoAnswer, codes: Mapping[str, ErrorCode] = ERROR_C
     if answer.code == "InvalidInputException" and any(
         text in answer.message.lower() for text in _TRACKING_ID
     ):
-        return Fatal(answer.code, for_people(answer.message, _CHECK_TRACKER))
+        return Fatal(answer.code, with_advice(answer.message, _CHECK_TRACKER))
     return verdict(answer, codes, "Personalize")

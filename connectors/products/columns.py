@@ -27,21 +27,18 @@ class Kind(StrEnum):
 
 
 PUBLISHED_AT: Final = "published_at"
-"""The column that interactions have beside their contract's: the Kafka timestamp, by which what a
-bootstrap covers is divided from what the stream delivers."""
+"""A column of interactions beside their contract's: the Kafka timestamp, which separates the events
+of a bootstrap from those of the stream."""
 
 EVENT_DAY: Final = "event_day"
-"""What interactions are partitioned by: the day, in UTC, on which they occurred."""
+"""The partition of interactions: the day, in UTC, on which they occurred."""
 
 OCCURRED_AT: Final = "occurred_at"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: what it is called, what it holds, whether it may be null.
-
-    ``default`` is what an absent value stands for, where the contract has one beside null.
-    """
+    """A column: name, type, whether it may be null, and the default of an absent value."""
 
     name: str
     kind: Kind
@@ -66,7 +63,7 @@ def columns_of(contract: Contract) -> tuple[Column, ...]:
 
 
 def partition_of(contract: Contract) -> str | None:
-    """The name of what a product's files are in folders by; None: they are all in one."""
+    """The partition column of a product's files; None without partitions."""
     return EVENT_DAY if contract.role is Role.INTERACTION else None
 
 

@@ -1,4 +1,4 @@
-"""Where a data product is on S3, and how its objects are named."""
+"""The location of a data product on S3, and the names of its objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from connectors.aws.s3 import split_url
 from schemas.model import Contract, ContractError
 
 CURRENT: Final = "current.json"
-"""The pointer to the version that readers read; the last thing that a publication writes."""
+"""The pointer to the version that readers read; a publication writes it last."""
 
 VERSIONS: Final = "versions"
 MANIFEST: Final = "manifest.json"
@@ -33,7 +33,7 @@ class Location:
 
     @classmethod
     def of(cls, contract: Contract) -> Location:
-        """Where a contract says that its product is at rest; raises ContractError."""
+        """The location in a contract; raises ContractError."""
         try:
             return cls.parse(contract.location)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a version of a data product consists of, and which version is the current one.
+"""The contents of a version of a data product, and the pointer to the current version.
 
 ``versions/<version>/manifest.json`` lists the files with their rows, bytes and checksums;
 ``current.json`` names the version that readers read, and the former ones that are kept.
@@ -20,7 +20,7 @@ from schemas.errors import TunemeshError
 
 
 class ProductError(TunemeshError):
-    """A data product that cannot be read or published; says which, why and what to do."""
+    """A data product cannot be read or published; the message says why and what to do."""
 
 
 class NotPublished(ProductError):
@@ -45,7 +45,7 @@ class Manifest:
     schema_version  of the contract, which the columns are from
     until           interactions: only events published before it; None: all
     rows            in all files together
-    deleted         records that were left out because their domain says that they are deleted
+    deleted         records left out because their domain marked them deleted
     rejected        rows that did not fit the contract, by reason; listed in ``rejected_file``
     """
 
@@ -67,7 +67,7 @@ class Manifest:
         return tuple(column.name for column in self.columns)
 
     def to_json(self) -> bytes:
-        """The manifest as its file has it."""
+        """The content of ``manifest.json``."""
         document = {
             "product": self.product,
             "schema_version": self.schema_version,
@@ -120,7 +120,7 @@ class Former:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """The pointer as it is now; ``etag`` is for the next publication to replace just this one."""
+    """The pointer; the next publication replaces it only if it still has this ``etag``."""
 
     version: str
     former: tuple[Former, ...]
@@ -155,8 +155,8 @@ def read_current(s3: Any, location: Location) -> Current | None:
 def read_manifest(s3: Any, location: Location, version: str | None = None) -> Manifest:
     """The manifest of a version of a product, of the current one by default.
 
-    Raises NotPublished when nothing was published or that version is gone, ServiceUnavailable, and
-    ProductError for a manifest that cannot be read.
+    Raises NotPublished when nothing was published or that version was removed, ServiceUnavailable,
+    and ProductError for a manifest that cannot be read.
     """
     if version is None:
         current = read_current(s3, location)

@@ -16,7 +16,7 @@ from connectors.products.manifest import Manifest, NotPublished, ProductError, P
 
 
 class ProductReader:
-    """The rows of one version, which stay the same whatever is published meanwhile.
+    """The rows of one version, which do not change when another version is published.
 
     ``columns`` are all when None. Holds one file (at most 128 MiB) and one batch in memory.
     """

@@ -6,14 +6,14 @@ import hashlib
 from typing import Any, Final
 
 PART_BYTES: Final = 8 * 1024 * 1024
-"""Of a multipart upload, and what is held in memory; S3 takes parts of 5 MiB and more."""
+"""Bytes of a part of a multipart upload, and in memory; S3 requires 5 MiB or more."""
 
 
 class Upload:
-    """A new object: whole after :meth:`close`, and not there before or after :meth:`abort`.
+    """A new object: complete after :meth:`close`, absent before and after :meth:`abort`.
 
-    File-like as far as pyarrow asks. Errors of boto3 go through. What a killed process has begun is
-    an unfinished multipart upload, which the next publication removes.
+    File-like as far as pyarrow needs it. Errors of boto3 go through. A killed process leaves an
+    unfinished multipart upload, which the next publication removes.
     """
 
     def __init__(self, s3: Any, bucket: str, key: str) -> None:
@@ -32,7 +32,7 @@ class Upload:
         return self._sha256.hexdigest()
 
     def write(self, data: Any) -> int:
-        """Appends bytes (anything with the buffer protocol); returns how many."""
+        """Append bytes (anything with the buffer protocol); returns their number."""
         view = memoryview(data).cast("B")
         self._sha256.update(view)
         self.size += len(view)
@@ -47,10 +47,10 @@ class Upload:
         return self.size
 
     def flush(self) -> None:
-        """Does nothing: an object appears as a whole."""
+        """Do nothing: an object appears when it is complete."""
 
     def close(self) -> None:
-        """Puts the object; more than once is the same as once."""
+        """Put the object. Idempotent."""
         if self.closed:
             return
         if self._upload is None:
@@ -64,7 +64,7 @@ class Upload:
         self._buffer.clear()
 
     def abort(self) -> None:
-        """Leaves nothing behind; after :meth:`close` it does nothing."""
+        """Remove what was uploaded; after :meth:`close` it does nothing."""
         if self.closed:
             return
         self.closed = True
@@ -74,8 +74,8 @@ class Upload:
 
     def _put_part(self, content: bytes) -> None:
         if self._upload is None:
-            begun = self._s3.create_multipart_upload(**self._object)
-            self._upload = {**self._object, "UploadId": begun["UploadId"]}
+            created = self._s3.create_multipart_upload(**self._object)
+            self._upload = {**self._object, "UploadId": created["UploadId"]}
         number = len(self._parts) + 1
         answer = self._s3.upload_part(**self._upload, PartNumber=number, Body=content)
         self._parts.append({"ETag": answer["ETag"], "PartNumber": number})

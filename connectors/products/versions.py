@@ -1,4 +1,4 @@
-"""Names of versions, which former ones are kept, and the removal of all others."""
+"""Names of versions, the former versions that are kept, and the removal of all others."""
 
 from __future__ import annotations
 
@@ -15,46 +15,45 @@ KEPT_VERSIONS: Final = 3
 """Former versions that are kept, beside the current one."""
 
 GRACE_MS: Final = 3_600_000
-"""How long a version outlives its successor's publication: readers may be on it."""
+"""How long a version is kept after its successor's publication: readers may use it."""
 
 _NAME: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
 
-def version_name(moment_ms: int, token: str) -> str:
-    """``20261123T142500Z-1a2b3c4d``: when it was begun, and eight hex digits of its own."""
-    moment = datetime.fromtimestamp(moment_ms // 1000, UTC)
-    return f"{moment:%Y%m%dT%H%M%SZ}-{token}"
+def version_name(opened_ms: int, token: str) -> str:
+    """``20261123T142500Z-1a2b3c4d``: when it was opened, and eight random hex digits."""
+    return f"{datetime.fromtimestamp(opened_ms // 1000, UTC):%Y%m%dT%H%M%SZ}-{token}"
 
 
-def still_kept(former: Iterable[Former], now_ms: int, keep: int) -> tuple[Former, ...]:
+def kept_versions(former: Iterable[Former], now_ms: int, keep: int) -> tuple[Former, ...]:
     """Those of the former versions (the newest first) that stay: ``keep`` of them, and each that
     was superseded within the last hour."""
     return tuple(
-        one
-        for position, one in enumerate(former)
-        if position < keep or now_ms - one.superseded_at < GRACE_MS
+        version
+        for position, version in enumerate(former)
+        if position < keep or now_ms - version.superseded_at < GRACE_MS
     )
 
 
 def remove_others(s3: Any, location: Location, kept: Iterable[str], before: str) -> tuple[str, ...]:
-    """Removes what is of no kept version; returns the versions that were removed.
+    """Remove all versions but the kept ones; returns the removed versions.
 
-    That is: former versions beyond the kept ones, and what killed or failed exports have left,
-    unfinished multipart uploads included. Of those only what was begun earlier than ``before``: a
-    later one may be an export under way. Errors of boto3 go through; to do it again goes on.
+    These are former versions, and what killed or failed exports have left, unfinished multipart
+    uploads included, if they were opened before ``before``: a later one may be an export under way.
+    Errors of boto3 go through. Idempotent.
     """
     staying = set(kept)
     removed: dict[str, list[str]] = {}
     for entry in list_objects(s3, location.bucket, location.versions):
         key = entry["Key"]
         version = version_of(location, key)
-        if version is not None and version not in staying and _begun(version) < _begun(before):
+        if version is not None and version not in staying and _opened(version) < _opened(before):
             removed.setdefault(version, []).append(key)
     for keys in removed.values():
         delete_objects(s3, location.bucket, keys)
     for upload in _unfinished_uploads(s3, location):
         version = version_of(location, upload["Key"])
-        if version is not None and version not in staying and _begun(version) < _begun(before):
+        if version is not None and version not in staying and _opened(version) < _opened(before):
             s3.abort_multipart_upload(
                 Bucket=location.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
             )
@@ -63,14 +62,14 @@ def remove_others(s3: Any, location: Location, kept: Iterable[str], before: str)
 
 
 def version_of(location: Location, key: str) -> str | None:
-    """The version that an object belongs to; None for one that is no part of any."""
+    """The version that an object belongs to; None for other objects."""
     if not key.startswith(location.versions):
         return None
     version = key.removeprefix(location.versions).partition("/")[0]
     return version if _NAME.fullmatch(version) else None
 
 
-def _begun(version: str) -> str:
+def _opened(version: str) -> str:
     return version.partition("-")[0]
 
 

@@ -1,8 +1,8 @@
-"""Publishes a version of a data product: all of it, or nothing that a reader can see.
+"""Publishes a version of a data product atomically.
 
-The order is what makes it atomic: files, then the manifest, then the pointer in one conditional
-PUT, then the removal of what nobody needs. A process that dies in between leaves objects that no
-pointer names; the next publication removes them.
+The order makes it atomic: files, then the manifest, then the pointer in one conditional PUT, then
+the removal of old versions. A process that dies in between leaves objects that no pointer names;
+the next publication removes them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from connectors.products.manifest import (
 from connectors.products.upload import Upload
 from connectors.products.versions import (
     KEPT_VERSIONS,
+    kept_versions,
     remove_others,
-    still_kept,
     version_name,
 )
 
 FILE_BYTES: Final = 96 * 1024 * 1024
-"""A file that has as many is closed after its row group: files of 64 to 128 MiB."""
+"""A file of this size is closed after its row group: files of 64 to 128 MiB."""
 
 ROW_GROUP_ROWS: Final = 100_000
 
@@ -51,15 +51,15 @@ _log = logging.getLogger(__name__)
 
 
 class PublicationConflict(ProductError):
-    """Another export of the same product has published in the meantime."""
+    """Another export of the same product has published meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A row that does not fit the contract. It names the row and holds none of its values.
+    """A row that does not fit the contract, without its values.
 
     reason   one of :class:`schemas.invalid.Reason`
-    key      the value of the contract's key, where it has a usable one
+    key      the value of the contract's key, if it is usable
     source   where it was read: a table, a segment of it, an object and line
     """
 
@@ -70,9 +70,9 @@ class Rejection:
 
 
 class ProductWriter:
-    """One new version. Not thread safe; a context manager that abandons what was not published.
+    """One new version. Not thread safe; a context manager that abandons an unpublished version.
 
-    Raises ServiceUnavailable when S3 refuses or does not answer.
+    Raises ServiceUnavailable when S3 rejects a call or does not answer.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ProductWriter:
         file_bytes: int = FILE_BYTES,
         now_ms: Callable[[], int] = now_ms,
     ) -> None:
-        """Opens a version; nothing is written yet. ``now_ms``: milliseconds since the epoch."""
+        """Open a version; nothing is written yet. ``now_ms``: milliseconds since the epoch."""
         self.location = location
         self.columns = columns
         self.schema = arrow_schema(columns)
@@ -102,8 +102,8 @@ class ProductWriter:
         self._file_bytes = file_bytes
         self._now_ms = now_ms
         self._before: Current | None = read_current(s3, location)
-        self._begun_ms = now_ms()
-        self.version = version_name(self._begun_ms, secrets.token_hex(4))
+        self._opened_ms = now_ms()
+        self.version = version_name(self._opened_ms, secrets.token_hex(4))
         self._files: list[ProductFile] = []
         self._numbers: Counter[str] = Counter()
         self._open: dict[str, _OpenFile] = {}
@@ -124,7 +124,7 @@ class ProductWriter:
         try:
             self.abandon()
         except ServiceUnavailable as unavailable:
-            # The error that ended the block says more; the next publication removes the rest.
+            # The error that ended the block matters more; the next publication removes the rest.
             if error is None:
                 raise
             _log.warning("%s", unavailable)
@@ -144,13 +144,13 @@ class ProductWriter:
                 self._close_file(folder)
 
     def end_folder(self, folder: str) -> None:
-        """Closes the open file of a folder: nothing more will be written to it."""
+        """Close the open file of a folder, to which no more rows are written."""
         if folder in self._open:
             with service_errors(f"write the product {self._product} to {self.location}"):
                 self._close_file(folder)
 
     def reject(self, rejection: Rejection) -> None:
-        """Lists a row that was not written, in :data:`REJECTED`."""
+        """List a row that was not written, in :data:`REJECTED`."""
         if self._rejects is None:
             self._rejects = self._upload(REJECTED)
         document = {
@@ -164,7 +164,7 @@ class ProductWriter:
             self._rejects.write(json.dumps(document).encode() + b"\n")
 
     def publish(self, deleted: int = 0) -> Manifest:
-        """Makes this version the current one, and removes what is not needed any more.
+        """Make this version the current one, and remove old versions.
 
         Raises PublicationConflict when another version became current since this one was opened,
         and ProductError when objects of this version are not there as they were written.
@@ -186,8 +186,8 @@ class ProductWriter:
         return manifest
 
     def abandon(self, *, keep_rejected: bool = False) -> None:
-        """Removes what was written; with ``keep_rejected`` all but the list of rejected rows, which
-        stays until the next publication."""
+        """Remove what was written; ``keep_rejected`` keeps the list of rejected rows until the next
+        publication."""
         self._finished = True
         with service_errors(f"remove the abandoned version at {self.location}"):
             for file in self._open.values():
@@ -204,7 +204,7 @@ class ProductWriter:
 
     @property
     def rejected_url(self) -> str:
-        """Where the list of rejected rows is, or will be."""
+        """The address of the list of rejected rows."""
         return self.location.url(self.location.version(self.version) + REJECTED)
 
     def _new_file(self, folder: str) -> _OpenFile:
@@ -234,7 +234,7 @@ class ProductWriter:
             product=self._product,
             schema_version=self._schema_version,
             version=self.version,
-            created_at=self._begun_ms,
+            created_at=self._opened_ms,
             until=self._until,
             rows=self.rows,
             columns=self.columns,
@@ -245,24 +245,24 @@ class ProductWriter:
         )
 
     def _check_objects(self, manifest: Manifest) -> None:
-        """An export that began later may have taken this one for dead."""
+        """Raise ProductError for a missing file: a later export may have removed it."""
         prefix = self.location.version(self.version)
         sizes = object_sizes(self._s3, self.location.bucket, prefix)
         wrong = [file.name for file in manifest.files if sizes.get(file.name) != file.bytes]
         if wrong:
             raise ProductError(
-                f"{wrong[0]} of the version {self.version} at {self.location} is not there as it"
-                " was written; was another export of the same product running? Export it again."
+                f"{wrong[0]} of the version {self.version} at {self.location} is missing or"
+                " changed; another export of the same product may have run. Export it again."
             )
 
     def _move_pointer(self) -> tuple[str, ...]:
-        """Puts the pointer; returns the versions that stay."""
+        """Put the pointer; returns the versions that are kept."""
         former: tuple[Former, ...] = ()
         condition = {"IfNoneMatch": "*"}
         if self._before is not None:
             now = self._now_ms()
             superseded = (Former(self._before.version, now), *self._before.former)
-            former = still_kept(superseded, now, self._keep)
+            former = kept_versions(superseded, now, self._keep)
             condition = {"IfMatch": self._before.etag}
         try:
             self._put(self.location.current, Current.to_json(self.version, former), **condition)
@@ -272,9 +272,9 @@ class ProductWriter:
                 raise
             raise PublicationConflict(
                 f"the product at {self.location} was published by another export while this one"
-                " was running; this one's rows were not published. Export it again if need be."
+                " was running; this one's rows were not published. Export it again if necessary."
             ) from error
-        return (self.version, *(one.version for one in former))
+        return (self.version, *(version.version for version in former))
 
 
 class _OpenFile:
@@ -291,14 +291,14 @@ class _OpenFile:
         self._writer = pq.ParquetWriter(upload, schema, compression="snappy")
 
     def write(self, batch: Any) -> None:
-        """Appends rows; they are written when there are enough for a row group."""
+        """Append rows; they are written when they fill a row group."""
         self._waiting.append(batch)
         self._waiting_rows += batch.num_rows
         if self._waiting_rows >= ROW_GROUP_ROWS:
             self._write_row_groups()
 
     def close(self) -> ProductFile:
-        """The whole file, uploaded."""
+        """Upload the rest, and return the complete file."""
         if self._waiting:
             self._write_row_groups()
         self._writer.close()

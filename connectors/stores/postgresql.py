@@ -1,8 +1,6 @@
 """A domain on PostgreSQL: one row a record, its columns the contract's fields.
 
-Timestamps are ``timestamptz`` (milliseconds), arrays of text ``text[]``; what has no type of its
-own is ``jsonb``. The outbox is beside the table: a row for each change, written by the transaction
-that makes it.
+Timestamps are ``timestamptz`` (milliseconds), arrays of text ``text[]``; other types are ``jsonb``.
 """
 
 from __future__ import annotations
@@ -52,7 +50,7 @@ class Table:
         return ", ".join(quoted(name) for name in self.columns)
 
     def statements(self) -> Iterator[str]:
-        """SQL that makes the table, or adds the columns that a newer version has brought."""
+        """SQL that creates the table, or adds the columns of a newer version."""
         table = quoted(self.name)
         key = f"{quoted(self.key)} {self.columns[self.key]} PRIMARY KEY"
         yield f"CREATE TABLE IF NOT EXISTS {table} ({key})"
@@ -66,7 +64,7 @@ class Table:
     def from_row(self, row: Sequence[Any]) -> Record:
         """The record in a row that was selected in the order of the columns.
 
-        Null where the contract has a default is a column that was added later: it gets that.
+        A null in a column that was added later stands for the contract's default.
         """
         record: Record = {}
         for (name, sql_type), value in zip(self.columns.items(), row, strict=True):

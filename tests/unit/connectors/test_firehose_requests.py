@@ -45,7 +45,7 @@ class TestRecord:
         """1,000 KiB with the line end are sent, one byte more is rejected with the figures."""
         assert len(line(record(of_size(1_024_000)))) == 1_024_000
         assert firehose_record(of_size(1_024_001)) == Rejected(
-            "RecordTooLarge", "1024001 bytes as a line of JSON; Firehose takes 1024000"
+            "RecordTooLarge", "1024001 bytes as a line of JSON; at most 1024000 are allowed"
         )
 
     @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from connectors.products.arrow import arrow_schema
 from connectors.products.columns import Kind, columns_of
 from connectors.products.location import Location
 from connectors.products.manifest import Former, Manifest, ProductFile
-from connectors.products.versions import GRACE_MS, still_kept, version_name, version_of
+from connectors.products.versions import GRACE_MS, kept_versions, version_name, version_of
 from schemas.model import Contract, ContractError, SchemaVersion, load_contracts
 
 CONTRACTS = load_contracts()
@@ -148,7 +148,9 @@ def test_former_versions_stay_by_number_or_age() -> None:
     former = [Former(f"v{n}", 1000 - n) for n in range(5)]
 
     def kept(now: int, keep: int) -> str:
-        return re.sub("[^0-9]", "", "".join(one.version for one in still_kept(former, now, keep)))
+        return re.sub(
+            "[^0-9]", "", "".join(one.version for one in kept_versions(former, now, keep))
+        )
 
     assert kept(1000, 2) == "01234"
     assert kept(998 + GRACE_MS, 2) == "01"
