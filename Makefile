@@ -10,13 +10,15 @@ PYTHON ?=
 REPLAY ?=
 KEEP ?=
 ARGS ?=
+# A worker may run Kafka, OpenSearch and Flink: 4 GiB.
+WORKERS ?= logical --maxprocesses=4
 
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(READY) ## virtual environment, packages and jars (what is there stays)
+setup: $(READY) ## virtual environment, packages and jars (existing ones are kept)
 	@$(BIN)/tunemesh jars fetch
 
 $(READY): requirements.lock pyproject.toml deploy/setup.sh
@@ -35,28 +37,42 @@ bootstrap-demo: setup ## stores, exports, catalog, import in bulk, then the stre
 upgrade-demo: setup ## upgrades, rescaling, a rollback, newer schemas while 500 events/s flow [ARGS=...]
 	@$(BIN)/tunemesh upgrade-demo $(ARGS)
 
+# $(1): the folders of a target. Without ARGS one worker a core runs them, a module at a time: a
+# module's tests share its servers. ARGS that name a path replace the folders; all ARGS run in one
+# process, as --pdb and -s need it.
+run_tests = $(BIN)/python -m pytest $(if $(strip $(ARGS)),\
+	$(if $(filter tests/% ./tests/%,$(ARGS)),,$(1)) $(ARGS),\
+	-n $(WORKERS) --dist loadscope --no-loadscope-reorder $(1))
+
 .PHONY: test
-test: setup ## unit tests and minicluster tests, tests on real servers beside them [ARGS=...]
-	@mkdir -p .tunemesh
-	@$(BIN)/python -m pytest tests/integration $(ARGS) >.tunemesh/test-integration.txt 2>&1 & beside=$$!; \
-	trap 'kill $$beside' INT TERM; \
-	$(BIN)/python -m pytest tests/unit tests/flink $(ARGS); first=$$?; \
-	echo "==> tests/integration, beside them:"; \
-	wait $$beside; second=$$?; cat .tunemesh/test-integration.txt; \
-	for code in $$first $$second; do case $$code in 0|5) ;; *) exit $$code ;; esac; done
+test: setup ## all checks and all default tests; with ARGS only the tests that they select [ARGS=...]
+	$(if $(strip $(ARGS)),,@$(MAKE) --no-print-directory check)
+	$(call run_tests)
+
+.PHONY: unit
+unit: setup ## tests that start no server, within a minute [ARGS=...]
+	$(call run_tests,tests/unit)
+
+.PHONY: flink
+flink: setup ## tests of the jobs in Flink's minicluster [ARGS=...]
+	$(call run_tests,tests/flink)
+
+.PHONY: integration
+integration: setup ## tests on real servers: Kafka, PostgreSQL, OpenSearch, emulators [ARGS=...]
+	$(call run_tests,tests/integration)
 
 .PHONY: test-faults
-test-faults: setup ## kills things while events flow; takes long [ARGS=...]
+test-faults: setup ## kills servers and workers while events flow; takes hours [ARGS=...]
 	$(BIN)/python -m pytest -m faults -o faulthandler_timeout=880 \
-		$(if $(findstring tests/,$(ARGS)),,tests/faults tests/integration) $(ARGS)
+		$(if $(filter tests/% ./tests/%,$(ARGS)),,tests/faults tests/integration) $(ARGS)
 
 .PHONY: check
-check: $(READY) ## format, lint, strict types, layers, repository tests
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+check: $(READY) ## format, lint, types, import layers, documentation
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit/test_repository.py
+	$(BIN)/lint-imports --no-logo
+	@$(MAKE) --no-print-directory docs ARGS=--check
 
 .PHONY: docs
 docs: $(READY) ## the documentation site in site/, with its generated pages [ARGS=--check]

@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from connectors.flink import java
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A machine that is busy for a moment is no failure.
+settings.register_profile("tunemesh", settings.default, deadline=None)
+settings.load_profile("tunemesh")
 
 
 @pytest.fixture(scope="session")

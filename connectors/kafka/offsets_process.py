@@ -79,7 +79,7 @@ class OffsetsProcess:
                 line = ""
             if not line:
                 process.kill()
-                process.wait()
+                process.communicate()
                 self._process = None
                 raise OffsetsUnavailable("the process that reads Kafka's offsets does not answer")
         answer = json.loads(line)

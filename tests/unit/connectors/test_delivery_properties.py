@@ -136,7 +136,6 @@ def destination_of(scenario: Scenario, bad: set[int]) -> ScriptedDestination:
 
 @settings(
     max_examples=250,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -210,7 +209,7 @@ def test_nothing_is_lost_invented_reordered_or_out_of_bounds(scenario: Scenario)
         assert sum(start <= other < start + 0.5 for other in starts) <= rate * 0.6 + 2
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300, derandomize=True, database=None)
 @given(
     ceiling=st.floats(0.5, 5_000),
     floor=st.floats(0.1, 100),

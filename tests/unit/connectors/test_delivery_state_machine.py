@@ -327,7 +327,6 @@ TestDelivery = Delivery.TestCase
 TestDelivery.settings = settings(
     max_examples=250,
     stateful_step_count=25,
-    deadline=None,
     derandomize=True,
     database=None,
     print_blob=True,

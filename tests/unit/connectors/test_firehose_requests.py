@@ -74,7 +74,7 @@ class TestBody:
         with pytest.raises(ValueError, match="1 to 500"):
             put_record_batch_body("s", [record({})] * count)
 
-    @settings(max_examples=50, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=50, derandomize=True, database=None)
     @given(st.lists(st.integers(10, 9_000), min_size=1, max_size=500))
     def test_sizes_add_up_to_no_less_than_the_body(self, sizes: list[int]) -> None:
         """Within the limit of the engine, a call is within the limit of the service."""

@@ -228,7 +228,7 @@ class TestProperties:
         event = sent(user=user, item={"genres": ["pop"]})
         assert list(json.loads(event["properties"])) == ["itemType", "device", "country"]
 
-    @settings(max_examples=100, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=100, derandomize=True, database=None)
     @given(st.lists(st.none() | st.text(max_size=700), min_size=4, max_size=4), st.data())
     def test_properties_are_always_whole_and_within_the_limit(
         self, texts: list[str | None], data: st.DataObject

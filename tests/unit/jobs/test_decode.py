@@ -11,7 +11,7 @@ from uuid import UUID
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.decode import (
@@ -278,7 +278,6 @@ def test_the_greatest_payload_is_the_newest_version() -> None:
     assert old.payload < tie.payload < new.payload
 
 
-@settings(deadline=None)
 @given(
     first=st.tuples(st.integers(0, TIMESTAMP_MS), st.integers(0, 2**62)),
     second=st.tuples(st.integers(0, TIMESTAMP_MS), st.integers(0, 2**62)),
@@ -411,7 +410,6 @@ def test_an_unusable_user_or_item_is_a_dead_letter(
     assert (letter["key"], letter["payload"]) == (None, value)
 
 
-@settings(deadline=None)
 @given(
     value=st.binary(max_size=80)
     | st.binary(max_size=80).map(lambda body: wire.frame(version_of(INTERACTIONS), body)),
@@ -481,7 +479,6 @@ def test_an_enriched_contract_that_does_not_start_with_the_event_is_refused() ->
         check_enriched_layout(INTERACTIONS, shuffled)
 
 
-@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_a_long_is_written_as_avro_writes_it(value: int) -> None:
     """origin's length and published_at are written here, not by the Avro library."""

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import wire
@@ -90,7 +90,6 @@ def test_the_body_that_travels_on_is_the_one_that_came() -> None:
     assert decoder.decode_with_body(compressed)[1] == value[wire.HEADER_SIZE :]
 
 
-@settings(deadline=None)
 @given(data=st.data(), example_value=st.sampled_from(EXAMPLES), compress=st.booleans())
 def test_any_truncation_is_an_invalid_record(
     data: st.DataObject, example_value: tuple[Contract, bytes], compress: bool
@@ -110,7 +109,6 @@ def test_any_truncation_is_an_invalid_record(
         assert reason is (Reason.CORRUPT_COMPRESSION if compress else Reason.TRUNCATED_BODY)
 
 
-@settings(deadline=None)
 @given(data=st.data(), example_value=st.sampled_from(EXAMPLES), compress=st.booleans())
 def test_any_changed_byte_is_a_record_or_an_invalid_record(
     data: st.DataObject, example_value: tuple[Contract, bytes], compress: bool
@@ -129,7 +127,6 @@ def test_any_changed_byte_is_a_record_or_an_invalid_record(
     Encoder(contract, FIRST).encode(decoded)
 
 
-@settings(deadline=None)
 @given(body=st.binary(max_size=60), contract=st.sampled_from(list(CONTRACTS)))
 @example(body=b"\xff" * 9 + b"\x7f", contract=SONGS)
 @example(body=b"\x80" * 30, contract=SONGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.codec import Decoder, Encoder, RegisteredSchema
@@ -134,7 +134,6 @@ def test_text_that_avro_cannot_write_is_replaced() -> None:
 _any_text = st.text(st.characters(exclude_categories=()), max_size=2_000)
 
 
-@settings(deadline=None)
 @given(
     topic=_any_text,
     key=st.none() | st.binary(max_size=3_000),

@@ -6,7 +6,7 @@ import zlib
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import wire
@@ -31,7 +31,6 @@ def test_the_header_is_the_one_of_the_java_serializer() -> None:
     assert len(wire.header(ID)) == wire.HEADER_SIZE
 
 
-@settings(deadline=None)
 @given(body=st.binary(max_size=2_000), compress=st.booleans())
 def test_what_is_framed_is_unframed(body: bytes, compress: bool) -> None:
     """With and without zlib, empty bodies included."""
@@ -84,7 +83,6 @@ def test_a_zip_bomb_is_refused_without_unpacking_it(monkeypatch: pytest.MonkeyPa
     assert asked == [LIMIT + 1]
 
 
-@settings(deadline=None)
 @given(value=st.binary(max_size=100))
 def test_no_bytes_raise_anything_else(value: bytes) -> None:
     """Whatever is on the topic: unframed, or an InvalidRecord."""
@@ -95,7 +93,6 @@ def test_no_bytes_raise_anything_else(value: bytes) -> None:
     assert len(version_id) == 16
 
 
-@settings(deadline=None)
 @given(value=st.binary(max_size=100))
 def test_no_zlib_body_raises_anything_else(value: bytes) -> None:
     """The same with a good header before it."""
