@@ -186,8 +186,10 @@ def upgrade(
         raise PreflightError(
             [
                 *comparison.reasons,
-                "the state does not fit: --rebuild starts the new version without it, from the"
-                " topics (docs/concepts/upgrades.md)",
+                (
+                    "the state does not fit: --rebuild starts the new version without it, from the"
+                    " topics (docs/concepts/upgrades.md)"
+                ),
             ]
         )
     if dry_run:
@@ -314,8 +316,10 @@ def _steps(seen: Application, change: Change) -> list[str]:
         before = f"snapshot  {upgrade_snapshots.NAME_PREFIX}{seen.version + 1}-..."
     return [
         f"1 {before}",
-        f"2 update    {seen.configuration.release} -> {change.wanted.release}, parallelism"
-        f" {seen.configuration.parallelism} -> {change.wanted.parallelism}, {state}",
+        (
+            f"2 update    {seen.configuration.release} -> {change.wanted.release}, parallelism"
+            f" {seen.configuration.parallelism} -> {change.wanted.parallelism}, {state}"
+        ),
         "3 wait      until it runs",
         "4 verify    checkpoints, restarts, lag, deliveries, dead letters",
         f"5 prune     {change.keep} snapshots stay",

@@ -114,8 +114,10 @@ def replay_lines(summary: ReplaySummary) -> list[str]:
     return [
         f"run {summary.run}",
         f"  users and items     {summary.dimensions:>12,}  and {summary.updates:,} updates",
-        f"  interactions        {summary.interactions:>12,}  ({summary.valid:,} valid,"
-        f" {summary.duplicates:,} duplicates, {summary.malformed:,} malformed in all topics)",
+        (
+            f"  interactions        {summary.interactions:>12,}  ({summary.valid:,} valid,"
+            f" {summary.duplicates:,} duplicates, {summary.malformed:,} malformed in all topics)"
+        ),
         f"  events a second     {summary.events_per_second:>12,.0f}  over {summary.seconds:.1f} s",
         f"  ledger              {summary.ledger}",
     ]

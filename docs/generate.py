@@ -162,10 +162,12 @@ def dead_letter_codes() -> list[str]:
     lines += [
         "## Delivery step",
         "",
-        "The destination precedes the code: `personalize.InvalidEvent`. `InvalidEvent`,"
-        " `InvalidRecord`, `InvalidDocument` and `InvalidTrend` are checks of the destination's"
-        " limits before the call; the message names the field. `RequestTooLarge` is OpenSearch's"
-        " status 413 for a single document. Codes of the services:",
+        (
+            "The destination precedes the code: `personalize.InvalidEvent`. `InvalidEvent`,"
+            " `InvalidRecord`, `InvalidDocument` and `InvalidTrend` are checks of the destination's"
+            " limits before the call; the message names the field. `RequestTooLarge` is"
+            " OpenSearch's status 413 for a single document. Codes of the services:"
+        ),
         "",
     ]
     services: dict[str, dict[str, ErrorCode]] = {
@@ -188,8 +190,10 @@ def dead_letter_codes() -> list[str]:
 def results() -> list[str]:
     """The measured figures, from docs/benchmarks/reports/*.json."""
     lines = [
-        "[Method](method.md) explains how each figure is measured. Date and commit are those at"
-        " which it was recorded.",
+        (
+            "[Method](method.md) explains how each figure is measured. Date and commit are those at"
+            " which it was recorded."
+        ),
         "",
     ]
     for file in sorted((DOCS / "benchmarks" / "reports").glob("*.json")):

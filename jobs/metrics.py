@@ -195,8 +195,10 @@ SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
     ("Decode functions: `decode_user`, `decode_item`, `decode_interaction`", DECODE),
     ("Freshness: `decode_interaction`", HOLD),
     (
-        "Delivery functions: `deliver_events`, `deliver_users`, `deliver_items`, `archive_events`,"
-        " `index_events`, `index_trends`",
+        (
+            "Delivery functions: `deliver_events`, `deliver_users`, `deliver_items`,"
+            " `archive_events`, `index_events`, `index_trends`"
+        ),
         DELIVERY,
     ),
     ("Flink's own (Java), as far as `tunemesh status` shows them", FLINK),

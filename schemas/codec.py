@@ -53,10 +53,7 @@ class VersionIds(Protocol):
 
 def parse_plain(definition: Mapping[str, Any] | str) -> Schema:
     """Parse an Avro schema without its logical types, so that timestamps stay ``int``."""
-    loaded = fastavro.schema.parse_schema(
-        _without_logical_types(_load(definition)), named_schemas={}
-    )
-    return loaded
+    return fastavro.schema.parse_schema(_without_logical_types(_load(definition)), named_schemas={})
 
 
 def _load(definition: Mapping[str, Any] | str) -> Any:

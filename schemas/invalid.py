@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Reason(StrEnum):
@@ -13,7 +14,7 @@ class Reason(StrEnum):
 
     explanation: str
 
-    def __new__(cls, code: str, explanation: str = "") -> Reason:
+    def __new__(cls, code: str, explanation: str = "") -> Self:
         reason = str.__new__(cls, code)
         reason._value_ = code
         reason.explanation = explanation

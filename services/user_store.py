@@ -30,8 +30,10 @@ OUTBOX_STATEMENTS = (
   published_at timestamptz
 )""",
     "CREATE INDEX IF NOT EXISTS outbox_pending ON outbox (id) WHERE published_at IS NULL",
-    "CREATE INDEX IF NOT EXISTS outbox_published ON outbox (published_at)"
-    " WHERE published_at IS NOT NULL",
+    (
+        "CREATE INDEX IF NOT EXISTS outbox_published ON outbox (published_at)"
+        " WHERE published_at IS NOT NULL"
+    ),
     """CREATE TABLE IF NOT EXISTS outbox_lease (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   until timestamptz NOT NULL

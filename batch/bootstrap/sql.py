@@ -221,8 +221,8 @@ def _checked_record(contract: Contract, product: Product, fields: Sequence[Datas
     raw = ", ".join(name(column) for column in _columns(contract, product))
     return (
         f"CREATE TEMPORARY VIEW checked_{view(contract.name)} AS SELECT {raw},\n"
-        + f"  {own} AS f_id, {literal(contract.name)} AS f_product,\n"
-        + f"  {name(updated) if updated else 'CAST(NULL AS BIGINT)'} AS f_updated,\n"
+        f"  {own} AS f_id, {literal(contract.name)} AS f_product,\n"
+        f"  {name(updated) if updated else 'CAST(NULL AS BIGINT)'} AS f_updated,\n"
         + "".join(f"  {values[f.source]} AS f_{f.source},\n" for f in fields)
         + f"  {reason} AS reason\nFROM product_{view(contract.name)}"
     )

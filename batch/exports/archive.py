@@ -187,12 +187,13 @@ def unzipped(pieces: Iterator[bytes], source: str) -> Iterator[bytes]:
         if decompressor is None:
             yield piece
             continue
-        while piece:
+        compressed = piece
+        while compressed:
             try:
-                yield decompressor.decompress(piece)
+                yield decompressor.decompress(compressed)
             except zlib.error as error:
                 raise ContractError(f"{source} is not the gzip file that it begins as") from error
-            piece = decompressor.unused_data
+            compressed = decompressor.unused_data
             if decompressor.eof:
                 decompressor = _gunzip()
 

@@ -28,7 +28,7 @@ from confluent_kafka.admin import AdminClient
 
 HEADER_SIZE = 18
 BATCH = 1000
-# (topic, partition, offset, timestamp, key, record)
+# Topic, partition, offset, timestamp, key and record.
 Read = tuple[str, int, int, int, bytes, dict[str, Any]]
 
 BOOTSTRAP = os.environ["BENCH_BOOTSTRAP"]
@@ -181,7 +181,7 @@ class Join(StatefulBatchLogic):  # type: ignore[misc]
         self._held = held
 
     def on_batch(self, values: list[Any]) -> tuple[list[Any], bool]:
-        global _held
+        global _held  # noqa: PLW0603 - bytewax makes a logic a key; the total is the process's
         out = []
         name = self._name
         for value in values:

@@ -93,8 +93,10 @@ ERROR_TYPES: Final[dict[str, ErrorCode]] = {
 NOT_THE_DOCUMENT: Final = (
     (
         "shards open",  # "... this cluster currently has [1000]/[1000] maximum shards open"
-        "The cluster has as many shards as it may have: delete old indexes, or raise "
-        "cluster.max_shards_per_node.",
+        (
+            "The cluster has as many shards as it may have: delete old indexes, or raise "
+            "cluster.max_shards_per_node."
+        ),
     ),
     ("pipeline with id", "Make the ingest pipeline, or take it out of the index's settings."),
     ("no write index is defined", "The name is an alias: give it a write index."),

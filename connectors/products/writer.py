@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import botocore.exceptions
 import pyarrow as pa
@@ -110,7 +110,7 @@ class ProductWriter:
         self._rejects: Upload | None = None
         self._finished = False
 
-    def __enter__(self) -> ProductWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -160,7 +160,7 @@ def _answers(settings: LocalSettings) -> bool:
     from confluent_kafka.admin import AdminClient
 
     # A broker that is not ready yet is no news: nothing of it goes to the terminal.
-    quiet = logging.Logger("tunemesh.kafka.health", level=logging.CRITICAL)
+    quiet = logging.Logger("tunemesh.kafka.health", logging.CRITICAL)  # noqa: LOG001 - no handlers
     client = AdminClient({"bootstrap.servers": settings.kafka.address}, logger=quiet)
     try:
         return bool(client.list_topics(timeout=1.0).brokers)

@@ -224,7 +224,7 @@ def _status(settings: LocalSettings, name: str, server: Server | None) -> Status
         part=parts.part_of(name),
         state=state,
         pid=record.pid if record and alive else None,
-        since=datetime.fromtimestamp(record.started) if record and alive else None,
+        since=datetime.fromtimestamp(record.started).astimezone() if record and alive else None,
         address=server.address if server else "",
         last_lines=(
             tuple(process.tail(settings.log(name), LOG_LINES)) if state is State.DEAD else ()

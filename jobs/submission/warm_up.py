@@ -20,9 +20,11 @@ MODULES = ("jobs.decode_functions", "jobs.delivery_functions", "connectors.kafka
 ROWS = 64
 
 STATEMENTS = (
-    "CREATE TEMPORARY TABLE warm_rows (id INT, arrived AS PROCTIME()) WITH"
-    f" ('connector' = 'datagen', 'number-of-rows' = '{ROWS}', 'fields.id.min' = '1',"
-    " 'fields.id.max' = '9')",
+    (
+        "CREATE TEMPORARY TABLE warm_rows (id INT, arrived AS PROCTIME()) WITH"
+        f" ('connector' = 'datagen', 'number-of-rows' = '{ROWS}', 'fields.id.min' = '1',"
+        " 'fields.id.max' = '9')"
+    ),
     "CREATE TEMPORARY TABLE warm_results (id INT, greatest INT) WITH ('connector' = 'blackhole')",
 )
 

@@ -139,7 +139,7 @@ GOOD: Rows = {
         event(2002, item_id="978-1", item_type="audiobook", played_ms=1_800_000),
         event(2003, item_id="unknown", user_id="nobody", played_ms=None),
         event(2004, user_id="user-strange", item_id="song,with\\comma", device=STRANGE),
-        event(2005, recommendation_id="r" * 40, impression=["song-1", "odd,\"\\ one"]),
+        event(2005, recommendation_id="r" * 40, impression=["song-1", 'odd,"\\ one']),
         event(2006, impression=[], played_ms=10**9),
         event(2007, occurred_at=0, item_type=""),
         # Half of the fourth digit: 0.00005 and 0.03125 are rounded up.

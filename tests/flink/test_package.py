@@ -138,13 +138,13 @@ def service(mesh: Mesh, repository: Path, tmp_path: Path) -> Iterator[Service]:
         launches = [server.prepare() for server in servers]
         configure(settings, {**RESCALING, **dict.fromkeys(PYTHON_OPTIONS, str(found.python))})
         for server, launch in zip(servers, launches, strict=True):
-            launch = replace(
+            short_lived = replace(
                 launch,
                 # It lives for seconds: compiling thoroughly would not pay.
                 arguments=(launch.arguments[0], "-XX:TieredStopAtLevel=1", *launch.arguments[1:]),
                 environment={**launch.environment, **found.environment},
             )
-            process.start(settings, server, launch, os.environ)
+            process.start(settings, server, short_lived, os.environ)
         wait_until(lambda: all(server.healthy() for server in servers), seconds=START_SECONDS)
         yield found
     finally:

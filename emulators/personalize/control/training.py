@@ -77,9 +77,11 @@ def train(
 def _interactions(bulk: Bulk, last_event: int) -> str:
     """SQL for all interactions: listener, user, item, type, value, time (milliseconds)."""
     parts = [
-        "SELECT coalesce(user_id, session_id) AS listener, user_id, item_id, event_type, "
-        "event_value, min(sent_at, accepted_at) AS at FROM put.events "
-        f"WHERE rowid <= {last_event}"
+        (
+            "SELECT coalesce(user_id, session_id) AS listener, user_id, item_id, event_type, "
+            "event_value, min(sent_at, accepted_at) AS at FROM put.events "
+            f"WHERE rowid <= {last_event}"
+        )
     ]
     parts += [
         f"SELECT USER_ID, USER_ID, ITEM_ID, coalesce({table.column('EVENT_TYPE')}, ''), "

@@ -39,7 +39,7 @@ def maker(kind: Kind, *, nullable: bool = False, default: Any = None) -> RowMake
         (Kind.STRINGS, ("a", "b"), ["a", "b"]),
         (Kind.TIMESTAMP, 1_795_443_900_123, 1_795_443_900_123),
         (Kind.TIMESTAMP, datetime(2026, 11, 23, 14, 25, 0, 123999, UTC), 1_795_443_900_123),
-        (Kind.TIMESTAMP, datetime(2026, 11, 23, 14, 25), 1_795_443_900_000),
+        (Kind.TIMESTAMP, datetime(2026, 11, 23, 14, 25), 1_795_443_900_000),  # noqa: DTZ001
         (
             Kind.TIMESTAMP,
             datetime(2026, 11, 23, 16, 25, tzinfo=timezone(timedelta(hours=2))),

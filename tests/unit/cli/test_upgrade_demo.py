@@ -75,6 +75,8 @@ def test_what_flows_after_the_schemas_have_changed_can_be_published() -> None:
         if entry.domain == "interactions" and entry.record is not None:
             assert b"ios" not in (found.value or b"")
             record = {name: value for name, value in entry.record.items() if name != "device"}
-            entry = replace(entry, record=record)
-            assert found.value != same.publication(entry, 1_760_000_000_000).value
-        assert found.body == same.publication(entry, 1_760_000_000_000).body
+            read = same.publication(replace(entry, record=record), 1_760_000_000_000)
+            assert found.value != read.value
+        else:
+            read = same.publication(entry, 1_760_000_000_000)
+        assert found.body == read.body

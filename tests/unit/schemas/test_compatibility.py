@@ -150,8 +150,10 @@ def test_messages_name_field_reason_and_versions() -> None:
     )
     assert verdict("BACKWARD", after, before) == [
         "user.x: string does not read int (the new version could not read version 1)",
-        "user.country: has no default and is not written by version 1"
-        " (the new version could not read version 1)",
+        (
+            "user.country: has no default and is not written by version 1"
+            " (the new version could not read version 1)"
+        ),
     ]
 
 
@@ -167,8 +169,10 @@ def test_all_looks_at_every_former_version_and_the_others_at_the_last_one() -> N
     third = record(field("a", "string"), field("b", ["null", "string"]))
     assert verdict("BACKWARD", third, BASE, second) == []
     assert verdict("BACKWARD_ALL", third, BASE, second) == [
-        "b: has no default and is not written by version 1"
-        " (the new version could not read version 1)"
+        (
+            "b: has no default and is not written by version 1"
+            " (the new version could not read version 1)"
+        )
     ]
     assert "version 1 could not read" in verdict("FORWARD_ALL", record(OPTIONAL_TEXT), BASE)[0]
 

@@ -25,7 +25,7 @@ def refused(value: bytes, limit: int = LIMIT) -> Reason:
 def test_the_header_is_the_one_of_the_java_serializer() -> None:
     """Byte for byte: 0x03, compression, the id big-endian; frozen, other clients read it."""
     assert wire.frame(ID, b"body").hex() == (
-        "03" "00" "7f1d0c5e9a3b4c1d8e2f0123456789ab" "626f6479"
+        "03007f1d0c5e9a3b4c1d8e2f0123456789ab626f6479"
     )  # fmt: skip
     assert wire.frame(ID, b"body", compress=True)[:2] == b"\x03\x05"
     assert len(wire.header(ID)) == wire.HEADER_SIZE
