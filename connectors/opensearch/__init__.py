@@ -1,11 +1,10 @@
 """OpenSearch as a destination: `_bulk` for events and for trends.
 
-documents        record -> entry of a bulk call: index, id, version, document; every limit checked
+documents        record -> entry of a bulk call: index, id, version, document; all limits checked
 classification   OpenSearch's answer, for the call and for each document of it -> outcome
 client           calls without authentication, with a password, or signed for AWS
-destination      the three together, as the sink engine wants them
+destination      the three together, as a destination of the sink engine
 setup            index templates, put before the first document
-
 """
 
 from __future__ import annotations

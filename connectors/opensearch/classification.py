@@ -1,4 +1,4 @@
-"""What an answer of OpenSearch means for the documents of the call. Data, and two small functions.
+"""The outcome of the documents of a call by OpenSearch's answer.
 
 By the *type* of the error, which is the name of OpenSearch's exception in snake case
 (`OpenSearchException.getExceptionName`: without the prefix "OpenSearch"; the prefix "es_" is from
@@ -10,9 +10,9 @@ that OpenSearch derives from it:
     401, 403            fatal; cluster_block_exception: a person has blocked the index
     any other           the document is bad
 
-A bulk call answers 200 with a status for each document. An error of the whole call is read by the
-same table; when it is the documents' fault, it does not say whose, and the call is bisected. So is
-a call that is too large (413).
+A bulk call answers 200 with a status for each document. An error of the whole call is classified by
+the same table; when it is the documents' fault, it does not name the document, and the call is
+bisected. So is a call that is too large (413).
 """
 
 from __future__ import annotations
@@ -39,40 +39,40 @@ _CHECK_INDEX: Final = (
 )
 _CHECK_ACCESS: Final = (
     "Check the authentication that is set, what its user or role may write to (index permissions, "
-    "access policy of the domain), and that nobody has blocked the index (index.blocks)."
+    "access policy of the domain), and that the index is not blocked (index.blocks)."
 )
 _CHECK_ENDPOINT: Final = "Check the endpoint URL and any proxy on the way to it."
 
 _BAD_DOCUMENT: Final = ErrorCode(Kind.REJECTED)
-_FOR_A_WHILE: Final = ErrorCode(Kind.RETRY)
-_TOO_MUCH: Final = ErrorCode(Kind.THROTTLED)
+_TEMPORARY: Final = ErrorCode(Kind.RETRY)
+_OVERLOADED: Final = ErrorCode(Kind.THROTTLED)
 
 VERSION_CONFLICT: Final = "version_conflict_engine_exception"
 
 ERROR_TYPES: Final[dict[str, ErrorCode]] = {
     # Too much at once: queues, indexing pressure, memory.
-    "rejected_execution_exception": _TOO_MUCH,
-    "es_rejected_execution_exception": _TOO_MUCH,
-    "circuit_breaking_exception": _TOO_MUCH,
+    "rejected_execution_exception": _OVERLOADED,
+    "es_rejected_execution_exception": _OVERLOADED,
+    "circuit_breaking_exception": _OVERLOADED,
     # Nodes come and go, shards move.
-    "unavailable_shards_exception": _FOR_A_WHILE,
-    "no_shard_available_action_exception": _FOR_A_WHILE,
-    "shard_not_in_primary_mode_exception": _FOR_A_WHILE,
-    "retry_on_primary_exception": _FOR_A_WHILE,
-    "process_cluster_event_timeout_exception": _FOR_A_WHILE,
-    "cluster_manager_not_discovered_exception": _FOR_A_WHILE,
-    "master_not_discovered_exception": _FOR_A_WHILE,
-    "not_cluster_manager_exception": _FOR_A_WHILE,
-    "not_master_exception": _FOR_A_WHILE,
-    "node_closed_exception": _FOR_A_WHILE,
-    "node_disconnected_exception": _FOR_A_WHILE,
-    "node_not_connected_exception": _FOR_A_WHILE,
-    "no_node_available_exception": _FOR_A_WHILE,
-    "receive_timeout_transport_exception": _FOR_A_WHILE,
-    "timeout_exception": _FOR_A_WHILE,
-    # Two writers make the same index at the same time: it is there now.
-    "resource_already_exists_exception": _FOR_A_WHILE,
-    # The document does not fit the mapping, or is none.
+    "unavailable_shards_exception": _TEMPORARY,
+    "no_shard_available_action_exception": _TEMPORARY,
+    "shard_not_in_primary_mode_exception": _TEMPORARY,
+    "retry_on_primary_exception": _TEMPORARY,
+    "process_cluster_event_timeout_exception": _TEMPORARY,
+    "cluster_manager_not_discovered_exception": _TEMPORARY,
+    "master_not_discovered_exception": _TEMPORARY,
+    "not_cluster_manager_exception": _TEMPORARY,
+    "not_master_exception": _TEMPORARY,
+    "node_closed_exception": _TEMPORARY,
+    "node_disconnected_exception": _TEMPORARY,
+    "node_not_connected_exception": _TEMPORARY,
+    "no_node_available_exception": _TEMPORARY,
+    "receive_timeout_transport_exception": _TEMPORARY,
+    "timeout_exception": _TEMPORARY,
+    # Two writers create the same index at the same time: it exists now.
+    "resource_already_exists_exception": _TEMPORARY,
+    # The document does not fit the mapping, or is malformed.
     "mapper_parsing_exception": _BAD_DOCUMENT,
     "document_parsing_exception": _BAD_DOCUMENT,
     "strict_dynamic_mapping_exception": _BAD_DOCUMENT,
@@ -83,14 +83,14 @@ ERROR_TYPES: Final[dict[str, ErrorCode]] = {
     "x_content_parse_exception": _BAD_DOCUMENT,
     "action_request_validation_exception": _BAD_DOCUMENT,
     "validation_exception": _BAD_DOCUMENT,
-    # Somebody has to change something.
+    # A person has to change something.
     "index_not_found_exception": ErrorCode(Kind.FATAL, _CHECK_INDEX),
     "index_closed_exception": ErrorCode(Kind.FATAL, _CHECK_INDEX),
     "invalid_index_name_exception": ErrorCode(Kind.FATAL, "Choose another name for the index."),
     "security_exception": ErrorCode(Kind.FATAL, _CHECK_ACCESS),
 }
 
-NOT_THE_DOCUMENT: Final = (
+FAULTS_OF_THE_CLUSTER: Final = (
     (
         "shards open",  # "... this cluster currently has [1000]/[1000] maximum shards open"
         (
@@ -98,20 +98,20 @@ NOT_THE_DOCUMENT: Final = (
             "cluster.max_shards_per_node."
         ),
     ),
-    ("pipeline with id", "Make the ingest pipeline, or take it out of the index's settings."),
+    ("pipeline with id", "Create the ingest pipeline, or remove it from the index's settings."),
     ("no write index is defined", "The name is an alias: give it a write index."),
     (
         "explicit index in bulk is not allowed",
         "Set rest.action.multi.allow_explicit_index to true.",
     ),
 )
-"""Texts in messages of the types that mean a bad document, where the fault is in the cluster. It
-concerns every document, and would otherwise send the whole stream to the dead letters."""
+"""Texts in messages of the types of a bad document, where the fault is the cluster's, with advice.
+It concerns every document, and would otherwise send the whole stream to the dead letters."""
 
 _PREVIEW: Final = " Preview of field's value"
-"""What follows in a message is the value itself, which belongs in no log."""
+"""The value itself follows in a message; it must not be logged."""
 
-# What AWS has in front of a domain: who we are, and how many we are.
+# Codes of what AWS has in front of a domain: credentials and throttling.
 _IN_FRONT: Final = common_error_codes(
     service="Amazon OpenSearch Service",
     operation="_bulk",
@@ -122,11 +122,11 @@ _CREDENTIALS: Final = ("security token", "signature")
 
 
 def classify(answer: Answer | NoAnswer, *, signed: bool) -> Verdict:
-    """The meaning of an answer to a whole bulk call; Delivered says nothing of a single document
-    yet.
+    """The verdict on an answer to a whole bulk call; after Delivered, each document has an outcome
+    of its own.
 
-    `signed`: by keys that may have ended, and that the credential chain may have newer ones of. AWS
-    refuses those with 403 and "The security token included in the request is expired", with or
+    `signed`: by keys that may have expired, and that the credential chain may have renewed. AWS
+    rejects those with 403 and "The security token included in the request is expired", with or
     without a code (fluent/fluent-plugin-opensearch issue 24).
     """
     if isinstance(answer, NoAnswer):
@@ -138,13 +138,12 @@ def classify(answer: Answer | NoAnswer, *, signed: bool) -> Verdict:
         return Rejected("RequestTooLarge", message or "HTTP status 413", whole_call=True)
     if signed:
         in_front = _IN_FRONT.get(code) if code else None
-        told = any(text in message.lower() for text in _CREDENTIALS)
+        is_named = any(text in message.lower() for text in _CREDENTIALS)
         if (in_front and in_front.kind is Kind.CREDENTIALS) or (
-            code is None and status in (401, 403) and told
+            code is None and status in (401, 403) and is_named
         ):
             advice = in_front.advice if in_front else _IN_FRONT["ExpiredToken"].advice
-            refused = Fatal(code or f"HTTP{status}", with_advice(message, advice))
-            return CredentialsRefused(refused)
+            return CredentialsRefused(Fatal(code or f"HTTP{status}", with_advice(message, advice)))
     if code is None and not (status in (401, 403, 408, 429) or status >= 500):
         return Fatal(
             "NotOpenSearch",
@@ -159,8 +158,8 @@ def classify(answer: Answer | NoAnswer, *, signed: bool) -> Verdict:
 def bulk_outcomes(body: bytes, versioned: Sequence[bool]) -> Sequence[Outcome]:
     """The outcome of each document of a bulk call that was answered with 200.
 
-    `versioned` says of each whether it has a version of its own: then a conflict means that the
-    same or a newer one is there already, which is as good as delivered.
+    `versioned`: whether each has a version of its own; then a conflict means that the index has the
+    same version or a newer one, which counts as delivered.
     """
     try:
         answer = json.loads(body)
@@ -199,7 +198,7 @@ def _outcome(status: int, code: str | None, message: str, after: float | None) -
     kind, advice = (known.kind, known.advice) if known else _by_status(status)
     name = code or f"HTTP{status}"
     if kind is Kind.REJECTED:
-        for text, what_to_do in NOT_THE_DOCUMENT:
+        for text, what_to_do in FAULTS_OF_THE_CLUSTER:
             if text in message:
                 return Fatal(name, with_advice(message, what_to_do))
         return Rejected(name, message or f"status {status}")

@@ -17,7 +17,7 @@ SIGNING_NAME: Final = "es"
 
 
 class OpenSearchClient(JsonClient, Protocol):
-    """What the destination and the setup need of a client; tests bring their own."""
+    """What the destination and the setup require of a client."""
 
     async def request(
         self, method: str, path: str, body: bytes
@@ -41,7 +41,7 @@ class PlainClient:
         return response if isinstance(response, NoAnswer) else read_answer(response), 0
 
     async def renew_credentials(self, refused: int) -> None:
-        """Nothing: a password is a setting."""
+        """Do nothing: a password is a setting."""
 
     async def close(self) -> None:
         await self._pool.close()
@@ -73,7 +73,7 @@ def opensearch_client(settings: OpenSearchSettings) -> OpenSearchClient:
 
 
 def read_answer(response: Response) -> Answer:
-    """An answer of OpenSearch, or of what AWS has in front of it.
+    """An answer of OpenSearch, or of AWS in front of it.
 
     OpenSearch: `{"error": {"type": code, "reason": message}, "status": ...}`, or `error` a text. In
     front of Amazon OpenSearch Service: the header x-amzn-errortype, and `message` or `Message`.

@@ -16,7 +16,7 @@ from connectors.opensearch.settings import Documents, OpenSearchSettings
 PATH: Final = (
     "/_bulk?filter_path=errors%2Citems.%2A.status%2Citems.%2A.error.type%2Citems.%2A.error.reason"
 )
-"""The answer holds what is read of it and no more: a tenth of what it would be."""
+"""The answer has only what is read of it: a tenth of its full size."""
 
 CONVERT: Final[dict[Documents, Convert]] = {"events": event_entry, "trends": trend_entry}
 
@@ -24,7 +24,7 @@ CONVERT: Final[dict[Documents, Convert]] = {"events": event_entry, "trends": tre
 class OpenSearchDestination:
     """Many documents a call, each with its own outcome.
 
-    Documents with a version keep the order of their id; those without are in no order.
+    Documents with a version keep their order by id; those without have no order.
     """
 
     def __init__(self, client: JsonClient, settings: OpenSearchSettings) -> None:

@@ -1,8 +1,8 @@
-"""Records as `_bulk` wants them, and every limit that it has.
+"""Records as entries of `_bulk`, and every limit of `_bulk`.
 
 Pure. An event is written once and never changes: its id is the event's, so that writing it again is
 harmless. A trend is replaced while its window grows: it has a version, and OpenSearch keeps the
-newest whatever the order of arrival (`version_type: external_gte`).
+newest in every order of arrival (`version_type: external_gte`).
 
 "Bulk" below is the page "Bulk API" of the OpenSearch documentation.
 """
@@ -22,14 +22,14 @@ MAX_ID_BYTES: Final = 512  # Bulk: "the document _id must be 512 bytes or less i
 MAX_VERSION: Final = 2**63 - 1  # a Java long
 DOCUMENTS_PER_CALL: Final = 1_000
 BYTES_PER_CALL: Final = 5 * 1024 * 1024
-"""5 to 15 MiB is what the OpenSearch documentation advises to begin with; Amazon OpenSearch Service
-takes no more than 10 MiB a request on small instances (Developer Guide, network quotas)."""
+"""The OpenSearch documentation advises 5 to 15 MiB to begin with; Amazon OpenSearch Service accepts
+at most 10 MiB a request on small instances (Developer Guide, network quotas)."""
 
 EVENTS_INDEX_PREFIX: Final = "tunemesh-events-"
 TRENDS_INDEX: Final = "tunemesh-trends"
 
 DIMENSIONS: Final = ("item", "genre", "item_type", "country")
-"""What plays are counted by."""
+"""The dimensions by which plays are counted."""
 
 _MS_A_DAY: Final = 86_400_000
 _LAST_DAY: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000 // _MS_A_DAY
@@ -37,12 +37,12 @@ _LAST_DAY: Final = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000 //
 
 @dataclass(frozen=True, slots=True)
 class BulkEntry:
-    """One document, converted and checked: where it goes, and its two lines of a bulk call."""
+    """One document, converted and checked: index, id, version, and its two lines of a bulk call."""
 
     index: str
     id: str
     version: int | None
-    """None: written as it comes, whatever is there already."""
+    """None: it replaces an existing document."""
     lines: bytes
 
 
@@ -68,8 +68,8 @@ def event_entry(record: Mapping[str, Any]) -> BulkEntry | Rejected:
     """An enriched interaction, as the contract `interactions-enriched` has it, for the index of its
     day (UTC, by `occurred_at`).
 
-    What is null is left out: it takes no room and is found by "does not exist" either way. The
-    message of a rejection names the field, never its value.
+    Null fields are left out: a query for "does not exist" finds them either way. The message of a
+    rejection names the field, never its value.
     """
     occurred_at = record.get("occurred_at")
     problem = _id_problem("event_id", record.get("event_id"))
@@ -88,7 +88,7 @@ def trend_entry(record: Mapping[str, Any]) -> BulkEntry | Rejected:
 
     `record` has window_start (milliseconds since 1970), dimension (one of `DIMENSIONS`), key, label
     or None, plays, skips, listeners, completion (mean, 0 to 1, or None) and version: a later state
-    of the same window has a higher one, or the same. The id is made of dimension, window and key.
+    of the same window has a higher one, or the same. The id consists of dimension, window and key.
     """
     dimension, key, completion = (record.get(n) for n in ("dimension", "key", "completion"))
     if dimension not in DIMENSIONS:

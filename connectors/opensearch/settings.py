@@ -1,4 +1,4 @@
-"""Where OpenSearch is, how to prove who we are, and how fast to write."""
+"""Endpoint, authentication and pace of OpenSearch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class OpenSearchSettings:
                          OpenSearch Service with botocore's credential chain, in a region
     documents_per_call   at most
     bytes_per_call       at most; also for a single document
-    calls_per_second     the pace to begin with and to come back to. OpenSearch has no quota: it
-                         says when it is too much, and the engine slows down
+    calls_per_second     the pace without throttling. OpenSearch has no quota: it throttles, and the
+                         engine slows down
     max_in_flight        calls under way, and connections
     request_timeout      seconds for one call
     """

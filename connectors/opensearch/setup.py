@@ -1,6 +1,6 @@
-"""Index templates: what an index looks like when the first document makes it.
+"""Index templates: the mappings and settings of indexes that the first document creates.
 
-Putting them again changes nothing, so it is done at every start.
+Putting them is idempotent, so it is done at every start.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def index_templates(folder: Path = TEMPLATES_FOLDER) -> dict[str, dict[str, Any]
 async def put_index_templates(
     client: OpenSearchClient, templates: dict[str, dict[str, Any]]
 ) -> None:
-    """Puts each template, whether it is there or not.
+    """Put each template.
 
-    Raises OpenSearchSetupError when OpenSearch does not answer, or refuses one.
+    Raises OpenSearchSetupError when OpenSearch does not answer, or rejects one.
     """
     for name, body in templates.items():
         try:
@@ -69,15 +69,15 @@ async def put_index_templates(
                 "endpoint URL."
             )
         if answer.status >= 300:
-            said = ": ".join(part for part in (answer.code, answer.message.rstrip(".")) if part)
+            reason = ": ".join(part for part in (answer.code, answer.message.rstrip(".")) if part)
             raise OpenSearchSetupError(
-                f"OpenSearch refused the index template {name} with status {answer.status}"
-                f"{f' ({said})' if said else ''}. {_what_to_do(answer.status)}"
+                f"OpenSearch rejected the index template {name} with status {answer.status}"
+                f"{f' ({reason})' if reason else ''}. {_advice(answer.status)}"
             )
 
 
 def set_up_opensearch(settings: OpenSearchSettings) -> None:
-    """Puts all templates; for callers without an event loop. Raises OpenSearchSetupError."""
+    """Put all templates, without an event loop of the caller. Raises OpenSearchSetupError."""
 
     async def put() -> None:
         client = opensearch_client(settings)
@@ -89,9 +89,9 @@ def set_up_opensearch(settings: OpenSearchSettings) -> None:
     asyncio.run(put())
 
 
-def _what_to_do(status: int) -> str:
+def _advice(status: int) -> str:
     if status in (401, 403):
         return "Check the authentication that is set, and that it may manage index templates."
     if status == 429 or status >= 500:
-        return "The cluster is in trouble or not ready yet: try again."
+        return "The cluster is overloaded or not ready yet: try again."
     return "Check the endpoint URL, and the version of OpenSearch (2.0 or newer)."

@@ -1,11 +1,10 @@
 """Amazon Personalize as a destination: PutEvents for interactions, PutUsers and PutItems.
 
-requests              enriched event -> PutEvents event, with every limit checked before anything is
-                      sent
-datasets              user or item -> PutUsers or PutItems record, likewise
+requests              enriched event -> event of PutEvents; all limits checked before it is sent
+datasets              user or item -> record of PutUsers or PutItems; likewise
 client                the signed client of connectors.aws, for Personalize
 classification        the service's answer -> outcome, by error code
-destination           PutEvents, as the sink engine wants it
+destination           PutEvents, as a destination of the sink engine
 dataset_destination   PutUsers and PutItems, likewise
 """
 

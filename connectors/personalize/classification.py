@@ -1,7 +1,7 @@
-"""What an answer of Personalize means for the records of the call. Data, and one small function.
+"""The outcome of the records of a call by Personalize's answer.
 
-By the error *code*: Personalize throttles with HTTP status 400, so a status alone says nothing. The
-codes that all AWS services share, and what becomes of a code that is in no table, are in
+By the error *code*: Personalize throttles with HTTP status 400, so a status alone is not enough.
+Codes that all AWS services share, and rules for codes in no table, are in
 `connectors.aws.classification`; here are those of Personalize itself: from the service model
 (InvalidInputException, ResourceNotFoundException, ResourceInUseException).
 """
@@ -44,9 +44,9 @@ _CHECK_TRACKER: Final = (
 def error_codes(
     operation: str, target: str, permission: str, not_found: str
 ) -> dict[str, ErrorCode]:
-    """What an operation's error codes mean; `not_found` is the advice when its target is not there.
+    """The error codes of an operation; `not_found` is the advice when its target is missing.
 
-    `target` is what the operation writes to, `permission` what the role needs, both for people.
+    `target` is what the operation writes to, `permission` what the role needs, both in words.
     """
     return {
         **common_error_codes(
@@ -55,11 +55,11 @@ def error_codes(
             target=target,
             permission=permission,
         ),
-        # Another operation holds the dataset (PutUsers, PutItems); it will be free again.
+        # Another operation changes the dataset (PutUsers, PutItems).
         "ResourceInUseException": ErrorCode(Kind.RETRY),
-        # A bad record among those of the call. The service does not say which.
+        # A bad record among those of the call; the service does not name it.
         "InvalidInputException": ErrorCode(Kind.REJECTED),
-        # Somebody has to change something.
+        # A person has to change something.
         "ResourceNotFoundException": ErrorCode(Kind.FATAL, not_found),
     }
 
@@ -75,12 +75,10 @@ _TRACKING_ID: Final = ("tracking id", "trackingid", "event tracker")
 
 
 def classify(answer: Answer | NoAnswer, codes: Mapping[str, ErrorCode] = ERROR_CODES) -> Verdict:
-    """The meaning of an answer to a whole call; the table and its exceptions are above.
+    """The verdict on an answer to a whole call; `codes` are the operation's, see `error_codes`.
 
-    `codes`: the operation's, see `error_codes`.
-
-    One look at the message, since the code cannot tell: PutEvents models a single error, so a wrong
-    tracking id may come as InvalidInputException. It concerns every record, and would otherwise
+    The message counts in one case: PutEvents models a single error, so a wrong tracking id may come
+    as InvalidInputException. It concerns every record, and would otherwise
     send the whole stream to the dead letters, one by one.
     """
     if isinstance(answer, NoAnswer):

@@ -1,4 +1,4 @@
-"""The signed client with what is Personalize's own: its signing name and its endpoint."""
+"""The signed client for Personalize: its signing name and its endpoint."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ _MAX_IN_FLIGHT: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class PutDatasetSettings:
-    """Where PutUsers or PutItems goes, and how fast.
+    """Target and pace of PutUsers or PutItems.
 
     dataset_arn          of the Users or the Items dataset
     region               also names the endpoint, unless endpoint_url does
-    endpoint_url         the local Personalize's, for example; None: the service's own
+    endpoint_url         such as the emulator's; None: the service's own
     calls_per_second     the quota of the dataset group for this operation
     max_in_flight        calls under way, and connections: enough for a second a call at the quota
     request_timeout      seconds for one call
@@ -62,7 +62,7 @@ class PutDatasetSettings:
 
 
 class PutRecordsDestination:
-    """Up to ten users or items a call; of each only the newest version, whole.
+    """Up to ten users or items a call; of each only the newest version.
 
     The id is the order key: no two calls at a time carry versions of one record, and while versions
     of it wait only the newest is sent (`Replacing`).
@@ -152,7 +152,7 @@ def _destination(
     dataset: Dataset, settings: PutDatasetSettings, contracts: Contracts | None
 ) -> PutRecordsDestination:
     if not settings.dataset_arn.endswith(dataset.arn_ending):
-        # The service would refuse every record of the stream, as if each of them was bad.
+        # The service would reject every record of the stream.
         expected = f"one that ends in {dataset.arn_ending}"
         raise SettingError(f"dataset_arn of {dataset.operation}", settings.dataset_arn, expected)
     client = events_client(

@@ -1,7 +1,7 @@
-"""Users and items as PutUsers and PutItems want them, and every limit that these calls have.
+"""Users and items as records of PutUsers and PutItems, and every limit of these calls.
 
-Pure. The service replaces a record as a whole, so a request carries everything that is known of the
-user or item; what is not known is absent. Which fields there are is in the contract
+Pure. The service replaces a record completely, so a request has all known fields of the user or
+item; unknown ones are absent. Which fields there are is in the contract
 `interactions-enriched`: its records of a user and of an item are what `schemas.projection` makes of
 any domain, so that a new item domain needs nothing here.
 
@@ -26,7 +26,7 @@ CALLS_PER_SECOND: Final = 10.0  # Guide, quotas: PutUsers and PutItems, each, pe
 MAX_TEXT_LENGTH: Final = 1_000  # Guide, datasets: a categorical value; a longer one fails an import
 
 ORIGIN: Final = "origin"
-"""The projection's field that says where a record was read: ours alone, it is not sent."""
+"""The projection's field of where a record was read; it is not sent."""
 
 
 class FieldKind(Enum):
@@ -41,7 +41,7 @@ class FieldKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DatasetField:
-    """A field of a dataset: its name in the projection (`age_band`), and how it is written.
+    """A field of a dataset: its name in the projection (`age_band`), and its kind.
 
     `avro` is its Avro type there, beside null: `long`.
     """
@@ -126,15 +126,15 @@ class DatasetRequests:
 
     @property
     def max_record_bytes(self) -> int:
-        """What no entry exceeds: the service has no limit of bytes, its limits of length imply one.
+        """Maximum bytes of an entry, which follow from the service's limits of length.
 
-        A character of an id takes 6 bytes at most (an escape); of properties 4, since what JSON
-        escapes has been written as several plain characters there.
+        A character of an id has 6 bytes at most (an escape); of properties 4, since what JSON
+        escapes is written as several plain characters there.
         """
         return 6 * MAX_ID_LENGTH + 4 * self._dataset.max_properties_length + 64
 
     def convert(self, record: DatasetRecord) -> DatasetEntry | Rejected:
-        """The entry to send, or why the service would refuse it.
+        """The entry to send, or why the service would reject it.
 
         The message of a rejection names the field, never its value.
         """
@@ -163,9 +163,9 @@ class DatasetRequests:
         entry: dict[str, object] = {self._dataset.id_member: record.id}
         if properties:
             text = encode_json(properties)
-            most = self._dataset.max_properties_length
-            if len(text) > most:
-                return _invalid(f"properties have {len(text)} characters, at most {most}")
+            maximum = self._dataset.max_properties_length
+            if len(text) > maximum:
+                return _invalid(f"properties have {len(text)} characters, at most {maximum}")
             entry["properties"] = text
         text = encode_json(entry)
         try:
@@ -179,7 +179,7 @@ def put_records_body(dataset: Dataset, arn: str, entries: Sequence[DatasetEntry]
     """The body of one PutUsers or PutItems call, of 1 to 10 entries."""
     if not 1 <= len(entries) <= MAX_RECORDS_PER_CALL:
         raise ValueError(
-            f"{len(entries)} records; {dataset.operation} takes 1 to {MAX_RECORDS_PER_CALL}"
+            f"{len(entries)} records; {dataset.operation} allows 1 to {MAX_RECORDS_PER_CALL}"
         )
     texts = ",".join([entry.text for entry in entries])
     return f'{{"datasetArn":{encode_json(arn)},"{dataset.member}":[{texts}]}}'.encode()
@@ -202,7 +202,7 @@ def _field(name: str, avro: Any) -> DatasetField:
 
 
 def _written(kind: FieldKind, value: Any) -> str | int | float | bool | None:
-    """The value as Personalize wants it, None when it is of another type; empty is not known."""
+    """The value in Personalize's form, None when it is of another type; an empty one is unknown."""
     if kind is FieldKind.TEXT:
         return value if isinstance(value, str) else None
     if kind is FieldKind.CATEGORIES:
@@ -216,8 +216,8 @@ def _written(kind: FieldKind, value: Any) -> str | int | float | bool | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:
         return None  # the last: infinities and NaN, which JSON does not have
     if kind is FieldKind.SECONDS:
-        # A song may be older than 1970; whether the service takes a negative number is not
-        # documented, and to its age it makes no difference.
+        # A song may be older than 1970; whether the service accepts a negative number is not
+        # documented, and its age makes no difference then.
         return max(0, int(value // 1000))
     return value
 

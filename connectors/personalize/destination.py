@@ -33,7 +33,7 @@ class PutEventsSettings:
 
     tracking_id          of the event tracker
     region               also names the endpoint, unless endpoint_url does
-    endpoint_url         the local Personalize's, for example; None: the service's own
+    endpoint_url         such as the emulator's; None: the service's own
     calls_per_second     the quota of the dataset group (adjustable, hence a setting)
     max_in_flight        calls under way, and connections; at 20 ms a call the quota needs 20, and
                          four times as many leave room for slow ones

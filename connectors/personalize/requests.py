@@ -1,7 +1,7 @@
-"""Enriched events as PutEvents wants them, and every limit that PutEvents has.
+"""Enriched events as events of PutEvents, and every limit of PutEvents.
 
-Pure. What the service would refuse is refused here, one record at a time, so that a bad record
-costs neither a call nor a bisection. botocore checks almost none of these limits.
+Pure. A record that the service would reject is rejected here, so that it costs neither a call nor a
+bisection. botocore checks almost none of these limits.
 
 Lengths count Unicode characters, as the `length` trait of the service's model does. "Model" below
 is the service model `personalize-events/2018-03-22`; "Guide" is the Amazon Personalize Developer
@@ -34,12 +34,12 @@ FORBIDDEN_PROPERTY_KEYS: Final = frozenset(
 `properties`)."""
 
 IGNORED_SESSION_ID: Final = "null"
-"""Answered with 200 and then ignored, the typical trace of a client that has no session
-(aws/aws-sdk-js issue 3371). Better a dead letter than an event that vanishes."""
+"""Answered with 200 and then ignored, typical of a client that has no session (aws/aws-sdk-js issue
+3371). Such an event becomes a dead letter."""
 
 _CAMEL_CASE: Final = re.compile(r"[a-z][a-zA-Z0-9]*")
 
-# One encoder for all: json.dumps with arguments builds a new one each time.
+# One encoder for all: json.dumps with arguments creates one at each call.
 encode_json: Final = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False
 ).encode
@@ -51,7 +51,7 @@ class EventProperty:
 
     `key` is the schema's field in camel case (`ITEM_TYPE` -> `itemType`); `source` is the part of
     the enriched event (`event`, the event's own fields; `user`; `item`) and `field` the field in
-    it. A list is sent as Personalize wants categories: joined by `|`.
+    it. A list is sent as categories of Personalize: joined by `|`.
     """
 
     key: str
@@ -78,13 +78,13 @@ DEFAULT_PROPERTIES: Final = (
     EventProperty("subscription", "user", "subscription"),
     EventProperty("genre", "item", "genres"),
 )
-"""Most important first. What does not fit is dropped from the end: genres, the only value without a
-natural bound, go first; the item's type, which tells songs from podcasts, goes last."""
+"""Most important first. Properties that do not fit are dropped from the end: genres, the only value
+without a natural bound, first; the item's type, which distinguishes songs from podcasts, last."""
 
 
 @dataclass(frozen=True, slots=True)
 class PutEventsEvent:
-    """One event, converted and checked: its place in a call, and its JSON text."""
+    """One event, converted and checked: user and session of its call, and its JSON text."""
 
     user_id: str | None
     session_id: str
@@ -94,7 +94,7 @@ class PutEventsEvent:
 
 
 class EventRequests:
-    """Converts enriched events with a given set of properties; counts what it had to leave out."""
+    """Converts enriched events with a given set of properties; counts the dropped properties."""
 
     __slots__ = ("_properties", "properties_dropped")
 
@@ -104,14 +104,14 @@ class EventRequests:
                 f"{len(properties)} event properties; an Item interactions dataset has at most "
                 f"{MAX_METADATA_FIELDS} metadata fields"
             )
-        if len({one.key.lower() for one in properties}) < len(properties):
+        if len({entry.key.lower() for entry in properties}) < len(properties):
             raise ValueError("two event properties have the same key")
         self._properties = tuple(properties)
         self.properties_dropped = 0
-        """Properties left out because an event's properties were longer than the service takes."""
+        """Properties dropped because an event's properties were longer than the limit."""
 
     def convert(self, record: Mapping[str, Any]) -> PutEventsEvent | Rejected:
-        """The event to send, or why PutEvents would refuse it.
+        """The event to send, or why PutEvents would reject it.
 
         `record` is an enriched interaction as the contract `interactions-enriched` has it:
         event_id, user_id, session_id, item_id, item_type, event_type, played_ms, device,
@@ -122,8 +122,7 @@ class EventRequests:
         session_id = record.get("session_id")
         user_id = record.get("user_id")
         recommendation_id = record.get("recommendation_id")
-        # An empty list says that nothing was shown; the service wants none rather than an empty
-        # one.
+        # An empty list means that nothing was shown; the service expects no list then.
         impression = record.get("impression") or None
         occurred_at = record.get("occurred_at")
         problem = (
@@ -173,22 +172,21 @@ class EventRequests:
             return Rejected("InvalidEvent", "a text is not valid Unicode: it has a lone surrogate")
         if size > MAX_EVENT_BYTES:
             return Rejected(
-                "EventTooLarge", f"{size} bytes as JSON; PutEvents takes {MAX_EVENT_BYTES}"
+                "EventTooLarge", f"{size} bytes as JSON; at most {MAX_EVENT_BYTES} are allowed"
             )
-        # The checks above say that both are texts.
-        assert isinstance(session_id, str)
+        assert isinstance(session_id, str)  # by id_problem
         return PutEventsEvent(user_id, session_id, text, size)
 
     def _properties_text(self, record: Mapping[str, Any]) -> str | None:
         """The properties as JSON text within the limit, None when there is none to send."""
         properties: dict[str, str] = {}
-        for one in self._properties:
-            holder = record if one.source == "event" else record.get(one.source)
-            value = holder.get(one.field) if holder else None
+        for entry in self._properties:
+            holder = record if entry.source == "event" else record.get(entry.source)
+            value = holder.get(entry.field) if holder else None
             if isinstance(value, list | tuple):
                 value = "|".join(str(part) for part in value if part)
             if value is not None and value != "":
-                properties[one.key] = value if isinstance(value, str) else str(value)
+                properties[entry.key] = value if isinstance(value, str) else str(value)
         text = encode_json(properties)
         while len(text) > MAX_PROPERTIES_LENGTH:
             properties.popitem()  # the last: a dict keeps the order of insertion
@@ -205,7 +203,9 @@ def put_events_body(
     An anonymous listener has no `userId`: the session alone identifies them.
     """
     if not 1 <= len(events) <= MAX_EVENTS_PER_CALL:
-        raise ValueError(f"{len(events)} events; a PutEvents call takes 1 to {MAX_EVENTS_PER_CALL}")
+        raise ValueError(
+            f"{len(events)} events; a PutEvents call allows 1 to {MAX_EVENTS_PER_CALL}"
+        )
     user = "" if user_id is None else f'"userId":{encode_json(user_id)},'
     texts = ",".join([event.text for event in events])
     return (
@@ -214,14 +214,16 @@ def put_events_body(
     ).encode()
 
 
-def id_problem(name: str, value: object, most: int = MAX_ID_LENGTH) -> str | None:
-    """What is wrong with an id, by the name of its field and without its value; None: nothing."""
+def id_problem(name: str, value: object, maximum: int = MAX_ID_LENGTH) -> str | None:
+    """The fault of an id, with the name of its field and without its value; None for a valid id."""
     if type(value) is not str:
         return f"{name} is missing" if value is None else f"{name} is not a text"
-    if 0 < len(value) <= most:
+    if 0 < len(value) <= maximum:
         return None
     return (
-        f"{name} is empty" if not value else f"{name} has {len(value)} characters, at most {most}"
+        f"{name} is empty"
+        if not value
+        else f"{name} has {len(value)} characters, at most {maximum}"
     )
 
 

@@ -300,7 +300,7 @@ def test_what_does_not_fit_the_contract_is_listed(s3: Any, aws: str) -> None:
         "s103": "duration_seconds: a number beyond 32 bits",
         "s104": "genres: a int, expected a string",
         "s105": "title is absent",
-        "s106": "updated_at: a Decimal, expected a 64-bit integer",
+        "s106": "updated_at: a float, expected a 64-bit integer",
         None: "artist: an attribute of type B, which no field has",
     }
     assert "secret" not in text

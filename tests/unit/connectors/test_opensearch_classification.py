@@ -12,7 +12,7 @@ from connectors.delivery import Delivered, Fatal, Rejected, Retry
 from connectors.http import Answer, NoAnswer
 from connectors.opensearch.classification import (
     ERROR_TYPES,
-    NOT_THE_DOCUMENT,
+    FAULTS_OF_THE_CLUSTER,
     VERSION_CONFLICT,
     bulk_outcomes,
     classify,
@@ -99,7 +99,7 @@ class TestDocuments:
         assert [type(one) for one in found[4:]] == [Fatal, Fatal, Rejected]
         assert "index.blocks" in found[4].message
 
-    @pytest.mark.parametrize("text", [text for text, _ in NOT_THE_DOCUMENT])
+    @pytest.mark.parametrize("text", [text for text, _ in FAULTS_OF_THE_CLUSTER])
     def test_a_fault_of_the_cluster_is_fatal_even_as_a_bad_document(self, text: str) -> None:
         """It concerns every document: the stream must not go to the dead letters."""
         (outcome,) = outcomes(item(400, "illegal_argument_exception", f"xx {text} yy"))

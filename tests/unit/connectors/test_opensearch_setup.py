@@ -145,7 +145,7 @@ class TestSetUp:
                 '{"error":{"type":"illegal_argument_exception","reason":"unknown setting"}}',
                 r"\(illegal_argument_exception: unknown setting\)\. Check the endpoint URL",
             ),
-            (503, "{}", r"status 503\. The cluster is in trouble"),
+            (503, "{}", r"status 503\. The cluster is overloaded"),
         ],
     )
     def test_a_refusal_says_what_to_do(self, status: int, body: str, said: str) -> None:

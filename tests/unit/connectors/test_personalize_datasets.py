@@ -257,7 +257,7 @@ class TestBody:
     def test_a_call_has_one_to_ten_records(self, count: int) -> None:
         """The engine's limits see to it; this is the last guard."""
         entry = entry_of(DatasetRecord("s", (0,), {}))
-        with pytest.raises(ValueError, match="PutItems takes 1 to 10"):
+        with pytest.raises(ValueError, match="PutItems allows 1 to 10"):
             put_records_body(ITEMS, "arn", [entry] * count)
 
 
