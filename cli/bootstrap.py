@@ -1,15 +1,15 @@
-"""`tunemesh bootstrap`: what has been -> a trained recommender.
+"""`tunemesh bootstrap`: from data products to a trained campaign.
 
-Three stages: the products are opened through the catalog, a job makes import-ready files of them,
-and the imports bring these into Personalize. Each finds what an earlier attempt has made, so a
-bootstrap that was killed goes on when it is run again.
+The products are opened through the catalog, a job converts them to import files, and Personalize
+imports these. Each stage reuses the results of an earlier attempt, so an interrupted bootstrap is
+continued by running it again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,9 @@ from batch.imports import (
     run_imports,
 )
 from batch.personalize_schemas import interactions_schema, items_schema, users_schema
-from cli.connections import Mesh, parsed_moment
+from cli.connections import Mesh, parse_time, require_services
 from cli.local import fetch_jars
+from cli.terminal import show, table, waiting_for
 from connectors.aws.sdk import sdk_client
 from connectors.catalog import Catalog, OpenedProduct
 from connectors.files import write_report
@@ -44,81 +45,79 @@ from schemas.model import Contract, Contracts, Role, load_contracts
 CONSUMER = "recommender"
 REPORT = "imports.json"
 OUTPUT = Location(BUCKET, "bootstrap/")
-"""Where the laptop's runs are."""
+"""Folder of the runs on the local platform."""
 
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """The opened products by contract, and which of the interactions a run takes."""
+    """The opened products by contract, and the window of interactions of a run."""
 
     opened: Mapping[str, OpenedProduct]
     window: Window
     datasets_since: int
-    """When the first of the exports of users and items began, epoch ms: changes since then are the
-    stream's."""
+    """Start of the first export of users or items, epoch ms: later changes come from the stream."""
 
     @property
     def run(self) -> str:
-        """A name that follows from what the run is made of: the same again is the same run."""
-        made_of = {
+        """A name computed from the input: the same input is the same run."""
+        source = {
             "products": {
-                name: [str(one.location), one.manifest.version, *one.columns]
-                for name, one in sorted(self.opened.items())
+                name: [str(product.location), product.manifest.version, *product.columns]
+                for name, product in sorted(self.opened.items())
             },
             "window": [self.window.since, self.window.until],
         }
-        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(source).encode()).hexdigest()[:12]
 
     def request(self) -> local_bootstrap.Request:
-        """The same for the job: manifests, and columns that may be read."""
+        """Return the request for the job: manifests, and the granted columns."""
         return local_bootstrap.Request(
             output=str(OUTPUT),
             run=self.run,
             products={
-                name: one.location.url(one.location.manifest(one.manifest.version))
-                for name, one in self.opened.items()
+                name: product.location.url(product.location.manifest(product.manifest.version))
+                for name, product in self.opened.items()
             },
             window=self.window,
-            columns={name: one.columns for name, one in self.opened.items()},
+            columns={name: product.columns for name, product in self.opened.items()},
         )
 
 
 def open_products(
     catalog: Catalog, contracts: Contracts, consumer: str, since: int | None, until: int | None
 ) -> Products:
-    """Every product of users, items and interactions, as the consumer may read it.
+    """Open every product of users, items and interactions for the consumer.
 
-    Raises NotGranted, CatalogError, and ImportsError for a product of interactions that does not
-    reach to ``until``.
+    Raises NotGranted, CatalogError, and ImportsError if the interactions end before ``until``.
     """
     roles = (Role.USER, Role.ITEM, Role.INTERACTION)
-    needed: list[Contract] = [one for role in roles for one in contracts.with_role(role)]
+    needed: list[Contract] = [c for role in roles for c in contracts.with_role(role)]
     opened = {contract.name: catalog.open_product(contract.name, consumer) for contract in needed}
     interactions = opened[contracts.only(Role.INTERACTION).name].manifest
     end = interactions.until if until is None else until
-    reaches = interactions.created_at if interactions.until is None else interactions.until
-    if end is not None and end > reaches:
+    covered = interactions.created_at if interactions.until is None else interactions.until
+    if end is not None and end > covered:
         raise ImportsError(
-            f"the product {interactions.product} has what was published before {reaches}, not all"
-            f" before {end}: tunemesh export {interactions.product} --until {end}"
+            f"the product {interactions.product} ends at {covered}, before {end}. Export it again:"
+            f" tunemesh export {interactions.product} --until {end}"
         )
-    begun = [
+    export_starts = [
         opened[contract.name].manifest.created_at
         for role in (Role.USER, Role.ITEM)
         for contract in contracts.with_role(role)
     ]
-    return Products(opened, Window(since, end), min(begun))
+    return Products(opened, Window(since, end), min(export_starts))
 
 
 def personalize_schemas(contracts: Contracts) -> DatasetSchemas:
-    """The schemas of what the job makes."""
+    """Return the schemas of the import files."""
     return DatasetSchemas(
         *(json.dumps(make(contracts)) for make in (users_schema, items_schema, interactions_schema))
     )
 
 
 def read_schemas(folder: Path) -> DatasetSchemas:
-    """The three schemas in `folder`; raises ImportsError."""
+    """Read the three schemas in `folder`; raises ImportsError."""
     texts = []
     for name in ("users", "items", "interactions"):
         file = folder / f"{name}.json"
@@ -132,23 +131,24 @@ def read_schemas(folder: Path) -> DatasetSchemas:
     return DatasetSchemas(*texts)
 
 
-def make_output(mesh: Mesh, products: Products, report: Callable[[str], None]) -> str:
-    """The job, in a process of its own on this machine; returns the location of what it made.
+def run_job(mesh: Mesh, products: Products) -> str:
+    """Run the job in a process on this machine and return the location of its output.
 
-    Raises ImportsError when it is not enough to train with.
+    Raises ImportsError if the output is too small to train with.
     """
     fetch_jars(["flink", "parquet", "s3"])
     mesh.create_bucket(mesh.client("s3"), OUTPUT)
     request = products.request()
-    report(f"job {request.run}: {', '.join(products.opened)} -> {request.folder}")
-    made = local_bootstrap.in_process(mesh.settings, request)
+    click.echo(f"job {request.run}: {', '.join(products.opened)} -> {request.folder}")
+    with waiting_for("the bootstrap job"):
+        report = local_bootstrap.in_process(mesh.settings, request)
     for dataset in ("users", "items", "interactions"):
-        counts = ", ".join(f"{count:,} {name}" for name, count in made[dataset].items())
-        report(f"  {dataset:<12} {counts}")
-    if not made["trainable"]:
+        counts = ", ".join(f"{count:,} {name}" for name, count in report[dataset].items())
+        click.echo(f"  {dataset:<12} {counts}")
+    if not report["trainable"]:
         raise ImportsError(
-            f"{request.folder} is not imported, it is not enough to train with: "
-            + "; ".join(made["problems"])
+            f"{request.folder} is not imported, it is too small to train with: "
+            + "; ".join(report["problems"])
         )
     return f"{request.folder}/"
 
@@ -158,17 +158,19 @@ def import_output(
     output: BootstrapOutput,
     schemas: DatasetSchemas,
     chosen: ImportSettings,
-    progress: Callable[[str], None],
 ) -> Imported:
-    """A finished bootstrap output -> a campaign; raises ImportsError."""
-    endpoint_url = mesh.settings.personalize.url if mesh.local else None
+    """Import a job's output and train a campaign; raises ImportsError."""
+    endpoint_url = None
+    if mesh.local:
+        require_services(mesh.settings, "personalize")
+        endpoint_url = mesh.settings.personalize.url
     personalize = sdk_client("personalize", mesh.region, endpoint_url)
     pace = LOCAL_PACE if mesh.local else Pace()
-    return run_imports(Calls(personalize, pace), chosen, schemas, output, progress)
+    return run_imports(Calls(personalize, pace), chosen, schemas, output, click.echo)
 
 
 def stream_settings(products: Products) -> dict[str, str]:
-    """What makes the stream go on where the import ends: of the group tunemesh.recommendations."""
+    """Return the properties of tunemesh.recommendations for a stream that continues the import."""
     until = products.window.until
     return {
         "datasets.start": str(products.datasets_since),
@@ -177,20 +179,29 @@ def stream_settings(products: Products) -> dict[str, str]:
 
 
 @click.command()
-@click.option("--full/--incremental", "full", default=True, help="Replace, or add. [full]")
+@click.option(
+    "--full/--incremental",
+    "full",
+    default=True,
+    help="Replace the datasets, or add to them. [full]",
+)
 @click.option("--since", metavar="T", help="Only interactions published at T or later.")
 @click.option("--until", metavar="T", help="Only interactions published before T.")
-@click.option("--consumer", default=CONSUMER, show_default=True, help="Who reads the products.")
-@click.option("--from", "location", metavar="S3", help="A finished output, s3://BUCKET/RUN/.")
+@click.option("--consumer", default=CONSUMER, show_default=True, help="Consumer with the grants.")
+@click.option(
+    "--from", "location", metavar="S3", help="Import an existing output, s3://BUCKET/RUN/."
+)
 @click.option(
     "--schemas",
     "folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where users.json, items.json and interactions.json are, if not this version's.",
+    help="Folder with users.json, items.json and interactions.json; by default this version's.",
 )
-@click.option("--name", default="tunemesh", show_default=True, help="Of the dataset group.")
-@click.option("--aws", "region", metavar="REGION", help="Amazon Personalize, not the local one.")
-@click.option("--role", metavar="ARN", help="The role that reads the bucket; for --aws.")
+@click.option("--name", default="tunemesh", show_default=True, help="Name of the dataset group.")
+@click.option("--aws", "region", metavar="REGION", help="Use Amazon Personalize in REGION.")
+@click.option(
+    "--role", metavar="ARN", help="Role with which Personalize reads the bucket; for --aws."
+)
 def bootstrap(
     full: bool,
     since: str | None,
@@ -202,22 +213,28 @@ def bootstrap(
     region: str | None,
     role: str | None,
 ) -> None:
-    """Personalize from what has been: data products, imports, training, campaign.
+    """Import data products into Personalize, and train a campaign.
 
-    Run again after it was interrupted, it goes on where it was. T: epoch ms, or ISO 8601.
+    T is epoch ms or ISO 8601. An interrupted bootstrap continues when it is run again.
+
+    \b
+    Examples:
+      tunemesh bootstrap --until 2026-11-23T14:25:00Z
+      tunemesh bootstrap --aws eu-west-1 --role arn:aws:iam::123456789012:role/personalize \\
+        --from s3://my-bucket/bootstrap/0123456789ab/
     """
     mode = Mode.FULL if full else Mode.INCREMENTAL
     if region is not None and (role is None or location is None):
         raise click.UsageError(
-            "--aws needs --role, which lets Personalize read the bucket, and --from: the job runs"
+            "--aws needs --role, with which Personalize reads the bucket, and --from: the job runs"
             " on Managed Flink."
         )
     if location is not None and (since or until):
-        raise click.UsageError("--since and --until are the job's: --from has its output.")
+        raise click.UsageError("--since and --until are options of the job; --from has its output.")
     if mode is Mode.INCREMENTAL and location is None and since is None:
         raise click.UsageError(
-            "--incremental needs --since: with what an earlier bootstrap has imported again,"
-            " Personalize would count it twice."
+            "--incremental needs --since: without it, interactions of an earlier bootstrap would"
+            " be imported again, and count twice."
         )
     mesh = Mesh(region, None)
     contracts = load_contracts()
@@ -229,27 +246,31 @@ def bootstrap(
             mesh.catalog(),
             contracts,
             consumer,
-            None if since is None else parsed_moment("--since", since),
-            None if until is None else parsed_moment("--until", until),
+            None if since is None else parse_time("--since", since),
+            None if until is None else parse_time("--until", until),
         )
-        location = make_output(mesh, products, click.echo)
+        location = run_job(mesh, products)
     output = read_output(mesh.client("s3"), location, chosen.mode)
-    imported = import_output(mesh, output, schemas, chosen, click.echo)
+    with waiting_for("Amazon Personalize"):
+        imported = import_output(mesh, output, schemas, chosen)
     file = mesh.settings.reports / REPORT
     write_report(file, report_of(output, imported, products))
-    click.echo(f"campaign: {imported.campaign}")
-    click.echo(f"tracking id: {imported.tracking_id}")
+    rows = [
+        ("campaign", imported.campaign),
+        ("tracking id", imported.tracking_id),
+        ("report", str(file)),
+    ]
+    show(table(("", ""), rows, show_header=False))
     if products is not None:
-        click.echo("the stream goes on from there with")
+        click.echo("properties with which the stream continues from here:")
         for key, value in stream_settings(products).items():
             click.echo(f"  --set tunemesh.recommendations:{key}={value}")
-    click.echo(f"all of it: {file}")
 
 
 def report_of(
     output: BootstrapOutput, imported: Imported, products: Products | None
 ) -> dict[str, Any]:
-    """What there is now, and how the stream goes on."""
+    """Return the report: the imports, and the properties of the stream."""
     document: dict[str, Any] = imported.document() | {"bootstrap": output.report}
     if products is not None:
         document["stream"] = stream_settings(products)

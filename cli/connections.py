@@ -1,47 +1,128 @@
-"""Where products, stores and the catalog are: the laptop platform, or AWS in a region."""
+"""Connections of the commands: to the local platform, or to AWS in a region."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import click
 
+from connectors.aws.endpoint import is_loopback, service_endpoint
 from connectors.aws.sdk import sdk_client, service_errors
 from connectors.catalog import Catalog
 from connectors.products.location import Location
 from deploy.local.settings import REGION, LocalSettings
+from schemas.errors import TunemeshError
 from schemas.timestamps import epoch_ms
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+CONNECT_SECONDS = 5.0
+"""After this time without a connection a service counts as unreachable."""
+
+AWS_ADVICE = "Check the network, the region and the endpoint."
+
+
+class ServiceUnreachable(TunemeshError):
+    """A service does not accept connections."""
+
+
+def require_services(settings: LocalSettings, *services: str) -> None:
+    """Raise ServiceUnreachable unless these services of the local platform accept connections."""
+    for service in services:
+        address = getattr(settings, service).address
+        require_reachable(service, address, f"Start it: tunemesh up {service}")
+
+
+def require_reachable(service: str, addresses: str, advice: str) -> None:
+    """Raise ServiceUnreachable unless one of the addresses (host:port, by comma) is reachable."""
+    problem = ""
+    for address in addresses.split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        except (OSError, ValueError) as error:
+            problem = str(getattr(error, "strerror", None) or error)
+        else:
+            return
+    raise ServiceUnreachable(
+        f"the service {service} does not answer at {addresses} ({problem}). {advice}"
+    )
+
+
+def require_endpoint(service: str, url: str) -> None:
+    """Raise ServiceUnreachable unless an AWS endpoint is reachable; not checked behind a proxy."""
+    parts = urlsplit(url)
+    local = is_loopback(url)
+    if not local and parts.scheme in getproxies():
+        return
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    advice = f"Start it: tunemesh up {service}" if local else AWS_ADVICE
+    require_reachable(service, f"{parts.hostname}:{port}", advice)
+
+
+def require_aws(service: str, api: str, region: str) -> None:
+    """Raise ServiceUnreachable unless an API of AWS is reachable in a region."""
+    try:
+        url = service_endpoint(api, region)
+    except ValueError as error:
+        raise click.UsageError(f"--region: {error}") from None
+    require_endpoint(service, url)
 
 
 class Mesh:
-    """Where products and stores are: the laptop platform, or AWS in a region."""
+    """The products and stores of a mesh: on the local platform, or on AWS in a region.
+
+    Raises ServiceUnreachable when AWS, or its local stand-in, is not reachable.
+    """
 
     def __init__(self, region: str | None, endpoint_url: str | None) -> None:
         self.settings = LocalSettings.from_environment(os.environ)
         self.local = region is None
         self.region = region or REGION
         self.endpoint_url = endpoint_url or (self.settings.aws.url if self.local else None)
+        if self.endpoint_url is None:
+            require_aws("aws", "sts", self.region)
+        else:
+            require_endpoint("aws", self.endpoint_url)
 
     def client(self, service: str, endpoint_url: str | None = None) -> Any:
-        """A client of a service."""
+        """Return a client of an AWS service."""
+        if endpoint_url is not None:
+            require_endpoint(service, endpoint_url)
         return sdk_client(service, self.region, endpoint_url or self.endpoint_url)
 
     def catalog(self) -> Catalog:
-        """The catalog."""
+        """Return the catalog."""
         return Catalog.connect(self.region, self.endpoint_url)
 
     def create_bucket(self, s3: Any, location: Location) -> None:
-        """Creates a product's bucket on the laptop; on AWS it is the domain's infrastructure."""
+        """Create a product's bucket on the local platform; AWS has it from its infrastructure."""
         if not self.local:
             return
-        with service_errors(f"create {location}", "Is the part aws up? See: tunemesh status"):
-            if location.bucket not in [one["Name"] for one in s3.list_buckets()["Buckets"]]:
+        with service_errors(f"create {location}", "Is the service aws up? See: tunemesh status"):
+            if location.bucket not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
                 s3.create_bucket(Bucket=location.bucket)
 
 
-def parsed_moment(option: str, text: str) -> int:
-    """Epoch milliseconds of an option's text; raises click.UsageError that names the option."""
+def aws_options(command: _Command) -> _Command:
+    """Add the options of :class:`Mesh` to a command."""
+    for option in (
+        click.option("--endpoint-url", metavar="URL", help="Endpoint of AWS, if not AWS's own."),
+        click.option(
+            "--region", metavar="REGION", help="AWS region; by default the local platform."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def parse_time(option: str, text: str) -> int:
+    """Return an option's time as epoch milliseconds; raises click.UsageError with its name."""
     try:
         return epoch_ms(text)
     except ValueError as error:

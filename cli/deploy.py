@@ -1,4 +1,4 @@
-"""`tunemesh deploy`: submit, upgrade, rollback, status, snapshots; on the laptop and on AWS."""
+"""`tunemesh deploy`: applications and their upgrades, on the local cluster and on AWS."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from cli.connections import require_services
 from cli.deploy_options import (
     CHANGES,
     new_properties,
@@ -16,6 +17,7 @@ from cli.deploy_options import (
     with_deployment,
     with_options,
 )
+from cli.terminal import show, table, waiting_for
 from deploy.package import read
 from deploy.upgrades import planning, preflight
 from deploy.upgrades import snapshots as upgrade_snapshots
@@ -38,7 +40,7 @@ from deploy.upgrades.target import (
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 
 ROLLED_BACK = 4
-"""The exit code when the upgrade was rolled back: the former version runs."""
+"""Exit code if the upgrade was rolled back: the former version runs."""
 
 CHANGE_SECONDS = 1_800
 
@@ -47,7 +49,7 @@ CHANGE_SECONDS = 1_800
 def deploy() -> None:
     """Applications: submit, upgrade by snapshot, verify, roll back.
 
-    A release is what `tunemesh package` has made.
+    RELEASE is a zip of `tunemesh package`, or a folder with its content.
     """
 
 
@@ -64,7 +66,7 @@ def deploy() -> None:
 @click.option(
     "--properties",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Property file of a new application; by default the laptop platform's.",
+    help="Property file of a new application; by default that of the local platform.",
 )
 @with_options(CHANGES)
 @with_deployment
@@ -76,9 +78,13 @@ def submit(
     assignments: tuple[str, ...],
     parallelism: int | None,
 ) -> None:
-    """Make an application of RELEASE and start it; without RELEASE start a stopped one again.
+    """Create an application from RELEASE and start it; without RELEASE, start a stopped one.
 
     A new application starts without state, a stopped one from its last snapshot.
+
+    \b
+    Example:
+      tunemesh deploy submit dist/tunemesh-stream-0.1.0-0123456789ab.zip
     """
     target = context.target
     try:
@@ -90,22 +96,23 @@ def submit(
         changed = not same or assignments or parallelism or properties
         if changed or seen.status not in (Status.READY, Status.STARTING):
             raise UpgradeError(
-                f"{seen.name} is there already ({seen.status}, {seen.configuration.release});"
-                " tunemesh deploy upgrade changes a running one, and with --force a stopped one;"
-                " tunemesh deploy submit without options starts a stopped one"
+                f"{seen.name} already exists ({seen.status}, {seen.configuration.release})."
+                " Change it with tunemesh deploy upgrade (--force if it is stopped), or start it"
+                " with tunemesh deploy submit without options"
             )
         if seen.status is Status.READY:
-            click.echo(f"{seen.name} starts again from its last snapshot")
+            click.echo(f"{seen.name} starts from its last snapshot")
             target.start(LATEST)
     else:
         if release is None:
-            raise click.UsageError("a new application needs a release: tunemesh package makes one")
+            raise click.UsageError("a new application needs a release. Build one: tunemesh package")
         groups = new_properties(context, pipelines, properties, assignments)
         count = parallelism or context.settings.taskmanagers * context.settings.task_slots
         configuration = Configuration(read(release).name, groups, count)
         if context.is_local:
             from deploy.local import application
 
+            require_services(context.settings, "kafka", "aws", "flink")
             application.prepare(context.settings)
         folder = context.unpack(release)
         if findings := preflight.check_settings(folder, groups):
@@ -114,7 +121,8 @@ def submit(
         target.create(configuration, release)
         click.echo(f"{target.name} starts: {configuration.release}")
         target.start(NOTHING)
-    _settled(target)
+    with waiting_for(f"{target.name} to run"):
+        _wait_until_settled(target)
 
 
 @deploy.command()
@@ -125,22 +133,22 @@ def submit(
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Start without the state, from the topics: it does not fit the new plan, or is wrong.",
+    help="Start without state, from the topics: the state does not fit the new plan, or is wrong.",
 )
 @click.option(
     "--force",
     is_flag=True,
-    help="Of a version that restarts no snapshot can be made: stop it by force, go on from its"
-    " last one. Also changes and starts an application that is stopped.",
+    help="Stop a crash-looping version without a snapshot, and start from its last one. Also"
+    " changes and starts a stopped application.",
 )
-@click.option("--dry-run", is_flag=True, help="Look at everything and print the steps.")
+@click.option("--dry-run", is_flag=True, help="Run the checks and print the steps; change nothing.")
 @click.option(
-    "--keep", type=click.IntRange(1), default=5, show_default=True, help="How many snapshots stay."
+    "--keep", type=click.IntRange(1), default=5, show_default=True, help="Snapshots to keep."
 )
 @click.option(
     "--verify-seconds",
     type=click.IntRange(5, 7_200),
-    help="When the new version must have done what is expected of it.",
+    help="Maximum seconds until the new version must pass verification.",
 )
 @with_deployment
 def upgrade(
@@ -154,25 +162,33 @@ def upgrade(
     keep: int,
     verify_seconds: int | None,
 ) -> None:
-    """Upgrade the running application to RELEASE, or to other settings of what it runs.
+    """Upgrade the running application to RELEASE, or to other settings.
 
-    Snapshot, update, wait, verify; rolled back by itself when the new version does not do what the
-    former one did (exit code 4). An upgrade that was interrupted is gone on with.
+    Takes a snapshot, updates, waits and verifies. Rolls back automatically if the new version does
+    not pass verification (exit code 4). Without arguments, continues an interrupted upgrade.
+
+    \b
+    Examples:
+      tunemesh deploy upgrade dist/tunemesh-stream-0.2.0-0123456789ab.zip --dry-run
+      tunemesh deploy upgrade --parallelism 4
     """
-    context = _patient(context, verify_seconds)
+    context = _with_verify_timeout(context, verify_seconds)
     unfinished = context.machine.read_journal()
-    given_up = force and unfinished is not None and unfinished.step is Step.ROLL_BACK
-    if unfinished is not None and not unfinished.is_ended and not given_up:
-        another = release is not None and read(release).name != unfinished.wanted.release
-        if another or assignments or parallelism or dry_run or force:
+    is_abandoned = force and unfinished is not None and unfinished.step is Step.ROLL_BACK
+    if unfinished is not None and not unfinished.is_ended and not is_abandoned:
+        is_another = release is not None and read(release).name != unfinished.wanted.release
+        if is_another or assignments or parallelism or dry_run or force:
             raise UpgradeError(
-                f"an upgrade to {unfinished.wanted.release} is not finished: without a release and"
-                " options this command goes on with it, tunemesh deploy rollback takes it back"
+                f"an upgrade to {unfinished.wanted.release} is not finished. Continue it with"
+                " tunemesh deploy upgrade without arguments, or revert it with tunemesh deploy"
+                " rollback"
             )
         if release is not None:
             unfinished = replace(unfinished, release=str(release))
-        click.echo(f"going on with the upgrade to {unfinished.wanted.release}")
-        _told(context.machine.resume(unfinished))
+        click.echo(f"continuing the upgrade to {unfinished.wanted.release}")
+        with waiting_for(f"the upgrade of {context.target.name}"):
+            journal = context.machine.resume(unfinished)
+        _report_and_exit(journal)
         return
     overrides = parse_assignments(assignments)
     plan = planning.plan_upgrade(
@@ -181,13 +197,13 @@ def upgrade(
     change, comparison = plan.change, plan.comparison
     for note in plan.notes:
         click.echo(f"note: {note}")
-    _say(comparison, change)
+    _print_comparison(comparison, change)
     if comparison.fit is Fit.REBUILD and not (rebuild or comparison == planning.NO_SNAPSHOT):
         raise PreflightError(
             [
                 *comparison.reasons,
                 (
-                    "the state does not fit: --rebuild starts the new version without it, from the"
+                    "the state does not fit; --rebuild starts the new version without it, from the"
                     " topics (docs/concepts/upgrades.md)"
                 ),
             ]
@@ -196,37 +212,51 @@ def upgrade(
         for line in _steps(context.target.describe(), change):
             click.echo(line)
         return
-    _told(context.machine.begin(change))
+    with waiting_for(f"the upgrade of {context.target.name}"):
+        journal = context.machine.begin(change)
+    _report_and_exit(journal)
 
 
 @deploy.command()
 @click.option("--verify-seconds", type=click.IntRange(5, 7_200), help="As with upgrade.")
 @with_deployment
 def rollback(context: DeploymentContext, verify_seconds: int | None) -> None:
-    """Take the last upgrade back, finished or not: the former code, settings and state.
+    """Roll back the last upgrade, finished or not: to the former code, settings and state.
 
-    Where the plan is the same, the state goes on; else it is that of the snapshot before the
-    upgrade, and what has come since is read again.
+    If the plan is the same, the present state is kept. Otherwise the state is restored from the
+    snapshot before the upgrade, and the records since then are read again.
+
+    \b
+    Example:
+      tunemesh deploy rollback
     """
-    context = _patient(context, verify_seconds)
+    context = _with_verify_timeout(context, verify_seconds)
     last = context.machine.read_journal()
     if last is None:
-        raise UpgradeError(f"{context.target.name} was never upgraded from here")
+        raise UpgradeError(f"{context.target.name} has not been upgraded from this machine")
     if last.step is Step.DONE and context.target.describe().configuration == last.wanted:
         back = planning.plan_rollback(context, last)
         if back is not None:
-            click.echo("the plan is the same: back with the present state")
-            end = context.machine.roll_back_keeping_state(last, back)
-            _told(end, Step.DONE if end.wanted == back.wanted else Step.ROLLED_BACK)
+            click.echo("the plan is the same: the present state is kept")
+            with waiting_for(f"the rollback of {context.target.name}"):
+                end = context.machine.roll_back_keeping_state(last, back)
+            _report_and_exit(end, Step.DONE if end.wanted == back.wanted else Step.ROLLED_BACK)
             return
-    _told(context.machine.roll_back(last, "requested"), expected=Step.ROLLED_BACK)
+    with waiting_for(f"the rollback of {context.target.name}"):
+        end = context.machine.roll_back(last, "requested")
+    _report_and_exit(end, expected=Step.ROLLED_BACK)
 
 
 @deploy.command()
-@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @with_deployment
 def status(context: DeploymentContext, as_json: bool) -> None:
-    """What runs, since which version, how it does, and how the last upgrade went."""
+    """Show the running version, its health, and the result of the last upgrade.
+
+    \b
+    Example:
+      tunemesh deploy status --target aws --region eu-west-1 --bucket my-releases
+    """
     seen, last = context.target.describe(), context.machine.read_journal()
     health = context.target.read_health() if seen.status in RUNNING_STATUSES else None
     if as_json:
@@ -251,35 +281,42 @@ def status(context: DeploymentContext, as_json: bool) -> None:
         f" parallelism {configuration.parallelism}"
     )
     if health is not None:
-        restarts = "no restart" if not health.restarts else f"{health.restarts} restarts"
+        restarts = f"{health.restarts} restart{'' if health.restarts == 1 else 's'}"
         click.echo(
             f"  {restarts}, {health.checkpoints} checkpoints,"
             f" {sum(f.behind or 0 for f in health.flows.values()):,} records behind"
-            + (f"; restarted last because of: {health.failure}" if health.restarts else "")
+            + (f"; cause of the last restart: {health.failure}" if health.restarts else "")
         )
     if last is not None:
         click.echo(f"  last upgrade, to {last.wanted.release}: {last.step.value}")
         if last.why:
             click.echo(f"    {last.why}")
         if not last.is_ended:
-            click.echo("    not finished: tunemesh deploy upgrade goes on, rollback takes it back")
+            click.echo(
+                "    not finished; continue with tunemesh deploy upgrade, or revert with rollback"
+            )
 
 
 @deploy.command()
-@click.option("--create", metavar="NAME", help="Make one of the running application.")
-@click.option("--delete", metavar="NAME", help="Delete one.")
+@click.option("--create", metavar="NAME", help="Take a snapshot of the running application.")
+@click.option("--delete", metavar="NAME", help="Delete a snapshot.")
 @click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N.")
 @with_deployment
 def snapshots(
     context: DeploymentContext, create: str | None, delete: str | None, keep: int | None
 ) -> None:
-    """The application's snapshots, the oldest first."""
+    """List the application's snapshots, the oldest first; take and delete them.
+
+    \b
+    Example:
+      tunemesh deploy snapshots --create before-maintenance
+    """
     target = context.target
     needed = upgrade_snapshots.names_for_rollback(context.machine.read_journal())
     if create is not None:
         target.create_snapshot(create)
     if delete in needed:
-        raise UpgradeError(f"{delete} is what tunemesh deploy rollback would go back to: it stays")
+        raise UpgradeError(f"{delete} is kept: tunemesh deploy rollback needs it")
     if delete is not None:
         chosen = [one for one in target.list_snapshots() if one.name == delete]
         if not chosen:
@@ -287,18 +324,22 @@ def snapshots(
         target.delete_snapshot(chosen[0])
     if keep is not None:
         upgrade_snapshots.prune(target, keep, needed)
-    for one in target.list_snapshots():
-        made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.created))
-        click.echo(f"{one.name:<32} {one.status:<9} version {one.version:<4} {made}")
+    rows = [
+        (
+            snapshot.name,
+            snapshot.status,
+            f"version {snapshot.version}",
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.created)),
+        )
+        for snapshot in target.list_snapshots()
+    ]
+    show(table(("name", "status", "version", "created"), rows, show_header=False))
 
 
-# What they share.
-
-
-def _say(comparison: Comparison, change: Change) -> None:
+def _print_comparison(comparison: Comparison, change: Change) -> None:
     meaning = {
         Fit.SAME: "the plan is the same, the state fits",
-        Fit.COMPATIBLE: "the plan is another one, the state fits",
+        Fit.COMPATIBLE: "the plan differs, the state fits",
         Fit.REBUILD: "without the state",
     }[comparison.fit]
     click.echo(f"preflight: {change.wanted.release}: {meaning} ({comparison.fit})")
@@ -308,7 +349,7 @@ def _say(comparison: Comparison, change: Change) -> None:
 
 def _steps(seen: Application, change: Change) -> list[str]:
     state = {
-        LATEST: "from the state at the stop",
+        LATEST: "with its state at the stop",
         NOTHING: "without state, from the topics",
     }.get(change.restore, f"from {change.restore.snapshot}")
     before = "stop        by force, without a snapshot"
@@ -322,28 +363,28 @@ def _steps(seen: Application, change: Change) -> list[str]:
         ),
         "3 wait      until it runs",
         "4 verify    checkpoints, restarts, lag, deliveries, dead letters",
-        f"5 prune     {change.keep} snapshots stay",
-        "            whatever goes wrong after 2: back to the former version and its state",
-        "nothing was touched (--dry-run)",
+        f"5 prune     keep {change.keep} snapshots",
+        "            on failure after 2: roll back to the former version and its state",
+        "nothing was changed (--dry-run)",
     ]
 
 
-def _told(end: Journal, expected: Step = Step.DONE) -> None:
-    """Says how it ended; the exit code says so, too."""
+def _report_and_exit(end: Journal, expected: Step = Step.DONE) -> None:
+    """Print the result; exit with ROLLED_BACK if it is not the expected one."""
     if end.step is Step.DONE:
         click.echo(f"done: {end.wanted.release} runs")
     elif end.step is Step.ROLLED_BACK:
-        runs = "is back, stopped as it was" if end.stopped else "runs again"
-        click.echo(f"rolled back: {end.former.release} {runs}. Why: {end.why}", err=True)
+        state = "is restored, stopped as before" if end.stopped else "runs again"
+        click.echo(f"rolled back: {end.former.release} {state}. Reason: {end.why}", err=True)
     else:
         raise UpgradeError(
-            f"the upgrade was abandoned, {end.application} was left as it is: {end.why}"
+            f"the upgrade was abandoned, {end.application} was not changed: {end.why}"
         )
     if end.step is not expected:
         raise click.exceptions.Exit(ROLLED_BACK)
 
 
-def _settled(target: Target) -> None:
+def _wait_until_settled(target: Target) -> None:
     deadline = time.monotonic() + CHANGE_SECONDS
     while True:
         target.advance()
@@ -351,15 +392,15 @@ def _settled(target: Target) -> None:
         if seen.status not in TRANSITIONAL_STATUSES:
             break
         if time.monotonic() > deadline:
-            raise UpgradeError(f"{seen.name} is still {seen.status}; see: tunemesh deploy status")
+            raise UpgradeError(f"{seen.name} is still {seen.status}. See: tunemesh deploy status")
         time.sleep(0.5)
     if seen.status not in RUNNING_STATUSES:
-        why = target.describe_failure(seen.version) or "no reason given"
+        why = target.describe_failure(seen.version) or "unknown reason"
         raise UpgradeError(f"{seen.name} did not start: {why}")
     click.echo(f"{seen.name} runs, version {seen.version}")
 
 
-def _patient(context: DeploymentContext, seconds: int | None) -> DeploymentContext:
+def _with_verify_timeout(context: DeploymentContext, seconds: int | None) -> DeploymentContext:
     if seconds is None:
         return context
     verify = context.machine.verify

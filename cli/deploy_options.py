@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cli.connections import require_aws
 from connectors.flink.properties import RUN_OPTIONS, Groups, read_groups
 from deploy.local import flink_cluster
 from deploy.local.settings import LocalSettings
@@ -95,6 +96,7 @@ def with_deployment(command: Callable[..., Any]) -> Callable[..., Any]:
             region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
             if region is None or bucket is None:
                 raise click.UsageError("--target aws needs --region and --bucket")
+            require_aws("Managed Flink", "kinesisanalyticsv2", region)
             service = ManagedFlinkSettings(region, bucket, prefix, role)
             target = ManagedFlink.connect(application, service, settings.home / "releases")
         machine = UpgradeMachine(

@@ -1,4 +1,4 @@
-"""The sub-commands of `tunemesh` for the laptop platform."""
+"""`tunemesh up`, `down`, `logs` and `jars`: the local platform."""
 
 from __future__ import annotations
 
@@ -10,69 +10,106 @@ from pathlib import Path
 
 import click
 
+from cli import terminal
 from deploy.local import jars as jar_list
-from deploy.local import parts as part_names
-from deploy.local import platform, process
+from deploy.local import parts, platform, process
 from deploy.local.settings import LocalSettings, jar_cache
 from schemas.errors import TunemeshError
+from verification.progress import Step
 
 JAR_SETS = ("flink", "kafka", "opensearch", "dynamodb")
-"""The parts with jars, which have the names of their sets."""
+"""The services with jars; the sets have their names."""
 
 
 class NoLogError(TunemeshError):
-    """A log that is not there."""
+    """A service has no log."""
 
     exit_code = 2
 
 
 @click.command()
-@click.argument("parts", nargs=-1, metavar="[PART]...")
-@click.option("--fresh", is_flag=True, help="Stop the parts first and remove their data.")
-def up(parts: tuple[str, ...], fresh: bool) -> None:
-    """Start PARTs and wait for them: kafka, aws, personalize, opensearch and flink for none.
+@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.option("--fresh", is_flag=True, help="Stop the services first, and delete their data.")
+def up(services: tuple[str, ...], fresh: bool) -> None:
+    """Start SERVICEs and wait until they answer.
 
-    Beside these there are postgresql, dynamodb and services, the domains' back ends.
+    By default kafka, aws, personalize, opensearch and flink; there are also postgresql, dynamodb
+    and services (the domains' back ends). Running services are not restarted.
+
+    \b
+    Examples:
+      tunemesh up
+      tunemesh up kafka aws --fresh
     """
     settings = LocalSettings.from_environment(os.environ)
-    chosen = part_names.to_start(parts)
+    chosen = parts.to_start(services)
     if jar_sets := [name for name in JAR_SETS if name in chosen]:
         fetch_jars(jar_sets)
     started = time.monotonic()
     click.echo(f"up: {', '.join(chosen)} in {settings.home}")
-    platform.up(settings, chosen, environ=os.environ, fresh=fresh, report=click.echo)
-    click.echo(f"up after {time.monotonic() - started:.1f} s; `tunemesh down` stops it")
+    start_services(settings, chosen, fresh=fresh)
+    click.echo(f"up after {time.monotonic() - started:.1f} s; stop with: tunemesh down")
+
+
+def start_services(settings: LocalSettings, services: Sequence[str], *, fresh: bool) -> None:
+    """Start services of the local platform and show what is waited for."""
+    with terminal.ProgressDisplay() as progress:
+        platform.up(
+            settings,
+            services,
+            environ=os.environ,
+            fresh=fresh,
+            report=click.echo,
+            progress=progress,
+        )
 
 
 @click.command()
-@click.argument("parts", nargs=-1, metavar="[PART]...")
-def down(parts: tuple[str, ...]) -> None:
-    """Stop PARTs (all for none); data stays."""
-    settings = LocalSettings.from_environment(os.environ)
-    platform.down(settings, parts, report=click.echo)
-    click.echo("down: nothing is left running")
+@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+def down(services: tuple[str, ...]) -> None:
+    """Stop SERVICEs, by default all. Their data is kept.
+
+    \b
+    Example:
+      tunemesh down flink
+    """
+    stop_services(LocalSettings.from_environment(os.environ), services)
+    click.echo("down: no process is left")
+
+
+def stop_services(settings: LocalSettings, services: Sequence[str] = ()) -> None:
+    """Stop services of the local platform, by default all."""
+    with terminal.ProgressDisplay() as progress:
+        platform.down(settings, services, report=click.echo, progress=progress)
 
 
 @click.command()
-@click.argument("name", metavar="PART")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until Ctrl-C.")
-@click.option("-n", "--lines", default=200, show_default=True, help="How many lines of its end.")
+@click.argument("name", metavar="SERVICE")
+@click.option("-f", "--follow", is_flag=True, help="Print new lines until Ctrl-C.")
+@click.option("-n", "--lines", default=200, show_default=True, help="Number of last lines.")
 def logs(name: str, follow: bool, lines: int) -> None:
-    """The log of PART: kafka, aws, personalize, opensearch, flink-jobmanager, ..."""
+    """Print the log of SERVICE: kafka, aws, personalize, opensearch, flink-jobmanager, ...
+
+    The log of these commands is named cli.
+
+    \b
+    Example:
+      tunemesh logs flink-taskmanager-1 -f
+    """
     settings = LocalSettings.from_environment(os.environ)
     log = settings.log(name)
     if not log.is_file():
-        there = sorted(path.stem for path in log.parent.glob("*.log"))
-        raise NoLogError(f"no log of {name!r}; there are: {', '.join(there) or 'none yet'}.")
+        names = sorted(path.stem for path in log.parent.glob("*.log"))
+        raise NoLogError(f"{name!r} has no log. Logs: {', '.join(names) or 'none yet'}.")
     for line in process.tail(log, lines):
         click.echo(line)
     if follow:
-        for line in following(log):
+        for line in follow_log(log):
             click.echo(line, nl=False)
 
 
-def following(log: Path) -> Iterator[str]:
-    """Yields what is appended to a log from now on, for ever, also after it was started anew."""
+def follow_log(log: Path) -> Iterator[str]:
+    """Yield what is appended to a log from now on, also after the service is restarted."""
     file = log.open("r", encoding="utf-8", errors="replace")
     file.seek(0, os.SEEK_END)
     while True:
@@ -95,28 +132,40 @@ def jars() -> None:
 @jars.command("fetch")
 @click.argument("sets", nargs=-1, metavar="[SET]...")
 def jars_fetch(sets: tuple[str, ...]) -> None:
-    """Fetch what is not in the cache, and check it against its sha256."""
+    """Download the jars that the cache lacks, and verify their sha256.
+
+    \b
+    Example:
+      tunemesh jars fetch flink kafka
+    """
     fetch_jars(sets)
 
 
 @jars.command("list")
 def jars_list() -> None:
-    """Every jar, its set, and whether it is in the cache."""
+    """List every jar, its set, and whether it is in the cache."""
     cache = jar_cache(os.environ)
-    for jar in jar_list.load():
-        state = "cached" if (cache / jar.path).is_file() else "absent"
-        click.echo(f"{jar.jar_set:<10} {state:<8} {jar.coordinates}")
+    rows = [
+        (jar.jar_set, "cached" if (cache / jar.path).is_file() else "absent", jar.coordinates)
+        for jar in jar_list.load()
+    ]
+    terminal.show(terminal.table(("set", "state", "jar"), rows))
 
 
 @jars.command("path")
 @click.argument("jar_set", metavar="SET")
 def jars_path(jar_set: str) -> None:
-    """Print a set as a Java class path."""
+    """Print a set as a Java class path.
+
+    \b
+    Example:
+      java -cp "$(tunemesh jars path kafka)" kafka.Kafka --version
+    """
     click.echo(jar_list.class_path(jar_set, jar_cache(os.environ)))
 
 
 def fetch_jars(sets: Sequence[str] = ()) -> None:
-    """Fetches the jars of the sets (all for none), with a line of progress a second."""
+    """Download the missing jars of the sets, by default of all."""
     cache = jar_cache(os.environ)
     wanted = jar_list.of_sets(jar_list.load(), sets)
     absent = jar_list.missing(wanted, cache)
@@ -124,22 +173,17 @@ def fetch_jars(sets: Sequence[str] = ()) -> None:
         click.echo(f"jars: all {len(wanted)} in {cache}")
         return
     started = time.monotonic()
-    shown = started
-    total = 0
+    received = 0
+    with terminal.ProgressDisplay() as progress:
 
-    def progress(received: int) -> None:
-        nonlocal total, shown
-        total += received
-        now = time.monotonic()
-        if now - shown >= 1:
-            shown = now
-            left = len(jar_list.missing(absent, cache))
-            click.echo(
-                f"jars: {len(absent) - left} of {len(absent)}, "
-                f"{total / 1e6:.1f} MB, {now - started:.0f} s"
-            )
+        def show(count: int) -> None:
+            nonlocal received
+            received += count
+            done = len(absent) - len(jar_list.missing(absent, cache))
+            progress(Step("jars", done, len(absent), f"{received / 1e6:.1f} MB"))
 
-    click.echo(f"jars: fetching {len(absent)} of {len(wanted)} to {cache}")
-    jar_list.fetch(absent, cache, jar_list.repository(os.environ), progress)
-    seconds = time.monotonic() - started
-    click.echo(f"jars: {len(absent)} fetched and checked, {total / 1e6:.1f} MB in {seconds:.1f} s")
+        jar_list.fetch(absent, cache, jar_list.repository(os.environ), show)
+    click.echo(
+        f"jars: {len(absent)} of {len(wanted)} fetched to {cache} and verified,"
+        f" {received / 1e6:.1f} MB in {time.monotonic() - started:.1f} s"
+    )

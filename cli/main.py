@@ -1,73 +1,80 @@
-"""The `tunemesh` command: its sub-commands by name, loaded when they are called.
+"""The `tunemesh` command: its sub-commands by name, imported when they are called.
 
-Loading one sub-command must not load another's libraries: `tunemesh status` answers without
-pyflink.
+One sub-command does not import another's libraries: `tunemesh status` starts without pyflink.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
+import logging.handlers
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
 
 import click
 
 from schemas.errors import TunemeshError
 
 INTERRUPTED = 130
+LOG_BYTES = 1_000_000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a sub-command lives (`module:attribute`) and its line in `tunemesh --help`."""
+    """Where a sub-command is defined (`module:attribute`), and its line in `tunemesh --help`."""
 
     target: str
     summary: str
 
 
 COMMANDS: Mapping[str, Entry] = {
-    "demo": Entry("cli.demos.stream:demo", "The whole stream on this machine, with a summary."),
+    "demo": Entry("cli.demos.stream:demo", "Run the whole stream on this machine and verify it."),
     "bootstrap-demo": Entry(
-        "cli.demos.bootstrap:bootstrap_demo", "From empty stores to a trained recommender."
+        "cli.demos.bootstrap:bootstrap_demo", "From empty stores to a trained campaign."
     ),
     "upgrade-demo": Entry(
         "cli.demos.upgrade:upgrade_demo", "Upgrades and a rollback while events flow."
     ),
-    "up": Entry("cli.local:up", "Start the platform's parts, side by side."),
-    "submit": Entry("cli.submit:submit", "Topics, schemas, and the job on the cluster."),
-    "down": Entry("cli.local:down", "Stop the parts; leaves no process."),
-    "status": Entry("cli.status:status", "What runs, and how far the jobs have come."),
-    "logs": Entry("cli.local:logs", "The log of a part; -f follows it."),
-    "jars": Entry("cli.local:jars", "The jars of pom-deps.txt: fetch, list, path."),
-    "package": Entry("cli.package:package", "The zip for Managed Flink."),
-    "deploy": Entry("cli.deploy:deploy", "Submit, upgrade, roll back applications."),
-    "schemas": Entry("cli.schemas:schemas", "Contracts: check, register, diff."),
-    "export": Entry("cli.products:export", "Stores to data products on S3."),
-    "catalog": Entry("cli.products:catalog", "Data products: register, find, describe, grants."),
-    "replay": Entry("cli.verification:replay", "Publish events and keep a ledger of them."),
-    "fill": Entry("cli.fill:fill", "Send events to the domains' back ends."),
-    "verify": Entry("cli.verification:verify", "Reconcile the ledger with what came out."),
-    "bootstrap": Entry(
-        "cli.bootstrap:bootstrap", "Personalize from what has been: imports, training, campaign."
-    ),
-    "dlq": Entry("cli.verification:dlq", "Dead letters: list, show, replay."),
+    "up": Entry("cli.local:up", "Start services of the local platform."),
+    "submit": Entry("cli.submit:submit", "Start the application on the local cluster."),
+    "down": Entry("cli.local:down", "Stop services of the local platform."),
+    "status": Entry("cli.status:status", "Show services, and the progress of running jobs."),
+    "logs": Entry("cli.local:logs", "Print or follow the log of a service."),
+    "jars": Entry("cli.local:jars", "Fetch and list the jars of pom-deps.txt."),
+    "package": Entry("cli.package:package", "Build the zip for Managed Flink."),
+    "deploy": Entry("cli.deploy:deploy", "Submit, upgrade and roll back applications."),
+    "schemas": Entry("cli.schemas:schemas", "Check, register and compare contracts."),
+    "export": Entry("cli.products:export", "Export stores to data products on S3."),
+    "catalog": Entry("cli.products:catalog", "Register, find and grant data products."),
+    "replay": Entry("cli.replay:replay", "Publish events, and record them in a ledger."),
+    "fill": Entry("cli.replay:fill", "Send events to the domains' back ends."),
+    "verify": Entry("cli.verify:verify", "Reconcile a ledger with every destination."),
+    "bootstrap": Entry("cli.bootstrap:bootstrap", "Train a campaign from data products."),
+    "dlq": Entry("cli.dlq:dlq", "List, show and replay dead letters."),
 }
 
 
 class LazyGroup(click.Group):
-    """A click group that imports a sub-command's module when the sub-command is asked for."""
+    """A click group that imports a sub-command's module when the sub-command is called."""
 
-    def __init__(self, entries: Mapping[str, Entry], **attributes: object) -> None:
-        super().__init__(**attributes)  # type: ignore[arg-type]  # click's own keyword arguments
+    def __init__(self, entries: Mapping[str, Entry], **attributes: Any) -> None:
+        super().__init__(**attributes)
         self.entries = entries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table: the way a newcomer meets them."""
+        """Return the names in the order of the table."""
         return list(self.entries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The sub-command, its module imported now; None for a name that is not in the table."""
+        """Import and return a sub-command; None for a name that is not in the table."""
         entry = self.entries.get(cmd_name)
         if entry is None:
             return None
@@ -78,7 +85,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of sub-commands, without importing any."""
+        """Write the list of sub-commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.summary) for name, entry in self.entries.items()])
 
@@ -86,47 +93,99 @@ class LazyGroup(click.Group):
 tunemesh = LazyGroup(
     COMMANDS,
     name="tunemesh",
-    help="Real-time recommendations in a data mesh, on this machine.",
+    help="""Real-time recommendations in a data mesh.
+
+    \b
+    Example:
+      tunemesh demo        run everything on this machine, verify it, and stop it
+    """,
     context_settings={"help_option_names": ["-h", "--help"]},
+    params=[
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            help="Show the version and exit.",
+            callback=lambda ctx, _, wanted: _show_version(ctx) if wanted else None,
+        )
+    ],
 )
 
 
+def _show_version(ctx: click.Context) -> None:
+    click.echo(f"tunemesh {version('tunemesh')}")
+    ctx.exit()
+
+
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A file that is created with its folder when the first record is written."""
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
+
+
+def log_to_file(file: Path) -> None:
+    """Write warnings and errors of libraries to a file: none of them reaches the terminal."""
+    # A folder that is not writable costs the log, not the command.
+    logging.raiseExceptions = False
+    handler = _LogFile(file, maxBytes=LOG_BYTES, backupCount=1, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+def log_path() -> Path:
+    """Return the log file of the commands, also where other settings cannot be used."""
+    return Path(os.environ.get("TUNEMESH_HOME") or ".tunemesh").expanduser() / "logs" / "cli.log"
+
+
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:
-    """Runs a click command and returns its exit code; errors meant for people are one message
-    each."""
+    """Run a click command and return its exit code; errors are printed as one message each."""
     try:
         code = command.main(args=arguments, prog_name="tunemesh", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except TunemeshError as error:
-        click.echo(f"tunemesh: {error}", err=True)
+        _show_error(str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("tunemesh: interrupted", err=True)
+        _show_error("interrupted")
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 
 
+def _show_error(message: str) -> None:
+    from cli.terminal import show_error  # imports rich, which help and most commands do not need
+
+    show_error(message)
+
+
 class CommandError(TunemeshError):
-    """A command did not end as whoever gave it had expected."""
+    """A command of a demo ended with another exit code than expected."""
 
 
-def given(*arguments: str, code: int = 0) -> None:
-    """Runs a command of this tool and shows it, as if a person had given it.
-
-    Raises CommandError for another exit code.
-    """
+def run_shown(*arguments: str, code: int = 0) -> None:
+    """Print a command of this tool and run it; raises CommandError for another exit code."""
     click.echo(f"$ tunemesh {' '.join(arguments)}")
     sys.stdout.flush()
-    if (found := run(tunemesh, arguments)) != code:
+    if (ended := run(tunemesh, arguments)) != code:
         expected = f", expected was {code}" if code else ""
-        raise CommandError(f"tunemesh {' '.join(arguments[:2])} ended with {found}{expected}")
+        raise CommandError(f"tunemesh {' '.join(arguments[:2])} ended with {ended}{expected}")
 
 
 def main() -> None:
-    """The entry point of the `tunemesh` script."""
-    sys.exit(run(tunemesh))
+    """Run the `tunemesh` script."""
+    log_to_file(log_path())
+    try:
+        code = run(tunemesh)
+    except Exception:  # noqa: BLE001 - the terminal gets a sentence, the log the traceback
+        _log.exception("tunemesh %s", " ".join(sys.argv[1:]))
+        _show_error(f"an unexpected error; please report it with its traceback in {log_path()}")
+        code = 1
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`tunemesh package`."""
+"""`tunemesh package`: the release artefact."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cli import terminal
 from deploy.package.assembly import build
 from deploy.package.contents import APPLICATIONS, RUN_FILES
 from deploy.package.wheels import PYTHONS
@@ -17,34 +18,39 @@ from deploy.package.wheels import PYTHONS
     type=click.Choice(list(APPLICATIONS)),
     default="stream",
     show_default=True,
-    help="What to package.",
+    help="Application to package.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("dist"),
     show_default=True,
-    help="The folder for the zip and its description.",
+    help="Folder of the zip and its description.",
 )
 @click.option(
     "--python",
     type=click.Choice(PYTHONS),
     default=PYTHONS[0],
     show_default=True,
-    help="The version of Python that the wheels are for; the service has 3.12.",
+    help="Python version of the wheels; the service has 3.12.",
 )
 def package(application: str, output: Path, python: str) -> None:
-    """Build the zip that Managed Service for Apache Flink runs.
+    """Build the zip for Managed Service for Apache Flink.
 
-    The network is used for what the caches of jars and wheels lack.
+    Downloads the jars and wheels that the caches lack.
+
+    \b
+    Example:
+      tunemesh package --output dist
     """
-    built = build(application, output, python=python, report=click.echo)
+    with terminal.waiting_for("jars, wheels and zip"):
+        built = build(application, output, python=python, report=click.echo)
     click.echo(f"{built.path}")
     click.echo(
         f"{built.bytes:,} bytes, {built.members} files, {built.seconds:.1f} s,"
         f" Python {built.description.python}, sha256 {built.sha256}"
     )
-    for part, size in built.largest:
-        click.echo(f"{size:>12,} {part}")
+    rows = [(f"{size:,}", name) for name, size in built.largest]
+    terminal.show(terminal.table(("bytes", "largest"), rows, numbers=("bytes",), show_header=False))
     options = ", ".join(f"{name}={value}" for name, value in RUN_FILES.items())
     click.echo(f"run options: {options}")

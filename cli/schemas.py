@@ -1,106 +1,106 @@
-"""The sub-commands `tunemesh schemas`: check the contracts, register them, compare both."""
+"""`tunemesh schemas`: check contracts, register their versions, compare both."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import click
 
+from cli import terminal
+from cli.connections import Mesh, aws_options
 from connectors.glue.registry import GlueRegistry, RegisteredVersion
-from deploy.local.settings import REGION, REGISTRY, LocalSettings
+from deploy.local.settings import REGISTRY
 from schemas.checks import check as check_contracts
 from schemas.compatibility import incompatibilities
 from schemas.errors import TunemeshError
-from schemas.model import Contract, Contracts, load_contracts
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+from schemas.model import Contract, load_contracts
 
 
 class ContractProblems(TunemeshError):
-    """The contracts in the folder are not what they should be."""
+    """Contracts break a rule."""
 
 
 @click.group()
 def schemas() -> None:
-    """The contracts: check them, register their schema versions, compare both."""
+    """Contracts: check them, register their schema versions, compare both."""
 
 
-def _registry_options(command: _Command) -> _Command:
-    for option in (
-        click.option("--registry", "name", default=REGISTRY, show_default=True, help="Its name."),
-        click.option("--region", metavar="REGION", help="AWS region; without it, the local one."),
-        click.option(
-            "--endpoint-url", metavar="URL", help="Of the registry, where it is not AWS's own."
-        ),
-    ):
-        command = option(command)
-    return command
+_registry_option = click.option(
+    "--registry", "name", default=REGISTRY, show_default=True, help="Name of the registry."
+)
 
 
 def connect(endpoint_url: str | None, region: str | None, name: str = REGISTRY) -> GlueRegistry:
-    """The registry that the options mean: neither of them, the laptop platform's; a region, AWS."""
-    if endpoint_url is None and region is None:
-        endpoint_url = LocalSettings.from_environment(os.environ).aws.url
-    return GlueRegistry.connect(region or REGION, endpoint_url, name)
+    """Return the registry of AWS in a region, by default that of the local platform."""
+    mesh = Mesh(region, endpoint_url)
+    return GlueRegistry.connect(mesh.region, mesh.endpoint_url, name)
 
 
 @schemas.command("check")
 def schemas_check() -> None:
-    """Check the contracts in the folder; needs no network.
+    """Check the contract folders, without a network.
 
-    Examples are valid or invalid as they say, every schema version can follow the one before it,
-    mappings have the right types, topics fit together.
+    Checks the examples, the compatibility of schema versions, the types of mapped fields, and that
+    topics are distinct. Exits with 1 if there is a problem.
     """
     contracts = load_contracts()
     problems = check_contracts(contracts)
-    click.echo(
-        _table(
-            ("contract", "role", "topic", "versions", "compatibility", "examples", "problems"),
-            [
-                (
-                    contract.name,
-                    str(contract.role),
-                    contract.topic,
-                    str(len(contract.versions)),
-                    contract.compatibility,
-                    _count_examples(contract),
-                    str(sum(problem.contract == contract.name for problem in problems)),
-                )
-                for contract in contracts
-            ],
+    header = ("contract", "role", "topic", "versions", "compatibility", "examples", "problems")
+    rows = [
+        (
+            contract.name,
+            contract.role,
+            contract.topic,
+            str(len(contract.versions)),
+            contract.compatibility,
+            f"{len(contract.examples('valid'))} + {len(contract.examples('invalid'))}",
+            str(sum(problem.contract == contract.name for problem in problems)),
         )
-    )
+        for contract in contracts
+    ]
+    terminal.show(terminal.table(header, rows, numbers=("versions", "examples", "problems")))
     for problem in problems:
         click.echo(f"{problem.contract}: {problem.what}", err=True)
     if problems:
         raise ContractProblems(f"{len(problems)} problem(s) in the contracts, see above")
-    click.echo("all contracts are in order")
+    click.echo("all contracts are valid")
 
 
 @schemas.command("register")
-@_registry_options
+@_registry_option
+@aws_options
 def schemas_register(endpoint_url: str | None, region: str | None, name: str) -> None:
     """Register every schema version that the registry lacks.
 
-    A version that is not compatible with the registered ones is refused before anything of its
-    contract is written. To do it again changes nothing.
+    If a version is incompatible with the registered ones, nothing of its contract is registered.
+    Idempotent.
+
+    \b
+    Example:
+      tunemesh schemas register --region eu-west-1
     """
     contracts = load_contracts()
     registry = connect(endpoint_url, region, name)
     rows = [
-        (contract.name, f"v{done.number}", str(done.version_id), _state(done.created))
+        (
+            contract.name,
+            f"v{version.number}",
+            str(version.version_id),
+            "registered" if version.created else "unchanged",
+        )
         for contract in contracts
-        for done in registry.register(contract)
+        for version in registry.register(contract)
     ]
-    click.echo(_table(("contract", "version", "schema version id", "state"), rows))
+    header = ("contract", "version", "schema version id", "state")
+    terminal.show(terminal.table(header, rows))
 
 
 @schemas.command("diff")
 @click.argument("contract", required=False)
-@_registry_options
+@_registry_option
+@aws_options
 @click.pass_context
 def schemas_diff(
     ctx: click.Context,
@@ -111,45 +111,49 @@ def schemas_diff(
 ) -> None:
     """Compare the registered schema versions with those in the folder, field by field.
 
-    Exits with 1 when the registry would refuse a version, or has one that the folder does not.
+    Exits with 1 if a version is incompatible, or is in the registry only.
+
+    \b
+    Example:
+      tunemesh schemas diff songs
     """
     contracts = load_contracts()
     registry = connect(endpoint_url, region, name)
     comparisons = [
         compare(one, registry.registered_versions(one), registry.registered_compatibility(one))
-        for one in _chosen(contracts, contract)
+        for one in (contracts if contract is None else [contracts[contract]])
     ]
     for comparison in comparisons:
         click.echo(comparison.text())
-    if not all(comparison.registrable for comparison in comparisons):
+    if not all(comparison.is_registrable for comparison in comparisons):
         ctx.exit(1)
 
 
 class Comparison(NamedTuple):
-    """How the folder and the registry differ about one contract."""
+    """The differences between folder and registry in one contract."""
 
     contract: str
     state: str
     changes: tuple[str, ...]
-    refusals: tuple[str, ...]
+    problems: tuple[str, ...]
 
     @property
-    def registrable(self) -> bool:
+    def is_registrable(self) -> bool:
         """Whether `tunemesh schemas register` would make both the same."""
-        return not self.refusals
+        return not self.problems
 
     def text(self) -> str:
-        """The comparison for a terminal: a line of state, then a line a change."""
+        """Return a line with the state, and one for each change and problem."""
         lines = [f"{self.contract}: {self.state}"]
         lines += (f"  {change}" for change in self.changes)
-        lines += (f"  refused: {refusal}" for refusal in self.refusals)
+        lines += (f"  refused: {problem}" for problem in self.problems)
         return "\n".join(lines)
 
 
 def compare(
     contract: Contract, registered: Sequence[RegisteredVersion], compatibility: str | None
 ) -> Comparison:
-    """Compare a contract with what the registry holds of it (``compatibility`` None: nothing)."""
+    """Compare a contract with its registered versions and mode (None: not registered)."""
     if not registered:
         missing = ", ".join(f"v{version.number}" for version in contract.versions)
         return Comparison(contract.name, f"not registered ({missing})", (), ())
@@ -158,17 +162,17 @@ def compare(
     absent = [version for version in contract.versions if version.avro not in known]
     history = [version.definition for version in registered]
     changes: list[str] = []
-    refusals: list[str] = []
+    problems: list[str] = []
     for version in absent:
         base = json.loads(history[-1])
         changes += (f"v{version.number}: {line}" for line in field_changes(base, version.avro))
-        refusals += (
-            f"v{version.number}: {fault}"
-            for fault in incompatibilities(contract.compatibility, version.definition, history)
+        problems += (
+            f"v{version.number}: {problem}"
+            for problem in incompatibilities(contract.compatibility, version.definition, history)
         )
         history.append(version.definition)
-    refusals += (
-        f"the registry's version {version.number} ({version.version_id}) is in no file"
+    problems += (
+        f"version {version.number} of the registry ({version.version_id}) is in no file"
         for version, avro in zip(registered, known, strict=True)
         if avro not in ours
     )
@@ -176,17 +180,17 @@ def compare(
         changes.append(f"compatibility: {compatibility} -> {contract.compatibility}")
     if absent:
         missing = ", ".join(f"v{version.number}" for version in absent)
-        verdict = "not compatible" if refusals else f"{contract.compatibility} compatible"
+        verdict = "not compatible" if problems else f"{contract.compatibility} compatible"
         state = f"{missing} not registered, {verdict}"
     else:
         count = len(contract.versions)
-        state = "the same" if not (changes or refusals) else "differs"
+        state = "the same" if not (changes or problems) else "differs"
         state += f", {count} version{'s' if count > 1 else ''}"
-    return Comparison(contract.name, state, tuple(changes), tuple(refusals))
+    return Comparison(contract.name, state, tuple(changes), tuple(problems))
 
 
 def field_changes(before: dict[str, Any], after: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Fields added (+), removed (-) and changed (~) between two schemas, nested ones by path."""
+    """Yield fields added (+), removed (-) and changed (~), nested ones by path."""
     old = {entry["name"]: entry for entry in before["fields"]}
     new = {entry["name"]: entry for entry in after["fields"]}
     for name, entry in old.items():
@@ -214,7 +218,7 @@ def _field(entry: dict[str, Any]) -> str:
 
 
 def _type(avro: Any) -> str:
-    """A type in words; what is inside a record is compared by itself."""
+    """Return a type as text; the fields of a record are compared separately."""
     if isinstance(avro, list):
         return " | ".join(_type(branch) for branch in avro)
     if not isinstance(avro, dict):
@@ -236,32 +240,12 @@ def _type(avro: Any) -> str:
 
 
 def _record(avro: Any) -> dict[str, Any] | None:
-    """The record in a field's type, through a union with null or an array; None without one."""
+    """Return the record in a field's type, in a union with null, or in an array."""
     if isinstance(avro, list):
-        found = [record for branch in avro if (record := _record(branch))]
-        return found[0] if len(found) == 1 else None
+        records = [record for branch in avro if (record := _record(branch))]
+        return records[0] if len(records) == 1 else None
     if not isinstance(avro, dict):
         return None
     if avro["type"] == "array":
         return _record(avro["items"])
     return avro if avro["type"] == "record" else None
-
-
-def _chosen(contracts: Contracts, name: str | None) -> tuple[Contract, ...]:
-    return tuple(contracts) if name is None else (contracts[name],)
-
-
-def _count_examples(contract: Contract) -> str:
-    return f"{len(contract.examples('valid'))} + {len(contract.examples('invalid'))}"
-
-
-def _state(created: bool) -> str:
-    return "registered" if created else "was there"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
-    )

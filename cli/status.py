@@ -1,57 +1,69 @@
-"""`tunemesh status`: the parts of the platform, and how far the running jobs have come."""
+"""`tunemesh status`: the services of the local platform, and the progress of running jobs."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
 import click
+from rich.console import RenderableType
+from rich.text import Text
 
+from cli import terminal
 from deploy.local import flink_cluster, platform
 from deploy.local.flink import FlinkError
 from deploy.local.job_progress import FlowProgress, JobProgress, read_job_progress
 from deploy.local.platform import State, Status
 from deploy.local.settings import LocalSettings
 
-UNWELL = 3
-"""The exit code when a part has died or does not answer."""
+UNHEALTHY = 3
+"""Exit code if a service has crashed or does not answer."""
 
-NO_JOB = "no job runs; `tunemesh submit` starts one"
-NO_FLINK = "no job runs: Flink is not up; `tunemesh up flink` starts it"
+NO_JOB = "no job runs. Start one: tunemesh submit"
+NO_FLINK = "no job runs, since Flink does not. Start it: tunemesh up flink"
+
+_STYLES = {State.RUNNING: "green", State.DEAD: "bold red", State.SILENT: "bold red"}
+_FIGURES = ("records_per_second", "behind", "oldest_seconds", "delivered", "rejected", "throttled")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The same for programs, and every metric.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every metric.")
 def status(as_json: bool) -> None:
-    """What runs, where and since when, and how far each job's pipelines have come.
+    """Show the services, and the progress of each job's pipelines.
 
-    Exit code 3 if a part has died or does not answer.
+    Exits with 3 if a service has crashed or does not answer.
+
+    \b
+    Example:
+      tunemesh status --json
     """
     settings = LocalSettings.from_environment(os.environ)
-    parts = platform.status(settings, os.environ)
-    jobs, problem = jobs_of(settings, parts)
+    services = platform.status(settings, os.environ)
+    jobs, problem = read_jobs(settings, services)
     if as_json:
-        click.echo(json.dumps(document(parts, jobs, problem), indent=2))
+        click.echo(json.dumps(document(services, jobs, problem), indent=2))
     else:
-        for line in [*part_lines(settings, parts), "", *job_lines(jobs, problem, time.time())]:
-            click.echo(line)
-    if any(part.state in (State.DEAD, State.SILENT) for part in parts):
-        raise click.exceptions.Exit(UNWELL)
+        terminal.show(
+            *service_output(settings, services), "", *job_output(jobs, problem, time.time())
+        )
+    if any(service.state in (State.DEAD, State.SILENT) for service in services):
+        raise click.exceptions.Exit(UNHEALTHY)
 
 
-def jobs_of(
-    settings: LocalSettings, parts: Sequence[Status]
+def read_jobs(
+    settings: LocalSettings, services: Sequence[Status]
 ) -> tuple[tuple[JobProgress, ...], str | None]:
-    """The jobs that have not ended, or why there is none to show."""
-    up = any(
-        part.server == flink_cluster.JOBMANAGER and part.state is State.RUNNING for part in parts
+    """Return the running jobs, or why none is shown."""
+    is_up = any(
+        service.server == flink_cluster.JOBMANAGER and service.state is State.RUNNING
+        for service in services
     )
-    if not up:
+    if not is_up:
         return (), NO_FLINK
     try:
         jobs = read_job_progress(settings)
@@ -60,77 +72,70 @@ def jobs_of(
     return jobs, None if jobs else NO_JOB
 
 
-def part_lines(settings: LocalSettings, parts: Iterable[Status]) -> list[str]:
-    """A line for each server; the end of its log for one that has died."""
-    lines = []
-    for part in parts:
-        since = f"process {part.pid} since {part.since:%H:%M:%S}" if part.since else ""
-        address = part.address if part.pid else ""
-        lines.append(f"{part.server:<20} {part.state.value:<14} {address:<24} {since}".rstrip())
-        if part.state is State.DEAD:
-            lines.append(f"  {part.server} has died. The end of {settings.log(part.server)}:")
-            lines += [f"    {line}" for line in part.last_lines]
-            lines.append(f"  Start it again: tunemesh up {part.part}")
-    return lines
-
-
-def job_lines(jobs: Iterable[JobProgress], problem: str | None, now: float) -> list[str]:
-    """A block for each job: a line for each pipeline, and below it one for each of its flows."""
-    if problem is not None:
-        return [problem]
-    lines: list[str] = []
-    for job in jobs:
-        if lines:
-            lines.append("")
-        lines.append(_job_line(job, now))
-        lines.append(
-            f"  {'':<24}{'records/s':>10}{'behind':>10}{'oldest':>10}{'delivered':>12}"
-            f"{'rejected':>10}{'throttled':>10}"
+def service_output(settings: LocalSettings, services: Iterable[Status]) -> Iterator[RenderableType]:
+    """Yield the table of services, and the end of the log of each that has crashed."""
+    services = tuple(services)
+    rows = [
+        (
+            service.server,
+            Text(service.state.value, style=_STYLES.get(service.state, "")),
+            service.address if service.pid else "",
+            f"process {service.pid} since {service.since:%H:%M:%S}" if service.since else "",
         )
-        for pipeline, flows in _by_pipeline(job.flows):
-            lines.append(_line(pipeline, total(pipeline, flows)))
-            lines += [_line("  " + flow.flow, flow) for flow in flows]
+        for service in services
+    ]
+    yield terminal.table(("service", "state", "address", "process"), rows, show_header=False)
+    for service in services:
+        if service.state is State.DEAD:
+            yield f"{service.server} has crashed. The end of {settings.log(service.server)}:"
+            yield from (f"    {line}" for line in service.last_lines)
+            yield f"  Start it again: tunemesh up {service.part}"
+
+
+def job_output(
+    jobs: Iterable[JobProgress], problem: str | None, now: float
+) -> Iterator[RenderableType]:
+    """Yield the state of each job, and a table of its pipelines and their flows."""
+    if problem is not None:
+        yield problem
+    for job in jobs:
+        yield _job_line(job, now)
         if not job.flows:
-            lines.append("  its sources have not started yet")
-    return lines
+            yield "  its sources have not started yet"
+            continue
+        rows = []
+        for pipeline, flows in _by_pipeline(job.flows):
+            rows.append(_cells(f"  {pipeline}", total(pipeline, flows)))
+            rows += [_cells(f"    {flow.flow}", flow) for flow in flows]
+        header = ("", "records/s", "behind", "oldest", "delivered", "rejected", "throttled")
+        yield terminal.table(header, rows, numbers=header[1:])
 
 
 def total(pipeline: str, flows: Sequence[FlowProgress]) -> FlowProgress:
-    """The flows of a pipeline as one: numbers added up, and the greatest age."""
+    """Return the sums of a pipeline's flows, and the maximum age."""
 
     def known(name: str) -> list[Any]:
         return [value for flow in flows if (value := getattr(flow, name)) is not None]
 
-    def added(name: str) -> Any:
-        values = known(name)
-        return sum(values) if values else None
-
-    return FlowProgress(
-        pipeline=pipeline,
-        flow="all",
-        records_per_second=added("records_per_second"),
-        behind=added("behind"),
-        oldest_seconds=max(known("oldest_seconds"), default=None),
-        delivered=added("delivered"),
-        rejected=added("rejected"),
-        throttled=added("throttled"),
-    )
+    sums: dict[str, Any] = {name: sum(known(name)) if known(name) else None for name in _FIGURES}
+    sums["oldest_seconds"] = max(known("oldest_seconds"), default=None)
+    return FlowProgress(pipeline, "all", **sums)
 
 
 def document(
-    parts: Iterable[Status], jobs: Iterable[JobProgress], problem: str | None
+    services: Iterable[Status], jobs: Iterable[JobProgress], problem: str | None
 ) -> dict[str, object]:
-    """All of it for `--json`."""
+    """Return everything for `--json`."""
     return {
         "parts": [
             {
-                "server": part.server,
-                "state": part.state.value,
-                "process": part.pid,
-                "since": part.since.astimezone().isoformat() if part.since else None,
-                "address": part.address,
+                "server": service.server,
+                "state": service.state.value,
+                "process": service.pid,
+                "since": service.since.astimezone().isoformat() if service.since else None,
+                "address": service.address,
             }
-            for part in parts
+            for service in services
         ],
         "jobs": [
             {
@@ -153,12 +158,11 @@ def document(
 
 
 def _figures(flow: FlowProgress) -> dict[str, object]:
-    names = ("records_per_second", "behind", "oldest_seconds", "delivered", "rejected", "throttled")
-    return {name: getattr(flow, name) for name in names}
+    return {name: getattr(flow, name) for name in _FIGURES}
 
 
 def _by_pipeline(flows: Iterable[FlowProgress]) -> list[tuple[str, list[FlowProgress]]]:
-    return [(name, list(found)) for name, found in groupby(flows, lambda flow: flow.pipeline)]
+    return [(name, list(group)) for name, group in groupby(flows, lambda flow: flow.pipeline)]
 
 
 def _job_line(job: JobProgress, now: float) -> str:
@@ -173,27 +177,23 @@ def _job_line(job: JobProgress, now: float) -> str:
     return f"job {job.id} {job.state} for {_time(now - job.started)}, {restarts}, {done}"
 
 
-def _line(label: str, flow: FlowProgress) -> str:
+def _cells(label: str, flow: FlowProgress) -> tuple[str, ...]:
     rate = "?" if flow.records_per_second is None else f"{flow.records_per_second:,.1f}"
+    oldest = "-" if flow.oldest_seconds == 0 else "?"
     return (
-        f"  {label:<24}{rate:>10}{_number(flow.behind):>10}{_oldest(flow.oldest_seconds):>10}"
-        f"{_number(flow.delivered):>12}{_number(flow.rejected):>10}{_throttled(flow):>10}"
+        label,
+        rate,
+        _count(flow.behind),
+        _time(flow.oldest_seconds) if flow.oldest_seconds else oldest,
+        _count(flow.delivered),
+        _count(flow.rejected),
+        # The enrichment is not throttled.
+        _count(flow.throttled, "-"),
     )
 
 
-def _number(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"
-
-
-def _oldest(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    return _time(seconds) if seconds else "-"
-
-
-def _throttled(flow: FlowProgress) -> str:
-    """Nobody throttles the enrichment."""
-    return "-" if flow.throttled is None else f"{flow.throttled:,}"
+def _count(value: int | None, unknown: str = "?") -> str:
+    return unknown if value is None else f"{value:,}"
 
 
 def _time(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`tunemesh submit`: the application on the laptop's cluster."""
+"""`tunemesh submit`: the application on the local cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 
 import click
 
+from cli.connections import require_services
 from cli.deploy_options import parse_assignments
+from cli.terminal import waiting_for
 from deploy.local import application
 from deploy.local.settings import LocalSettings
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
@@ -17,35 +19,42 @@ from jobs.settings import DEFAULT_PIPELINES, PIPELINES
     "--pipelines",
     default=",".join(DEFAULT_PIPELINES),
     show_default=True,
-    help=f"What the application runs: one or more of {', '.join(PIPELINES)}.",
+    help=f"Pipelines of the application: one or more of {', '.join(PIPELINES)}.",
 )
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="GROUP:NAME=VALUE",
-    help="A property, such as tunemesh.application:python.execution-mode=process.",
+    help="Set a property, such as tunemesh.application:python.execution-mode=process. Repeatable.",
 )
-@click.option("--savepoint", help="Start from this savepoint.")
+@click.option("--savepoint", help="Restore the state from this savepoint.")
 @click.option(
     "--prepare-only",
     is_flag=True,
-    help="Topics, schemas and the property file, which is named; start nothing.",
+    help="Create topics, schemas and the property file, and print its path; do not start a job.",
 )
 def submit(
     pipelines: str, assignments: tuple[str, ...], savepoint: str | None, prepare_only: bool
 ) -> None:
-    """Create topics, register schemas and start the application on the local cluster.
+    """Create topics, register schemas, and start the application on the local cluster.
 
-    The property file that it gets is the one that `python -m jobs.main` takes, too.
+    `python -m jobs.main` accepts the same property file.
+
+    \b
+    Examples:
+      tunemesh submit
+      tunemesh submit --pipelines enrichment,analytics
     """
     settings = LocalSettings.from_environment(os.environ)
     chosen = tuple(name.strip() for name in pipelines.split(","))
     overrides = parse_assignments(assignments)
+    require_services(settings, "kafka", "aws", *(() if prepare_only else ("flink",)))
     application.prepare(settings)
     if prepare_only:
         click.echo(str(application.write_properties(settings, chosen, overrides)))
         return
-    click.echo("topics and schemas are there; submitting the job")
-    job = application.submit(settings, chosen, overrides, savepoint=savepoint)
+    click.echo("topics and schemas exist; submitting the job")
+    with waiting_for("Flink to run the job"):
+        job = application.submit(settings, chosen, overrides, savepoint=savepoint)
     click.echo(f"job {job} runs; web UI {settings.flink.url}")

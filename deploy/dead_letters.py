@@ -1,4 +1,4 @@
-"""Dead letters: what is there, one of them in full, and publishing the originals again."""
+"""Dead letters: reading, counting and describing them, and publishing the records again."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from connectors.clock import now_ms
 from schemas import wire
@@ -21,23 +22,23 @@ from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
 from schemas.model import Contracts, Role, load_contracts
 from verification.endpoints import Endpoints
-from verification.positions import TopicReader, topic_beginnings
+from verification.positions import FLUSH_SECONDS, TopicReader, create_producer, topic_beginnings
 from verification.progress import Progress, Step, silent
 from verification.replay import connect_registry
 
 REPLAYED_FROM_HEADER = "tunemesh-replayed-from"
-"""Where a replayed record was refused: topic:partition:offset."""
+"""The position at which a replayed record was rejected: topic:partition:offset."""
 
-_SHOWN_BYTES = 512
+MAX_SHOWN_BYTES = 512
 
 
 class DeadLetterError(TunemeshError):
-    """A dead letter cannot be found or replayed; the message says which and why."""
+    """A dead letter cannot be found, decoded or replayed."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One refused record; the id is topic:partition:offset of the record that was refused."""
+    """A dead letter; topic, partition and offset are those of the rejected record."""
 
     topic: str
     partition: int
@@ -53,7 +54,7 @@ class DeadLetter:
 
     @property
     def id(self) -> str:
-        """topic:partition:offset."""
+        """topic:partition:offset of the rejected record."""
         return f"{self.topic}:{self.partition}:{self.offset}"
 
 
@@ -69,28 +70,28 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayedLetters:
-    """What ``replay_letters`` did; ``refused`` had been replayed before."""
+class Replayed:
+    """Ids of the dead letters that were replayed, and of those skipped, as replayed before."""
 
     replayed: tuple[str, ...]
-    refused: tuple[str, ...]
+    skipped: tuple[str, ...]
 
 
-def read_letters(
+def read_dead_letters(
     endpoints: Endpoints,
     *,
     registry: SchemaLookup | None = None,
     contracts: Contracts | None = None,
 ) -> list[DeadLetter]:
-    """All dead letters that are on the topic, each refused record once, oldest first.
+    """Return all dead letters on the topic, the oldest first.
 
-    A record may have been refused several times over restarts: the first one counts.
+    A record may have several over restarts of a job: the first one is returned.
     """
     contracts = contracts or load_contracts()
     contract = contracts.only(Role.DEAD_LETTER)
     decoder = Decoder(contract, registry or connect_registry(endpoints))
     start = topic_beginnings(endpoints.bootstrap_servers, [contract.topic])[contract.topic]
-    found: dict[str, DeadLetter] = {}
+    letters: dict[str, DeadLetter] = {}
     with TopicReader(endpoints.bootstrap_servers, contract.topic, start) as reader:
         for message in reader.read():
             try:
@@ -101,33 +102,32 @@ def read_letters(
                     f"the dead letter at {position} does not decode: {error}"
                 ) from None
             letter = DeadLetter(**record)
-            kept = found.get(letter.id)
-            if kept is None or letter.first_seen < kept.first_seen:
-                found[letter.id] = letter
-    return sorted(found.values(), key=lambda letter: (letter.first_seen, letter.id))
+            first = letters.setdefault(letter.id, letter)
+            if letter.first_seen < first.first_seen:
+                letters[letter.id] = letter
+    return sorted(letters.values(), key=lambda letter: (letter.first_seen, letter.id))
 
 
-def selected(
+def select(
     letters: Iterable[DeadLetter], reason: str | None = None, ids: Collection[str] = ()
 ) -> list[DeadLetter]:
-    """Letters of that reason (None: any) and with those ids (none given: any).
+    """Return the dead letters with a reason (None: any) and with these ids (none: any).
 
-    Raises DeadLetterError for an id that no letter has.
+    Raises DeadLetterError for an unknown id.
     """
-    kept = [letter for letter in letters if reason is None or letter.error_code == reason]
+    by_id = {one.id: one for one in letters if reason is None or one.error_code == reason}
     if not ids:
-        return kept
-    by_id = {letter.id: letter for letter in kept}
+        return list(by_id.values())
     if unknown := [name for name in ids if name not in by_id]:
         raise DeadLetterError(
-            f"there is no dead letter {unknown[0]}; ids are topic:partition:offset of the refused"
-            " record, `tunemesh dlq list` shows the latest of each kind"
+            f"there is no dead letter {unknown[0]}; an id is topic:partition:offset of the rejected"
+            " record. `tunemesh dlq list` shows the latest of each kind"
         )
     return [by_id[name] for name in dict.fromkeys(ids)]
 
 
-def grouped(letters: Iterable[DeadLetter]) -> list[Group]:
-    """Letters by topic, step and reason, the largest group first."""
+def group(letters: Iterable[DeadLetter]) -> list[Group]:
+    """Group dead letters by topic, step and reason, the largest group first."""
     groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
     for letter in letters:
         groups.setdefault((letter.topic, letter.step, letter.error_code), []).append(letter)
@@ -140,26 +140,26 @@ def grouped(letters: Iterable[DeadLetter]) -> list[Group]:
     )
 
 
-def description(
+def describe(
     letter: DeadLetter, contracts: Contracts, registry: SchemaLookup | None = None
 ) -> Iterator[str]:
-    """What is known of a letter, as lines: fields, payload as hex, what decodes of it."""
+    """Yield the lines of a description: fields, payload as hex, fields of the payload."""
     yield f"id          {letter.id}"
     yield f"step        {letter.step}"
     yield f"reason      {letter.error_code}"
     yield f"message     {letter.message}"
     yield f"event_id    {letter.event_id or '-'}"
-    yield f"published   {_moment(letter.timestamp)}"
-    yield f"first seen  {_moment(letter.first_seen)}"
+    yield f"published   {_time_text(letter.timestamp)}"
+    yield f"first seen  {_time_text(letter.first_seen)}"
     yield f"key         {'null' if letter.key is None else repr(letter.key)[1:]}"
     payload = letter.payload
     if payload is None:
         yield "payload     null"
         return
     yield f"payload     {len(payload):,} bytes"
-    yield from (f"  {line}" for line in hex_lines(payload[:_SHOWN_BYTES]))
-    if len(payload) > _SHOWN_BYTES:
-        yield f"  ... {len(payload) - _SHOWN_BYTES:,} bytes more"
+    yield from (f"  {line}" for line in _hex_lines(payload[:MAX_SHOWN_BYTES]))
+    if len(payload) > MAX_SHOWN_BYTES:
+        yield f"  ... {len(payload) - MAX_SHOWN_BYTES:,} more bytes"
     if len(payload) >= wire.HEADER_SIZE and payload[0] == wire.HEADER_VERSION:
         version_id = UUID(bytes=payload[2 : wire.HEADER_SIZE])
         yield f"header      version 0x03, compression 0x{payload[1]:02x}, schema {version_id}"
@@ -178,84 +178,76 @@ def description(
         yield f"  {name:<18}{text if len(text) <= 200 else text[:200] + ' ...'}"
 
 
-def hex_lines(payload: bytes) -> Iterator[str]:
-    """Sixteen bytes a line: offset, hex, printable ASCII."""
+def _hex_lines(payload: bytes) -> Iterator[str]:
+    """Yield lines of sixteen bytes: offset, hex, printable ASCII."""
     for offset in range(0, len(payload), 16):
         part = payload[offset : offset + 16]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
         yield f"{offset:06x}  {part.hex(' '):<47}  {text}"
 
 
-def _moment(milliseconds: int) -> str:
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(milliseconds / 1000))
-    return f"{moment}.{milliseconds % 1000:03d} UTC"
+def _time_text(milliseconds: int) -> str:
+    seconds = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(milliseconds / 1000))
+    return f"{seconds}.{milliseconds % 1000:03d} UTC"
 
 
-def replay_letters(
+def replay_dead_letters(
     letters: Iterable[DeadLetter],
     endpoints: Endpoints,
     *,
     again: bool = False,
     progress: Progress = silent,
-) -> ReplayedLetters:
-    """Publish the refused records again where they came from, as they were, key included.
+) -> Replayed:
+    """Publish rejected records again on their topics, unchanged, with their keys.
 
-    A record refused at delivery goes back to the enriched topic. Headers keep when and where it was
-    first refused. What has been replayed is remembered, and refused a second time unless ``again``.
-    A letter that holds only the head of a large record is published from the source topic, where
-    the record still is. Raises DeadLetterError when the broker does not take them.
+    A record rejected at delivery is published on the enriched topic. A header has the position of
+    the rejected record. The ids are kept in ``dlq.sqlite``; a letter in it is skipped unless
+    ``again``. If a letter has only the head of a large record, the record is read from its topic.
+    Raises DeadLetterError when the broker does not accept a record.
     """
-    with _Memory(endpoints.home / "dlq.sqlite") as memory:
-        known = memory.replayed()
-        chosen = list(letters)
-        refused = [letter.id for letter in chosen if letter.id in known and not again]
-        due = [letter for letter in chosen if again or letter.id not in known]
-        due = [letter if _is_whole(letter) else _original(letter, endpoints) for letter in due]
-        done = _publish(due, endpoints, memory, progress)
-    return ReplayedLetters(tuple(done), tuple(refused))
+    with _ReplayLog(endpoints.home / "dlq.sqlite") as log:
+        known = set() if again else log.ids()
+        due, skipped = [], []
+        for letter in letters:
+            if letter.id in known:
+                skipped.append(letter.id)
+            elif payload_is_whole(asdict(letter)):
+                due.append(letter)
+            else:
+                due.append(_read_whole(letter, endpoints))
+        replayed = _publish(due, endpoints, log, progress)
+    return Replayed(tuple(replayed), tuple(skipped))
 
 
-def _is_whole(letter: DeadLetter) -> bool:
-    return payload_is_whole(asdict(letter))
-
-
-def _original(letter: DeadLetter, endpoints: Endpoints) -> DeadLetter:
-    """The letter with key and payload of the record itself, read where it was refused."""
+def _read_whole(letter: DeadLetter, endpoints: Endpoints) -> DeadLetter:
+    """Return the letter with key and payload as on the topic of the rejected record."""
     start = {letter.partition: letter.offset}
     with TopicReader(endpoints.bootstrap_servers, letter.topic, start) as reader:
-        for message in reader.read():
-            if message.offset() == letter.offset:
-                return replace(letter, key=message.key(), payload=message.value())
-            break
-    raise DeadLetterError(
-        f"{letter.id}: the dead letter holds only the head of it, and the record is no longer on"
-        f" {letter.topic}"
-    )
+        message = next(iter(reader.read()), None)
+    if message is None or message.offset() != letter.offset:
+        raise DeadLetterError(
+            f"{letter.id}: the dead letter has only the head of the record, which is no longer on"
+            f" {letter.topic}"
+        )
+    return replace(letter, key=message.key(), payload=message.value())
 
 
 def _publish(
-    letters: list[DeadLetter], endpoints: Endpoints, memory: _Memory, progress: Progress
+    letters: list[DeadLetter], endpoints: Endpoints, log: _ReplayLog, progress: Progress
 ) -> list[str]:
-    done: list[str] = []
-    failed: list[str] = []
-    producer = Producer(
-        {
-            "bootstrap.servers": endpoints.bootstrap_servers,
-            "client.id": "tunemesh-dlq",
-            "acks": "all",
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            # An oversize record is replayed as it was; the topic's own limit decides.
-            "message.max.bytes": 10_000_000,
-        }
+    published: list[str] = []
+    failures: list[str] = []
+    # An oversize record is published as it was; the topic's own limit decides.
+    producer = create_producer(
+        endpoints.bootstrap_servers, {"client.id": "tunemesh-dlq", "message.max.bytes": 10_000_000}
     )
 
-    def delivered(letter: DeadLetter, error: KafkaError | None, message: Message) -> None:
+    def on_delivery(letter: DeadLetter, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            failed.append(f"{letter.id}: {error}")
+            failures.append(f"{letter.id}: {error}")
             return
-        memory.remember(letter.id, message.topic(), message.partition(), message.offset())
-        done.append(letter.id)
+        log.add(letter.id, message.topic(), message.partition(), message.offset())
+        published.append(letter.id)
 
     for letter in letters:
         while True:
@@ -265,32 +257,32 @@ def _publish(
                     key=letter.key,
                     value=letter.payload,
                     headers=[(REPLAYED_FROM_HEADER, letter.id.encode())],
-                    on_delivery=lambda error, message, letter=letter: delivered(
-                        letter, error, message
-                    ),
+                    on_delivery=partial(on_delivery, letter),
                 )
                 break
             except BufferError:
                 producer.poll(0.05)
             except KafkaException as error:
-                failed.append(f"{letter.id}: {error.args[0]}")
+                failures.append(f"{letter.id}: {error.args[0]}")
                 break
         producer.poll(0)
-        progress(Step("replaying dead letters", len(done), len(letters)))
-    producer.flush(60)
-    progress(Step("replaying dead letters", len(done), len(letters)))
-    if failed:
-        raise DeadLetterError(f"{len(failed):,} were not published again, the first: {failed[0]}")
-    if len(done) < len(letters):
+        progress(Step("replaying dead letters", len(published), len(letters)))
+    producer.flush(FLUSH_SECONDS)
+    progress(Step("replaying dead letters", len(published), len(letters)))
+    if failures:
         raise DeadLetterError(
-            f"{len(letters) - len(done):,} were not acknowledged; is Kafka still there?"
-            " `tunemesh status` says"
+            f"{len(failures):,} records were not published; the first is {failures[0]}"
         )
-    return done
+    if len(published) < len(letters):
+        raise DeadLetterError(
+            f"{len(letters) - len(published):,} records were not acknowledged within"
+            f" {FLUSH_SECONDS:.0f} s. Is Kafka running? See: tunemesh status"
+        )
+    return published
 
 
-class _Memory:
-    """Which dead letters were replayed, and where to."""
+class _ReplayLog:
+    """The dead letters that were replayed, and the positions of the new records."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,13 +299,13 @@ class _Memory:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def replayed(self) -> set[str]:
-        """Ids of all letters that were replayed."""
+    def ids(self) -> set[str]:
+        """Return the ids of all dead letters that were replayed."""
         return {name for (name,) in self._connection.execute("SELECT id FROM replayed")}
 
-    def remember(
+    def add(
         self, letter_id: str, topic: str | None, partition: int | None, offset: int | None
     ) -> None:
-        """Note that a letter was published again, at that position."""
+        """Record that a dead letter was replayed, at this position."""
         row = (letter_id, now_ms(), topic, partition, offset)
         self._connection.execute("INSERT INTO replayed VALUES (?, ?, ?, ?, ?)", row)

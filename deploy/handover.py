@@ -17,6 +17,7 @@ from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from jobs.settings import DEFAULT_GROUP_ID
 from schemas.errors import TunemeshError
 from schemas.model import Contracts, Role
+from verification.progress import Progress, Step, silent
 
 WAIT_SECONDS = 300.0
 """Some checkpoints, and what an application takes that is behind by a little."""
@@ -52,6 +53,7 @@ def wait_archived(
     group_id: str = DEFAULT_GROUP_ID,
     seconds: float = WAIT_SECONDS,
     clock: Clock = SYSTEM_CLOCK,
+    progress: Progress = silent,
 ) -> None:
     """Return when all interactions published before the moment (epoch ms) are with Firehose.
 
@@ -70,6 +72,7 @@ def wait_archived(
                 behind, problem = -1, str(error)
             if not behind:
                 return
+            progress(Step(f"waiting for {what}", note=problem))
             if clock.monotonic() >= deadline:
                 raise NotArchived(
                     f"{what}: the consumer group {group} is not so far after {seconds:.0f} s"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING
 from itertools import groupby
@@ -90,8 +91,11 @@ def cli() -> list[str]:
     for context in commands(click.Context(tunemesh, info_name="tunemesh")):
         command = context.command
         usage = [context.command_path, *command.collect_usage_pieces(context)]
-        text = inspect.cleandoc(command.help or "").replace("\b\n", "")
-        lines += [f"## {context.command_path}", "", text, ""]
+        text, _, examples = inspect.cleandoc(command.help or "").partition("\b\nExample")
+        lines += [f"## {context.command_path}", "", text.rstrip(), ""]
+        if examples:
+            example_lines = textwrap.dedent(examples.partition("\n")[2]).splitlines()
+            lines += ["```bash", *example_lines, "```", ""]
         lines += ["```text", " ".join(usage), "```", ""]
         records = [p.get_help_record(context) for p in command.params]
         rows = [(f"`{option}`", meaning) for option, meaning in filter(None, records) if meaning]

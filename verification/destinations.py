@@ -1,8 +1,8 @@
 """Reconcile the destinations with their topics: Personalize's datasets, Firehose, OpenSearch.
 
-What a destination must hold follows from what is on its topics, read whole: the newest version of
-each user and item, each enriched interaction, the counts of each minute. Shares nothing with the
-pipelines but the contracts: what is expected is worked out anew, in plain Python.
+The expected content of a destination follows from its topics, which are read from the beginning:
+the newest version of each user and item, each enriched interaction, the counts of each minute. It
+is computed independently of the pipelines, which share only the contracts with this module.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from schemas.model import Contract, Contracts, Role
 from verification.endpoints import Endpoints
 from verification.personalize_events import PersonalizeReader
 from verification.positions import TopicReader, topic_beginnings
+from verification.progress import Progress, Step, silent
 from verification.reference import item_content, user_content
 
 NAMES = ("datasets", "archive", "search", "trends")
 """Destinations beside PutEvents: Personalize's users and items, Firehose, OpenSearch."""
 
-SHOWN = 5
 _PAGE = 5_000
 _CACHED_OBJECTS = 20_000
 _SECONDS = 30.0
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _MINUTE_MS = 60_000
 _LATEST_MS = 600_000
 
 Documents = dict[str, Any]
-"""What is there, or should be, by id."""
+"""Present or expected documents by id."""
 
 
 class DestinationUnavailable(TunemeshError):
-    """A destination does not answer; the message says which and what to do."""
+    """A destination does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationReport:
-    """One destination against its topics: ids that are missing, surplus, or other than expected.
+    """A destination compared with its topics: missing, surplus and differing ids.
 
-    ``rejected`` are dead letters of its delivery, which are not expected there.
+    ``rejected`` counts the dead letters of its delivery, which are not expected there.
     """
 
     name: str
@@ -64,11 +64,11 @@ class DestinationReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is off."""
+        """Whether there is no finding."""
         return not (self.lost or self.invented or self.wrong)
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON."""
+        """Return the report as JSON."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name in self.__dataclass_fields__
@@ -77,7 +77,7 @@ class DestinationReport:
 
 
 def reconcile(name: str, expected: Documents, found: Documents, rejected: int) -> DestinationReport:
-    """Compare by id; pure."""
+    """Compare documents by id; pure."""
     both = expected.keys() & found.keys()
     return DestinationReport(
         name=name,
@@ -96,14 +96,14 @@ def verify_destinations(
     contracts: Contracts,
     registry: SchemaLookup,
     wait: float,
-    note: Callable[[str], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> tuple[DestinationReport, ...]:
-    """Reconcile each destination; gives each up to ``wait`` seconds to become right.
+    """Reconcile each destination; waits up to ``wait`` seconds for missing documents of each.
 
     Raises DestinationUnavailable, KafkaUnavailable, PersonalizeUnavailable.
     """
     reader = Topics(endpoints, contracts, registry)
-    looks: dict[str, Callable[[], Iterator[DestinationReport]]] = {
+    compare: dict[str, Callable[[], Iterator[DestinationReport]]] = {
         "datasets": lambda: _datasets(endpoints, reader),
         "archive": lambda: _archive(endpoints, reader),
         "search": lambda: _search(endpoints, reader),
@@ -113,18 +113,18 @@ def verify_destinations(
     for name in names:
         deadline = time.monotonic() + wait
         while True:
-            found = tuple(looks[name]())
-            missing = sum(len(one.lost) + len(one.wrong) for one in found)
+            compared = tuple(compare[name]())
+            missing = sum(len(report.lost) + len(report.wrong) for report in compared)
             if missing == 0 or time.monotonic() > deadline:
                 break
-            note(f"waiting for {missing:,} records at {', '.join(one.name for one in found)}")
-            time.sleep(_LOOK_SECONDS)
-        reports += found
+            progress(Step(f"waiting for {name}", note=f"{missing:,} records are missing"))
+            time.sleep(_POLL_SECONDS)
+        reports += compared
     return tuple(reports)
 
 
 class Topics:
-    """The topics that destinations are fed from, read from their beginning."""
+    """The topics of the destinations, read from their beginning."""
 
     def __init__(self, endpoints: Endpoints, contracts: Contracts, registry: SchemaLookup) -> None:
         self.contracts = contracts
@@ -132,7 +132,7 @@ class Topics:
         self._registry = registry
 
     def records(self, contract: Contract) -> Iterator[tuple[Any, Mapping[str, Any] | None]]:
-        """Each Kafka message with its record; None for a tombstone, and without the unreadable."""
+        """Yield Kafka messages with their records, None for a tombstone; skip malformed records."""
         decoder = Decoder(contract, self._registry)
         servers = self._endpoints.bootstrap_servers
         start = topic_beginnings(servers, [contract.topic])[contract.topic]
@@ -147,26 +147,26 @@ class Topics:
                     continue
 
     def enriched(self) -> dict[str, Mapping[str, Any]]:
-        """Each enriched interaction by its event_id; the first where there are several."""
-        found: dict[str, Mapping[str, Any]] = {}
+        """Return the first record of each enriched interaction by its event_id."""
+        records: dict[str, Mapping[str, Any]] = {}
         for _, record in self.records(self.contracts.only(Role.ENRICHED)):
             if record is not None:
-                found.setdefault(record["event_id"], record)
-        return found
+                records.setdefault(record["event_id"], record)
+        return records
 
-    def letters(self) -> list[Mapping[str, Any]]:
-        """All dead letters."""
-        found = self.records(self.contracts.only(Role.DEAD_LETTER))
-        return [letter for _, letter in found if letter is not None]
+    def dead_letters(self) -> list[Mapping[str, Any]]:
+        """Return all dead letters."""
+        records = self.records(self.contracts.only(Role.DEAD_LETTER))
+        return [letter for _, letter in records if letter is not None]
 
 
-def undecodable(letters: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Positions of the records that are dead letters of the decode step."""
+def undecoded_positions(letters: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the positions of records that are dead letters of the decode step."""
     return {_position(letter) for letter in letters if letter["step"] == "decode"}
 
 
-def rejected_by(service: str, letters: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Event ids, or positions, of what the delivery to a service has refused."""
+def rejected_ids(service: str, letters: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return event ids, or positions, of the records that a service rejected."""
     return {
         letter["event_id"] or _position(letter)
         for letter in letters
@@ -186,7 +186,7 @@ def newest_versions(
     contract: Contract,
     unreadable: Set[str],
 ) -> dict[str, tuple[tuple[int, int], str, Mapping[str, Any] | None]]:
-    """The newest version of each user or item of a topic: (order, position, record or None)."""
+    """Return the newest version of each user or item: (order, position, record or None)."""
     mapping = contract.item or contract.user
     assert mapping is not None, contract.name
     id_field = mapping.item_id if contract.item else mapping.user_id  # type: ignore[union-attr]
@@ -209,7 +209,7 @@ def newest_versions(
 
 
 def dataset_properties(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties that Personalize must hold for a user or item."""
+    """Return the properties that Personalize must have for a user or item."""
     properties: dict[str, Any] = {}
     for name, value in content.items():
         if value is None or value == []:
@@ -229,8 +229,8 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
         for _, record in topics.records(topics.contracts.only(Role.DELETION))
         if record is not None
     }
-    letters = topics.letters()
-    rejected, unreadable = rejected_by("personalize", letters), undecodable(letters)
+    letters = topics.dead_letters()
+    rejected, unreadable = rejected_ids("personalize", letters), undecoded_positions(letters)
     assert endpoints.personalize is not None
     reader = PersonalizeReader(endpoints.personalize)
     for dataset, role in (("users", Role.USER), ("items", Role.ITEM)):
@@ -249,7 +249,7 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
                     )
                     expected[identity] = dataset_properties(content)
         found = {key: json.loads(text or "{}") for key, text in reader.records(dataset)}
-        # A deleted one stays in the dataset until a data deletion job: it is on the list of them.
+        # A deleted one remains in the dataset until a data deletion job, and is listed for it.
         held = {key: value for key, value in found.items() if key not in gone}
         yield reconcile(f"Personalize {dataset}", expected, held, len(rejected))
         listed = {i: origin for d, i, origin in deletions if d == dataset and gone.get(i) == origin}
@@ -260,7 +260,7 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
 
 
 def _archive(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
-    rejected = rejected_by("firehose", topics.letters())
+    rejected = rejected_ids("firehose", topics.dead_letters())
     expected = {key: dict(r) for key, r in topics.enriched().items() if key not in rejected}
     found: Documents = {}
     pages = _s3(endpoints).get_paginator("list_objects_v2")
@@ -270,7 +270,7 @@ def _archive(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport
             for line in body.decode().splitlines():
                 document = json.loads(line)
                 held = found.setdefault(document["event_id"], document)
-                # The same event in another state would be another enrichment of it.
+                # An event that was enriched twice may have another user or item the second time.
                 if held != document and document == expected.get(document["event_id"]):
                     found[document["event_id"]] = document
     yield reconcile("archive", expected, found, len(rejected))
@@ -283,7 +283,7 @@ def _s3(endpoints: Endpoints) -> Any:
 
 @lru_cache(maxsize=_CACHED_OBJECTS)
 def _object(endpoints: Endpoints, key: str, tag: str) -> bytes:
-    """An object's bytes; read once, since another content would have another tag."""
+    """Return an object's bytes; cached, since its tag changes with its content."""
     body: bytes = _s3(endpoints).get_object(Bucket=endpoints.bucket, Key=key)["Body"].read()
     return body
 
@@ -292,12 +292,12 @@ def _object(endpoints: Endpoints, key: str, tag: str) -> bytes:
 
 
 def _search(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
-    rejected = rejected_by("opensearch", topics.letters())
+    rejected = rejected_ids("opensearch", topics.dead_letters())
     expected = {
         key: _without_nulls(r) for key, r in topics.enriched().items() if key not in rejected
     }
     found = dict(_opensearch_documents(endpoints, "tunemesh-events-*"))
-    # An event that was enriched twice may be there as it was the second time.
+    # An event that was enriched twice may have the content of the second time.
     again = {key for key in expected.keys() & found.keys() if expected[key] != found[key]}
     if again:
         for _, record in topics.records(topics.contracts.only(Role.ENRICHED)):
@@ -314,13 +314,13 @@ def _trends(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]
     for key, document in found.items():
         mean = expected.get(key, {}).get("completion")
         if mean is not None and math.isclose(document.get("completion", -1.0), mean):
-            # Summed in another order.
+            # The sum depends on its order.
             document["completion"] = mean
     yield reconcile("trends", expected, found, 0)
 
 
 def trends(records: Iterable[Mapping[str, Any]]) -> Documents:
-    """The trends of distinct enriched interactions, as documents by id."""
+    """Return the trends of distinct enriched interactions, as documents by id."""
     groups: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
     for record in records:
         occurred_at = record["occurred_at"]
@@ -393,7 +393,7 @@ def _get(url: str, body: str | None = None, method: str = "GET") -> bytes:
             return content
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise DestinationUnavailable(
-            f"{url} does not answer ({error}); run `tunemesh up`"
+            f"{url} does not answer ({error}). See: tunemesh status"
         ) from None
 
 
@@ -403,18 +403,3 @@ def _without_nulls(record: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in record.items()
         if value is not None
     }
-
-
-def summary_lines(reports: Iterable[DestinationReport]) -> list[str]:
-    """The reports as lines for the terminal."""
-    lines = []
-    for report in reports:
-        lines.append(
-            f"  {report.name:<24}{report.found:>10,} of {report.expected:,}"
-            f"  lost {len(report.lost):,}, invented {len(report.invented):,},"
-            f" wrong {len(report.wrong):,}, rejected {report.rejected:,}"
-        )
-        for kind in ("lost", "invented", "wrong"):
-            ids = getattr(report, kind)
-            lines += [f"    {kind}: {one}" for one in ids[:SHOWN]]
-    return lines

@@ -1,8 +1,8 @@
-"""Events that flow beside something else, and end when they are told to."""
+"""Events that are published in the background until they are ended."""
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -21,13 +21,13 @@ from verification.replay import (
     replay,
 )
 
-LONGEST_SECONDS = 3_600
-"""Events are generated for so long."""
+MAX_SECONDS = 3_600
+"""Length of the generated stream."""
 
 
 @dataclass(slots=True)
 class Until:
-    """A source that ends when it is told to."""
+    """A source that ends once ``ended`` is set."""
 
     source: Source
     ended: bool = False
@@ -41,11 +41,11 @@ class Until:
         self.stream_count = self.source.stream_count
 
     def dimensions(self) -> Iterator[Entry]:
-        """Those of the source."""
+        """Yield those of the source."""
         return self.source.dimensions()
 
     def stream(self) -> Iterator[Entry]:
-        """Those of the source until the end."""
+        """Yield those of the source until it is ended."""
         for entry in self.source.stream():
             if self.ended:
                 return
@@ -53,19 +53,19 @@ class Until:
 
 
 class Flow:
-    """A generated hour, published at a rate (events a second) beside everything else.
+    """A generated hour that is published in the background, at ``rate`` events a second.
 
-    Returns from its making when the first interactions are about to be published.
+    Construction returns when the first interactions are about to be published.
     """
 
     def __init__(self, endpoints: Endpoints, rate: float, contracts: Contracts, seed: int) -> None:
-        events = round(rate * LONGEST_SECONDS)
+        events = round(rate * MAX_SECONDS)
         hour = Hour(events, seed=seed, users=2_000, songs=4_000, podcasts=500)
         self._source = Until(GeneratedHour(hour))
         self._ledger_contracts = contracts
         self._registry = connect_registry(endpoints)
         self._publisher = publisher_of(contracts, self._registry, contracts)
-        flowing: list[float] = []
+        flowing = threading.Event()
         self._replay = Background(
             lambda: replay(
                 self._source,
@@ -73,29 +73,28 @@ class Flow:
                 ReplaySettings(rate=rate),
                 contracts=contracts,
                 publisher=self,
-                before_interactions=lambda: flowing.append(time.time()),
+                before_interactions=flowing.set,
             )
         )
-        while not flowing:
+        while not flowing.wait(0.2):
             self.check()
-            time.sleep(0.2)
 
     def check(self) -> None:
-        """Raises what has ended the events before their time; ReplayError if they ran out."""
+        """Raise the error that ended the events early; ReplayError if they ran out."""
         if not self._replay.running:
             self._replay.result()
-            raise ReplayError(f"the events ended by themselves, after {LONGEST_SECONDS} s")
+            raise ReplayError(f"the events ran out after {MAX_SECONDS} s")
 
     def publication(self, entry: Entry, now_ms: int) -> Publication:
-        """As the producers publish at this moment."""
+        """Return the publication of an entry under the present contracts."""
         return self._publisher.publication(entry, now_ms)
 
     def evolve(self, contracts: Contracts) -> None:
-        """Go on as producers with these contracts, which are registered."""
+        """Publish with these contracts from now on; they must be registered."""
         self._publisher = publisher_of(contracts, self._registry, self._ledger_contracts)
 
     def end(self) -> ReplaySummary:
-        """No more events; returns when all that were begun are published."""
+        """End the events; return when all are published."""
         self._source.ended = True
         summary: ReplaySummary = self._replay.result()
         return summary

@@ -1,4 +1,4 @@
-"""Where topics end, and reading them from a position up to their end."""
+"""Kafka clients of the operator's commands: offsets, readers and producers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
+from connectors.kafka.librdkafka import LOGGER
 from schemas.errors import TunemeshError
 
-_SECONDS = 10.0
-_FIRST_CONTACT_SECONDS = 5.0
+CONTACT_SECONDS = 5.0
+"""Limit of the first request to a broker."""
+
+FLUSH_SECONDS = 60.0
+_CALL_SECONDS = 10.0
 _BATCH = 5_000
-_PASSING = (
+_MAX_EMPTY_READS = 10
+_TRANSIENT = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -23,12 +35,27 @@ _PASSING = (
 
 
 class KafkaUnavailable(TunemeshError):
-    """Kafka or a topic is not there; the message says what to do."""
+    """Kafka does not answer, or a topic does not exist."""
 
 
 def _unreachable(bootstrap_servers: str, error: KafkaException) -> KafkaUnavailable:
     return KafkaUnavailable(
-        f"Kafka does not answer at {bootstrap_servers} ({error.args[0]}); run `tunemesh up`"
+        f"the service kafka does not answer at {bootstrap_servers} ({error.args[0].str()})."
+        " Start it: tunemesh up kafka"
+    )
+
+
+def create_producer(bootstrap_servers: str, settings: Mapping[str, Any]) -> Producer:
+    """Return a producer without duplicates that partitions as Java's producers do."""
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "acks": "all",
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "logger": LOGGER,
+            **settings,
+        }
     )
 
 
@@ -36,37 +63,35 @@ def _consumer(bootstrap_servers: str) -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
-            "group.id": "tunemesh-accounting",
-            "client.id": "tunemesh-accounting",
+            "group.id": "tunemesh-verification",
+            "client.id": "tunemesh-verification",
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "allow.auto.create.topics": False,
             "fetch.message.max.bytes": 4_194_304,
             "fetch.wait.max.ms": 50,
             "queued.max.messages.kbytes": 32_768,
+            "logger": LOGGER,
         }
     )
 
 
 def cluster_id(bootstrap_servers: str) -> str:
-    """The id of the Kafka cluster; raises KafkaUnavailable."""
-    client = AdminClient({"bootstrap.servers": bootstrap_servers})
+    """Return the id of the Kafka cluster; raises KafkaUnavailable."""
+    client = AdminClient({"bootstrap.servers": bootstrap_servers, "logger": LOGGER})
     try:
-        return str(client.list_topics(timeout=_FIRST_CONTACT_SECONDS).cluster_id)
+        return str(client.list_topics(timeout=CONTACT_SECONDS).cluster_id)
     except KafkaException as error:
         raise _unreachable(bootstrap_servers, error) from None
 
 
 def topic_ends(bootstrap_servers: str, topics: Iterable[str]) -> dict[str, dict[int, int]]:
-    """For each topic and partition the offset that its next record will get.
-
-    Raises KafkaUnavailable when the broker or a topic is not there.
-    """
+    """Return the offset of the next record, by topic and partition; raises KafkaUnavailable."""
     return {topic: ends for topic, (_, ends) in _bounds(bootstrap_servers, topics).items()}
 
 
 def topic_beginnings(bootstrap_servers: str, topics: Iterable[str]) -> dict[str, dict[int, int]]:
-    """For each topic and partition the offset of the oldest record that is still there."""
+    """Return the offset of the oldest record, by topic and partition; raises KafkaUnavailable."""
     return {topic: firsts for topic, (firsts, _) in _bounds(bootstrap_servers, topics).items()}
 
 
@@ -75,19 +100,20 @@ def _bounds(
 ) -> dict[str, tuple[dict[int, int], dict[int, int]]]:
     consumer = _consumer(bootstrap_servers)
     try:
-        known = consumer.list_topics(timeout=_SECONDS).topics
-        found = {}
+        known = consumer.list_topics(timeout=CONTACT_SECONDS).topics
+        bounds = {}
         for topic in topics:
             if topic not in known:
-                raise KafkaUnavailable(f"there is no topic {topic!r}; run `tunemesh up`")
-            firsts: dict[int, int] = {}
-            ends: dict[int, int] = {}
-            for partition in known[topic].partitions:
-                firsts[partition], ends[partition] = consumer.get_watermark_offsets(
-                    TopicPartition(topic, partition), timeout=_SECONDS
+                raise KafkaUnavailable(
+                    f"the topic {topic!r} does not exist at {bootstrap_servers}. Create the topics:"
+                    " tunemesh submit --prepare-only"
                 )
-            found[topic] = (firsts, ends)
-        return found
+            partitions = {p: _watermarks(consumer, topic, p) for p in known[topic].partitions}
+            bounds[topic] = (
+                {partition: first for partition, (first, _) in partitions.items()},
+                {partition: end for partition, (_, end) in partitions.items()},
+            )
+        return bounds
     except KafkaException as error:
         raise _unreachable(bootstrap_servers, error) from None
     finally:
@@ -95,23 +121,23 @@ def _bounds(
 
 
 def _watermarks(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
-    """First and next offset; asks again while a new topic's partition has no leader yet."""
-    deadline = time.monotonic() + _SECONDS
+    """Return the first and the next offset; retries while a new partition has no leader."""
+    deadline = time.monotonic() + _CALL_SECONDS
     while True:
         try:
-            found: tuple[int, int] = consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_SECONDS
+            watermarks: tuple[int, int] = consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_CALL_SECONDS
             )
-            return found
+            return watermarks
         except KafkaException as error:
-            passing = error.args[0].code() in _PASSING or error.args[0].retriable()
-            if not passing or time.monotonic() >= deadline:
+            transient = error.args[0].code() in _TRANSIENT or error.args[0].retriable()
+            if not transient or time.monotonic() >= deadline:
                 raise
             time.sleep(0.1)
 
 
 class TopicReader:
-    """Reads one topic from given offsets, again and again up to where it ends at the moment."""
+    """Reads a topic from given offsets to its present end, as often as ``read`` is called."""
 
     def __init__(self, bootstrap_servers: str, topic: str, start: Mapping[int, int]) -> None:
         self._bootstrap_servers = bootstrap_servers
@@ -126,9 +152,9 @@ class TopicReader:
         for partition, offset in self._next.items():
             if not firsts.get(partition, 0) <= offset <= ends.get(partition, -1):
                 raise KafkaUnavailable(
-                    f"{self._topic}/{partition} holds the offsets {firsts.get(partition)} up to"
-                    f" {ends.get(partition)}, the run began at {offset}: the records of that run"
-                    " are no longer there"
+                    f"{self._topic}/{partition} has the offsets {firsts.get(partition)} to"
+                    f" {ends.get(partition)}, the run began at {offset}: its records are no longer"
+                    " on the topic"
                 )
 
     def __enter__(self) -> Self:
@@ -143,7 +169,7 @@ class TopicReader:
         self._consumer.close()
 
     def read(self) -> Iterator[Message]:
-        """What has come since the last call, up to the ends that the topic has now."""
+        """Yield the records since the last call, up to the present end of the topic."""
         try:
             yield from self._read()
         except KafkaException as error:
@@ -154,16 +180,14 @@ class TopicReader:
             partition: _watermarks(self._consumer, self._topic, partition)[1]
             for partition in self._next
         }
-        # Control records take offsets and are never handed out; an empty answer twice in a row
-        # while some are left means that only those are left.
+        # Control records have offsets and are never returned: then some records seem to be left.
         empty = 0
-        while any(self._next[partition] < end for partition, end in ends.items()):
-            left = sum(max(0, end - self._next[partition]) for partition, end in ends.items())
+        while (left := sum(max(0, end - self._next[p]) for p, end in ends.items())) > 0:
             messages = self._consumer.consume(min(left, _BATCH), timeout=0.5)
             empty = 0 if messages else empty + 1
-            if empty > 10:
+            if empty > _MAX_EMPTY_READS:
                 raise KafkaUnavailable(
-                    f"{self._topic}: no record comes from {self._bootstrap_servers} any more"
+                    f"{self._topic}: {left:,} records do not arrive from {self._bootstrap_servers}"
                 )
             for message in messages:
                 if (error := message.error()) is not None:

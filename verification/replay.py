@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from connectors import clock
 from schemas.codec import VersionIds
@@ -25,13 +25,12 @@ from verification.directory import ReplayDirectory
 from verification.endpoints import Endpoints
 from verification.entries import Entry, Kind, Source
 from verification.ledger import DeliveryReport, Ledger, ledger_path
-from verification.positions import cluster_id, topic_ends
+from verification.positions import FLUSH_SECONDS, cluster_id, create_producer, topic_ends
 from verification.progress import Progress, Step, silent
 from verification.publications import Publication, Publisher, Publishes
 
 # Records in one ledger transaction: large enough that SQLite is not what limits the rate.
 _CHUNK = 500
-_FLUSH_SECONDS = 60.0
 _INTERRUPTED_FLUSH_SECONDS = 10.0
 
 
@@ -196,19 +195,15 @@ class _Sending:
         self._reports: list[DeliveryReport] = []
         self._fatal: KafkaError | None = None
         self._counts = dict.fromkeys(Kind, 0)
-        self._producer = Producer(
+        self._producer = create_producer(
+            endpoints.bootstrap_servers,
             {
-                "bootstrap.servers": endpoints.bootstrap_servers,
                 "client.id": "tunemesh-replay",
-                "acks": "all",
-                "enable.idempotence": True,
                 "compression.type": "lz4",
                 "linger.ms": 5,
-                # As Java's producers do it, so that every producer puts a key on one partition.
-                "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": 100_000,
                 "error_cb": self._on_error,
-            }
+            },
         )
 
     def run(
@@ -332,11 +327,11 @@ class _Sending:
             raise ReplayError(f"the producer cannot go on: {self._fatal}")
 
     def _acknowledged_all(self) -> None:
-        self.flush(_FLUSH_SECONDS)
+        self.flush(FLUSH_SECONDS)
         if self._reported < self._sent:
             raise ReplayError(
                 f"{self._sent - self._reported:,} records are not acknowledged after"
-                f" {_FLUSH_SECONDS:.0f} s; is Kafka still there? `tunemesh status` says"
+                f" {FLUSH_SECONDS:.0f} s; is Kafka still there? `tunemesh status` says"
             )
 
     def flush(self, seconds: float) -> None:

@@ -1,9 +1,8 @@
-"""Reconcile a run's ledger with what came out: enriched topic, dead letters, Personalize."""
+"""Reconcile a run's ledger with the enriched topic, the dead letters and the destinations."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
 from schemas.model import Contracts, Role, load_contracts
 from verification.destinations import DestinationReport, verify_destinations
-from verification.destinations import summary_lines as destination_lines
 from verification.endpoints import Endpoints
 from verification.entries import Kind
 from verification.ledger import Ledger, LedgerError, LedgerRow, ledger_path, runs
@@ -26,10 +24,7 @@ from verification.progress import Progress, Step, silent
 from verification.reconcile import INVENTED, LOST, Accepted, Fault, Finding, Reconciliation
 from verification.replay import connect_registry
 
-SHOWN_IDS = 20
-"""Ids of each kind of finding that are printed; the report file has all."""
-
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 class NothingToVerify(TunemeshError):
@@ -38,11 +33,10 @@ class NothingToVerify(TunemeshError):
 
 @dataclass(frozen=True, slots=True)
 class VerifySettings:
-    """How to verify.
+    """What to verify, and how long to wait for the pipelines, in seconds.
 
-    ``wait`` is the longest time that the pipeline gets to finish, ``quiet`` how long nothing new
-    may come before it counts as finished with something missing. Seconds. ``destinations``: which
-    others to reconcile, see :mod:`verification.destinations`.
+    Verification ends when everything is reconciled, after ``quiet`` without a new record, or after
+    ``wait``. ``destinations``: the others to reconcile, see :mod:`verification.destinations`.
     """
 
     wait: float = 60.0
@@ -54,7 +48,7 @@ class VerifySettings:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """The outcome of a verification; counts are of distinct events unless they say records."""
+    """The reconciliation report; counts are of distinct events unless they say records."""
 
     run: str
     produced: int
@@ -82,38 +76,38 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is off."""
-        return not self.findings and all(one.ok for one in self.destinations)
+        """Whether there is no finding."""
+        return not self.findings and all(report.ok for report in self.destinations)
 
     def by_fault(self) -> dict[Fault, list[Finding]]:
-        """Findings by kind, in the order of the kinds."""
+        """Return the findings by kind, in the order of the kinds."""
         return {
-            fault: found
+            fault: findings
             for fault in Fault
-            if (found := [finding for finding in self.findings if finding.fault is fault])
+            if (findings := [finding for finding in self.findings if finding.fault is fault])
         }
 
     def count(self, *faults: Fault) -> int:
-        """Number of findings of these kinds."""
+        """Return the number of findings of these kinds."""
         return sum(1 for finding in self.findings if finding.fault in faults)
 
     @property
     def lost(self) -> int:
-        """Acknowledged valid events that did not come through."""
+        """Acknowledged valid events that were not enriched or not accepted."""
         return self.count(*LOST)
 
     @property
     def invented(self) -> int:
-        """Records that came out and were never sent."""
+        """Records at a destination that were never sent."""
         return self.count(*INVENTED)
 
     @property
     def misenriched(self) -> int:
-        """Events with a wrong user or item attached, or without one that was there."""
+        """Events with a wrong user or item, or without one that was published."""
         return self.count(Fault.MISENRICHED)
 
     def document(self) -> dict[str, Any]:
-        """The report as JSON, with all ids."""
+        """Return the report as JSON, with all ids."""
         plain = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
@@ -127,10 +121,10 @@ class VerifyReport:
             "misenriched": self.misenriched,
             "dead_letters": dict(self.dead_letters),
             "rejected": dict(self.rejected),
-            "destinations": {one.name: one.document() for one in self.destinations},
+            "destinations": {report.name: report.document() for report in self.destinations},
             "findings": {
-                fault.value: [{"id": f.id, "detail": f.detail} for f in found]
-                for fault, found in self.by_fault().items()
+                fault.value: [{"id": f.id, "detail": f.detail} for f in findings]
+                for fault, findings in self.by_fault().items()
             },
         }
 
@@ -146,79 +140,82 @@ def verify(
 ) -> VerifyReport:
     """Reconcile a run (None: the newest) and write ``reports/verify.json``.
 
-    Waits until everything is accounted for, nothing new has come for ``quiet`` seconds, or the wait
-    is over. Raises LedgerError, KafkaUnavailable, PersonalizeUnavailable.
+    Raises LedgerError, KafkaUnavailable, PersonalizeUnavailable, DestinationUnavailable.
     """
     settings = settings or VerifySettings()
     contracts = contracts or load_contracts()
     registry = registry or connect_registry(endpoints)
     run = run or newest_run(endpoints.home)
     began = time.monotonic()
-    with_personalize = settings.personalize and endpoints.personalize is not None
+    personalize = None
+    if settings.personalize and endpoints.personalize is not None:
+        personalize = PersonalizeReader(endpoints.personalize)
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(ledger_path(endpoints.home, run)))
         about = ledger.about()
         _check_cluster(endpoints, about, run)
         start = positions(about["start"])
-        others = _Others(endpoints.home, run, about, start)
+        other_runs = _OtherRuns(endpoints.home, run, about, start)
         reconciliation = Reconciliation(
             contracts,
             ledger.rows(),
             start,
             ledger.ends(),
-            earlier_versions=others.earlier_versions(),
+            earlier_versions=other_runs.earlier_versions(),
             stale_tolerance_ms=settings.stale_tolerance_ms,
         )
-        looking = _Looking(endpoints, reconciliation, contracts, registry, start, others, stack)
-        personalize = (
-            PersonalizeReader(endpoints.personalize)
-            if with_personalize and endpoints.personalize
-            else None
+
+        def reader(role: Role) -> _DecodingReader:
+            contract = contracts.only(role)
+            topic = TopicReader(endpoints.bootstrap_servers, contract.topic, start[contract.topic])
+            return _DecodingReader(stack.enter_context(topic), Decoder(contract, registry))
+
+        outputs = _Outputs(
+            reconciliation, reader(Role.ENRICHED), reader(Role.DEAD_LETTER), personalize, other_runs
         )
-        _wait(looking, personalize, settings, progress, began)
+        _wait(outputs, settings, progress, began)
         if personalize is not None:
             for event_id, duplicates in personalize.duplicates():
                 reconciliation.set_duplicates(event_id, duplicates)
         bounds = topic_ends(endpoints.bootstrap_servers, [c.topic for c in contracts])
-    findings = reconciliation.findings(bounds, accepted=with_personalize)
-    destinations = verify_destinations(
-        endpoints,
-        settings.destinations,
-        contracts,
-        registry,
-        settings.wait,
-        lambda note: progress(Step("accounting", 0, 0, note)),
+    report = _report(
+        run,
+        reconciliation,
+        reconciliation.findings(bounds, accepted=personalize is not None),
+        verify_destinations(
+            endpoints, settings.destinations, contracts, registry, settings.wait, progress
+        ),
+        began,
     )
-    report = _report(run, reconciliation, findings, destinations, time.monotonic() - began)
     write_report(endpoints.home / "reports" / "verify.json", report.document())
     return report
 
 
 def newest_run(home: Path) -> str:
-    """The run that started last; raises NothingToVerify when there is none."""
+    """Return the run that started last; raises NothingToVerify if there is none."""
     if not (names := runs(home)):
         raise NothingToVerify(
-            f"{home / 'ledger'} has no ledger; `tunemesh replay` sends something and keeps one"
+            f"there is no ledger in {home / 'ledger'}. Publish records first: tunemesh replay"
         )
     return names[-1]
 
 
 def _check_cluster(endpoints: Endpoints, about: Mapping[str, Any], run: str) -> None:
-    found = cluster_id(endpoints.bootstrap_servers)
-    if found != about["cluster_id"]:
+    present = cluster_id(endpoints.bootstrap_servers)
+    if present != about["cluster_id"]:
         raise KafkaUnavailable(
-            f"the run {run} went to another Kafka cluster ({about['cluster_id']}) than the one at"
-            f" {endpoints.bootstrap_servers} ({found}): its records are not there"
+            f"the run {run} was published to another Kafka cluster ({about['cluster_id']}) than the"
+            f" one at {endpoints.bootstrap_servers} ({present}): its records are not there"
         )
 
 
 def positions(text: Mapping[str, Mapping[str, int]]) -> dict[str, dict[int, int]]:
-    """Offsets by topic and partition, from the ledger's JSON, whose keys are text."""
+    """Return offsets by topic and partition from the ledger's JSON, whose keys are text."""
     return {topic: {int(p): o for p, o in ends.items()} for topic, ends in text.items()}
 
 
-class _Others:
-    """The other runs of the same project: their versions and events are not inventions."""
+class _OtherRuns:
+    """The other runs with a ledger: their versions and events were not invented."""
 
     def __init__(
         self,
@@ -235,21 +232,21 @@ class _Others:
         self._event_ids: set[str] | None = None
 
     def earlier_versions(self) -> Iterator[LedgerRow]:
-        """Dimension versions on the same topics, published by runs before this one."""
+        """Yield the versions of users and items that earlier runs published on the same topics."""
         for ledger in self._ledgers():
             about = ledger.about()
-            # Offsets that reach into this run's belong to data that was wiped in between.
-            before = all(
+            # Larger offsets than at the start of this run belong to topics that were deleted.
+            is_earlier = all(
                 end <= self._start.get(topic, {}).get(partition, 0)
                 for topic, ends in ledger.ends().items()
                 for partition, end in ends.items()
             )
-            same = about.get("cluster_id") == self._cluster_id
-            if same and before and int(about.get("started_ms", 0)) <= self._started_ms:
+            is_same = about.get("cluster_id") == self._cluster_id
+            if is_same and is_earlier and int(about.get("started_ms", 0)) <= self._started_ms:
                 yield from ledger.rows(Kind.VERSION)
 
-    def know(self, accepted: Accepted) -> bool:
-        """Whether an event that Personalize holds is from another run or from before this one."""
+    def is_theirs(self, accepted: Accepted) -> bool:
+        """Whether an accepted event is from another run, or from before this one."""
         if accepted.accepted_ms < self._started_ms:
             return True
         if self._event_ids is None:
@@ -269,105 +266,88 @@ class _Others:
                 continue
 
 
-class _Looking:
-    """Reads what is new and adds it to the reconciliation."""
+@dataclass(frozen=True, slots=True)
+class _DecodingReader:
+    """A topic with its decoder."""
 
-    def __init__(
-        self,
-        endpoints: Endpoints,
-        reconciliation: Reconciliation,
-        contracts: Contracts,
-        registry: SchemaLookup,
-        start: Mapping[str, Mapping[int, int]],
-        others: _Others,
-        stack: ExitStack,
-    ) -> None:
-        self._reconciliation = reconciliation
-        self._others = others
-        enriched, letters = contracts.only(Role.ENRICHED), contracts.only(Role.DEAD_LETTER)
-        self._enriched = Decoder(enriched, registry)
-        self._letters = Decoder(letters, registry)
-        self._enriched_reader = stack.enter_context(
-            TopicReader(endpoints.bootstrap_servers, enriched.topic, start[enriched.topic])
-        )
-        self._letter_reader = stack.enter_context(
-            TopicReader(endpoints.bootstrap_servers, letters.topic, start[letters.topic])
-        )
+    topic: TopicReader
+    decoder: Decoder
 
-    def look(self, personalize: PersonalizeReader | None) -> int:
-        """Read what has come since the last time; the number of records and rows."""
-        reconciliation = self._reconciliation
-        seen = 0
-        # Personalize first: what it has by now was enriched before, so that is read after it.
-        if personalize is not None:
-            for accepted in personalize.accepted():
-                reconciliation.add_accepted(accepted, self._others.know)
-                seen += 1
-            for ignored in personalize.ignored():
+    def read(self, reconciliation: Reconciliation) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """Yield position, timestamp and content of new records; add unreadable ones as such."""
+        for message in self.topic.read():
+            position = f"{message.topic()}/{message.partition()}/{message.offset()}"
+            try:
+                yield position, message.timestamp()[1], self.decoder.decode(message.value())
+            except InvalidRecord as error:
+                reconciliation.add_unreadable(position, str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """Readers of the outputs of a run, and the reconciliation that they feed."""
+
+    reconciliation: Reconciliation
+    enriched: _DecodingReader
+    dead_letters: _DecodingReader
+    personalize: PersonalizeReader | None
+    other_runs: _OtherRuns
+
+    def read(self) -> bool:
+        """Add what is new to the reconciliation; whether there was anything."""
+        reconciliation, news = self.reconciliation, False
+        # Accepted events were enriched before: the enriched topic is read after Personalize.
+        if self.personalize is not None:
+            for accepted in self.personalize.accepted():
+                reconciliation.add_accepted(accepted, self.other_runs.is_theirs)
+                news = True
+            for ignored in self.personalize.ignored():
                 reconciliation.add_ignored(ignored)
-                seen += 1
-        for message in self._enriched_reader.read():
-            seen += 1
-            position = f"{message.topic()}/{message.partition()}/{message.offset()}"
-            try:
-                record = self._enriched.decode(message.value())
-            except InvalidRecord as error:
-                reconciliation.add_unreadable(position, str(error))
-                continue
-            reconciliation.add_enriched(position, message.timestamp()[1], record)
-        for message in self._letter_reader.read():
-            seen += 1
-            position = f"{message.topic()}/{message.partition()}/{message.offset()}"
-            try:
-                record = self._letters.decode(message.value())
-            except InvalidRecord as error:
-                reconciliation.add_unreadable(position, str(error))
-                continue
-            if _is_of_put_events(record):
-                reconciliation.add_dead_letter(record)
-        return seen
+                news = True
+        for position, emitted_ms, record in self.enriched.read(reconciliation):
+            reconciliation.add_enriched(position, emitted_ms, record)
+            news = True
+        for _, _, letter in self.dead_letters.read(reconciliation):
+            news = True
+            if _concerns_put_events(letter):
+                reconciliation.add_dead_letter(letter)
+        return news
 
-    def outstanding(self, personalize: PersonalizeReader | None) -> tuple[int, int, int]:
-        """See Reconciliation.outstanding."""
-        return self._reconciliation.outstanding(accepted=personalize is not None)
+    def outstanding(self) -> tuple[int, int, int]:
+        """See :meth:`verification.reconcile.Reconciliation.outstanding`."""
+        return self.reconciliation.outstanding(accepted=self.personalize is not None)
 
 
-def _is_of_put_events(letter: Mapping[str, Any]) -> bool:
-    """Not what another destination has refused: that is reconciled with that destination."""
+def _concerns_put_events(letter: Mapping[str, Any]) -> bool:
+    """Whether a dead letter is of decoding or PutEvents; others are reconciled elsewhere."""
     if letter["step"] == "decode":
         return True
-    other = letter["event_id"] is None
-    return bool(letter["error_code"].startswith("personalize.")) and not other
+    # Users and items, which PutUsers and PutItems reject, have no event_id.
+    return letter["event_id"] is not None and letter["error_code"].startswith("personalize.")
 
 
-def _wait(
-    looking: _Looking,
-    personalize: PersonalizeReader | None,
-    settings: VerifySettings,
-    progress: Progress,
-    began: float,
-) -> None:
+def _wait(outputs: _Outputs, settings: VerifySettings, progress: Progress, began: float) -> None:
     last_news = time.monotonic()
-    first: int | None = None
+    total = 0
     while True:
-        if looking.look(personalize):
+        if outputs.read():
             last_news = time.monotonic()
-        waiting = looking.outstanding(personalize)
-        left = sum(waiting)
-        first = max(left, first or 0)
-        note = f"waiting for {waiting[0]:,} enriched, {waiting[1]:,} dead letters"
-        if personalize is not None:
-            note += f", {waiting[2]:,} accepted"
-        progress(Step("accounting", first - left, first, note if left else ""))
+        enriched, dead_letters, accepted = outputs.outstanding()
+        missing = enriched + dead_letters + accepted
+        total = max(missing, total)
+        note = f"waiting for {enriched:,} enriched, {dead_letters:,} dead letters"
+        if outputs.personalize is not None:
+            note += f", {accepted:,} accepted"
+        progress(Step("verifying", total - missing, total, note if missing else ""))
         now = time.monotonic()
-        if left == 0:
-            # What is surplus comes last: one more look after the last thing awaited.
-            time.sleep(min(_LOOK_SECONDS, settings.wait))
-            looking.look(personalize)
+        if missing == 0:
+            # Surplus records may follow the last expected one.
+            time.sleep(min(_POLL_SECONDS, settings.wait))
+            outputs.read()
             return
         if now - began >= settings.wait or now - last_news >= settings.quiet:
             return
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _report(
@@ -375,7 +355,7 @@ def _report(
     reconciliation: Reconciliation,
     findings: list[Finding],
     destinations: tuple[DestinationReport, ...],
-    seconds: float,
+    began: float,
 ) -> VerifyReport:
     tally, events = reconciliation.tally, reconciliation.event_counts()
     emission, acceptance = reconciliation.delays_ms()
@@ -401,71 +381,14 @@ def _report(
         emission_p99_ms=percentile(emission, 99),
         acceptance_p50_ms=percentile(acceptance, 50),
         acceptance_p99_ms=percentile(acceptance, 99),
-        seconds=seconds,
+        seconds=time.monotonic() - began,
         destinations=destinations,
     )
 
 
 def percentile(ordered: list[int], percent: float) -> int | None:
-    """The value that ``percent`` of the sorted values do not exceed; None of none."""
+    """Return the value that ``percent`` of the sorted values do not exceed; None without any."""
     if not ordered:
         return None
     rank = -(-len(ordered) * percent // 100)
     return ordered[max(0, int(rank) - 1)]
-
-
-def summary_lines(report: VerifyReport) -> list[str]:
-    """The report as a table for the terminal, findings below it."""
-
-    def number(value: int | None) -> str:
-        return "-" if value is None else f"{value:,}"
-
-    def delay(value: int | None) -> str:
-        return "-" if value is None else f"{value:,} ms"
-
-    rows = [
-        ("produced interactions", number(report.produced)),
-        ("valid events", number(report.valid)),
-        ("enriched", number(report.enriched)),
-        ("  without user / without item", f"{report.without_user:,} / {report.without_item:,}"),
-        ("  emitted again", number(report.reemitted)),
-        ("accepted by Personalize", number(report.accepted)),
-        ("  duplicates ignored", number(report.duplicates_ignored)),
-        ("dead letters", number(sum(report.dead_letters.values()))),
-        *((f"  {code}", number(count)) for code, count in report.dead_letters.items()),
-        *((f"  at delivery: {code}", number(count)) for code, count in report.rejected.items()),
-        ("lost", number(report.lost)),
-        ("invented", number(report.invented)),
-        ("misenriched", number(report.misenriched)),
-        (
-            "emission p50 / p99",
-            f"{delay(report.emission_p50_ms)} / {delay(report.emission_p99_ms)}",
-        ),
-        (
-            "acceptance p50 / p99",
-            f"{delay(report.acceptance_p50_ms)} / {delay(report.acceptance_p99_ms)}",
-        ),
-    ]
-    optional = (
-        ("left out as identical", report.identical_ignored),
-        ("sent, not acknowledged", report.unacknowledged),
-        ("not checked (unsure versions)", report.unchecked),
-        ("of other runs and producers", report.others),
-    )
-    rows += [(name, number(value)) for name, value in optional if value]
-    lines = [f"run {report.run}, accounted for in {report.seconds:.1f} s"]
-    lines += [f"  {name:<32}{value:>20}" for name, value in rows]
-    lines += destination_lines(report.destinations)
-    for fault, found in report.by_fault().items():
-        lines.append(f"{fault.value}: {len(found):,}")
-        lines += [f"  {finding.id}  {finding.detail}" for finding in found[:SHOWN_IDS]]
-        if len(found) > SHOWN_IDS:
-            lines.append(f"  ... and {len(found) - SHOWN_IDS:,} more in reports/verify.json")
-    off = len(report.findings) + sum(not one.ok for one in report.destinations)
-    lines.append("all accounted for" if report.ok else f"{off:,} findings")
-    return lines
-
-
-def fault_counts(report: VerifyReport) -> dict[str, int]:
-    """Findings by kind, for machine-readable summaries."""
-    return dict(Counter(finding.fault.value for finding in report.findings))

@@ -1,16 +1,15 @@
-"""`tunemesh bootstrap-demo`: from empty stores to a trained recommender, and on by the stream.
+"""`tunemesh bootstrap-demo`: from empty stores to a trained campaign, continued by the stream.
 
 Callers write to the domains' back ends, which publish; the stream enriches and archives. At a
-moment T, while events flow, the stores and the archive are exported, registered, granted and
-imported up to T; the recommendations pipeline starts at T. In the end each interaction must be
-known to Personalize exactly once.
+hand-over time T, while events flow, the stores and the archive are exported, registered, granted
+and imported up to T; the recommendations pipeline starts at T. In the end Personalize must have
+each interaction exactly once.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,14 +19,14 @@ from typing import Any
 
 import click
 
-from cli import bootstrap
+from cli import bootstrap, terminal
 from cli.demos.stream import top_items
-from cli.fill import fill_lines
-from cli.local import fetch_jars
-from cli.main import given
+from cli.local import fetch_jars, start_services, stop_services
+from cli.main import run_shown
+from cli.replay import show_fill
 from connectors.clock import now_ms
 from connectors.files import write_report
-from deploy.local import application, platform
+from deploy.local import application
 from deploy.local.settings import LocalSettings
 from schemas.errors import TunemeshError
 from schemas.model import Contracts, Role, load_contracts
@@ -38,32 +37,31 @@ from verification.fill import fill
 from verification.generator import GeneratedHour, Hour
 from verification.known import Difference, Expected, Known, compare, read_known
 from verification.personalize_events import PersonalizeReader
-from verification.progress import TerminalProgress
+from verification.progress import Progress, Step
 
 PARTS = ("kafka", "aws", "personalize", "opensearch", "flink", "postgresql", "dynamodb", "services")
 APPLICATIONS = (("enrichment",), ("analytics",))
 LISTENERS = 5
-BEFORE = 0.7
-"""The share of the source that is published before the moment is chosen."""
+SHARE_BEFORE = 0.7
+"""Share of the source that is published before T is chosen."""
 
-LEAST_EVENTS_A_SECOND = 50.0
+MIN_EVENTS_A_SECOND = 50.0
 FLOWING_SECONDS = 90.0
-"""About how long the rest takes, at that rate or above."""
+"""Approximate duration of the rest, at that rate or above."""
 
-SETTLED_SECONDS = 240.0
+SETTLE_SECONDS = 240.0
 
 
 class BootstrapDemoError(TunemeshError):
-    """The demo ended, but Personalize does not know what it should."""
+    """The demo ended, and Personalize does not have each interaction exactly once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of a source: entries of its stream from ``first`` to ``last``, its users and items
-    with the first stretch. ``rate``: entries a second, 0: as fast as they are taken.
+    """The entries ``first`` to ``last`` of a source's stream; the first part has users and items.
 
-    What repeats an event of an earlier stretch is left out: an import has no event ids, so an
-    event that its producer repeats across the moment would be known twice.
+    ``rate``: entries a second, 0: unlimited. Duplicates of events of an earlier part are left out:
+    imports have no event ids, so an event that is repeated after T would count twice.
     """
 
     source: Source
@@ -73,25 +71,25 @@ class Part:
 
     @property
     def description(self) -> str:
-        """Of the source."""
+        """That of the source."""
         return self.source.description
 
     @property
     def dimension_count(self) -> int:
-        """Users and items."""
+        """Number of users and items."""
         return 0 if self.first else self.source.dimension_count
 
     @property
     def stream_count(self) -> int:
-        """Entries of the stretch."""
+        """Number of entries of the part."""
         return self.last - self.first
 
     def dimensions(self) -> Iterator[Entry]:
-        """Those of the source, once."""
+        """Yield those of the source in the first part."""
         return iter(()) if self.first else self.source.dimensions()
 
     def stream(self) -> Iterator[Entry]:
-        """The stretch, at its rate."""
+        """Yield the entries of the part, at its rate."""
         began = time.monotonic()
         before: set[str] = set()
         for number, entry in enumerate(self.source.stream()):
@@ -112,13 +110,26 @@ class Part:
     "--replay",
     "directory",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="A replay set instead of a generated hour.",
+    help="Send a replay set instead of generated data.",
 )
-@click.option("--events", type=click.IntRange(min=3000), default=10_000, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the generated hour.")
-@click.option("--keep", is_flag=True, help="Leave everything running at the end.")
+@click.option(
+    "--events",
+    type=click.IntRange(min=3000),
+    default=10_000,
+    show_default=True,
+    help="Number of generated events.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of generated data.")
+@click.option("--keep", is_flag=True, help="Keep everything running at the end.")
 def bootstrap_demo(directory: Path | None, events: int, seed: int, keep: bool) -> None:
-    """Fill the stores, export, bootstrap Personalize, and go on with the stream."""
+    """Fill the stores, export them, bootstrap Personalize, and continue with the stream.
+
+    Writes reports/bootstrap.json. Exits with 1 unless Personalize has every interaction once.
+
+    \b
+    Example:
+      tunemesh bootstrap-demo --events 20000
+    """
     settings = replace(
         LocalSettings.from_environment(os.environ), task_slots=len(APPLICATIONS) + 1, taskmanagers=1
     )
@@ -128,15 +139,15 @@ def bootstrap_demo(directory: Path | None, events: int, seed: int, keep: bool) -
         report = _run(settings, source, contracts)
     finally:
         if not keep:
-            platform.down(settings, report=click.echo)
+            stop_services(settings)
     file = settings.reports / "bootstrap.json"
     write_report(file, report)
     counts = ", ".join(f"{report[name]:,} {name}" for name in ("users", "items", "interactions"))
-    click.echo(f"Personalize knows {counts}")
-    off = {name: report[name] for name in ("lost", "invented", "twice")}
-    click.echo(", ".join(f"{name} {count}" for name, count in off.items()) + f"; report: {file}")
-    if any(off.values()):
-        raise BootstrapDemoError("something is off: see the report")
+    click.echo(f"Personalize has {counts}")
+    errors = {name: report[name] for name in ("lost", "invented", "twice")}
+    click.echo(", ".join(f"{name} {count}" for name, count in errors.items()) + f"; report: {file}")
+    if any(errors.values()):
+        raise BootstrapDemoError(f"verification failed; see {file}")
 
 
 def _source(directory: Path | None, events: int, seed: int, contracts: Contracts) -> Source:
@@ -148,30 +159,28 @@ def _source(directory: Path | None, events: int, seed: int, contracts: Contracts
 def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[str, Any]:
     began = time.monotonic()
     fetch_jars(["kafka", "opensearch", "dynamodb", "flink", "parquet", "s3"])
-    platform.up(settings, PARTS, environ=os.environ, fresh=True, report=click.echo)
+    start_services(settings, PARTS, fresh=True)
     application.prepare(settings, contracts)
-    half = round(source.stream_count * BEFORE)
+    half = round(source.stream_count * SHARE_BEFORE)
     expected, listeners = expectation(source, contracts, half)
     for pipelines in APPLICATIONS:
-        application.submit(settings, pipelines, parallelism=1)
+        with terminal.waiting_for(f"Flink to run {pipelines[0]}"):
+            application.submit(settings, pipelines, parallelism=1)
         click.echo(f"{pipelines[0]} runs")
 
-    progress = TerminalProgress(sys.stderr)
-    filled = fill(Part(source, 0, half), settings.services.url, contracts, progress)
-    progress.close()
-    click.echo("\n".join(fill_lines(filled)))
+    with terminal.ProgressDisplay() as progress:
+        filled = fill(Part(source, 0, half), settings.services.url, contracts, progress)
+    show_fill(filled)
     before = {user: top_items(settings, user) for user in listeners}
 
-    # Events flow while the moment passes, and while everything is exported and imported.
+    # Events flow at T, and while everything is exported and imported.
     left = source.stream_count - half
-    rest = Part(
-        source, half, source.stream_count, max(LEAST_EVENTS_A_SECOND, left / FLOWING_SECONDS)
-    )
+    rest = Part(source, half, source.stream_count, max(MIN_EVENTS_A_SECOND, left / FLOWING_SECONDS))
     flow = Background(lambda: fill(rest, settings.services.url, contracts))
     time.sleep(2)
-    moment = now_ms()
-    _export(settings, contracts, moment)
-    given("bootstrap", "--until", str(moment))
+    until = now_ms()
+    _export(settings, contracts, until)
+    run_shown("bootstrap", "--until", str(until))
     after = {user: top_items(settings, user) for user in listeners}
     click.echo("\n".join(_recommended(before, after)))
 
@@ -182,12 +191,14 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
         {"tunemesh.recommendations": imports["stream"]},
         parallelism=1,
     )
-    click.echo("recommendations runs; waiting until Personalize knows the rest")
-    flow.result()
+    click.echo("recommendations runs")
     rejected = _rejected(imports)
-    known, difference = settled(settings, expected, rejected["no_user"])
+    with terminal.ProgressDisplay() as progress:
+        progress(Step("waiting for the last events"))
+        flow.result()
+        known, difference = wait_until_known(settings, expected, rejected["no_user"], progress)
     return document(expected, known, difference, rejected, before, after) | {
-        "until": moment,
+        "until": until,
         "imported": known.imported.total(),
         "streamed": known.streamed.total(),
         "seconds": round(time.monotonic() - began, 1),
@@ -195,28 +206,31 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
 
 
 def expectation(source: Source, contracts: Contracts, half: int) -> tuple[Expected, list[str]]:
-    """What Personalize is to know in the end, and the users who listened most in the first part."""
+    """Return what Personalize must have in the end, and the most active users of the first part."""
     expected = Expected(contracts)
-    heard: Counter[str] = Counter()
+    played: Counter[str] = Counter()
     for entry in source.dimensions():
         expected.add(entry)
     for number, entry in enumerate(source.stream()):
         expected.add(entry)
         user_id = (entry.record or {}).get("user_id")
         if number < half and entry.domain == contracts.only(Role.INTERACTION).name and user_id:
-            heard[user_id] += 1
-    return expected, [user for user, _ in heard.most_common(LISTENERS)]
+            played[user_id] += 1
+    return expected, [user for user, _ in played.most_common(LISTENERS)]
 
 
-def settled(settings: LocalSettings, expected: Expected, no_user: int) -> tuple[Known, Difference]:
-    """What Personalize knows when nothing is missing any more but what could not be imported, or
-    after a limit."""
-    deadline = time.monotonic() + SETTLED_SECONDS
+def wait_until_known(
+    settings: LocalSettings, expected: Expected, no_user: int, progress: Progress
+) -> tuple[Known, Difference]:
+    """Return what Personalize has once nothing is missing except rejected rows, or at the limit."""
+    deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         known = read_known(PersonalizeReader(settings.personalize.url), expected)
         difference = compare(expected, known)
         if difference.unknown <= no_user or time.monotonic() >= deadline:
             return known, difference
+        note = f"{difference.unknown - no_user:,} interactions are missing"
+        progress(Step("waiting for Personalize", note=note))
         time.sleep(1)
 
 
@@ -228,8 +242,7 @@ def document(
     before: dict[str, list[str]],
     after: dict[str, list[str]],
 ) -> dict[str, Any]:
-    """The report. An anonymous interaction cannot be imported, the service's rows have a user: as
-    many as the bootstrap has rejected for it are not lost."""
+    """Return the report. Interactions without a user cannot be imported: those are not lost."""
     interactions = known.imported + known.streamed
     missing = {
         "users": len(expected.records["users"] - known.users),
@@ -250,24 +263,24 @@ def document(
     }
 
 
-def _export(settings: LocalSettings, contracts: Contracts, moment: int) -> None:
+def _export(settings: LocalSettings, contracts: Contracts, until: int) -> None:
     domains = [
-        one.name
+        contract.name
         for role in (Role.USER, Role.ITEM, Role.INTERACTION)
-        for one in contracts.with_role(role)
+        for contract in contracts.with_role(role)
     ]
-    given("export", *domains, "--until", str(moment), "--kafka", settings.kafka.address)
-    given("catalog", "register", *domains)
+    run_shown("export", *domains, "--until", str(until), "--kafka", settings.kafka.address)
+    run_shown("catalog", "register", *domains)
     for domain in domains:
         pii = ("--pii", "pseudonymous", "--pii", "personal")
-        given("catalog", "grant", domain, bootstrap.CONSUMER, *pii)
+        run_shown("catalog", "grant", domain, bootstrap.CONSUMER, *pii)
 
 
 def _rejected(imports: dict[str, Any]) -> Counter[str]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for entry in imports["bootstrap"]["rejected"]:
-        found[entry["reason"]] += entry["count"]
-    return found
+        counts[entry["reason"]] += entry["count"]
+    return counts
 
 
 def _recommended(before: dict[str, list[str]], after: dict[str, list[str]]) -> Iterator[str]:

@@ -1,9 +1,8 @@
-"""`tunemesh demo`: the whole stream here, from nothing to a recommendation that moves."""
+"""`tunemesh demo`: the whole stream on this machine, up to changed recommendations."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,12 @@ from typing import Any
 import boto3
 import click
 
+from cli import terminal
+from cli.local import start_services, stop_services
+from cli.verify import report_output
 from connectors.clock import now_ms
 from connectors.files import write_report
-from deploy.local import application, platform
+from deploy.local import application
 from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import ACCESS_KEY, ACCOUNT, REGION, SECRET_KEY, LocalSettings
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
@@ -29,25 +31,25 @@ from verification.directory import ReplayDirectory
 from verification.entries import Entry, Kind, Source
 from verification.generator import GeneratedHour, Hour
 from verification.personalize_events import PersonalizeReader
-from verification.progress import TerminalProgress
+from verification.progress import Step
 from verification.replay import ReplaySettings, ReplaySummary, replay
-from verification.verify import VerifyReport, VerifySettings, summary_lines, verify
+from verification.verify import VerifyReport, VerifySettings, verify
 
 CAMPAIGN = f"arn:aws:personalize:{REGION}:{ACCOUNT}:campaign/tunemesh"
 PLAYS = 8
-"""What the demo's listener plays at the end, to see the recommendations move."""
+"""Number of items that the demo's user likes at the end."""
 
 WARM_UP_EVENTS = 5_000
-"""From so many first events of the source the demo's listener is chosen."""
+"""Number of first events among which the demo's user is chosen."""
 
 
 class DemoError(TunemeshError):
-    """The demo ended, but what came out is not what went in."""
+    """The demo ended, and the verification failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whose recommendations the demo shows, and what they will play: items of another taste."""
+    """A user whose recommendations are shown, and items of another taste that they will like."""
 
     user_id: str
     plays: tuple[str, ...]
@@ -55,11 +57,11 @@ class Listener:
 
 @dataclass(slots=True)
 class Plays:
-    """A source of a few interactions of one user, for :func:`verification.replay.replay`."""
+    """A source of a few interactions of one user."""
 
     listener: Listener
     stamp_ms: int
-    description: str = "a few plays of one listener"
+    description: str = "a few likes of one user"
     dimension_count: int = 0
     stream_count: int = field(init=False)
 
@@ -67,11 +69,11 @@ class Plays:
         self.stream_count = len(self.listener.plays)
 
     def dimensions(self) -> Iterator[Entry]:
-        """None: everything is published already."""
+        """Yield nothing: users and items are published already."""
         return iter(())
 
     def stream(self) -> Iterator[Entry]:
-        """A like of each item, a second apart."""
+        """Yield a like of each item, a second apart."""
         for number, item_id in enumerate(self.listener.plays):
             record = {
                 "event_id": f"demo-{self.stamp_ms}-{number}",
@@ -90,9 +92,15 @@ class Plays:
     "--replay",
     "directory",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="A replay set instead of a generated hour.",
+    help="Publish a replay set instead of generated data.",
 )
-@click.option("--events", type=click.IntRange(min=1000), default=20_000, show_default=True)
+@click.option(
+    "--events",
+    type=click.IntRange(min=1000),
+    default=20_000,
+    show_default=True,
+    help="Number of generated events.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(min=1),
@@ -100,81 +108,86 @@ class Plays:
     show_default=True,
     help="Interactions a second.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the generated hour.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of generated data.")
 @click.option(
-    "--analytics", is_flag=True, help="With the analytics pipeline: OpenSearch, Firehose."
+    "--analytics", is_flag=True, help="Also run the analytics pipeline: OpenSearch, Firehose."
 )
-@click.option("--keep", is_flag=True, help="Leave everything running at the end.")
+@click.option("--keep", is_flag=True, help="Keep everything running at the end.")
 def demo(
     directory: Path | None, events: int, rate: float, seed: int, analytics: bool, keep: bool
 ) -> None:
-    """Start everything afresh, replay events with anomalies, and reconcile every event."""
+    """Run the whole stream on this machine, verify it, and show changed recommendations.
+
+    Starts the local platform with empty data, publishes events with anomalies, and reconciles every
+    event. Writes reports/demo.json. Exits with 1 if an event is lost, invented or enriched wrongly.
+
+    \b
+    Example:
+      tunemesh demo --events 100000 --rate 2000
+    """
     settings = LocalSettings.from_environment(os.environ)
     source = _source(directory, events, seed)
-    progress = TerminalProgress(sys.stderr)
     try:
         pipelines = PIPELINES if analytics else DEFAULT_PIPELINES
-        report = _run(settings, source, pipelines, rate, progress)
+        report = _run(settings, source, pipelines, rate)
     finally:
-        progress.close()
         if not keep:
-            platform.down(settings, report=click.echo)
+            stop_services(settings)
     if keep:
-        click.echo(f"still running: web UI {settings.flink.url}, `tunemesh down` stops it")
+        click.echo(f"still running: web UI {settings.flink.url}; stop with: tunemesh down")
     if report["lost"] or report["invented"] or report["misenriched"] or not report["ok"]:
-        raise DemoError(
-            f"something is off; the ids are in {settings.reports / 'verify.json'} (see above)"
-        )
+        raise DemoError(f"verification failed; the ids are in {settings.reports / 'verify.json'}")
 
 
 def _run(
-    settings: LocalSettings,
-    source: Source,
-    pipelines: tuple[str, ...],
-    rate: float,
-    progress: TerminalProgress,
+    settings: LocalSettings, source: Source, pipelines: tuple[str, ...], rate: float
 ) -> dict[str, Any]:
     began = time.monotonic()
     contracts = load_contracts()
     listener = choose_listener(source, contracts)
-    needed = application.parts_of(pipelines)
-    platform.up(settings, needed, environ=os.environ, fresh=True, report=click.echo)
+    start_services(settings, application.parts_of(pipelines), fresh=True)
     application.prepare(settings, contracts)
-    click.echo("topics and schemas are there; submitting the job, publishing users and items")
+    click.echo("topics and schemas exist; submitting the job, publishing users and items")
     submission = Background(lambda: application.submit(settings, pipelines))
     endpoints = local_endpoints(settings)
     first = Background(lambda: first_acceptance(settings, began))
-    summary = replay(
-        source,
-        endpoints,
-        ReplaySettings(rate=rate),
-        progress,
-        contracts=contracts,
-        before_interactions=submission.result,
-    )
-    progress.close()
-    destinations = application.destinations_of(pipelines)
-    report = verify(
-        endpoints,
-        summary.run,
-        VerifySettings(wait=300, quiet=30, destinations=destinations),
-        progress,
-    )
-    progress.close()
-    first_accepted_s = first.result()
-    before = top_items(settings, listener.user_id)
-    plays = replay(
-        Plays(listener, now_ms()),
-        endpoints,
-        ReplaySettings(rate=20, settle=0),
-        contracts=contracts,
-    )
-    moved = verify(endpoints, plays.run, VerifySettings(wait=60, quiet=30))
-    after = top_items(settings, listener.user_id)
-    # The verification of the few plays has overwritten the file of the replay's.
+    with terminal.ProgressDisplay() as progress:
+
+        def wait_for_job() -> None:
+            progress(Step("waiting for Flink to run the job"))
+            submission.result()
+
+        summary = replay(
+            source,
+            endpoints,
+            ReplaySettings(rate=rate),
+            progress,
+            contracts=contracts,
+            before_interactions=wait_for_job,
+        )
+        destinations = application.destinations_of(pipelines)
+        report = verify(
+            endpoints,
+            summary.run,
+            VerifySettings(wait=300, quiet=30, destinations=destinations),
+            progress,
+        )
+        progress(Step("waiting for changed recommendations"))
+        first_accepted_s = first.result()
+        before = top_items(settings, listener.user_id)
+        likes = replay(
+            Plays(listener, now_ms()),
+            endpoints,
+            ReplaySettings(rate=20, settle=0),
+            contracts=contracts,
+        )
+        moved = verify(endpoints, likes.run, VerifySettings(wait=60, quiet=30))
+        after = top_items(settings, listener.user_id)
+    # The verification of the likes has overwritten the report of the replay.
     write_report(settings.reports / "verify.json", report.document())
-    click.echo("\n".join(summary_lines(report)))
-    click.echo("\n".join(_moved_lines(listener, before, after, _titles(source, contracts))))
+    terminal.show(*report_output(report))
+    for line in _recommendation_lines(listener, before, after, _titles(source, contracts)):
+        click.echo(line)
     document = demo_document(
         summary, report, moved, time.monotonic() - began, first_accepted_s, listener, before, after
     )
@@ -194,7 +207,7 @@ def demo_document(
     before: Sequence[str],
     after: Sequence[str],
 ) -> dict[str, Any]:
-    """The demo's report; counts are of the replay, faults also of the plays after it."""
+    """Return the demo's report; counts are of the replay, errors also of the likes after it."""
     return {
         "produced": report.produced,
         "valid": report.valid,
@@ -224,31 +237,31 @@ def demo_document(
         "played": list(listener.plays),
         "recommended_before": list(before),
         "recommended_after": list(after),
-        "destinations": {one.name: one.document() for one in report.destinations},
+        "destinations": {d.name: d.document() for d in report.destinations},
         "ok": report.ok and moved.ok,
     }
 
 
 def choose_listener(source: Source, contracts: Contracts) -> Listener:
-    """The busiest user of the first events, and items of the user who shares least with them."""
+    """Choose the most active user, and items of the user who has least in common with them."""
     name = contracts.only(Role.INTERACTION).name
-    heard: dict[str, Counter[str]] = {}
+    played: dict[str, Counter[str]] = {}
     for entry in islice(source.stream(), WARM_UP_EVENTS):
         if entry.domain == name and entry.kind is Kind.VALID and entry.record is not None:
             user_id = entry.record.get("user_id")
             if user_id is not None:
-                heard.setdefault(user_id, Counter())[entry.record["item_id"]] += 1
-    if len(heard) < 2:
-        raise TunemeshError("the source has too few listeners for a demo")
-    user_id = max(heard, key=lambda user: (heard[user].total(), user))
-    others = (user for user in heard if user != user_id)
-    other = max(others, key=lambda user: (len(heard[user].keys() - heard[user_id].keys()), user))
-    fresh = [item for item, _ in heard[other].most_common() if item not in heard[user_id]]
+                played.setdefault(user_id, Counter())[entry.record["item_id"]] += 1
+    if len(played) < 2:
+        raise TunemeshError("the source has events of one user only; the demo needs two")
+    user_id = max(played, key=lambda user: (played[user].total(), user))
+    others = (user for user in played if user != user_id)
+    other = max(others, key=lambda user: (len(played[user].keys() - played[user_id].keys()), user))
+    fresh = [item for item, _ in played[other].most_common() if item not in played[user_id]]
     return Listener(user_id, tuple(fresh[:PLAYS]))
 
 
 def top_items(settings: LocalSettings, user_id: str, number: int = 5) -> list[str]:
-    """What Personalize recommends to a user now, best first."""
+    """Return Personalize's recommendations for a user, the best first."""
     client = boto3.client(
         "personalize-runtime",
         endpoint_url=settings.personalize.url,
@@ -261,7 +274,7 @@ def top_items(settings: LocalSettings, user_id: str, number: int = 5) -> list[st
 
 
 def first_acceptance(settings: LocalSettings, began: float, limit_s: float = 300.0) -> float:
-    """Seconds from ``began`` until Personalize has accepted its first event."""
+    """Return the seconds from ``began`` until Personalize accepted its first event."""
     reader = PersonalizeReader(settings.personalize.url)
     while time.monotonic() - began < limit_s:
         if next(reader.accepted(), None) is not None:
@@ -289,13 +302,13 @@ def _titles(source: Source, contracts: Contracts) -> dict[str, str]:
     return titles
 
 
-def _moved_lines(
+def _recommendation_lines(
     listener: Listener, before: Sequence[str], after: Sequence[str], titles: dict[str, str]
 ) -> list[str]:
     def name(item_id: str) -> str:
         return f"{titles.get(item_id, 'not in the catalogue')} [{item_id}]"
 
-    lines = [f"the listener {listener.user_id} likes {len(listener.plays)} items of another taste:"]
+    lines = [f"the user {listener.user_id} likes {len(listener.plays)} items of another taste:"]
     lines += [f"  {name(item)}" for item in listener.plays[:3]] + ["  ..."]
     for title, items in (("recommended before", before), ("recommended after", after)):
         lines.append(f"{title}:")

@@ -1,9 +1,9 @@
-"""`tunemesh upgrade-demo`: everything that an operator does to a running application, under load.
+"""`tunemesh upgrade-demo`: upgrades of a running application under load.
 
-Events flow without a break while the application gets new code, another parallelism, another plan,
-a version that restarts for ever, and records of newer schema versions. In the end every event is
-accounted for. The pause of each step is the longest time without an accepted event; beside them
-those of plain `flink stop` and `flink run -s` are measured in the same run.
+Events flow while the application gets new code, another parallelism, another plan, a crash-looping
+version, and records of newer schema versions. In the end every event is reconciled. The pause of a
+step is the longest time without an accepted event; the pauses of plain `flink stop` and
+`flink run -s` are measured in the same run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from typing import Any
 
 import click
 
+from cli import terminal
 from cli.demos import variants
 from cli.deploy import ROLLED_BACK
-from cli.main import given
+from cli.local import start_services, stop_services
+from cli.main import run_shown
+from cli.verify import report_output
 from connectors.files import write_report
-from deploy.local import application, flink, flink_cluster, platform
+from deploy.local import application, flink, flink_cluster
 from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import LocalSettings
 from deploy.upgrades import deployment as deployments
@@ -35,11 +38,11 @@ from schemas.model import Contracts, load_contracts
 from verification.flow import Flow
 from verification.personalize_events import PersonalizeReader
 from verification.replay import ReplaySummary
-from verification.verify import VerifyReport, VerifySettings, summary_lines, verify
+from verification.verify import VerifyReport, VerifySettings, verify
 
 APPLICATION = "tunemesh"
 AFTER_SECONDS = 10.0
-"""Events that must flow after a step before the next one."""
+"""Seconds of events between two steps."""
 
 STALE_TOLERANCE_MS = 5_000
 """Freshness: a user or item published that long before an event is attached."""
@@ -48,13 +51,12 @@ PLAIN_RUNS = 3
 
 
 class UpgradeDemoError(TunemeshError):
-    """A step did not end as it should, or an event is missing."""
+    """A step failed, or an event is missing."""
 
 
 @dataclass(slots=True)
 class Step:
-    """What was done, from when to when (seconds since the epoch), and whether it counts among the
-    upgrades whose state fits."""
+    """A step, its begin and end (seconds since the epoch), and whether its state fits the plan."""
 
     name: str
     began: float
@@ -64,7 +66,7 @@ class Step:
     pause_s: float = 0.0
 
     def document(self) -> dict[str, Any]:
-        """For the report."""
+        """Return the step for the report."""
         return {
             "name": self.name,
             "seconds": round(self.ended - self.began, 1),
@@ -73,46 +75,55 @@ class Step:
 
 
 @click.command("upgrade-demo")
-@click.option("--rate", type=click.FloatRange(min=10), default=500.0, show_default=True)
-@click.option("--keep", is_flag=True, help="Leave everything running at the end.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=10),
+    default=500.0,
+    show_default=True,
+    help="Interactions a second.",
+)
+@click.option("--keep", is_flag=True, help="Keep everything running at the end.")
 def upgrade_demo(rate: float, keep: bool) -> None:
-    """Upgrade, rescale, change the plan, roll back, evolve schemas, while events flow."""
+    """Upgrade, rescale, change the plan, roll back and evolve schemas while events flow.
+
+    Writes reports/upgrade.json. Exits with 1 if an event is lost, invented or enriched wrongly.
+
+    \b
+    Example:
+      tunemesh upgrade-demo --rate 1000
+    """
     settings = LocalSettings.from_environment(os.environ)
     try:
         report = _run(settings, rate)
     finally:
         if not keep:
-            platform.down(settings, report=click.echo)
+            stop_services(settings)
     file = settings.reports / "upgrade.json"
     write_report(file, report)
-    for step in report["steps"]:
-        click.echo(
-            f"  {step['name']:<44} {step['seconds']:>7.1f} s  pause {step['pause_s']:>6.2f} s"
-        )
+    rows = [
+        (step["name"], f"{step['seconds']:.1f} s", f"{step['pause_s']:.2f} s")
+        for step in report["steps"]
+    ]
+    header = ("step", "duration", "pause")
+    terminal.show(terminal.table(header, rows, numbers=header[1:]))
     click.echo(
         f"median pause {report['median_pause_s']} s, plain stop and run -s"
         f" {report['plain_pause_s']} s; lost {report['lost']}, invented {report['invented']},"
         f" misenriched {report['misenriched']}; report: {file}"
     )
     if report["lost"] or report["invented"] or report["misenriched"] or not report["ok"]:
-        raise UpgradeDemoError("something is off: see above")
+        raise UpgradeDemoError("verification failed, see above")
 
 
 def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     contracts = load_contracts()
-    platform.up(
-        settings,
-        application.parts_of(DEFAULT_PIPELINES),
-        environ=os.environ,
-        fresh=True,
-        report=click.echo,
-    )
+    start_services(settings, application.parts_of(DEFAULT_PIPELINES), fresh=True)
     application.prepare(settings, contracts)
     folder = settings.home / "upgrade-demo"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     releases = _Releases(variants.packaged(folder))
-    given("deploy", "submit", str(releases.first))
+    run_shown("deploy", "submit", str(releases.first))
 
     flow = Flow(local_endpoints(settings), rate, contracts, seed=1)
     time.sleep(AFTER_SECONDS)
@@ -124,9 +135,9 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     began = time.time()
     flow.evolve(changed)
     time.sleep(AFTER_SECONDS)
-    steps.append(Step("songs v2 and interactions v2 arrive", began, time.time()))
+    steps.append(Step("records of songs v2 and interactions v2", began, time.time()))
     steps += _plain(settings)
-    report = _accounts(settings, flow.end())
+    report = _verify(settings, flow.end())
     accepted = sorted(
         row["accepted_at"] / 1000
         for row in PersonalizeReader(settings.personalize.url).rows("events")
@@ -137,7 +148,7 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
 
 
 def document(steps: list[Step], verification: VerifyReport, rate: float) -> dict[str, Any]:
-    """The report; pauses are medians: of the upgrades whose state fits, and of the plain ones."""
+    """Return the report with median pauses: of upgrades whose state fits, and of plain ones."""
     return {
         "events": verification.produced,
         "rate": rate,
@@ -152,13 +163,13 @@ def document(steps: list[Step], verification: VerifyReport, rate: float) -> dict
 
 
 def longest_pause(accepted: list[float], step: Step) -> float:
-    """The longest time between two accepted events, from a step's begin until after its end."""
-    inside = [at for at in accepted if step.began - 1 <= at <= step.ended + AFTER_SECONDS]
+    """Return the longest time between two accepted events, from a step's begin to after its end."""
+    inside = [t for t in accepted if step.began - 1 <= t <= step.ended + AFTER_SECONDS]
     return max((later - earlier for earlier, later in pairwise(inside)), default=0.0)
 
 
 class _Releases:
-    """The package of this checkout, and others made from it."""
+    """The package of this checkout, and variants of it."""
 
     def __init__(self, first: Path) -> None:
         self.first = first
@@ -181,14 +192,14 @@ def _steps(settings: LocalSettings, releases: _Releases, flow: Flow) -> Iterator
     for name, fits, code, arguments in upgrades:
         flow.check()
         began = time.time()
-        given("deploy", "upgrade", *arguments, code=code)
+        run_shown("deploy", "upgrade", *arguments, code=code)
         ended = time.time()
         time.sleep(AFTER_SECONDS)
         yield Step(name, began, ended, fits=fits)
 
 
 def _plain(settings: LocalSettings) -> Iterator[Step]:
-    """`flink stop` and `flink run -s` of what runs, with nothing prepared before the stop."""
+    """Run `flink stop` and `flink run -s`, without anything prepared before the stop."""
     rest = flink.FlinkRest.of(settings)
     deployment = deployments.read(deployments.file_of(settings, APPLICATION))
     assert deployment is not None
@@ -219,7 +230,7 @@ def _plain(settings: LocalSettings) -> Iterator[Step]:
 
 
 def newer(contracts: Contracts) -> Contracts:
-    """A field more in songs, one more and one less in interactions."""
+    """Return contracts with a new field in songs, and a new and a removed one in interactions."""
     songs = variants.next_version(
         contracts["songs"], {"name": "mood", "type": ["null", "string"], "default": None}
     )
@@ -231,11 +242,13 @@ def newer(contracts: Contracts) -> Contracts:
     return replace(contracts, by_name={**contracts.by_name, "songs": songs, "interactions": plays})
 
 
-def _accounts(settings: LocalSettings, summary: ReplaySummary) -> VerifyReport:
-    report = verify(
-        local_endpoints(settings),
-        summary.run,
-        VerifySettings(wait=300, quiet=60, stale_tolerance_ms=STALE_TOLERANCE_MS),
-    )
-    click.echo("\n".join(summary_lines(report)))
+def _verify(settings: LocalSettings, summary: ReplaySummary) -> VerifyReport:
+    with terminal.ProgressDisplay() as progress:
+        report = verify(
+            local_endpoints(settings),
+            summary.run,
+            VerifySettings(wait=300, quiet=60, stale_tolerance_ms=STALE_TOLERANCE_MS),
+            progress,
+        )
+    terminal.show(*report_output(report))
     return report

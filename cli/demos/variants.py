@@ -1,4 +1,4 @@
-"""Releases and schema versions to try upgrades with, made from those of this checkout."""
+"""Variants of this checkout's release and schema versions, for the upgrade demo."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from schemas.model import Contract, SchemaVersion
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 ON_THE_PATH = ("", "dep")
-"""The folders of a release that have its code."""
+"""Folders of a release that contain its code."""
 
 
 def packaged(folder: Path) -> Path:
-    """The package of this checkout for the Python that runs here, unpacked."""
+    """Build the package of this checkout for the running Python, and unpack it."""
     package = build("stream", folder, python=PYTHON)
     return unpack(package.path, folder / package.name)
 
 
 def changed(release: Path, mark: str) -> Path:
-    """The same code under another name, so that TaskManagers can be told apart."""
+    """Return the same code under another name, which TaskManagers show."""
     return _copy(release, mark)
 
 
 def restarting(release: Path, mark: str) -> Path:
-    """Code that compiles, and fails as soon as a task of it opens."""
+    """Return code that compiles, and fails when a task opens."""
     other = _copy(release, mark)
     for part in ON_THE_PATH:
         file = other / part / "jobs" / "decode_functions.py"
@@ -46,7 +46,7 @@ def restarting(release: Path, mark: str) -> Path:
 
 
 def replanned(release: Path, mark: str) -> Path:
-    """The same SQL under another plan: every operator has another uid."""
+    """Return the same SQL with another plan: every operator has another uid."""
     other = _copy(release, mark)
     plans = {}
     for file in sorted((other / "jobs" / "plans").glob("*.json")):
@@ -66,7 +66,7 @@ def replanned(release: Path, mark: str) -> Path:
 
 
 def _copy(release: Path, mark: str) -> Path:
-    """A copy whose content hash begins with the mark; the rest is the original's."""
+    """Return a copy whose content hash begins with the mark."""
     description = read(release)
     content_hash = mark + description.content_hash[len(mark) :]
     other = release.with_name(f"release-{mark}")
@@ -79,7 +79,7 @@ def _copy(release: Path, mark: str) -> Path:
 def next_version(
     contract: Contract, *added: dict[str, Any], removed: Collection[str] = ()
 ) -> Contract:
-    """The contract with one version more: fields added at the end, fields removed."""
+    """Return the contract with a new version: fields added at the end, fields removed."""
     avro = contract.newest.avro
     avro["fields"] = [f for f in avro["fields"] if f["name"] not in removed] + list(added)
     version = SchemaVersion(contract.newest.number + 1, json.dumps(avro))

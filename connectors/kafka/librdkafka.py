@@ -6,6 +6,7 @@ topics, and keeps offsets for any group.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 
 CALL_SECONDS = 10.0
+
+LOGGER = logging.getLogger("librdkafka")
+"""For the property ``logger`` of a client, which writes to standard error without it."""
 
 
 class KafkaOffsets:
@@ -27,7 +31,7 @@ class KafkaOffsets:
     indefinitely (``FENCED_LEADER_EPOCH``, 2.16.1). So each error ends the client.
     """
 
-    def __init__(self, bootstrap_servers: str, client: Mapping[str, str]) -> None:
+    def __init__(self, bootstrap_servers: str, client: Mapping[str, Any]) -> None:
         self._settings = {
             "bootstrap.servers": bootstrap_servers,
             **client,

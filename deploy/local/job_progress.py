@@ -18,7 +18,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from connectors.kafka.librdkafka import KafkaOffsets
+from connectors.kafka.librdkafka import LOGGER, KafkaOffsets
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from deploy.local.flink import FlinkRest, Job
 from deploy.local.settings import LocalSettings
@@ -225,7 +225,7 @@ class Topics:
     @classmethod
     def read(cls, settings: LocalSettings) -> Topics:
         """Read the offsets from Kafka."""
-        kafka = KafkaOffsets(settings.kafka.address, {"log_level": "3"})
+        kafka = KafkaOffsets(settings.kafka.address, {"logger": LOGGER})
         application = group_id(settings)
         try:
             ends = kafka.ends(kafka.partitions(contract.topic for contract in load_contracts()))
@@ -261,7 +261,7 @@ class Topics:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 50,
-                "log_level": 3,
+                "logger": LOGGER,
             }
         )
         try:

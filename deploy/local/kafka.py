@@ -4,10 +4,10 @@ pom-deps.txt."""
 from __future__ import annotations
 
 import base64
-import logging
 import subprocess
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from deploy.local.settings import HOST, LocalSettings
 from schemas.errors import TunemeshError
 
 PART = "kafka"
+CONTACT_SECONDS = 5.0
+"""Limit of the first request to the broker."""
 FORMAT_SECONDS = 60
 
 BROKER_PROPERTIES = """\
@@ -159,9 +161,9 @@ def _answers(settings: LocalSettings) -> bool:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    # A broker that is not ready yet is no news: nothing of it goes to the terminal.
-    quiet = logging.Logger("tunemesh.kafka.health", logging.CRITICAL)  # noqa: LOG001 - no handlers
-    client = AdminClient({"bootstrap.servers": settings.kafka.address}, logger=quiet)
+    from connectors.kafka.librdkafka import LOGGER
+
+    client = AdminClient({"bootstrap.servers": settings.kafka.address, "logger": LOGGER})
     try:
         return bool(client.list_topics(timeout=1.0).brokers)
     except KafkaException:
@@ -171,14 +173,13 @@ def _answers(settings: LocalSettings) -> bool:
 def create_topics(
     bootstrap_servers: str, specs: Iterable[TopicSpec], seconds: float = 30.0
 ) -> list[str]:
-    """Creates the topics that are not there; returns the names of those it has created.
+    """Create missing topics; return their names.
 
-    A topic that is there keeps its data; its configuration is set to the spec's. Raises
-    :class:`KafkaError` for anything that Kafka refuses, and for a topic with another number of
-    partitions, since the order per key would not survive a change of it.
+    Existing topics keep their data, and get the configuration of the spec. Raises
+    :class:`KafkaError` if Kafka refuses a call or does not answer, and for a topic with another
+    number of partitions, since changing it would break the order per key.
     """
     from confluent_kafka import KafkaError as Code
-    from confluent_kafka import KafkaException
     from confluent_kafka.admin import (
         AdminClient,
         AlterConfigOpType,
@@ -188,8 +189,12 @@ def create_topics(
         ResourceType,
     )
 
+    from connectors.kafka.librdkafka import LOGGER
+
     wanted = list(specs)
-    client = AdminClient({"bootstrap.servers": bootstrap_servers})
+    client = AdminClient({"bootstrap.servers": bootstrap_servers, "logger": LOGGER})
+    with _kafka_errors(bootstrap_servers):
+        client.list_topics(timeout=CONTACT_SECONDS)
     created = []
     futures = client.create_topics(
         [
@@ -204,13 +209,11 @@ def create_topics(
         operation_timeout=seconds,
     )
     for name, future in futures.items():
-        try:
+        with _kafka_errors(f"topic {name}", ignored=Code.TOPIC_ALREADY_EXISTS):
             future.result(seconds)
             created.append(name)
-        except KafkaException as error:
-            if error.args[0].code() != Code.TOPIC_ALREADY_EXISTS:
-                raise KafkaError(f"topic {name}: {error.args[0].str()}") from error
-    present = client.list_topics(timeout=seconds).topics
+    with _kafka_errors(bootstrap_servers):
+        present = client.list_topics(timeout=seconds).topics
     resources = []
     for spec in wanted:
         if spec.name in created:
@@ -232,10 +235,20 @@ def create_topics(
             )
         )
     changes = [resource for resource in resources if resource.incremental_configs]
-    if changes:
-        for resource, future in client.incremental_alter_configs(changes).items():
-            try:
-                future.result(seconds)
-            except KafkaException as error:
-                raise KafkaError(f"topic {resource.name}: {error.args[0].str()}") from error
+    for resource, future in (client.incremental_alter_configs(changes) if changes else {}).items():
+        with _kafka_errors(f"topic {resource.name}"):
+            future.result(seconds)
     return created
+
+
+@contextmanager
+def _kafka_errors(what: str, ignored: int | None = None) -> Iterator[None]:
+    from confluent_kafka import KafkaException
+
+    try:
+        yield
+    except (KafkaException, TimeoutError) as error:
+        if isinstance(error, TimeoutError):
+            raise KafkaError(f"{what}: Kafka does not answer. See: tunemesh status") from error
+        if error.args[0].code() != ignored:
+            raise KafkaError(f"{what}: {error.args[0].str()}") from error

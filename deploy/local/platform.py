@@ -21,6 +21,7 @@ from deploy.local import parts, process
 from deploy.local.process import Record, Server
 from deploy.local.settings import LocalSettings, Port
 from schemas.errors import TunemeshError
+from verification.progress import Progress, Step, silent
 
 LOG_LINES = 20
 
@@ -77,6 +78,7 @@ def up(
     environ: Mapping[str, str],
     fresh: bool = False,
     report: Report = lambda line: None,
+    progress: Progress = silent,
 ) -> None:
     """Starts the named parts (those of the streams for no name) and returns when each answers.
 
@@ -89,7 +91,7 @@ def up(
     with _exclusive(settings, report):
         servers = parts.servers(settings, chosen, environ)
         if fresh:
-            _stop(settings, _recorded_of(settings, chosen), report)
+            _stop(settings, _recorded_of(settings, chosen), report, progress)
             for part in chosen:
                 shutil.rmtree(settings.data(part), ignore_errors=True)
         absent = []
@@ -109,7 +111,7 @@ def up(
             for port in server.ports:
                 if not process.port_released(port):
                     raise PortInUseError(server.name, port, process.listener(port))
-        _start_all(settings, servers, absent, environ, report)
+        _start_all(settings, servers, absent, environ, report, progress)
 
 
 def _start_all(
@@ -118,10 +120,17 @@ def _start_all(
     absent: Iterable[Server],
     environ: Mapping[str, str],
     report: Report,
+    progress: Progress,
 ) -> None:
     started = time.monotonic()
     lock = threading.Lock()
     to_start = {server.name for server in absent}
+    waiting = {server.name: server for server in servers}
+    total = len(waiting)
+
+    def show_waiting() -> None:
+        note = f"waiting for {', '.join(waiting)}" if waiting else ""
+        progress(Step("starting services", total - len(waiting), total, note))
 
     def one(server: Server) -> str | None:
         """Starts a server unless it runs; waits until it answers; what went wrong, if anything."""
@@ -140,11 +149,13 @@ def _start_all(
                 report(f"  {server.name:<20} {state:<18} {server.address}")
             else:
                 report(f"  {server.name:<20} FAILED after {seconds:.1f} s")
+            del waiting[server.name]
+            show_waiting()
         return problem
 
-    waiting = list(servers)
-    with ThreadPoolExecutor(max_workers=max(1, len(waiting)), thread_name_prefix="up") as pool:
-        problems = [problem for problem in pool.map(one, waiting) if problem]
+    show_waiting()
+    with ThreadPoolExecutor(max_workers=max(1, total), thread_name_prefix="up") as pool:
+        problems = [problem for problem in pool.map(one, list(waiting.values())) if problem]
     if problems:
         raise PlatformError("\n".join(problems))
 
@@ -165,7 +176,11 @@ def _await(settings: LocalSettings, server: Server) -> str | None:
 
 
 def down(
-    settings: LocalSettings, names: Iterable[str] = (), *, report: Report = lambda line: None
+    settings: LocalSettings,
+    names: Iterable[str] = (),
+    *,
+    report: Report = lambda line: None,
+    progress: Progress = silent,
 ) -> None:
     """Stops the named parts (all for no name), also what an earlier setting has started.
 
@@ -175,16 +190,19 @@ def down(
     if not settings.run.is_dir():
         return
     with _exclusive(settings, report):
-        _stop(settings, _recorded_of(settings, chosen), report)
+        _stop(settings, _recorded_of(settings, chosen), report, progress)
 
 
 def _recorded_of(settings: LocalSettings, chosen: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in process.all_recorded(settings) if parts.part_of(name) in chosen)
 
 
-def _stop(settings: LocalSettings, servers: tuple[str, ...], report: Report) -> None:
+def _stop(
+    settings: LocalSettings, servers: tuple[str, ...], report: Report, progress: Progress
+) -> None:
     started = time.monotonic()
     lock = threading.Lock()
+    waiting = list(servers)
 
     def one(server: str) -> None:
         stopped = process.stop(settings, server, settings.stop_seconds)
@@ -195,6 +213,8 @@ def _stop(settings: LocalSettings, servers: tuple[str, ...], report: Report) -> 
                 else "was not running"
             )
             report(f"  {server:<20} {state}")
+            waiting.remove(server)
+            progress(Step("stopping services", len(servers) - len(waiting), len(servers)))
 
     with ThreadPoolExecutor(max_workers=max(1, len(servers)), thread_name_prefix="down") as pool:
         list(pool.map(one, servers))

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from cli import terminal
+from cli.verify import report_output
 from deploy.local import application, flink_cluster, parts, platform, process
 from deploy.local.endpoints import local_endpoints
 from deploy.local.flink import FlinkRest
@@ -28,7 +30,7 @@ from tests.faults.restless import RestlessHour
 from verification.generator import GeneratedHour, Hour
 from verification.positions import TopicReader, topic_ends
 from verification.replay import ReplaySettings, ReplaySummary, replay
-from verification.verify import VerifyReport, VerifySettings, summary_lines, verify
+from verification.verify import VerifyReport, VerifySettings, verify
 
 POLL_SECONDS = 0.2
 
@@ -228,7 +230,7 @@ class Stage:
             stale_tolerance_ms=self.stale_tolerance_ms,
         )
         report = verify(self.endpoints, settings=settings)
-        print("\n".join(summary_lines(report)))
+        terminal.show(*report_output(report))
         return report
 
     def recovery(self, since: float) -> Recovery:

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from cli.demos import variants
-from deploy.dead_letters import read_letters
+from deploy.dead_letters import read_dead_letters
 from deploy.local.settings import PROJECT
 from schemas.model import load_contracts
 from tests.faults.deployed import Deployed
@@ -39,8 +39,8 @@ def test_every_command_does_what_the_runbook_says(deployed: Deployed) -> None:
     producer = Producer({"bootstrap.servers": stage.settings.kafka.address})
     producer.produce("interactions", b"junk")
     assert producer.flush(20) == 0
-    until(lambda: bool(read_letters(stage.endpoints)), 240, "junk is a dead letter")
-    (letter,) = read_letters(stage.endpoints)
+    until(lambda: bool(read_dead_letters(stage.endpoints)), 240, "junk is a dead letter")
+    (letter,) = read_dead_letters(stage.endpoints)
     flow = Flow(stage.endpoints, RATE, load_contracts(), seed=51)
     given = {
         "REPLANNED_RELEASE": str(variants.replanned(deployed.release, "dddd")),

@@ -75,7 +75,7 @@ def test_a_client_that_is_killed_is_followed_by_one_that_goes_on(deployed: Deplo
         deployed.killed_at("the former version stops", "upgrade", "--parallelism", "1")
         done = deployed.tunemesh("upgrade")
     assert done.code == 0
-    assert "going on with the upgrade" in done.output
+    assert "continuing the upgrade" in done.output
     status = deployed.status()
     assert (status["parallelism"], status["status"]) == (1, "RUNNING")
     deployed.clean()

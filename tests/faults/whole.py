@@ -131,7 +131,7 @@ class WholeStage(Stage):
     def new_rejections(self) -> set[Rejection]:
         """What destinations have rejected since the last call, from the dead letters."""
         registry = application.registry(self.settings)
-        letters = Topics(self.endpoints, self.contracts, registry).letters()
+        letters = Topics(self.endpoints, self.contracts, registry).dead_letters()
         fresh = {
             (letter["topic"], letter["partition"], letter["offset"], letter["error_code"]): (
                 letter["error_code"].partition(".")[0],

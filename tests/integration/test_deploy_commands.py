@@ -156,7 +156,7 @@ def test_an_upgrade_says_how_the_state_fits_and_is_done(operator: Operator) -> N
 def test_a_dry_run_prints_the_steps_and_touches_nothing(operator: Operator) -> None:
     """Not even a snapshot."""
     assert operator.deploy("upgrade", operator.release("2"), "--dry-run") == 0
-    for word in ("1 snapshot", "2 update", "3 wait", "4 verify", "5 prune", "nothing was touched"):
+    for word in ("1 snapshot", "2 update", "3 wait", "4 verify", "5 prune", "nothing was changed"):
         assert word in operator.output
     called = {name for name, _ in operator.service.calls}
     assert not called & {"UpdateApplication", "CreateApplicationSnapshot"}
@@ -195,7 +195,7 @@ def test_a_rollback_with_the_same_plan_keeps_the_present_state(operator: Operato
     """It is an upgrade back: nothing that has come since is read again."""
     assert operator.deploy("upgrade", operator.release("2")) == 0
     assert operator.deploy("rollback") == 0
-    assert "back with the present state" in operator.output
+    assert "the present state is kept" in operator.output
     seen = status(operator)
     assert seen["release"] == "tunemesh-stream-0.1.0-111111111111"
     assert not operator.service.called("RollbackApplication")
@@ -234,8 +234,8 @@ def test_snapshots_are_made_listed_pruned_and_deleted(operator: Operator) -> Non
     ("arguments", "message"),
     [
         (("upgrade",), "runs tunemesh-stream-0.1.0-111111111111 with these settings already"),
-        (("submit",), "is there already (RUNNING"),
-        (("rollback",), "was never upgraded from here"),
+        (("submit",), "already exists (RUNNING"),
+        (("rollback",), "has not been upgraded from this machine"),
         (("status", "--application", "other"), "ResourceNotFoundException"),
         (("submit", "--application", "other"), "a new application needs a release"),
     ],
@@ -257,7 +257,7 @@ def test_a_version_that_restarts_is_replaced_by_force(operator: Operator) -> Non
     operator.service.behaviours["-111111111111.zip"] = Behaviour.LOOPS
     two = operator.release("2")
     assert operator.deploy("upgrade", two) == 1
-    assert "tunemesh was left as it is: the snapshot" in operator.output
+    assert "tunemesh was not changed: the snapshot" in operator.output
     assert "--force" in operator.output
     assert status(operator)["version"] == 1
     assert operator.deploy("upgrade", two, "--force", "--dry-run") == 0
@@ -268,7 +268,7 @@ def test_a_version_that_restarts_is_replaced_by_force(operator: Operator) -> Non
     (app,) = operator.service.apps.values()
     assert app.starts[-1]["SnapshotName"] == "by-hand"
     assert operator.deploy("snapshots", "--delete", "by-hand") == 1
-    assert "it stays" in operator.output
+    assert "is kept" in operator.output
 
 
 def test_an_upgraded_version_that_restarts_later_has_a_way_back(operator: Operator) -> None:
@@ -295,7 +295,7 @@ def test_an_application_that_did_not_start_is_corrected(operator: Operator) -> N
     assert operator.deploy("upgrade", three, *name) == 1
     assert "--force changes a stopped one" in operator.output
     assert operator.deploy("upgrade", three, *name, "--force") == commands.ROLLED_BACK
-    assert "is back, stopped as it was" in operator.output
+    assert "is restored, stopped as before" in operator.output
     assert operator.deploy("upgrade", operator.release("4"), *name, "--force") == 0
     assert "there is no snapshot: it starts from the topics" in operator.output
     assert operator.service.apps["other"].status == "RUNNING"

@@ -452,7 +452,7 @@ def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
         os.kill(process.recorded(settings, "aws").pid, signal.SIGKILL)  # type: ignore[union-attr]
         dead = tunemesh("status")
         assert dead.returncode == 3
-        assert "aws has died" in dead.stdout
+        assert "aws has crashed" in dead.stdout
         assert tunemesh("down").returncode == 0
         assert marked(settings) == []
         unknown = tunemesh("up", "zookeeper")

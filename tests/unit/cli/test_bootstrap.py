@@ -72,7 +72,7 @@ def test_a_moment_that_is_none_is_refused() -> None:
     [
         (["--aws", "eu-west-1", "--from", "s3://b/r/"], "--role"),
         (["--aws", "eu-west-1", "--role", "arn:x"], "--from"),
-        (["--from", "s3://b/r/", "--until", "1"], "--since and --until are the job's"),
+        (["--from", "s3://b/r/", "--until", "1"], "--since and --until are options"),
         (["--incremental"], "--incremental needs --since"),
     ],
 )

@@ -11,8 +11,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from rich.console import RenderableType
 
-from cli.status import NO_FLINK, document, job_lines, jobs_of, part_lines, total
+from cli import terminal
+from cli.status import NO_FLINK, document, job_output, read_jobs, service_output, total
 from connectors.kafka.offsets import Offsets
 from deploy.local.flink import FlinkError
 from deploy.local.job_progress import (
@@ -45,6 +47,10 @@ JOB = JobProgress(
 )
 
 
+def shown(*renderables: RenderableType) -> list[str]:
+    return terminal.plain_text(*renderables).splitlines()
+
+
 def row(lines: list[str], label: str) -> list[str]:
     """The figures behind a label."""
     (line,) = [line for line in lines if line.strip().startswith(label + "  ")]
@@ -53,7 +59,7 @@ def row(lines: list[str], label: str) -> list[str]:
 
 def test_a_job_is_told_with_its_restarts_and_its_checkpoint() -> None:
     """One line that says whether all is well."""
-    line = job_lines([JOB], None, NOW)[0]
+    line = shown(*job_output([JOB], None, NOW))[0]
     assert line == (
         f"job {'ab' * 16} RUNNING for 3 min, 1 restart, checkpoint 4.2 s ago (0.3 s, 1.2 MB)"
     )
@@ -61,7 +67,7 @@ def test_a_job_is_told_with_its_restarts_and_its_checkpoint() -> None:
 
 def test_each_flow_has_its_line_and_each_pipeline_their_sum() -> None:
     """Numbers add up, of ages the greatest counts; '-' where nobody throttles, nothing is old."""
-    lines = job_lines([JOB], None, NOW)
+    lines = shown(*job_output([JOB], None, NOW))
     assert row(lines, "interactions") == ["400.2", "12", "0.3", "s", "20,294", "235", "-"]
     assert row(lines, "users") == ["3.0", "0", "-", "500", "0", "-"]
     assert row(lines, "enrichment") == ["403.2", "12", "0.3", "s", "20,794", "235", "-"]
@@ -69,7 +75,7 @@ def test_each_flow_has_its_line_and_each_pipeline_their_sum() -> None:
 
 def test_what_is_not_known_is_not_told_as_a_number() -> None:
     """Kafka does not answer: how far behind it is, nobody knows; the rest is there."""
-    lines = job_lines([JOB], None, NOW)
+    lines = shown(*job_output([JOB], None, NOW))
     assert row(lines, "PutEvents") == ["398.0", "?", "?", "20,100", "5", "17"]
     assert total("recommendations", [EVENTS]).behind is None
 
@@ -77,14 +83,14 @@ def test_what_is_not_known_is_not_told_as_a_number() -> None:
 def test_a_job_that_has_just_started_says_so() -> None:
     """Neither a checkpoint nor sources yet."""
     job = JobProgress("cd" * 16, "tunemesh", "CREATED", NOW, 0, None, ())
-    lines = job_lines([job], None, NOW)
+    lines = shown(*job_output([job], None, NOW))
     assert "0 restarts, no checkpoint yet" in lines[0]
     assert "its sources have not started yet" in lines[-1]
 
 
 def test_without_a_job_there_is_one_line() -> None:
     """Whatever the reason is."""
-    assert job_lines([], "no job runs", NOW) == ["no job runs"]
+    assert shown(*job_output([], "no job runs", NOW)) == ["no job runs"]
 
 
 PARTS = (
@@ -96,13 +102,13 @@ PARTS = (
 def test_flink_that_is_down_is_not_asked(tmp_path: Path) -> None:
     """No connection is tried, no error shown: the text says what to do."""
     settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
-    assert jobs_of(settings, PARTS) == ((), NO_FLINK)
+    assert read_jobs(settings, PARTS) == ((), NO_FLINK)
 
 
 def test_a_part_that_has_died_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     """And with how to start it again."""
     settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
-    lines = part_lines(settings, PARTS)
+    lines = shown(*service_output(settings, PARTS))
     assert lines[0].split() == ["kafka", "running", "here:1", "process", "7", "since", "00:00:00"]
     assert "    the last line" in lines
     assert "  Start it again: tunemesh up flink" in lines

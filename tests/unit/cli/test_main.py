@@ -1,0 +1,158 @@
+"""The `tunemesh` command itself: help, version, errors, and the log of libraries."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shlex
+import socket
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from cli import connections, main
+from connectors.aws.endpoint import service_endpoint
+from deploy.local.settings import LocalSettings
+from tests.support.ports import free_port
+
+EXAMPLE = re.compile(r"^ +(tunemesh .*)$", re.MULTILINE)
+
+
+def leaves(context: click.Context) -> Iterator[click.Context]:
+    """The contexts of all commands that are no groups."""
+    command = context.command
+    if not isinstance(command, click.Group):
+        yield context
+        return
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from leaves(click.Context(found, info_name=name, parent=context))
+
+
+LEAVES = {
+    leaf.command_path: leaf.command
+    for leaf in leaves(click.Context(main.tunemesh, info_name="tunemesh"))
+}
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_every_command_has_help(path: str) -> None:
+    """A sentence, and a text for each option."""
+    command = LEAVES[path]
+    assert (command.help or "").split("\n\n")[0].rstrip().endswith("."), path
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.hidden:
+            assert option.help, f"{path} {option.name}"
+
+
+@pytest.mark.parametrize("path", [p for p, c in LEAVES.items() if len(c.params) > 1])
+def test_every_command_with_options_has_an_example_that_parses(path: str) -> None:
+    """Of that very command, with options that it has."""
+    text = (LEAVES[path].help or "").replace("\\\n", " ")
+    examples = EXAMPLE.findall(text)
+    assert examples, path
+    for example in examples:
+        assert example.startswith(path), example
+        arguments = shlex.split(example.removeprefix(path), comments=True)
+        parser = LEAVES[path].make_parser(click.Context(LEAVES[path]))
+        parser.parse_args(arguments)
+
+
+def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
+    """As pyproject.toml has it."""
+    pyproject = (Path(main.__file__).parents[1] / "pyproject.toml").read_text()
+    expected = re.search(r'^version = "(.*)"$', pyproject, re.MULTILINE)
+    assert expected
+    assert main.run(main.tunemesh, ["--version"]) == 0
+    assert capsys.readouterr().out == f"tunemesh {expected[1]}\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The log of the commands; the root logger is as before afterwards."""
+    monkeypatch.setenv("TUNEMESH_HOME", str(tmp_path / "home"))
+    root = logging.getLogger()
+    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    yield main.log_path()
+    logging.captureWarnings(False)
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:], logging.raiseExceptions = handlers, raising
+    root.setLevel(level)
+
+
+def test_libraries_write_to_the_log(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing reaches the terminal; without a record there is no file."""
+    main.log_to_file(log)
+    assert not log.exists()
+    logging.getLogger("botocore.retries").warning("connection lost")
+    logging.getLogger("librdkafka").info("connecting")
+    warnings.warn("old", UserWarning, stacklevel=1)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    text = log.read_text()
+    assert "botocore.retries: connection lost" in text
+    assert "UserWarning: old" in text
+    assert "connecting" not in text
+
+
+def test_an_unexpected_error_is_a_sentence_and_a_traceback_in_the_log(
+    log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sentence names the log."""
+
+    @click.command()
+    def broken() -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(main, "tunemesh", broken)
+    monkeypatch.setattr("sys.argv", ["tunemesh"])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(log) in line
+    assert "ZeroDivisionError: a bug" in log.read_text()
+
+
+def test_a_service_that_is_not_there_is_named_with_what_to_do() -> None:
+    """With its address and the reason."""
+    port = free_port()
+    settings = LocalSettings.from_environment({"TUNEMESH_FLINK_PORT": str(port)})
+    with pytest.raises(
+        connections.ServiceUnreachable,
+        match=rf"the service flink does not answer at 127\.0\.0\.1:{port} \(Connection refused\)\."
+        " Start it: tunemesh up flink",
+    ):
+        connections.require_services(settings, "flink")
+
+
+def test_one_of_several_brokers_is_enough() -> None:
+    """The bootstrap servers of a cluster, of which one is down."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there = f"127.0.0.1:{server.getsockname()[1]}"
+        connections.require_reachable("kafka", f"127.0.0.1:{free_port()},{there}", "")
+
+
+def test_the_limit_of_a_connection_is_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for the endpoints of AWS, unless a proxy is in between."""
+    limits: dict[Any, float] = {}
+
+    def refuse(address: Any, timeout: float) -> None:
+        limits[address] = timeout
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(connections, "getproxies", dict)
+    endpoint = service_endpoint("sts", "eu-west-1")
+    with pytest.raises(connections.ServiceUnreachable, match="Check the network"):
+        connections.require_endpoint("aws", endpoint)
+    assert limits == {("sts.eu-west-1.amazonaws.com", 443): 5.0}
+    monkeypatch.setattr(connections, "getproxies", lambda: {"https": "http://proxy"})
+    connections.require_endpoint("aws", endpoint)
