@@ -87,6 +87,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     root.setLevel(level)
 
 
+@pytest.mark.filterwarnings("always:old")
 def test_libraries_write_to_the_log(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing reaches the terminal; without a record there is no file."""
     main.log_to_file(log)
