@@ -30,7 +30,7 @@ from connectors.files import write_report
 from deploy.local import application, flink, flink_cluster
 from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import LocalSettings
-from deploy.upgrades import deployment as deployments
+from deploy.upgrades import local_deployment
 from deploy.upgrades.local_release import LocalRelease
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.errors import TunemeshError
@@ -201,11 +201,9 @@ def _steps(settings: LocalSettings, releases: _Releases, flow: Flow) -> Iterator
 def _plain(settings: LocalSettings) -> Iterator[Step]:
     """Run `flink stop` and `flink run -s`, without anything prepared before the stop."""
     rest = flink.FlinkRest.of(settings)
-    deployment = deployments.read(deployments.file_of(settings, APPLICATION))
+    deployment = local_deployment.read(local_deployment.deployment_file(settings, APPLICATION))
     assert deployment is not None
-    release = LocalRelease(
-        APPLICATION, deployment.configuration, settings.home / "releases", settings, {}
-    )
+    release = LocalRelease(APPLICATION, deployment.configuration, settings, {})
     properties = settings.home / "applications" / f"{APPLICATION}.json"
     savepoints = settings.data(flink_cluster.PART) / "savepoints"
     for number in range(PLAIN_RUNS):

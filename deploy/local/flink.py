@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from connectors.flink import java
 from deploy.local import flink_cluster
 from deploy.local.process import Launch
 from deploy.local.settings import LocalSettings
 from schemas.errors import TunemeshError
+
+T = TypeVar("T")
 
 CLIENT_LOG = "flink-client"
 REST_SECONDS = 20
@@ -106,6 +108,10 @@ class FlinkRest:
         """The jobs that have not ended, also those that restart at the moment."""
         return tuple(job for job in self.jobs() if job.state not in ENDED)
 
+    def is_running(self, job: str) -> bool:
+        """Whether a job exists that has not ended."""
+        return any(running.id == job for running in self.running_jobs())
+
     def job_status(self, job: str) -> str:
         """The state of a job, such as RUNNING, RESTARTING or FAILED."""
         return str(self.call("GET", f"/jobs/{job}/status")["status"])
@@ -172,31 +178,43 @@ class FlinkRest:
             f"/jobs/{job}/stop",
             {"targetDirectory": directory.absolute().as_uri(), "drain": drain},
         )
-        location = self._savepoint(job, str(answer["request-id"]), seconds)
+        location = self._wait_savepoint(job, str(answer["request-id"]), seconds)
         self.wait_ended(job, seconds)
         return location
 
     def savepoint(self, job: str, directory: Path, seconds: float = 120.0) -> str:
-        """Takes a savepoint of a job that goes on, and returns its address."""
+        """Create a savepoint of a job, which continues, and return its location."""
+        return self._wait_savepoint(job, self.trigger_savepoint(job, directory), seconds)
+
+    def trigger_savepoint(self, job: str, directory: Path) -> str:
+        """Start a savepoint of a job, which continues, and return the id of the request."""
         answer = self.call(
             "POST",
             f"/jobs/{job}/savepoints",
             {"target-directory": directory.absolute().as_uri(), "cancel-job": False},
         )
-        return self._savepoint(job, str(answer["request-id"]), seconds)
+        return str(answer["request-id"])
 
-    def _savepoint(self, job: str, request: str, seconds: float) -> str:
-        path = f"/jobs/{job}/savepoints/{request}"
-        _wait(
-            lambda: self.call("GET", path)["status"]["id"] == "COMPLETED",
-            seconds,
-            lambda: f"the savepoint of job {job} is complete",
-        )
-        operation = self.call("GET", path)["operation"]
+    def savepoint_location(self, job: str, request: str) -> str | None:
+        """Return the location of a requested savepoint, None while it is being created.
+
+        Raises FlinkError when it has failed, or when the job has ended.
+        """
+        answer = self.call("GET", f"/jobs/{job}/savepoints/{request}")
+        if answer["status"]["id"] != "COMPLETED":
+            return None
+        operation = answer["operation"]
         if "location" not in operation:
             cause = operation.get("failure-cause", {}).get("stack-trace", "no reason given")
             raise FlinkError(f"the savepoint of job {job} failed:\n{cause[:4000]}")
         return str(operation["location"])
+
+    def _wait_savepoint(self, job: str, request: str, seconds: float) -> str:
+        return _wait(
+            lambda: self.savepoint_location(job, request),
+            seconds,
+            lambda: f"the savepoint of job {job} is complete",
+        )
 
     def completed_checkpoints(self, job: str) -> int:
         """How many checkpoints a job has completed since it was submitted."""
@@ -388,9 +406,11 @@ def _reason(error: urllib.error.HTTPError) -> str:
     return " ".join(str(reason).splitlines()[0] for reason in reasons[:2] if reason)
 
 
-def _wait(reached: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
+def _wait(poll: Callable[[], T | None], seconds: float, what: Callable[[], str]) -> T:
+    """Call until the result is true, and return it."""
     deadline = time.monotonic() + seconds
-    while not reached():
+    while not (result := poll()):
         if time.monotonic() >= deadline:
             raise FlinkError(f"waited {seconds:.0f} s in vain until {what()}.")
         time.sleep(POLL_SECONDS)
+    return result

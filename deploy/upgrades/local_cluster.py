@@ -1,15 +1,8 @@
-"""The laptop's standalone cluster as a target: Flink's REST API, releases unpacked to folders.
+"""The local cluster as a target: Flink's REST API, and releases unpacked to folders.
 
-The service replaces the whole cluster with each update, and in thread mode a TaskManager keeps the
-Python modules that it has loaded. So a version has TaskManagers of its own, with its release on
-their path and no checkout. An update starts those, and the new version's client, before the former
-version is stopped; the pause is then what cannot be done before:
-
-    workers of the new release, client prepared and held      the former version runs
-    stop with a savepoint -> former workers end -> client goes on -> tasks start       the pause
-
-Orders are only noted (:mod:`deploy.upgrades.deployment`); :meth:`LocalCluster.advance` carries them
-out, whoever calls it.
+Changes are recorded as pending (:mod:`deploy.upgrades.local_deployment`);
+:meth:`LocalCluster.advance`, called by any client, carries them out
+(:mod:`deploy.upgrades.local_change`).
 """
 
 from __future__ import annotations
@@ -24,13 +17,11 @@ from pathlib import Path
 
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.settings import LocalSettings
-from deploy.package import PackageError
-from deploy.upgrades import deployment as deployments
-from deploy.upgrades.deployment import Deployment, Pending, TakenSnapshot
-from deploy.upgrades.local_health import health_of, reason
+from deploy.upgrades import local_deployment
+from deploy.upgrades.local_change import START_SECONDS, LocalChange, has_ended, savepoint_folder
+from deploy.upgrades.local_deployment import LocalDeployment, LocalSnapshot, PendingChange
+from deploy.upgrades.local_health import read_health, root_cause
 from deploy.upgrades.local_release import LocalRelease
-from deploy.upgrades.local_workers import LocalWorkers
-from deploy.upgrades.preflight import pipelines_of
 from deploy.upgrades.releases import unpack_release
 from deploy.upgrades.target import (
     RUNNING_STATUSES,
@@ -49,15 +40,7 @@ from deploy.upgrades.target import (
     TargetError,
 )
 
-RUNNING_SECONDS = 240.0
-"""For all tasks of a job to run; some ten on a machine with nothing else to do."""
-
-STOP_SECONDS = 300.0
-POLL_SECONDS = 0.2
-
-REFUSALS = (FlinkError, TargetError, PackageError)
-
-_ORDERED = {
+_STATUS_BY_CHANGE = {
     "start": Status.STARTING,
     "update": Status.UPDATING,
     "rollback": Status.ROLLING_BACK,
@@ -67,9 +50,9 @@ _ORDERED = {
 
 
 class LocalCluster:
-    """An application on the laptop's cluster (:class:`deploy.upgrades.target.Target`).
+    """An application on the local cluster (:class:`deploy.upgrades.target.Target`).
 
-    ``environ``: the environment that clients and TaskManagers get beside their own.
+    ``environ``: the environment of clients and TaskManagers, beside their own.
     """
 
     kind = "local"
@@ -86,46 +69,47 @@ class LocalCluster:
         self._environ = environ
         self._report = report
         self._rest = FlinkRest.of(settings)
-        self._file = deployments.file_of(settings, name)
+        self._file = local_deployment.deployment_file(settings, name)
         self._releases = settings.home / "releases"
 
-    # What there is.
+    # Reading.
 
     def describe(self) -> Application:
-        """The application now."""
-        found = self._found()
-        if found.pending is None and found.status in RUNNING_STATUSES and self._gone(found):
-            found.failures[found.version] = self._why_ended(found.job)
-            found.status, found.job = Status.READY, None
-            deployments.write(self._file, found)
+        """Return the application's present state."""
+        deployment = self._read()
+        running = deployment.pending is None and deployment.status in RUNNING_STATUSES
+        if running and has_ended(self._rest, deployment.job):
+            deployment.mark_stopped(self._end_reason(deployment.job))
+            local_deployment.write(self._file, deployment)
         return Application(
             name=self.name,
-            status=found.status,
-            version=found.version,
-            configuration=found.configuration,
-            token=str(found.version),
-            rolled_back_from=found.rolled_back_from,
+            status=deployment.status,
+            version=deployment.version,
+            configuration=deployment.configuration,
+            token=str(deployment.version),
+            rolled_back_from=deployment.rolled_back_from,
         )
 
     def describe_version(self, number: int) -> Configuration:
-        """A version by its number."""
+        """Return a version by its number."""
         try:
-            return self._found().versions[number]
+            return self._read().versions[number]
         except KeyError:
             raise TargetError(f"{self.name} has no version {number}") from None
 
     def find_files(self, release: str) -> Path | None:
-        """The folder of a release."""
+        """Return the folder of a release."""
         folder = self._releases / release
         return folder if folder.is_dir() else None
 
     def check(self, configuration: Configuration, release: Path) -> None:
-        """That the release is for this Python, that nothing else has the cluster, and that its
-        client compiles the plan with these settings: what it would say then, it says now."""
+        """Check that the release is for this Python, that no other job uses the cluster, and that
+        the release's client compiles the plan with these settings."""
         unpack_release(self._releases, configuration.release, release)
-        self._release(configuration).check_python()
+        local = LocalRelease(self.name, configuration, self._settings, self._environ)
+        local.check_python()
         running = self._rest.running_jobs()
-        own = deployments.read(self._file)
+        own = local_deployment.read(self._file)
         others = [job for job in running if own is None or job.id != own.job]
         if others:
             raise TargetError(
@@ -133,39 +117,60 @@ class LocalCluster:
                 f" {self.name} needs all of its TaskManagers. Stop it first, for instance:"
                 " tunemesh down flink; tunemesh up flink"
             )
-        client = self._release(configuration).client(restored=False, warm=False)
+        submission = local.prepare_submission(restored=False, warm=False)
         try:
-            client.ready(RUNNING_SECONDS)
+            submission.wait_ready(START_SECONDS)
         except FlinkError as error:
             raise TargetError(
                 f"{configuration.release} does not compile with these settings: {error}"
             ) from error
         finally:
-            client.call_off()
+            submission.cancel()
+
+    def list_snapshots(self) -> tuple[Snapshot, ...]:
+        """Return all snapshots, after reading the status of unfinished ones from Flink."""
+        deployment = self._read()
+        if any(s.status is SnapshotStatus.CREATING for s in deployment.snapshots):
+            with self._edit() as deployment:
+                for snapshot in deployment.snapshots:
+                    if snapshot.status is SnapshotStatus.CREATING:
+                        self._update_snapshot(snapshot)
+        return tuple(Snapshot(s.name, s.status, s.version, s.created) for s in deployment.snapshots)
+
+    def describe_failure(self, version: int) -> str:
+        """Return why a version did not start."""
+        return self._read().failures.get(version, "")
+
+    def read_health(self) -> Health:
+        """Return the health by Flink's REST API and Kafka's offsets."""
+        job = self._read().job
+        if job is None or has_ended(self._rest, job):
+            return Health(running=False, restarts=0, checkpoints=0)
+        return read_health(self._rest, self._settings, job)
 
     # Orders.
 
     def create(self, configuration: Configuration, release: Path) -> None:
-        """Note a new application."""
-        with self._locked():
-            if deployments.read(self._file) is not None:
-                raise BusyError(f"{self.name} is there already")
+        """Record a new application."""
+        with self._lock():
+            if local_deployment.read(self._file) is not None:
+                raise BusyError(f"the application {self.name} already exists")
             unpack_release(self._releases, configuration.release, release)
-            deployments.write(self._file, Deployment(self.name, {1: configuration}))
+            local_deployment.write(self._file, LocalDeployment(self.name, {1: configuration}))
 
     def start(self, restore: Restore) -> None:
         """Order the start of a READY application."""
-        with self._changing() as found:
-            self._require(found, Status.READY)
-            address = self._address(found, restore)
-            self._order(found, Pending("start", uuid.uuid4().hex, address))
+        with self._edit() as deployment:
+            self._require(deployment, Status.READY)
+            location = self._savepoint_location(deployment, restore)
+            self._order(deployment, PendingChange("start", uuid.uuid4().hex, location))
 
     def stop(self, *, force: bool) -> None:
         """Order a stop."""
-        with self._changing() as found:
-            self._require(found, *RUNNING_STATUSES)
+        with self._edit() as deployment:
+            self._require(deployment, *RUNNING_STATUSES)
             kind = "force" if force else "stop"
-            self._order(found, Pending(kind, "", former=found.version))
+            self._order(deployment, PendingChange(kind, "", former=deployment.version))
 
     def update(
         self,
@@ -175,265 +180,100 @@ class LocalCluster:
         restore: Restore,
     ) -> None:
         """Order the next version."""
-        with self._changing() as found:
-            self._require_unchanged(found, base)
-            self._require(found, Status.READY, *RUNNING_STATUSES)
+        with self._edit() as deployment:
+            self._require_unchanged(deployment, base)
+            self._require(deployment, Status.READY, *RUNNING_STATUSES)
             if release is not None:
                 unpack_release(self._releases, configuration.release, release)
-            running, former = found.status in RUNNING_STATUSES, found.version
-            address = None
-            if not (running and restore.kind is RestoreKind.LATEST):
-                address = self._address(found, restore)
-            found.rolled_back_from = None
-            found.next_version(configuration)
+            running, former = deployment.status in RUNNING_STATUSES, deployment.version
+            latest = running and restore.kind is RestoreKind.LATEST
+            location = None if latest else self._savepoint_location(deployment, restore)
+            deployment.rolled_back_from = None
+            deployment.add_version(configuration)
             if running:
-                latest = restore.kind is RestoreKind.LATEST
-                pending = Pending("update", uuid.uuid4().hex, address, latest, former)
-                self._order(found, pending)
+                self._order(
+                    deployment,
+                    PendingChange("update", uuid.uuid4().hex, location, latest, former),
+                )
 
     def roll_back(self, base: Application) -> None:
-        """Order the way back to the version that ran before, with the last snapshot."""
-        with self._changing() as found:
-            self._require_unchanged(found, base)
-            self._require(found, Status.UPDATING, Status.RUNNING)
-            updating = found.status is Status.UPDATING
-            former = found.running_version if updating else found.former_version
-            if former is None or not _ready(found):
+        """Order the return to the version that ran before, with the last snapshot."""
+        with self._edit() as deployment:
+            self._require_unchanged(deployment, base)
+            self._require(deployment, Status.UPDATING, Status.RUNNING)
+            updating = deployment.status is Status.UPDATING
+            former = deployment.running_version if updating else deployment.former_version
+            ready = deployment.ready_snapshots
+            if former is None or not ready:
                 raise TargetError(f"{self.name} has no former version, or no snapshot of it")
-            found.rolled_back_from = found.version
-            found.next_version(found.versions[former])
-            address = _ready(found)[-1].location
-            replaced = found.pending.job if found.pending is not None else None
-            pending = Pending("rollback", uuid.uuid4().hex, address, False, former, replaced)
-            self._order(found, pending)
+            deployment.rolled_back_from = deployment.version
+            deployment.add_version(deployment.versions[former])
+            replaced = deployment.pending.job if deployment.pending is not None else None
+            change = PendingChange(
+                "rollback", uuid.uuid4().hex, ready[-1].location, False, former, replaced
+            )
+            self._order(deployment, change)
 
     def create_snapshot(self, name: str) -> None:
-        """Begin a savepoint of the running job, which goes on."""
-        with self._changing() as found:
-            self._require(found, *RUNNING_STATUSES)
-            if any(one.name == name for one in found.snapshots):
-                raise BusyError(f"there is a snapshot {name} already")
-            assert found.job is not None
-            folder = self._savepoints()
-            answer = self._rest.call(
-                "POST",
-                f"/jobs/{found.job}/savepoints",
-                {"target-directory": folder.as_uri(), "cancel-job": False},
+        """Start a savepoint of the running job, which continues."""
+        with self._edit() as deployment:
+            self._require(deployment, *RUNNING_STATUSES)
+            if any(s.name == name for s in deployment.snapshots):
+                raise BusyError(f"the snapshot {name} already exists")
+            assert deployment.job is not None
+            folder = savepoint_folder(self._settings, self.name)
+            request = self._rest.trigger_savepoint(deployment.job, folder)
+            deployment.snapshots.append(
+                LocalSnapshot(
+                    name,
+                    SnapshotStatus.CREATING,
+                    deployment.version,
+                    time.time(),
+                    job=deployment.job,
+                    request=request,
+                )
             )
-            made = TakenSnapshot(name, SnapshotStatus.CREATING, found.version, time.time())
-            made.job, made.request = found.job, str(answer["request-id"])
-            found.snapshots.append(made)
-
-    def list_snapshots(self) -> tuple[Snapshot, ...]:
-        """All of them; one that is being made is asked for."""
-        found = self._found()
-        if any(one.status is SnapshotStatus.CREATING for one in found.snapshots):
-            with self._changing() as found:
-                for one in found.snapshots:
-                    if one.status is SnapshotStatus.CREATING:
-                        self._look_at(one)
-        return tuple(
-            Snapshot(one.name, one.status, one.version, one.created) for one in found.snapshots
-        )
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
         """Remove a savepoint."""
-        with self._changing() as found:
-            for one in [one for one in found.snapshots if one.name == snapshot.name]:
-                if one.location is not None:
-                    shutil.rmtree(_folder(one.location), ignore_errors=True)
-                found.snapshots.remove(one)
-
-    def describe_failure(self, version: int) -> str:
-        """Why a version did not start."""
-        return self._found().failures.get(version, "")
-
-    def read_health(self) -> Health:
-        """By Flink's REST API and Kafka's offsets."""
-        found = self._found()
-        if found.job is None or self._gone(found):
-            return Health(running=False, restarts=0, checkpoints=0)
-        return health_of(self._rest, self._settings, found.job)
-
-    # Carrying out.
+        with self._edit() as deployment:
+            for saved in [s for s in deployment.snapshots if s.name == snapshot.name]:
+                if saved.location is not None:
+                    shutil.rmtree(saved.location.removeprefix("file:"), ignore_errors=True)
+                deployment.snapshots.remove(saved)
 
     def advance(self) -> None:
-        """Carry out what was ordered; returns when it is done. Raises TargetError when the order
-        itself could not be carried out and nothing was changed by it."""
-        if self._found().pending is None:
+        """Carry out the pending change; returns when that is done."""
+        if self._read().pending is None:
             return
-        with self._locked():
-            found = self._found()
-            if found.pending is None:
-                return
-            if found.pending.kind in ("stop", "force"):
-                self._stop(found, found.pending)
-            else:
-                self._replace(found, found.pending)
-            found.pending = None
-            deployments.write(self._file, found)
-
-    def _stop(self, found: Deployment, pending: Pending) -> None:
-        if not self._gone(found):
-            assert found.job is not None
-            if pending.kind == "stop":
-                self._stop_with_savepoint(found, found.version)
-            else:
-                self._rest.cancel(found.job)
-        found.status, found.job = Status.READY, None
-
-    def _replace(self, found: Deployment, pending: Pending) -> None:
-        """The present version's job in the place of what runs."""
-        workers = LocalWorkers(self._settings, self._environ)
-        if self._alive(pending.job):
-            self._runs(found, pending, workers)
-            return
-        release = self._release(found.configuration)
-        try:
-            fresh = workers.start(release.python_path(), found.configuration.parallelism)
-            self._report(f"  TaskManagers of {found.configuration.release}: {', '.join(fresh)}")
-            former = found.versions[pending.former or found.version].properties
-            has_state = pending.latest or pending.restore is not None
-            restored = has_state and "enrichment" in pipelines_of(former)
-            # Without a former version its TaskManagers have free slots, too; and nobody waits.
-            warm = found.job is not None and pending.kind == "update"
-            client = release.client(restored=restored, warm=warm)
-        except REFUSALS as error:
-            self._kept(found, pending, workers, str(error))
-            return
-        try:
-            try:
-                client.ready(RUNNING_SECONDS)
-            except FlinkError as error:
-                self._kept(found, pending, workers, str(error))
-                return
-            if self._alive(pending.job):  # submitted by a client that is gone
-                self._runs(found, pending, workers)
-                return
-            self._report("  the client is prepared; the former version stops")
-            savepoint = self._stopped(found, pending)
-            workers.end_all_but(fresh)
-            pending.job = client.go(savepoint, pending.job)
-            deployments.write(self._file, found)
-        except REFUSALS as error:
-            self._broken_off(found, pending, workers, str(error))
-            return
-        finally:
-            client.call_off()
-        self._runs(found, pending, workers)
-
-    def _stopped(self, found: Deployment, pending: Pending) -> str | None:
-        """End what runs, if anything does; the savepoint to go on from."""
-        if pending.replaces is not None and self._alive(pending.replaces):
-            self._rest.cancel(pending.replaces)
-        if found.job is None:
-            return pending.restore
-        if pending.kind == "rollback":
-            if not self._gone(found):
-                self._rest.cancel(found.job)
-            return pending.restore
-        if self._gone(found):
-            location = self._last_savepoint(found)
-        else:
-            location = self._stop_with_savepoint(found, pending.former or found.version)
-        return location if pending.latest else pending.restore
-
-    def _stop_with_savepoint(self, found: Deployment, version: int) -> str:
-        assert found.job is not None
-        location = self._rest.stop_with_savepoint(found.job, self._savepoints(), STOP_SECONDS)
-        self._keep(found, location, version)
-        return location
-
-    def _last_savepoint(self, found: Deployment) -> str | None:
-        """Of a job that has been stopped by a client that is gone."""
-        made = self._rest.call("GET", f"/jobs/{found.job}/checkpoints")
-        location = ((made.get("latest") or {}).get("savepoint") or {}).get("external_path")
-        if location and location not in [one.location for one in found.snapshots]:
-            self._keep(found, str(location), found.version - 1)
-        return str(location) if location else None
-
-    def _keep(self, found: Deployment, location: str, version: int) -> None:
-        name = f"at-stop-v{version}-{int(time.time())}"
-        found.snapshots.append(
-            TakenSnapshot(name, SnapshotStatus.READY, version, time.time(), location)
-        )
-        deployments.write(self._file, found)
-
-    def _runs(self, found: Deployment, pending: Pending, workers: LocalWorkers) -> None:
-        if why := self._wait_running(pending.job):
-            found.failures[found.version] = why
-            if not self._alive(pending.job):
-                found.status, found.job = Status.READY, None
-                workers.reap()
-                return
-        workers.reap()
-        found.job, found.status = pending.job, Status.RUNNING
-        if found.running_version != found.version:
-            found.former_version = found.running_version
-            found.running_version = found.version
-
-    def _wait_running(self, job: str) -> str:
-        """Wait until all of a job runs; why it does not, as soon as that is known. As the service
-        has it, one that is restarted counts as running: verification looks closer."""
-        deadline = time.monotonic() + RUNNING_SECONDS
-        while not self._rest.all_running(job):
-            if (failure := self._rest.job_exception(job)) or not self._alive(job):
-                return reason(failure) or "its job has ended"
-            if time.monotonic() > deadline:
-                return f"not all of its tasks run after {RUNNING_SECONDS:.0f} s"
-            time.sleep(POLL_SECONDS)
-        return ""
-
-    def _broken_off(
-        self, found: Deployment, pending: Pending, workers: LocalWorkers, why: str
-    ) -> None:
-        """Something failed between the order to stop and the start: what runs now is asked."""
-        if self._alive(pending.job):
-            self._runs(found, pending, workers)
-        elif found.job is not None and self._alive(found.job):
-            self._kept(found, pending, workers, why)
-        else:
-            found.failures[found.version] = reason(why)
-            found.status, found.job = Status.READY, None
-            workers.reap()
-
-    def _kept(self, found: Deployment, pending: Pending, workers: LocalWorkers, why: str) -> None:
-        """The new version could not be prepared: nothing was stopped, and what ran runs on."""
-        workers.end_fresh()
-        if pending.replaces is not None and self._alive(pending.replaces):
-            self._rest.cancel(pending.replaces)
-        found.failures[found.version] = reason(why)
-        if found.job is None or found.running_version is None:
-            found.status = Status.READY
-            return
-        found.rolled_back_from = found.version
-        found.next_version(found.versions[found.running_version])
-        found.failures[found.version] = reason(why)
-        found.running_version = found.version
-        found.status = Status.RUNNING
+        with self._lock():
+            deployment = self._read()
+            if deployment.pending is not None:
+                LocalChange(
+                    deployment, deployment.pending, self._settings, self._environ, self._report
+                ).carry_out()
 
     # What they share.
 
-    def _found(self) -> Deployment:
-        found = deployments.read(self._file)
-        if found is None:
+    def _read(self) -> LocalDeployment:
+        deployment = local_deployment.read(self._file)
+        if deployment is None:
             raise NoApplicationError(
-                f"there is no application {self.name} on this cluster; `tunemesh deploy submit`"
-                " makes one"
+                f"the cluster has no application {self.name}; `tunemesh deploy submit` creates one"
             )
-        return found
+        return deployment
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[Deployment]:
-        """The application, written back at the end."""
-        with self._locked():
-            found = self._found()
-            yield found
-            deployments.write(self._file, found)
+    def _edit(self) -> Iterator[LocalDeployment]:
+        """Hold the lock and yield the record, which is written at the end."""
+        with self._lock():
+            deployment = self._read()
+            yield deployment
+            local_deployment.write(self._file, deployment)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One client at a time; another one is told so."""
+    def _lock(self) -> Iterator[None]:
+        """Hold the record; raises BusyError if another client holds it."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.with_suffix(".lock").open("w") as lock:
             try:
@@ -442,69 +282,45 @@ class LocalCluster:
                 raise BusyError(f"another tunemesh is changing {self.name}") from None
             yield
 
-    def _order(self, found: Deployment, pending: Pending) -> None:
-        found.pending, found.status = pending, _ORDERED[pending.kind]
+    def _order(self, deployment: LocalDeployment, change: PendingChange) -> None:
+        deployment.pending, deployment.status = change, _STATUS_BY_CHANGE[change.kind]
 
-    def _require(self, found: Deployment, *allowed: Status) -> None:
-        if found.status not in allowed:
-            error = BusyError if found.status in TRANSITIONAL_STATUSES else TargetError
-            raise error(f"{self.name} is {found.status}")
+    def _require(self, deployment: LocalDeployment, *allowed: Status) -> None:
+        if deployment.status not in allowed:
+            error = BusyError if deployment.status in TRANSITIONAL_STATUSES else TargetError
+            raise error(f"{self.name} is {deployment.status}")
 
-    def _require_unchanged(self, found: Deployment, base: Application) -> None:
-        if (base.version, base.token) != (found.version, str(found.version)):
+    def _require_unchanged(self, deployment: LocalDeployment, base: Application) -> None:
+        if (base.version, base.token) != (deployment.version, str(deployment.version)):
             raise ConcurrentChangeError(
-                f"{self.name} is at version {found.version}, not at {base.version} any more"
+                f"{self.name} is at version {deployment.version}, no longer at {base.version}"
             )
 
-    def _address(self, found: Deployment, restore: Restore) -> str | None:
-        ready = _ready(found)
+    def _savepoint_location(self, deployment: LocalDeployment, restore: Restore) -> str | None:
+        ready = deployment.ready_snapshots
         if restore.kind is RestoreKind.NOTHING:
             return None
         if restore.kind is RestoreKind.LATEST:
             return ready[-1].location if ready else None
-        for one in ready:
-            if one.name == restore.snapshot:
-                return one.location
+        for snapshot in ready:
+            if snapshot.name == restore.snapshot:
+                return snapshot.location
         raise TargetError(f"{self.name} has no snapshot {restore.snapshot} that is READY")
 
-    def _release(self, configuration: Configuration) -> LocalRelease:
-        return LocalRelease(self.name, configuration, self._releases, self._settings, self._environ)
-
-    def _savepoints(self) -> Path:
-        folder = self._settings.data("flink") / "savepoints" / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _look_at(self, one: TakenSnapshot) -> None:
+    def _update_snapshot(self, snapshot: LocalSnapshot) -> None:
+        """Read the status of an unfinished savepoint from Flink."""
+        assert snapshot.job is not None
+        assert snapshot.request is not None
         try:
-            answer = self._rest.call("GET", f"/jobs/{one.job}/savepoints/{one.request}")
+            snapshot.location = self._rest.savepoint_location(snapshot.job, snapshot.request)
         except FlinkError:
-            one.status = SnapshotStatus.FAILED  # the job is gone, and the request with it
-            return
-        if answer["status"]["id"] == "COMPLETED":
-            location = answer["operation"].get("location")
-            one.location = location
-            one.status = SnapshotStatus.READY if location else SnapshotStatus.FAILED
+            snapshot.status = SnapshotStatus.FAILED  # or the job has ended, and its request with it
+        else:
+            if snapshot.location is not None:
+                snapshot.status = SnapshotStatus.READY
 
-    def _alive(self, job: str) -> bool:
-        return any(one.id == job for one in self._rest.running_jobs())
-
-    def _gone(self, found: Deployment) -> bool:
+    def _end_reason(self, job: str | None) -> str:
         try:
-            return found.job is None or not self._alive(found.job)
-        except FlinkError as error:
-            raise TargetError(str(error)) from error
-
-    def _why_ended(self, job: str | None) -> str:
-        try:
-            return reason(self._rest.job_exception(job or "")) or "its job has ended"
+            return root_cause(self._rest.job_exception(job or "")) or "its job has ended"
         except FlinkError:
-            return "Flink was started anew and does not know its job"
-
-
-def _ready(found: Deployment) -> list[TakenSnapshot]:
-    return [one for one in found.snapshots if one.status is SnapshotStatus.READY]
-
-
-def _folder(location: str) -> Path:
-    return Path(location.removeprefix("file:"))
+            return "Flink was restarted and no longer has its job"

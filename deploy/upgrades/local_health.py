@@ -1,4 +1,4 @@
-"""How an application on the laptop's cluster does: Flink's REST API and Kafka's offsets."""
+"""The health of an application on the local cluster: Flink's REST API and Kafka's offsets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from deploy.local.settings import LocalSettings
 from deploy.upgrades.target import FlowHealth, Health
 
 
-def health_of(rest: FlinkRest, settings: LocalSettings, job: str) -> Health:
-    """Of a job that has not ended; raises FlinkError when the cluster does not answer."""
+def read_health(rest: FlinkRest, settings: LocalSettings, job: str) -> Health:
+    """Return the health of a job that has not ended; raises FlinkError without an answer."""
     flows = {
         flow.flow: FlowHealth(
             delivered=flow.delivered or 0,
@@ -17,24 +17,24 @@ def health_of(rest: FlinkRest, settings: LocalSettings, job: str) -> Health:
             behind=flow.behind,
             rate=flow.records_per_second,
         )
-        for one in read_job_progress(settings)
-        if one.id == job
-        for flow in one.flows
+        for progress in read_job_progress(settings)
+        if progress.id == job
+        for flow in progress.flows
     }
     history = rest.call("GET", f"/jobs/{job}/exceptions")
     failures = history.get("exceptionHistory", {}).get("entries", [])
     return Health(
         running=rest.all_running(job),
-        # The metric is absent at first and late; the history holds some sixteen.
+        # The metric is absent at first, and late; the history holds about 16 entries.
         restarts=max(rest.restarts(job), len(failures)),
         checkpoints=rest.completed_checkpoints(job),
         flows=flows,
-        failure=reason(str(failures[0]["stacktrace"])) if failures else "",
+        failure=root_cause(str(failures[0]["stacktrace"])) if failures else "",
     )
 
 
-def reason(text: str) -> str:
-    """What a stack trace or a client's log says most, in a line: its innermost cause."""
+def root_cause(text: str) -> str:
+    """Return the innermost cause in a stack trace or a client's log, as one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith(("Caused by: ", "tunemesh: "))]
     errors = [line for line in lines if _is_error(line)]

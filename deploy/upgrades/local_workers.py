@@ -1,4 +1,4 @@
-"""The TaskManagers of a version: started beside those of the former one, which end later."""
+"""The TaskManagers of a version: started before those of the former version end."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from deploy.local.settings import LocalSettings
 from deploy.upgrades.target import TargetError
 
 POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 3.0
-"""For a TaskManager to end in order; then it is killed: its job has ended, it holds nothing."""
+STOP_SECONDS = 3.0
+"""For a TaskManager to stop; then it is killed, which loses nothing: its job has ended."""
 
 
 class LocalWorkers:
@@ -30,7 +30,7 @@ class LocalWorkers:
         self._ending: list[threading.Thread] = []
 
     def start(self, python_path: tuple[str, ...], parallelism: int) -> tuple[str, ...]:
-        """As many as the parallelism needs, under names that no other has; returns when all have
+        """Start as many as the parallelism needs, under unused names; returns when all have
         registered. Raises TargetError when one does not."""
         count = -(-parallelism // self._settings.task_slots)
         taken = set(self._running())
@@ -43,31 +43,31 @@ class LocalWorkers:
         servers = flink_cluster.taskmanagers(self._settings, java.find(self._environ), workers)
         self._fresh = names
         for server in servers:
-            # What a dead one of that name has left behind.
+            # Children of a crashed TaskManager of that name may still run.
             process.stop(self._settings, server.name, self._settings.stop_seconds)
             process.start(self._settings, server, server.prepare(), self._environ)
         deadline = time.monotonic() + self._settings.start_seconds
         for server in servers:
             while not server.healthy():
-                gone = process.running(process.recorded(self._settings, server.name)) is None
-                if gone or time.monotonic() > deadline:
-                    what = "died while starting" if gone else "did not register in time"
+                dead = process.running(process.recorded(self._settings, server.name)) is None
+                if dead or time.monotonic() > deadline:
+                    what = "died while starting" if dead else "did not register in time"
                     raise TargetError(f"{server.name} {what}. Its log: tunemesh logs {server.name}")
                 time.sleep(POLL_SECONDS)
         self._python_path = python_path
         return names
 
     def end_all_but(self, kept: tuple[str, ...]) -> None:
-        """End the other TaskManagers; returns when the JobManager offers no slot of theirs.
+        """End the other TaskManagers; returns when the JobManager offers none of their slots.
 
-        Before that a new job could be given slots of the former release. Their processes may take
-        longer (:meth:`reap`).
+        Before that a new job could get slots of the former release. The processes may take longer
+        to end (:meth:`reap`).
         """
         others = [name for name in self._running() if name not in kept]
         flink_workers.note(self._settings, Workers(kept, self._python_path))
         for name in others:
             thread = threading.Thread(
-                target=process.stop, args=(self._settings, name, PATIENCE_SECONDS), daemon=True
+                target=process.stop, args=(self._settings, name, STOP_SECONDS), daemon=True
             )
             thread.start()
             self._ending.append(thread)
@@ -79,12 +79,12 @@ class LocalWorkers:
             time.sleep(POLL_SECONDS)
 
     def end_fresh(self) -> None:
-        """End those that were started here: they are not needed after all."""
+        """End those that were started here."""
         for name in self._fresh:
-            process.stop(self._settings, name, PATIENCE_SECONDS)
+            process.stop(self._settings, name, STOP_SECONDS)
 
     def reap(self) -> None:
-        """Wait until the processes of the former version are gone."""
+        """Wait until the processes of the former version have ended."""
         for thread in self._ending:
             thread.join()
 

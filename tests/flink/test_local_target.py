@@ -20,8 +20,8 @@ from deploy.local import platform, process
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.local.settings import PROJECT, LocalSettings
-from deploy.upgrades.held_client import HeldClient
 from deploy.upgrades.local_cluster import LocalCluster
+from deploy.upgrades.prepared_submission import PreparedSubmission
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, NoApplicationError, Status
 from tests.support.upgrade_contract import Place, TargetContract
 
@@ -172,19 +172,19 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
     dies: what runs is asked, and known as what it is."""
     target, one, other = place.target, place.one, place.other
     rest: FlinkRest = target._rest  # type: ignore[attr-defined]
-    go = HeldClient.go
+    submit = PreparedSubmission.submit
 
     def full(*arguments: object, **named: object) -> str:
         raise FlinkError("the disk is full")
 
-    def lost(client: HeldClient, savepoint: str | None, job: str) -> str:
-        go(client, savepoint, job)
+    def lost(submission: PreparedSubmission, savepoint: str | None, job: str) -> str:
+        submit(submission, savepoint, job)
         raise FlinkError("no answer")
 
-    def dying(client: HeldClient, savepoint: str | None, job: str) -> str:
-        client._process.kill()
-        client._process.wait(60)
-        return go(client, savepoint, job)
+    def dying(submission: PreparedSubmission, savepoint: str | None, job: str) -> str:
+        submission._process.kill()
+        submission._process.wait(60)
+        return submit(submission, savepoint, job)
 
     def upgraded(configuration: Configuration, status: Status) -> Configuration:
         target.update(target.describe(), configuration, place.files[configuration.release], LATEST)
@@ -200,7 +200,7 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
     assert target.describe_failure(2) == "the disk is full"
 
     with monkeypatch.context() as broken:
-        broken.setattr(HeldClient, "go", lost)
+        broken.setattr(PreparedSubmission, "submit", lost)
         assert upgraded(other, Status.RUNNING) == other
     (after,) = rest.running_jobs()
     assert (after,) != before
@@ -220,7 +220,7 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
     assert rest.running_jobs() == (after,)
 
     with monkeypatch.context() as broken:
-        broken.setattr(HeldClient, "go", dying)
+        broken.setattr(PreparedSubmission, "submit", dying)
         upgraded(one, Status.READY)
     assert rest.running_jobs() == ()
 

@@ -1,14 +1,14 @@
-"""Of a stack trace one line is told: the one that says what was wrong."""
+"""A stack trace is reported as one line: its innermost cause."""
 
 from __future__ import annotations
 
 import pytest
 
-from deploy.upgrades.local_health import reason
+from deploy.upgrades.local_health import root_cause
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("java.io.IOException: gone\n\tat a.b(C.java:1)\n", "java.io.IOException: gone"),
         (
@@ -26,6 +26,6 @@ from deploy.upgrades.local_health import reason
         ("", ""),
     ],
 )
-def test_the_reason_is_the_innermost_cause(text: str, told: str) -> None:
+def test_the_root_cause_is_the_innermost_one(text: str, expected: str) -> None:
     """Python's own error before Java's frames."""
-    assert reason(text) == told
+    assert root_cause(text) == expected

@@ -1,4 +1,4 @@
-"""Flink's client of a release, started before it is needed and held at its gate."""
+"""A submission prepared in advance: Flink's client of a release, waiting at its gate."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from deploy.local import flink
 from deploy.local.flink import FlinkError
 from deploy.local.settings import LocalSettings
 
-LOG = "flink-client"
 POLL_SECONDS = 0.05
-ENDING_SECONDS = 60.0
-"""For the client to submit and to end, once it has been let go on."""
+SUBMIT_SECONDS = 60.0
+"""For the client to submit the job and end."""
 
 
-class HeldClient:
-    """One submission. :meth:`ready`, then :meth:`go`; :meth:`call_off` at any time."""
+class PreparedSubmission:
+    """One submission: :meth:`wait_ready`, then :meth:`submit`; :meth:`cancel` at any time."""
 
     def __init__(
         self,
@@ -33,7 +32,7 @@ class HeldClient:
         environ: Mapping[str, str],
     ) -> None:
         self._script = script
-        self._log = settings.log(LOG)
+        self._log = settings.log(flink.CLIENT_LOG)
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._gate = settings.run / f"gate-{os.getpid()}-{time.time_ns():x}"
         self._gate.parent.mkdir(parents=True, exist_ok=True)
@@ -53,17 +52,17 @@ class HeldClient:
                 start_new_session=True,
             )
 
-    def ready(self, seconds: float) -> None:
-        """Wait until all but the submission is done.
+    def wait_ready(self, seconds: float) -> None:
+        """Wait until everything but the submission is done.
 
-        Raises FlinkError with what the client said when it ends instead, or takes longer.
+        Raises FlinkError with the client's output when it ends instead, or takes longer.
         """
         deadline = time.monotonic() + seconds
         while self._writer is None:
             try:
                 self._writer = os.open(self._gate, os.O_WRONLY | os.O_NONBLOCK)
             except OSError as error:
-                if error.errno != errno.ENXIO:  # nobody reads yet
+                if error.errno != errno.ENXIO:  # the client does not read the gate yet
                     raise
                 code = self._process.poll()
                 if code is not None:
@@ -75,29 +74,29 @@ class HeldClient:
                     ) from None
                 time.sleep(POLL_SECONDS)
 
-    def go(self, savepoint: str | None, job: str) -> str:
-        """Let it submit the job under this id, from a savepoint or from none; the id that it has.
+    def submit(self, savepoint: str | None, job: str) -> str:
+        """Submit the job with this id, restored from a savepoint if given; returns its id.
 
-        Raises FlinkError with what the client said when it fails.
+        Raises FlinkError with the client's output when it fails.
         """
-        assert self._writer is not None, "not ready"
-        told = json.dumps({"savepoint": savepoint, "job": job}).encode() + b"\n"
+        assert self._writer is not None, "wait_ready comes first"
+        message = json.dumps({"savepoint": savepoint, "job": job}).encode() + b"\n"
         try:
-            os.write(self._writer, told)
+            os.write(self._writer, message)
         except BrokenPipeError:
-            code = self._process.wait(ENDING_SECONDS)
+            code = self._process.wait(SUBMIT_SECONDS)
             return flink.submitted_job(self._script, code or 1, self._log)
         try:
-            code = self._process.wait(ENDING_SECONDS)
+            code = self._process.wait(SUBMIT_SECONDS)
         except subprocess.TimeoutExpired:
             raise FlinkError(
-                f"the client of {self._script} did not end within {ENDING_SECONDS:.0f} s after it"
-                f" was let go on; its log: {self._log}"
+                f"the client of {self._script} did not end within {SUBMIT_SECONDS:.0f} s after it"
+                f" was released to submit the job; its log: {self._log}"
             ) from None
         return flink.submitted_job(self._script, code, self._log)
 
-    def call_off(self) -> None:
-        """End it, submitted or not, and remove the gate; safe to call at any time."""
+    def cancel(self) -> None:
+        """End the client, whether it has submitted the job or not, and remove the gate."""
         if self._writer is not None:
             os.close(self._writer)
             self._writer = None
