@@ -1,11 +1,11 @@
-"""Applications on a target: submitted, upgraded by snapshot, verified, rolled back by themselves.
+"""Applications on a target: submitted, upgraded by snapshot, verified, rolled back automatically.
 
-target.py           what an application runs on, as narrow as the upgrade needs it
-machine.py          the one way of an upgrade, over any target; its journal lets it be resumed
-orders.py           the next order of a step, by what the application is now
-planning.py         what a change would be: the version wanted, its state, preflight's findings
-verification.py     whether the new version does what the former did (pure)
-preflight.py        what is looked at before anything is touched; plans.py compares plans (pure)
-managed_flink.py    Amazon Managed Service for Apache Flink
-local_cluster.py    the laptop's standalone cluster
+target.py           the interface of targets
+machine.py          the steps of an upgrade, over any target; journal.py lets it be resumed
+orders.py           the next order of a step, by the application's state
+planning.py         the wanted version, its state, the findings of preflight.py
+verification.py     whether the new version works as well as the former one (pure)
+plans.py            whether state fits another plan (pure)
+managed_flink.py    the target Amazon Managed Service for Apache Flink
+local_cluster.py    the target local cluster; local_change.py carries out its changes
 """

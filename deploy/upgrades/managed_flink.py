@@ -1,9 +1,9 @@
 """Amazon Managed Service for Apache Flink as a target: kinesisanalyticsv2, S3 for the code.
 
 Source of the rules: API reference 2018-05-23. The service restarts a running application for an
-update and makes a snapshot when it stops it; it resets ``AllowNonRestoredState`` to false in an
-update that does not name it, so every update names it; it has no waiters, so the caller asks. The
-client's endpoints are the usual ones (``AWS_ENDPOINT_URL_KINESIS_ANALYTICS_V2`` moves one).
+update and creates a snapshot when it stops it; it resets ``AllowNonRestoredState`` to false in an
+update without it, so every update has it; it has no waiters, so the caller polls. The endpoints
+are boto3's (``AWS_ENDPOINT_URL_KINESIS_ANALYTICS_V2`` overrides one).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import botocore.exceptions
 
 from connectors.flink.properties import Groups, entries_of, groups_of
 from deploy.package import PackageError
-from deploy.upgrades.managed_flink_health import health_of
+from deploy.upgrades.managed_flink_health import read_health
 from deploy.upgrades.releases import unpack_release
 from deploy.upgrades.target import (
+    RUNNING_STATUSES,
     Application,
     BusyError,
     ConcurrentChangeError,
@@ -40,9 +41,9 @@ from deploy.upgrades.target import (
 )
 
 RUNTIME = "FLINK-2_2"
-SNAPSHOTS_AT_A_TIME = 50
+PAGE_SIZE = 50
 
-_ERRORS: Mapping[str, type[TargetError]] = {
+_ERROR_TYPES: Mapping[str, type[TargetError]] = {
     "ResourceNotFoundException": NoApplicationError,
     "ConcurrentModificationException": ConcurrentChangeError,
     "ResourceInUseException": BusyError,
@@ -51,8 +52,8 @@ _ERRORS: Mapping[str, type[TargetError]] = {
 
 @dataclass(frozen=True, slots=True)
 class ManagedFlinkSettings:
-    """Where the application is: ``bucket`` and ``prefix`` are its code's, ``role`` the ARN of the
-    role that the service takes on (needed when the application is created)."""
+    """Where the application runs: ``bucket`` and ``prefix`` are those of releases, ``role`` the ARN
+    of the role that the service assumes (needed when the application is created)."""
 
     region: str
     bucket: str
@@ -61,11 +62,11 @@ class ManagedFlinkSettings:
 
     @property
     def bucket_arn(self) -> str:
-        """As the service names a bucket."""
+        """The bucket's ARN."""
         return f"arn:aws:s3:::{self.bucket}"
 
     def key(self, release: str) -> str:
-        """Of a release's zip."""
+        """Return the key of a release's zip."""
         folder = f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""
         return f"{folder}{release}.zip"
 
@@ -94,12 +95,14 @@ class ManagedFlink:
 
     @classmethod
     def connect(cls, name: str, settings: ManagedFlinkSettings, releases: Path) -> ManagedFlink:
-        """With the usual chain of credentials; no request is made yet. ``releases``: a folder for
-        unpacked releases."""
-        return cls(name, settings, releases, **clients_of(settings.region))
+        """Connect with boto3's chain of credentials; no request is sent yet.
+
+        ``releases``: a folder for unpacked releases.
+        """
+        return cls(name, settings, releases, **create_clients(settings.region))
 
     def describe(self) -> Application:
-        """The application now."""
+        """Return the application's present state."""
         detail = self._call("DescribeApplication", ApplicationName=self.name)["ApplicationDetail"]
         return Application(
             name=self.name,
@@ -111,16 +114,16 @@ class ManagedFlink:
         )
 
     def describe_version(self, number: int) -> Configuration:
-        """A version that the service still knows."""
+        """Return a version that the service still has."""
         answer = self._call(
             "DescribeApplicationVersion", ApplicationName=self.name, ApplicationVersionId=number
         )
         return _configuration(answer["ApplicationVersionDetail"])
 
     def find_files(self, release: str) -> Path | None:
-        """The release's files, fetched from its bucket unless they are here; None: not there."""
-        with tempfile.TemporaryDirectory() as below:
-            zipped = Path(below) / "release.zip"
+        """Return the release's files, downloaded if necessary; None if the bucket has none."""
+        with tempfile.TemporaryDirectory() as folder:
+            zipped = Path(folder) / "release.zip"
             try:
                 if not (self._releases / release).is_dir():
                     self._objects.download_file(
@@ -135,33 +138,33 @@ class ManagedFlink:
                 return None
 
     def check(self, configuration: Configuration, release: Path) -> None:
-        """That there is a bucket, that the code which runs is from there, and a zip for it."""
-        running = self._code()
+        """Check the bucket, that it has the running code, and that the release is a zip."""
+        running = self._code_location()
         if running is not None:
             release_name = PurePosixPath(running[1]).stem
             expected = (self._settings.bucket_arn, self._settings.key(release_name))
             if running != expected:
                 bucket, key = running[0].rpartition(":")[2], running[1]
                 raise TargetError(
-                    f"the code of {self.name} is {key} in the bucket {bucket}, and where the"
-                    " options lead it is not, so nobody could go back to it. Give --bucket and"
-                    " --prefix as they were"
+                    f"the code of {self.name} is {key} in the bucket {bucket}, which is not where"
+                    " --bucket and --prefix point, so it could not be rolled back to. Use the"
+                    " bucket and prefix of the running code"
                 )
         unchanged = running is not None and release_name == configuration.release
         if not release.is_file() and not unchanged:
             raise TargetError(
-                f"{release} is not a zip; Managed Flink takes what `tunemesh package` makes"
+                f"{release} is not a zip; Managed Flink needs one that `tunemesh package` builds"
             )
-        self._ask_s3(
-            f"the bucket {self._settings.bucket}",
+        self._call_s3(
+            f"check the bucket {self._settings.bucket}",
             lambda: self._objects.head_bucket(Bucket=self._settings.bucket),
         )
 
     def create(self, configuration: Configuration, release: Path) -> None:
-        """A new application with snapshots and the service's own rollback on."""
+        """Create an application with snapshots and the service's own rollback enabled."""
         if self._settings.role is None:
             raise TargetError(
-                f"{self.name} is new and needs the role that the service takes on: --role ARN"
+                f"{self.name} is new and needs a role that the service assumes: --role ARN"
             )
         self._upload(configuration.release, release)
         self._call(
@@ -185,7 +188,7 @@ class ManagedFlink:
                         "ConfigurationType": "CUSTOM",
                         "Parallelism": configuration.parallelism,
                         "ParallelismPerKPU": 1,
-                        # It would restart the job by itself, also in the middle of an upgrade.
+                        # It would restart the job at any time, also in the middle of an upgrade.
                         "AutoScalingEnabled": False,
                     }
                 },
@@ -203,7 +206,7 @@ class ManagedFlink:
         )
 
     def stop(self, *, force: bool) -> None:
-        """Stop it; without force the service makes a snapshot first."""
+        """Stop it; without force the service creates a snapshot first."""
         self._call("StopApplication", ApplicationName=self.name, Force=force)
 
     def update(
@@ -213,10 +216,10 @@ class ManagedFlink:
         release: Path | None,
         restore: Restore,
     ) -> None:
-        """The next version on top of the one seen."""
+        """Create the next version, based on the one given."""
         if release is not None:
             self._upload(configuration.release, release)
-        based = (
+        base_version = (
             {"ConditionalToken": base.token}
             if base.token
             else {"CurrentApplicationVersionId": base.version}
@@ -224,7 +227,7 @@ class ManagedFlink:
         self._call(
             "UpdateApplication",
             ApplicationName=self.name,
-            **based,
+            **base_version,
             ApplicationConfigurationUpdate={
                 "ApplicationCodeConfigurationUpdate": {
                     "CodeContentUpdate": {
@@ -248,7 +251,7 @@ class ManagedFlink:
         )
 
     def roll_back(self, base: Application) -> None:
-        """The service's own way back."""
+        """Start the service's own rollback."""
         self._call(
             "RollbackApplication",
             ApplicationName=self.name,
@@ -256,15 +259,15 @@ class ManagedFlink:
         )
 
     def advance(self) -> None:
-        """The service goes on by itself."""
+        """Do nothing: the service continues a change automatically."""
 
     def create_snapshot(self, name: str) -> None:
-        """Begin a snapshot."""
+        """Start to create a snapshot."""
         self._call("CreateApplicationSnapshot", ApplicationName=self.name, SnapshotName=name)
 
     def list_snapshots(self) -> tuple[Snapshot, ...]:
-        """All snapshots, the oldest first."""
-        found = [
+        """Return all snapshots, the oldest first."""
+        snapshots = [
             Snapshot(
                 name=summary["SnapshotName"],
                 status=SnapshotStatus(summary["SnapshotStatus"]),
@@ -273,10 +276,10 @@ class ManagedFlink:
             )
             for summary in self._pages("ListApplicationSnapshots", "SnapshotSummaries")
         ]
-        return tuple(sorted(found, key=lambda one: one.created))
+        return tuple(sorted(snapshots, key=lambda snapshot: snapshot.created))
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
-        """Begin to delete a snapshot."""
+        """Start to delete a snapshot."""
         self._call(
             "DeleteApplicationSnapshot",
             ApplicationName=self.name,
@@ -285,16 +288,17 @@ class ManagedFlink:
         )
 
     def read_health(self) -> Health:
-        """By CloudWatch's metrics since the present version began."""
-        seen = self._call("DescribeApplication", ApplicationName=self.name)["ApplicationDetail"]
-        running = seen["ApplicationStatus"] in (Status.RUNNING, Status.ROLLED_BACK)
+        """Return the health by CloudWatch's metrics since the present version started."""
+        detail = self._call("DescribeApplication", ApplicationName=self.name)["ApplicationDetail"]
+        running = detail["ApplicationStatus"] in RUNNING_STATUSES
+        since = self._last_change_ended()
         try:
-            return health_of(self._metrics, self.name, running=running, since=self._began())
+            return read_health(self._metrics, self.name, running=running, since=since)
         except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-            raise TargetError(f"CloudWatch does not say how {self.name} does: {error}") from error
+            raise TargetError(f"CloudWatch: metrics of {self.name}: {error}") from error
 
     def describe_failure(self, version: int) -> str:
-        """What the operation that led to a version says of its failure."""
+        """Return the error of the operation that created a version."""
         for summary in self._pages("ListApplicationOperations", "ApplicationOperationInfoList"):
             if summary["OperationStatus"] != "FAILED":
                 continue
@@ -309,8 +313,8 @@ class ManagedFlink:
                 return f"{operation['Operation']}: {error.get('ErrorString', 'no reason given')}"
         return ""
 
-    def _code(self) -> tuple[str, str] | None:
-        """The bucket (ARN) and key of the present version's code; None: no application."""
+    def _code_location(self) -> tuple[str, str] | None:
+        """Return the bucket's ARN and the key of the present code; None: no application."""
         try:
             detail = self._call("DescribeApplication", ApplicationName=self.name)
         except NoApplicationError:
@@ -318,21 +322,21 @@ class ManagedFlink:
         location = _location(detail["ApplicationDetail"])
         return location.get("BucketARN", ""), location.get("FileKey", "")
 
-    def _began(self) -> float | None:
-        """When the last change was complete, seconds since the epoch; None: not known."""
+    def _last_change_ended(self) -> float | None:
+        """Return when the last change was complete, seconds since the epoch; None: unknown."""
         for summary in self._pages("ListApplicationOperations", "ApplicationOperationInfoList"):
             if summary["OperationStatus"] == "SUCCESSFUL" and "EndTime" in summary:
                 return float(summary["EndTime"].timestamp())
         return None
 
     def _upload(self, release: str, zipped: Path) -> None:
-        """Put the zip where the service takes it from; one that is there is the same."""
+        """Upload the zip to the bucket unless it is there."""
         bucket, key = self._settings.bucket, self._settings.key(release)
         try:
             digest = hashlib.sha256(zipped.read_bytes()).hexdigest()
         except OSError as error:
             raise TargetError(
-                f"{zipped} cannot be read: {error.strerror}. Name the release's zip again"
+                f"{zipped} cannot be read: {error.strerror}. Give the release's zip again"
             ) from error
         try:
             head = self._objects.head_object(Bucket=bucket, Key=key)
@@ -340,14 +344,14 @@ class ManagedFlink:
                 return
         except botocore.exceptions.ClientError:
             pass
-        self._ask_s3(
+        self._call_s3(
             f"upload {key} to the bucket {bucket}",
             lambda: self._objects.upload_file(
                 str(zipped), bucket, key, ExtraArgs={"Metadata": {"sha256": digest}}
             ),
         )
 
-    def _ask_s3(self, what: str, call: Callable[[], object]) -> None:
+    def _call_s3(self, what: str, call: Callable[[], object]) -> None:
         try:
             call()
         except Exception as error:
@@ -358,16 +362,14 @@ class ManagedFlink:
     def _pages(self, operation: str, member: str) -> Iterator[dict[str, Any]]:
         more: dict[str, Any] = {}
         while True:
-            answer = self._call(
-                operation, ApplicationName=self.name, Limit=SNAPSHOTS_AT_A_TIME, **more
-            )
+            answer = self._call(operation, ApplicationName=self.name, Limit=PAGE_SIZE, **more)
             yield from answer.get(member, [])
             if not answer.get("NextToken"):
                 return
             more = {"NextToken": answer["NextToken"]}
 
     def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """A call; raises TargetError, by the error's code."""
+        """Call the service; raises a TargetError by the error's code."""
         try:
             call = getattr(self._service, botocore.xform_name(operation))
             answer: dict[str, Any] = call(**arguments)
@@ -375,15 +377,15 @@ class ManagedFlink:
         except botocore.exceptions.ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             message = error.response.get("Error", {}).get("Message", "")
-            raise _ERRORS.get(code, TargetError)(
+            raise _ERROR_TYPES.get(code, TargetError)(
                 f"Managed Flink, {operation} of {self.name}: {code}: {message}"
             ) from error
         except botocore.exceptions.BotoCoreError as error:
             raise TargetError(f"Managed Flink, {operation} of {self.name}: {error}") from error
 
 
-def clients_of(region: str) -> dict[str, Any]:
-    """The clients that :class:`ManagedFlink` takes, as keyword arguments."""
+def create_clients(region: str) -> dict[str, Any]:
+    """Return the clients of :class:`ManagedFlink`, as keyword arguments."""
     session = boto3.session.Session(region_name=region)
     config = botocore.config.Config(
         connect_timeout=5,
@@ -424,21 +426,21 @@ def _configuration(detail: Mapping[str, Any]) -> Configuration:
 def _location(detail: Mapping[str, Any]) -> dict[str, str]:
     described = detail["ApplicationConfigurationDescription"]
     code = described["ApplicationCodeConfigurationDescription"]["CodeContentDescription"]
-    found: dict[str, str] = code.get("S3ApplicationCodeLocationDescription", {})
-    return found
+    location: dict[str, str] = code.get("S3ApplicationCodeLocationDescription", {})
+    return location
 
 
 def _groups(properties: Groups) -> list[dict[str, Any]]:
-    """In the service's shape, which knows no empty group."""
+    """Return property groups as the service represents them; it rejects an empty group."""
     return entries_of({name: values for name, values in properties.items() if values})
 
 
 def _run_configuration(restore: Restore) -> dict[str, Any]:
-    wanted: dict[str, Any] = {"ApplicationRestoreType": restore.kind.value}
+    configuration: dict[str, Any] = {"ApplicationRestoreType": restore.kind.value}
     if restore.kind is RestoreKind.CUSTOM:
-        wanted["SnapshotName"] = restore.snapshot
+        configuration["SnapshotName"] = restore.snapshot
     return {
-        "ApplicationRestoreConfiguration": wanted,
-        # State that no operator takes is lost in silence where this is true.
+        "ApplicationRestoreConfiguration": configuration,
+        # If true, state without an operator is lost silently.
         "FlinkRunConfiguration": {"AllowNonRestoredState": False},
     }

@@ -1,10 +1,10 @@
-"""How an application on Managed Flink does, by CloudWatch.
+"""The health of an application on Managed Flink, by CloudWatch's metrics.
 
-Namespace ``AWS/KinesisAnalytics``, dimension ``Application``. The service publishes once a minute,
-some time late. Its own metrics (developer guide, "Metrics and dimensions"): ``numRestarts``,
-``lastCheckpointDuration``, ``records_lag_max``. What is in a metric group ``kinesisanalytics``
-comes through as well: ours (:mod:`jobs.metrics`), by the dimension ``function``; how the service
-names the groups in between was not seen, so a metric is taken by its name's end.
+Namespace ``AWS/KinesisAnalytics``, dimension ``Application``. The service publishes once per
+minute, with a delay. Its own metrics (developer guide, "Metrics and dimensions"): ``numRestarts``,
+``lastCheckpointDuration``, ``records_lag_max``. Metrics in a group ``kinesisanalytics`` are
+published as well: those of :mod:`jobs.metrics`, with the dimension ``function``. How the service
+names the groups in between has not been observed, so they are matched by the end of the name.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from jobs.metrics import FLOWS
 
 NAMESPACE = "AWS/KinesisAnalytics"
 PERIOD_SECONDS = 60
-MOST_HOURS = 3
-"""How far back is looked at most."""
+MAX_HOURS = 3
+"""How far back metrics are read."""
 
-QUERIES_AT_A_TIME = 500
+QUERIES_PER_CALL = 500
 
 _RESTARTS = ("numRestarts", "fullRestarts")
 _CHECKPOINT = "lastCheckpointDuration"
@@ -30,21 +30,21 @@ _LAG = "records_lag_max"
 _OWN = {"decoded": "delivered", "delivered": "delivered", "dead_letters": "dead_letters"}
 
 
-def health_of(client: Any, application: str, *, running: bool, since: float | None) -> Health:
-    """The health of an application since a moment (seconds since the epoch).
+def read_health(client: Any, application: str, *, running: bool, since: float | None) -> Health:
+    """Return the health of an application since a time (seconds since the epoch).
 
-    Raises botocore's errors. A minute that the present version has not had to itself is left out.
+    Raises botocore's errors. Minutes in which the former version also ran are excluded.
     """
     now = datetime.now(UTC)
-    earliest = now - timedelta(hours=MOST_HOURS)
-    begun = earliest if since is None else max(earliest, datetime.fromtimestamp(since, UTC))
+    earliest = now - timedelta(hours=MAX_HOURS)
+    start = earliest if since is None else max(earliest, datetime.fromtimestamp(since, UTC))
     metrics = [
         metric
-        for metric in _listed(client, application)
+        for metric in _list_metrics(client, application)
         if metric["MetricName"] in (*_RESTARTS, _CHECKPOINT, _LAG)
         or _own(metric["MetricName"]) is not None
     ]
-    values = _values(client, metrics, begun, now + timedelta(seconds=PERIOD_SECONDS))
+    values = _read_maxima(client, metrics, start, now + timedelta(seconds=PERIOD_SECONDS))
     restarts = [max(v) for m, v in values if m["MetricName"] in _RESTARTS and v]
     checkpoints = [sum(x > 0 for x in v) for m, v in values if m["MetricName"] == _CHECKPOINT]
     lags = [v[-1] for m, v in values if m["MetricName"] == _LAG and v]
@@ -66,18 +66,18 @@ def _flows(
         function = _dimensions(metric).get(LABEL)
         if name is None or function is None or not numbers:
             continue
-        found = counts.setdefault(function, {})
-        found[name] = max(found.get(name, 0), round(max(numbers)))
+        count = counts.setdefault(function, {})
+        count[name] = max(count.get(name, 0), round(max(numbers)))
     labels = {flow.function: flow.label for flow in FLOWS}
     flows = {
         labels[function]: FlowHealth(
-            delivered=found.get("delivered", 0), dead_letters=found.get("dead_letters", 0)
+            delivered=count.get("delivered", 0), dead_letters=count.get("dead_letters", 0)
         )
-        for function, found in counts.items()
+        for function, count in counts.items()
         if function in labels
     }
     if lag is not None:
-        # The lag is the application's, not a flow's.
+        # The lag is that of the application, not of a flow.
         flows["all"] = FlowHealth(
             delivered=sum(flow.delivered for flow in flows.values()),
             behind=lag,
@@ -94,20 +94,20 @@ def _dimensions(metric: Mapping[str, Any]) -> dict[str, str]:
     return {entry["Name"]: entry["Value"] for entry in metric["Dimensions"]}
 
 
-def _listed(client: Any, application: str) -> list[dict[str, Any]]:
+def _list_metrics(client: Any, application: str) -> list[dict[str, Any]]:
     pages = client.get_paginator("list_metrics").paginate(
         Namespace=NAMESPACE, Dimensions=[{"Name": "Application", "Value": application}]
     )
     return [metric for page in pages for metric in page["Metrics"]]
 
 
-def _values(
-    client: Any, metrics: list[dict[str, Any]], begun: datetime, end: datetime
+def _read_maxima(
+    client: Any, metrics: list[dict[str, Any]], start: datetime, end: datetime
 ) -> list[tuple[dict[str, Any], list[float]]]:
-    """The maximum of each minute, in their order."""
+    """Return the maxima per minute of each metric, in the order given."""
     result: list[tuple[dict[str, Any], list[float]]] = []
-    for start in range(0, len(metrics), QUERIES_AT_A_TIME):
-        chosen = metrics[start : start + QUERIES_AT_A_TIME]
+    for first in range(0, len(metrics), QUERIES_PER_CALL):
+        chosen = metrics[first : first + QUERIES_PER_CALL]
         queries = [
             {
                 "Id": f"m{number}",
@@ -121,7 +121,7 @@ def _values(
         ]
         answer = client.get_metric_data(
             MetricDataQueries=queries,
-            StartTime=begun,
+            StartTime=start,
             EndTime=end,
             ScanBy="TimestampAscending",
         )

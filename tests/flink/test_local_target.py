@@ -1,4 +1,4 @@
-"""The laptop's cluster keeps what an upgrade relies on: the contract of targets, on a real cluster.
+"""The contract of targets on a local cluster.
 
 The releases are small: a job of one SQL statement, submitted through the same gate.
 """
@@ -23,7 +23,7 @@ from deploy.local.settings import PROJECT, LocalSettings
 from deploy.upgrades.local_cluster import LocalCluster
 from deploy.upgrades.prepared_submission import PreparedSubmission
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, NoApplicationError, Status
-from tests.support.upgrade_contract import Place, TargetContract
+from tests.support.upgrade_contract import TargetCase, TargetContract
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -57,7 +57,7 @@ tables.execute_sql("INSERT INTO nothing SELECT n FROM numbers")
 def cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[LocalSettings, dict[str, str]]]:
-    """A cluster of one TaskManager on a port of its own."""
+    """A cluster of one TaskManager on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     environ = {
@@ -75,8 +75,8 @@ def cluster(
 
 
 @pytest.fixture
-def place(cluster: tuple[LocalSettings, dict[str, str]], tmp_path: Path) -> Iterator[Place]:
-    """An application of its own; its job is gone at the end."""
+def case(cluster: tuple[LocalSettings, dict[str, str]], tmp_path: Path) -> Iterator[TargetCase]:
+    """An application per test; its job is cancelled at the end."""
     settings, environ = cluster
     files = {}
     for release in ("release-one", "release-other"):
@@ -90,87 +90,87 @@ def place(cluster: tuple[LocalSettings, dict[str, str]], tmp_path: Path) -> Iter
         (files[release] / "main.py").write_text(MAIN)
     one, other = (Configuration(release, {}, 1) for release in files)
     target = LocalCluster(tmp_path.name, settings, environ)
-    yield Place(target, one, replace(other, parallelism=2), files, seconds=240)
+    yield TargetCase(target, one, replace(other, parallelism=2), files, seconds=240)
     for job in target._rest.running_jobs():
         target._rest.cancel(job.id)
 
 
 class TestContract(TargetContract):
-    """What the state machine relies on."""
+    """The contract of targets."""
 
 
 def workers(settings: LocalSettings) -> dict[str, str]:
-    """The first folder on the path of each TaskManager."""
-    found = {}
+    """Return the first folder on the path of each TaskManager."""
+    folders = {}
     for name in process.all_recorded(settings):
         running = process.running(process.recorded(settings, name))
         if name.startswith(TASKMANAGER) and running is not None:
             path = psutil.Process(running.pid).environ()["PYTHONPATH"]
-            found[name] = Path(path.split(os.pathsep)[0]).name
-    return found
+            folders[name] = Path(path.split(os.pathsep)[0]).name
+    return folders
 
 
-def test_a_version_has_its_own_taskmanagers_and_up_brings_back_the_right_ones(
-    place: Place, cluster: tuple[LocalSettings, dict[str, str]]
+def test_a_version_has_its_own_taskmanagers_and_up_restarts_them(
+    case: TargetCase, cluster: tuple[LocalSettings, dict[str, str]]
 ) -> None:
-    """The checkout's TaskManagers go; a dead one comes back with the release's code."""
+    """The checkout's TaskManagers end; a crashed one is restarted with the release's code."""
     settings, environ = cluster
-    place.running()
+    case.start()
     ((name, code),) = workers(settings).items()
     assert code == "release-one"
     process.kill(settings, name)
     platform.up(settings, ["flink"], environ=environ)
     assert workers(settings) == {name: "release-one"}
-    # A job that somebody else has ended after the order was noted is a stopped one.
-    rest: FlinkRest = place.target._rest  # type: ignore[attr-defined]
-    place.target.stop(force=True)
+    # A job that another client has cancelled after the order counts as stopped.
+    rest: FlinkRest = case.target._rest  # type: ignore[attr-defined]
+    case.target.stop(force=True)
     (job,) = rest.running_jobs()
     rest.cancel(job.id)
-    place.settled(Status.READY)
+    case.wait_settled(Status.READY)
 
 
-def test_an_enrichment_that_is_added_is_not_announced_as_restored(
-    place: Place, cluster: tuple[LocalSettings, dict[str, str]]
+def test_an_enrichment_that_is_added_is_not_configured_as_restored(
+    case: TargetCase, cluster: tuple[LocalSettings, dict[str, str]]
 ) -> None:
-    """In process mode it would pass events before it has read their users and items."""
-    file = cluster[0].home / "applications" / f"{place.target.name}.json"
+    """In process mode it would release events before it has read their users and items."""
+    file = cluster[0].home / "applications" / f"{case.target.name}.json"
     without, added = (
-        replace(place.one, properties={"tunemesh.application": {"pipelines": pipelines}})
+        replace(case.one, properties={"tunemesh.application": {"pipelines": pipelines}})
         for pipelines in ("recommendations", "enrichment,recommendations")
     )
-    replace(place, one=without).running()
+    replace(case, one=without).start()
     for configuration, restored in ((added, "false"), (replace(added, parallelism=2), "true")):
-        place.target.update(place.target.describe(), configuration, None, LATEST)
-        place.settled(Status.RUNNING)
+        case.target.update(case.target.describe(), configuration, None, LATEST)
+        case.wait_settled(Status.RUNNING)
         assert read_groups(file)["tunemesh.enrichment"]["restored"] == restored
 
 
-def test_a_client_that_fails_touches_nothing(
-    place: Place, cluster: tuple[LocalSettings, dict[str, str]]
+def test_a_client_that_fails_changes_nothing(
+    case: TargetCase, cluster: tuple[LocalSettings, dict[str, str]]
 ) -> None:
-    """The job that runs is the same one; the reason is the client's."""
+    """The same job runs on; the reason is the client's."""
     settings, _ = cluster
-    place.running()
-    before, job = workers(settings), place.target._rest.running_jobs()  # type: ignore[attr-defined]
-    broken = replace(place.one, properties={"some.group": {"broken": "yes"}})
-    seen = place.target.describe()
-    place.target.update(seen, broken, None, LATEST)
-    place.settled(Status.RUNNING)
-    seen = place.target.describe()
-    assert (seen.configuration, seen.rolled_back_from) == (place.one, 2)
-    assert place.target.describe_failure(2) == "ValueError: these settings do not work"
+    case.start()
+    before, job = workers(settings), case.target._rest.running_jobs()  # type: ignore[attr-defined]
+    broken = replace(case.one, properties={"some.group": {"broken": "yes"}})
+    seen = case.target.describe()
+    case.target.update(seen, broken, None, LATEST)
+    case.wait_settled(Status.RUNNING)
+    seen = case.target.describe()
+    assert (seen.configuration, seen.rolled_back_from) == (case.one, 2)
+    assert case.target.describe_failure(2) == "ValueError: these settings do not work"
     assert workers(settings) == before
-    assert place.target._rest.running_jobs() == job  # type: ignore[attr-defined]
+    assert case.target._rest.running_jobs() == job  # type: ignore[attr-defined]
     with pytest.raises(Exception, match="these settings do not work"):
-        place.target.check(broken, place.files["release-one"])
+        case.target.check(broken, case.files["release-one"])
 
 
-def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+def test_a_failure_in_the_pause_leaves_no_unrecorded_job(
+    case: TargetCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stop that fails, an answer that is lost, a way back that cannot be prepared, a client that
-    dies: what runs is asked, and known as what it is."""
-    target, one, other = place.target, place.one, place.other
+    """A stop that fails, an answer that is lost, a rollback that cannot be prepared, a client that
+    is killed: the job that runs is the one recorded."""
+    target, one, other = case.target, case.one, case.other
     rest: FlinkRest = target._rest  # type: ignore[attr-defined]
     submit = PreparedSubmission.submit
 
@@ -186,32 +186,32 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
         submission._process.wait(60)
         return submit(submission, savepoint, job)
 
-    def upgraded(configuration: Configuration, status: Status) -> Configuration:
-        target.update(target.describe(), configuration, place.files[configuration.release], LATEST)
-        place.settled(status)
+    def upgrade(configuration: Configuration, status: Status) -> Configuration:
+        target.update(target.describe(), configuration, case.files[configuration.release], LATEST)
+        case.wait_settled(status)
         return target.describe().configuration
 
-    place.running()
+    case.start()
     before = rest.running_jobs()
     with monkeypatch.context() as broken:
         broken.setattr(FlinkRest, "stop_with_savepoint", full)
-        assert upgraded(other, Status.RUNNING) == one
+        assert upgrade(other, Status.RUNNING) == one
     assert rest.running_jobs() == before
     assert target.describe_failure(2) == "the disk is full"
 
     with monkeypatch.context() as broken:
         broken.setattr(PreparedSubmission, "submit", lost)
-        assert upgraded(other, Status.RUNNING) == other
+        assert upgrade(other, Status.RUNNING) == other
     (after,) = rest.running_jobs()
     assert (after,) != before
 
-    # The former version cannot be prepared: the new one is not taken for it.
+    # The former version cannot be prepared: the new one is not mistaken for it.
     folder = target.find_files(one.release)
     assert folder is not None
     try:
         (folder / "main.py").write_text("raise ValueError('the registry is gone')")
         target.roll_back(target.describe())
-        place.settled(Status.RUNNING)
+        case.wait_settled(Status.RUNNING)
     finally:
         (folder / "main.py").write_text(MAIN)
     seen = target.describe()
@@ -221,28 +221,28 @@ def test_what_fails_in_the_pause_leaves_no_job_that_nobody_knows(
 
     with monkeypatch.context() as broken:
         broken.setattr(PreparedSubmission, "submit", dying)
-        upgraded(one, Status.READY)
+        upgrade(one, Status.READY)
     assert rest.running_jobs() == ()
 
 
-def test_a_start_that_was_interrupted_is_carried_out_by_the_next_client(
-    place: Place, cluster: tuple[LocalSettings, dict[str, str]]
+def test_an_interrupted_start_is_carried_out_by_the_next_client(
+    case: TargetCase, cluster: tuple[LocalSettings, dict[str, str]]
 ) -> None:
-    """An order is only noted; whoever comes carries it out."""
+    """An order is only recorded; any client carries it out."""
     settings, environ = cluster
-    place.created()
-    place.target.start(NOTHING)
-    again = LocalCluster(place.target.name, settings, environ)
+    case.create()
+    case.target.start(NOTHING)
+    again = LocalCluster(case.target.name, settings, environ)
     assert again.describe().status is Status.STARTING
-    replace(place, target=again).settled(Status.RUNNING)
+    replace(case, target=again).wait_settled(Status.RUNNING)
 
 
-def test_a_fresh_cluster_knows_no_application(
-    place: Place, cluster: tuple[LocalSettings, dict[str, str]]
+def test_a_fresh_cluster_has_no_application(
+    case: TargetCase, cluster: tuple[LocalSettings, dict[str, str]]
 ) -> None:
-    """Its savepoints are gone, so what was submitted is, too."""
+    """Its savepoints are deleted, and with them the applications."""
     settings, environ = cluster
-    place.created()
+    case.create()
     platform.up(settings, ["flink"], environ=environ, fresh=True)
     with pytest.raises(NoApplicationError):
-        place.target.describe()
+        case.target.describe()

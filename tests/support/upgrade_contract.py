@@ -1,7 +1,4 @@
-"""What every target keeps that an upgrade relies on; run over each of them.
-
-A place is a target with two releases and what differs: how long is waited.
-"""
+"""The contract of targets, on which upgrades rely; run over each target."""
 
 from __future__ import annotations
 
@@ -31,121 +28,121 @@ from deploy.upgrades.target import (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A target without the application yet, and two releases for it."""
+class TargetCase:
+    """A target on which the application does not exist yet, and two releases for it."""
 
     target: Target
     one: Configuration
     other: Configuration
     files: dict[str, Path]
-    """Of each release what ``create`` and ``update`` take."""
+    """The zip or folder of each release, for ``create`` and ``update``."""
     seconds: float = 30.0
 
-    def created(self) -> None:
-        """The application, READY."""
+    def create(self) -> None:
+        """Create the application, which is then READY."""
         self.target.create(self.one, self.files[self.one.release])
 
-    def running(self) -> None:
-        """The application, RUNNING without state."""
-        self.created()
+    def start(self) -> None:
+        """Create and start the application, without state."""
+        self.create()
         self.target.start(NOTHING)
-        self.settled(Status.RUNNING)
+        self.wait_settled(Status.RUNNING)
 
-    def settled(self, status: Status) -> None:
-        """Wait until nothing moves; then the status must be this one."""
+    def wait_settled(self, status: Status) -> None:
+        """Wait until no change is in progress; then the status must be this one."""
 
-        def still() -> bool:
+        def is_settled() -> bool:
             self.target.advance()
             return self.target.describe().status not in TRANSITIONAL_STATUSES
 
-        self.until(still, "nothing moves")
+        self.wait_until(is_settled, "no change is in progress")
         assert self.target.describe().status is status, self.target.describe_failure(
             self.target.describe().version
         )
 
-    def until(self, reached: Callable[[], bool], what: str) -> None:
-        """Wait for a condition."""
+    def wait_until(self, reached: Callable[[], bool], what: str) -> None:
+        """Wait for a condition, described by ``what``."""
         deadline = time.monotonic() + self.seconds
         while not reached():
-            assert time.monotonic() < deadline, f"in vain: {what}"
+            assert time.monotonic() < deadline, f"waited in vain: {what}"
             time.sleep(0.02)
 
-    def snapshot(self, name: str) -> Snapshot:
-        """A snapshot by name, when it is no longer being made."""
+    def wait_snapshot(self, name: str) -> Snapshot:
+        """Return a snapshot by name once it is complete or has failed."""
 
-        def found() -> list[Snapshot]:
-            return [one for one in self.target.list_snapshots() if one.name == name]
+        def find() -> Snapshot:
+            return next(s for s in self.target.list_snapshots() if s.name == name)
 
-        self.until(lambda: found()[0].status is not SnapshotStatus.CREATING, f"{name} is made")
-        return found()[0]
+        self.wait_until(lambda: find().status is not SnapshotStatus.CREATING, f"{name} is complete")
+        return find()
 
 
 class TargetContract:
-    """The promises; a subclass has a fixture ``place``."""
+    """The tests; a subclass's module has a fixture ``case``."""
 
-    def test_an_application_that_is_not_there_is_said_to_be_so(self, place: Place) -> None:
+    def test_a_missing_application_is_reported(self, case: TargetCase) -> None:
         with pytest.raises(NoApplicationError):
-            place.target.describe()
+            case.target.describe()
 
-    def test_a_new_one_is_ready_and_has_what_it_was_given(self, place: Place) -> None:
-        place.created()
-        seen = place.target.describe()
-        assert (seen.status, seen.version, seen.configuration) == (Status.READY, 1, place.one)
+    def test_a_new_application_is_ready_and_has_its_configuration(self, case: TargetCase) -> None:
+        case.create()
+        seen = case.target.describe()
+        assert (seen.status, seen.version, seen.configuration) == (Status.READY, 1, case.one)
         with pytest.raises(TargetError):
-            place.target.create_snapshot("of-nothing")
+            case.target.create_snapshot("of-nothing")
 
-    def test_a_ready_one_is_updated_without_being_started(self, place: Place) -> None:
-        place.created()
-        other = place.other
-        place.target.update(place.target.describe(), other, place.files[other.release], LATEST)
-        place.settled(Status.READY)
-        seen = place.target.describe()
+    def test_a_ready_application_is_updated_without_being_started(self, case: TargetCase) -> None:
+        case.create()
+        other = case.other
+        case.target.update(case.target.describe(), other, case.files[other.release], LATEST)
+        case.wait_settled(Status.READY)
+        seen = case.target.describe()
         assert (seen.version, seen.configuration) == (2, other)
-        assert place.target.describe_version(1) == place.one
+        assert case.target.describe_version(1) == case.one
 
-    def test_from_start_to_stop(self, place: Place) -> None:
-        """In one, since a start takes its time: snapshots, a stale order, an update, a rollback,
-        both kinds of stop."""
-        target, one, other = place.target, place.one, place.other
-        place.running()
+    def test_from_start_to_stop(self, case: TargetCase) -> None:
+        """One test, since a start is slow: snapshots, a stale order, an update, a rollback, both
+        kinds of stop."""
+        target, one, other = case.target, case.one, case.other
+        case.start()
         seen = target.describe()
 
         target.create_snapshot("first")
-        assert place.snapshot("first").version == 1
-        assert place.snapshot("first").status is SnapshotStatus.READY
+        assert case.wait_snapshot("first").version == 1
+        assert case.wait_snapshot("first").status is SnapshotStatus.READY
 
-        # An order on top of what is no longer there changes nothing.
+        # An order based on another version changes nothing.
         stale = replace(seen, version=7, token="stale")
         with pytest.raises(ConcurrentChangeError):
-            target.update(stale, other, place.files[other.release], LATEST)
+            target.update(stale, other, case.files[other.release], LATEST)
         assert target.describe().configuration == one
 
-        target.update(seen, other, place.files[other.release], LATEST)
-        place.settled(Status.RUNNING)
+        target.update(seen, other, case.files[other.release], LATEST)
+        case.wait_settled(Status.RUNNING)
         seen = target.describe()
         assert (seen.version, seen.configuration) == (2, other)
-        # One was made at the stop, of the former version.
+        # One was created at the stop, of the former version.
         assert [s.version for s in target.list_snapshots()] == [1, 1]
         with pytest.raises((BusyError, TargetError)):
             target.start(LATEST)
 
         target.roll_back(seen)
-        place.settled(Status.RUNNING)
+        case.wait_settled(Status.RUNNING)
         seen = target.describe()
         assert (seen.version, seen.configuration, seen.rolled_back_from) == (3, one, 2)
 
         target.stop(force=True)
-        place.settled(Status.READY)
+        case.wait_settled(Status.READY)
         assert len(target.list_snapshots()) == 2
         with pytest.raises(TargetError):
             target.start(Restore(RestoreKind.CUSTOM, "none-of-that-name"))
-        place.settled(Status.READY)
+        case.wait_settled(Status.READY)
 
         target.start(Restore(RestoreKind.CUSTOM, "first"))
-        place.settled(Status.RUNNING)
+        case.wait_settled(Status.RUNNING)
         target.stop(force=False)
-        place.settled(Status.READY)
+        case.wait_settled(Status.READY)
         assert target.list_snapshots()[-1].version == 3
 
-        target.delete_snapshot(place.snapshot("first"))
-        place.until(lambda: len(target.list_snapshots()) == 2, "the snapshot goes")
+        target.delete_snapshot(case.wait_snapshot("first"))
+        case.wait_until(lambda: len(target.list_snapshots()) == 2, "the snapshot is deleted")
