@@ -1,4 +1,4 @@
-"""The wait until all that was published before a moment is archived."""
+"""The wait until everything published before the hand-over time is archived."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from deploy.handover import NotArchived, wait_archived
 from schemas.model import load_contracts
 
 CONTRACTS = load_contracts()
-MOMENT = 1_000
+HAND_OVER_MS = 1_000
 P0, P1 = ("interactions", 0), ("interactions", 1)
 E0, E1 = ("interactions-enriched", 0), ("interactions-enriched", 1)
 ENRICHMENT, ARCHIVE = "tunemesh-enrichment", "tunemesh-analytics-archive"
 
 
 class Kafka:
-    """Topics of two partitions whose groups go on by a record a second."""
+    """Topics of two partitions, whose groups read a record per poll."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -25,15 +25,15 @@ class Kafka:
         self.enriched = {E0: 10, E1: 2}
         self.groups = {ENRICHMENT: {P0: 3, P1: 0}, ARCHIVE: {E0: 0, E1: 9}}
         self.stuck: set[str] = set()
-        self.away_until = 0.0
-        self.asked_ends_at = -1.0
+        self.unavailable_until = 0.0
+        self.ends_read_at = -1.0
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         for group, offsets in self.groups.items():
             if group not in self.stuck:
-                for place in offsets:
-                    offsets[place] += 1
+                for partition in offsets:
+                    offsets[partition] += 1
 
     def partitions(self, topics: list[str]) -> tuple[Partition, ...]:
         self._answer()
@@ -41,21 +41,21 @@ class Kafka:
 
     def ends(self, partitions: tuple[Partition, ...]) -> dict[Partition, int]:
         self._answer()
-        self.asked_ends_at = self.now
+        self.ends_read_at = self.now
         # Enriched with what the group has read.
-        return {place: self.enriched[place] for place in partitions}
+        return {partition: self.enriched[partition] for partition in partitions}
 
-    def since(self, partitions: tuple[Partition, ...], moment: int) -> dict[Partition, int]:
+    def since(self, partitions: tuple[Partition, ...], timestamp_ms: int) -> dict[Partition, int]:
         self._answer()
-        assert moment == MOMENT
-        return {place: self.first_since[place] for place in partitions}
+        assert timestamp_ms == HAND_OVER_MS
+        return {partition: self.first_since[partition] for partition in partitions}
 
     def committed(self, group: str, partitions: tuple[Partition, ...]) -> dict[Partition, int]:
         self._answer()
         return {p: self.groups[group][p] for p in partitions if p in self.groups[group]}
 
     def _answer(self) -> None:
-        if self.now < self.away_until:
+        if self.now < self.unavailable_until:
             raise OffsetsUnavailable("Kafka does not answer")
 
 
@@ -63,26 +63,28 @@ def wait(kafka: Kafka, seconds: float = 60) -> None:
     wait_archived(
         kafka,
         CONTRACTS,
-        MOMENT,
+        HAND_OVER_MS,
         seconds=seconds,
         clock=Clock(monotonic=lambda: kafka.now, sleep=kafka.sleep),
     )
 
 
 def test_both_groups_are_waited_for_in_their_order() -> None:
-    """What the topic of enriched events has counts from when the first group has come so far."""
+    """The ends of the enriched topic are read when the first group has caught up."""
     kafka = Kafka()
     wait(kafka)
-    assert kafka.asked_ends_at == 2.5, "the second partition was five records behind"
+    assert kafka.ends_read_at == 2.5, "the second partition was five records behind"
     assert kafka.groups[ARCHIVE][E0] == 10
 
 
 @pytest.mark.parametrize("group", [ENRICHMENT, ARCHIVE])
-def test_a_group_that_stands_is_named(group: str) -> None:
+def test_a_group_that_does_not_progress_is_named(group: str) -> None:
     """With how far it is behind."""
     kafka = Kafka()
     kafka.stuck = {group}
-    with pytest.raises(NotArchived, match=f"{group} is not so far after 60 s .*record"):
+    with pytest.raises(
+        NotArchived, match=f"after 60 s the consumer group {group} is still .* record"
+    ):
         wait(kafka)
 
 
@@ -94,13 +96,13 @@ def test_a_group_without_offsets_has_read_nothing() -> None:
         wait(kafka)
 
 
-def test_a_broker_that_comes_back_is_asked_again() -> None:
-    """And one that does not is told."""
+def test_offsets_are_read_again_while_the_broker_is_unavailable() -> None:
+    """Until the deadline."""
     kafka = Kafka()
-    kafka.away_until = 7
+    kafka.unavailable_until = 7
     wait(kafka)
     assert kafka.now >= 7
-    gone = Kafka()
-    gone.away_until = 1_000
+    kafka = Kafka()
+    kafka.unavailable_until = 1_000
     with pytest.raises(NotArchived, match="does not answer"):
-        wait(gone)
+        wait(kafka)
