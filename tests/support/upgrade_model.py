@@ -1,7 +1,7 @@
-"""A target in memory, for the tests of the state machine alone: no server, no clock, no job.
+"""A target in memory for the tests of the state machine: no server, no clock, no job.
 
-It keeps the rules that the machine relies on. What becomes of a release is scripted by its name;
-every call can be made the last one of a client (:class:`Interrupted`), before or after its effect.
+It has the rules that the machine relies on. The result of a release is scripted by its name; the
+client can be interrupted at any call (:class:`Interrupted`), before or after its effect.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from deploy.upgrades.target import (
     TargetError,
 )
 
-WELL = Health(True, 0, 5, {"interactions": FlowHealth(5_000, 10, 40, 500.0)})
+HEALTHY = Health(True, 0, 5, {"interactions": FlowHealth(5_000, 10, 40, 500.0)})
 SILENT = Health(True, 0, 5, {"interactions": FlowHealth(0, 0, 0, 500.0)})
 QUIET = Health(True, 0, 5, {"interactions": FlowHealth(0, 0, 0, 0.0)})
-LOOPS = Health(True, 3, 0, {}, "ValueError: bad code")
-LETTERS = Health(True, 0, 5, {"interactions": FlowHealth(3_000, 2_000, 40, 500.0)})
+RESTARTING = Health(True, 3, 0, {}, "ValueError: bad code")
+DEAD_LETTERS = Health(True, 0, 5, {"interactions": FlowHealth(3_000, 2_000, 40, 500.0)})
 SLOW = Health(True, 0, 5, {"interactions": FlowHealth(5_000, 10, 90_000, 500.0)})
 NO_CHECKPOINT = Health(True, 0, 0, {"interactions": FlowHealth(5_000, 10, 40, 500.0)})
 
 
 class Interrupted(BaseException):
-    """The client is gone: like a KeyboardInterrupt or a kill."""
+    """Ends the client, like a KeyboardInterrupt or a kill."""
 
 
 @dataclass(slots=True)
@@ -47,35 +47,35 @@ class ModelTarget:
     configuration: Configuration
     name: str = "app"
     kind: str = "local"
-    looks: int = 2
-    """How often is looked before a change or a snapshot is complete."""
+    polls: int = 2
+    """After how many polls a change is complete."""
     system_rollback: bool = True
     health_of: dict[str, Health] = field(default_factory=dict)
     fails: set[str] = field(default_factory=set)
     hangs: set[str] = field(default_factory=set)
     no_snapshot: set[str] = field(default_factory=set)
-    """Releases of which a snapshot fails."""
+    """Releases whose snapshots fail."""
     keeps: bool = False
-    """Its own rollback cannot be carried out: the version that runs goes on."""
+    """Its own rollback fails: the version that runs keeps running."""
     busy: int = 0
-    """So many orders are refused because the application is busy."""
+    """How many orders are refused because the application is busy."""
     calls: list[str] = field(default_factory=list)
     interrupt_at: int | None = None
-    """The number of the call at which the client is interrupted, from 1."""
+    """The number of the call that interrupts the client, from 1."""
     interrupt_after: bool = False
     status: Status = Status.RUNNING
     number: int = 1
     rolled_back_from: int | None = None
-    taken: list[Snapshot] = field(default_factory=list)
+    saved: list[Snapshot] = field(default_factory=list)
     versions: dict[int, Configuration] = field(default_factory=dict)
     starts: list[tuple[str, str | None]] = field(default_factory=list)
-    """Release and snapshot of each start."""
+    """The release and the snapshot of each start."""
     _then: Callable[[], None] | None = None
     _left: int = 0
     _clock: itertools.count[int] = field(default_factory=itertools.count)
     _former: int | None = None
     _runs: int = 1
-    _looked: int = 0
+    _readings: int = 0
 
     def __post_init__(self) -> None:
         self.versions[1] = self.configuration
@@ -83,8 +83,8 @@ class ModelTarget:
     # Reading.
 
     def describe(self) -> Application:
-        self._called("describe")
-        self._pass()
+        self._record_call("describe")
+        self._poll()
         return Application(
             self.name,
             self.status,
@@ -104,29 +104,27 @@ class ModelTarget:
         pass
 
     def list_snapshots(self) -> tuple[Snapshot, ...]:
-        self._called("list_snapshots")
-        found = tuple(self.taken)
-        self.taken = [
-            replace(one, status=self._outcome(one))
-            if one.status is SnapshotStatus.CREATING
-            else one
-            for one in self.taken
+        self._record_call("list_snapshots")
+        snapshots = tuple(self.saved)
+        self.saved = [
+            replace(s, status=self._final_status(s)) if s.status is SnapshotStatus.CREATING else s
+            for s in snapshots
         ]
-        return found
+        return snapshots
 
-    def _outcome(self, snapshot: Snapshot) -> SnapshotStatus:
+    def _final_status(self, snapshot: Snapshot) -> SnapshotStatus:
         failing = self.versions[snapshot.version].release in self.no_snapshot
         return SnapshotStatus.FAILED if failing else SnapshotStatus.READY
 
     def read_health(self) -> Health:
-        self._called("read_health")
-        found = self.health_of.get(self.versions[self.number].release, WELL)
-        self._looked += 1
+        self._record_call("read_health")
+        health = self.health_of.get(self.versions[self.number].release, HEALTHY)
+        self._readings += 1
         flows = {
-            name: replace(flow, delivered=flow.delivered + self._looked if flow.delivered else 0)
-            for name, flow in found.flows.items()
+            name: replace(flow, delivered=flow.delivered + self._readings if flow.delivered else 0)
+            for name, flow in health.flows.items()
         }
-        return replace(found, flows=flows)
+        return replace(health, flows=flows)
 
     def describe_failure(self, version: int) -> str:
         return f"version {version}: exit code 1"
@@ -134,13 +132,13 @@ class ModelTarget:
     # Orders.
 
     def create(self, configuration: Configuration, release: Path) -> None:
-        raise AssertionError("not asked for here")
+        raise AssertionError("not called by the machine")
 
     def start(self, restore: Restore) -> None:
         def order() -> None:
             self._require(self.status is Status.READY)
             self.status = Status.STARTING
-            self._later(lambda: self._start(restore))
+            self._schedule(lambda: self._start(restore))
 
         self._order("start", order)
 
@@ -148,9 +146,9 @@ class ModelTarget:
         def order() -> None:
             self._require(self.status in RUNNING_STATUSES)
             if not force:
-                self._take("service")
+                self._save("service")
             self.status = Status.STOPPING
-            self._later(lambda: self._become(Status.READY))
+            self._schedule(lambda: self._set_status(Status.READY))
 
         self._order("stop", order)
 
@@ -163,7 +161,7 @@ class ModelTarget:
     ) -> None:
         def order() -> None:
             if base.token != str(self.number):
-                raise ConcurrentChangeError("somebody was faster")
+                raise ConcurrentChangeError("another client has changed it")
             running = self.status in RUNNING_STATUSES
             self._require(running or self.status is Status.READY)
             former, self.number = self.number, self.number + 1
@@ -171,18 +169,18 @@ class ModelTarget:
             self.rolled_back_from = None
             self.status = Status.UPDATING
             if not running:
-                self._later(lambda: self._become(Status.READY))
+                self._schedule(lambda: self._set_status(Status.READY))
             elif configuration.release not in self.hangs:
-                self._later(lambda: self._restart(former, restore))
+                self._schedule(lambda: self._restart(former, restore))
 
         self._order("update", order)
 
     def roll_back(self, base: Application) -> None:
         def order() -> None:
             if base.token != str(self.number):
-                raise ConcurrentChangeError("somebody was faster")
+                raise ConcurrentChangeError("another client has changed it")
             self._require(self.status in (Status.UPDATING, Status.AUTOSCALING, Status.RUNNING))
-            if not self.taken:
+            if not self.saved:
                 raise TargetError("there are no snapshots")
             to = self._runs if self.status is Status.UPDATING else self._former
             assert to is not None
@@ -196,23 +194,23 @@ class ModelTarget:
     def create_snapshot(self, name: str) -> None:
         def order() -> None:
             self._require(self.status is Status.RUNNING)
-            self._take(name, SnapshotStatus.CREATING)
+            self._save(name, SnapshotStatus.CREATING)
 
         self._order("create_snapshot", order)
 
     def delete_snapshot(self, snapshot: Snapshot) -> None:
-        self._order("delete_snapshot", lambda: self.taken.remove(snapshot))
+        self._order("delete_snapshot", lambda: self.saved.remove(snapshot))
 
-    # What becomes of it.
+    # The effects.
 
     def _restart(self, base: int, restore: Restore) -> None:
-        self._take("service", version=base)
+        self._save("service", version=base)
         if self.versions[self.number].release not in self.fails:
-            self._later(lambda: self._start(restore))
+            self._schedule(lambda: self._start(restore))
         elif self.system_rollback:
             self._revert(base)
         else:
-            self._become(Status.READY)
+            self._set_status(Status.READY)
 
     def _start(self, restore: Restore) -> None:
         ready = self._ready()
@@ -221,17 +219,17 @@ class ModelTarget:
             RestoreKind.LATEST: ready[-1].name if ready else None,
             RestoreKind.CUSTOM: restore.snapshot,
         }[restore.kind]
-        assert name is None or name in [one.name for one in ready]
+        assert name is None or name in [snapshot.name for snapshot in ready]
         self.starts.append((self.versions[self.number].release, name))
         if self.versions[self.number].release in self.fails:
-            self._become(Status.READY)
+            self._set_status(Status.READY)
             return
         if self._runs != self.number:
             self._former, self._runs = self._runs, self.number
-        self._become(Status.RUNNING)
+        self._set_status(Status.RUNNING)
 
     def _ready(self) -> list[Snapshot]:
-        return [one for one in self.taken if one.status is SnapshotStatus.READY]
+        return [s for s in self.saved if s.status is SnapshotStatus.READY]
 
     def _revert(self, to: int) -> None:
         self.rolled_back_from = self.number
@@ -240,9 +238,9 @@ class ModelTarget:
         if to == self._runs:
             self._runs = self.number
         self.status = Status.ROLLING_BACK
-        self._later(lambda: self._start(Restore(RestoreKind.LATEST)))
+        self._schedule(lambda: self._start(Restore(RestoreKind.LATEST)))
 
-    def _take(
+    def _save(
         self,
         name: str,
         status: SnapshotStatus = SnapshotStatus.READY,
@@ -250,15 +248,15 @@ class ModelTarget:
     ) -> None:
         number = next(self._clock)
         chosen = name if name != "service" else f"service-{number}"
-        self.taken.append(Snapshot(chosen, status, version or self.number, float(number)))
+        self.saved.append(Snapshot(chosen, status, version or self.number, float(number)))
 
-    def _become(self, status: Status) -> None:
+    def _set_status(self, status: Status) -> None:
         self.status = status
 
-    def _later(self, then: Callable[[], None]) -> None:
-        self._then, self._left = then, self.looks
+    def _schedule(self, then: Callable[[], None]) -> None:
+        self._then, self._left = then, self.polls
 
-    def _pass(self) -> None:
+    def _poll(self) -> None:
         if self._then is not None:
             self._left -= 1
             if self._left <= 0:
@@ -272,16 +270,16 @@ class ModelTarget:
     def _order(self, name: str, effect: Callable[[], None]) -> None:
         if self.busy:
             self.busy -= 1
-            self._called(name)
+            self._record_call(name)
             raise BusyError("busy")
         if not self.interrupt_after:
-            self._called(name)
+            self._record_call(name)
             effect()
             return
         effect()
-        self._called(name)
+        self._record_call(name)
 
-    def _called(self, name: str) -> None:
+    def _record_call(self, name: str) -> None:
         self.calls.append(name)
         if self.interrupt_at == len(self.calls):
             raise Interrupted(name)

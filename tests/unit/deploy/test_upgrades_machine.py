@@ -1,4 +1,4 @@
-"""The state machine of upgrades: where it ends, whatever happens, and what it leaves behind."""
+"""The state machine of upgrades: its final steps, and the state of the application then."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from deploy.upgrades.snapshots import names_for_rollback
 from deploy.upgrades.target import (
     LATEST,
     NOTHING,
+    Application,
     Configuration,
+    Health,
     Restore,
     RestoreKind,
     Status,
@@ -25,13 +27,13 @@ from deploy.upgrades.target import (
 from schemas.errors import TunemeshError
 from tests.support.clock import StoppedTime
 from tests.support.upgrade_model import (
-    LETTERS,
-    LOOPS,
+    DEAD_LETTERS,
+    HEALTHY,
     NO_CHECKPOINT,
     QUIET,
+    RESTARTING,
     SILENT,
     SLOW,
-    WELL,
     Interrupted,
     ModelTarget,
 )
@@ -57,18 +59,18 @@ def target() -> ModelTarget:
     return ModelTarget(OLD)
 
 
-def test_an_upgrade_that_goes_well_is_done(target: ModelTarget, tmp_path: Path) -> None:
-    """Its own snapshot first; the new version goes on from the one made at the stop."""
+def test_an_upgrade_to_a_healthy_version_is_done(target: ModelTarget, tmp_path: Path) -> None:
+    """Its own snapshot first; the new version is restored from the one created at the stop."""
     end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.DONE
     assert (target.status, target.number, target.versions[2]) == (Status.RUNNING, 2, NEW)
-    own, service = target.taken
+    own, service = target.saved
     assert own.name == end.snapshot
     assert (own.version, service.version) == (1, 1)
     assert target.starts == [("new", service.name)]
 
 
-def test_the_new_version_takes_no_state_when_told_so(target: ModelTarget, tmp_path: Path) -> None:
+def test_the_new_version_restores_nothing_if_requested(target: ModelTarget, tmp_path: Path) -> None:
     """A plan that does not fit the state."""
     end = machine(target, tmp_path).begin(replace(CHANGE, restore=NOTHING))
     assert end.step is Step.DONE
@@ -78,7 +80,7 @@ def test_the_new_version_takes_no_state_when_told_so(target: ModelTarget, tmp_pa
 def test_a_version_that_does_not_start_is_rolled_back_by_the_service(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """Only looked at; the reason is the service's."""
+    """The upgrade only observes it; the reason is the service's."""
     target.fails.add("new")
     end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.ROLLED_BACK
@@ -88,7 +90,7 @@ def test_a_version_that_does_not_start_is_rolled_back_by_the_service(
     assert "roll_back" not in target.calls
 
 
-def test_a_version_that_does_not_start_is_rolled_back_by_us_where_the_service_does_not(
+def test_a_version_that_does_not_start_is_rolled_back_if_the_service_does_not(
     target: ModelTarget, tmp_path: Path
 ) -> None:
     """READY with the new code: the former code again, from the newest state that it left."""
@@ -98,46 +100,44 @@ def test_a_version_that_does_not_start_is_rolled_back_by_us_where_the_service_do
     assert end.step is Step.ROLLED_BACK
     assert "did not start" in end.why
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
-    assert target.starts[-1] == ("old", target.taken[-1].name)
+    assert target.starts[-1] == ("old", target.saved[-1].name)
 
 
 @pytest.mark.parametrize(
     ("health", "reason"),
     [
-        (LOOPS, "restarted 3 times: ValueError: bad code"),
-        (LETTERS, "records became dead letters (40.0%; before the upgrade 0.2%)"),
+        (RESTARTING, "restarted 3 times: ValueError: bad code"),
+        (DEAD_LETTERS, "records became dead letters (40.0%; before the upgrade 0.2%)"),
         (SLOW, "90,000 records behind"),
         (SILENT, "nothing has been delivered"),
         (NO_CHECKPOINT, "0 of 1 checkpoints completed"),
-        (replace(WELL, running=False), "not all of its tasks run"),
+        (replace(HEALTHY, running=False), "not all of its tasks run"),
     ],
     ids=["restarts", "dead letters", "lag", "silence", "no checkpoint", "not running"],
 )
-def test_a_version_that_runs_and_does_badly_is_rolled_back(
+def test_a_version_that_runs_but_is_unhealthy_is_rolled_back(
     target: ModelTarget, tmp_path: Path, health: object, reason: str
 ) -> None:
-    """RUNNING proves nothing: five things are looked at, and the reason is told."""
-    target.health_of = {"old": WELL, "new": health}  # type: ignore[dict-item]
+    """RUNNING is not enough: five conditions are checked, and the reason is reported."""
+    target.health_of = {"old": HEALTHY, "new": health}  # type: ignore[dict-item]
     lines: list[str] = []
     end = machine(target, tmp_path, lines).begin(CHANGE)
     assert end.step is Step.ROLLED_BACK
     assert reason in end.why
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
     # From the state that the former version left.
-    assert target.starts[-1] == ("old", target.taken[-1].name)
+    assert target.starts[-1] == ("old", target.saved[-1].name)
     assert any(reason in line for line in lines)
 
 
-def test_a_version_to_which_nothing_comes_is_not_blamed(
-    target: ModelTarget, tmp_path: Path
-) -> None:
-    """The producers have stopped meanwhile: there is nothing to deliver."""
-    target.health_of = {"old": WELL, "new": QUIET}
+def test_a_version_without_input_is_healthy(target: ModelTarget, tmp_path: Path) -> None:
+    """The producers have stopped: there is nothing to deliver."""
+    target.health_of = {"old": HEALTHY, "new": QUIET}
     assert machine(target, tmp_path).begin(CHANGE).step is Step.DONE
 
 
 def test_a_change_that_hangs_is_rolled_back(target: ModelTarget, tmp_path: Path) -> None:
-    """The service takes a rollback in the middle of an update."""
+    """The service accepts a rollback in the middle of an update."""
     target.hangs.add("new")
     end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.ROLLED_BACK
@@ -145,26 +145,26 @@ def test_a_change_that_hangs_is_rolled_back(target: ModelTarget, tmp_path: Path)
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
 
 
-def test_a_snapshot_of_the_new_version_is_not_what_the_former_one_gets(
+def test_the_former_version_does_not_restore_a_snapshot_of_the_new_one(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """The service's own rollback would take the last one: then the way is by hand."""
-    its = machine(target, tmp_path)
-    end = its.begin(CHANGE)
+    """The service's own rollback would restore the last one, so it is not used."""
+    upgrades = machine(target, tmp_path)
+    end = upgrades.begin(CHANGE)
     target.create_snapshot("made-by-new")
     target.list_snapshots()
-    back = its.roll_back(end, "the users do not like it")
+    back = upgrades.roll_back(end, "the users do not like it")
     assert back.step is Step.ROLLED_BACK
     assert "roll_back" not in target.calls
     release, snapshot = target.starts[-1]
     assert release == "old"
-    assert snapshot in [one.name for one in target.taken if one.version == 1]
+    assert snapshot in [s.name for s in target.saved if s.version == 1]
 
 
-def test_a_snapshot_that_fails_ends_it_before_anything_is_touched(
+def test_a_snapshot_that_fails_ends_the_upgrade_before_anything_is_changed(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """No snapshot, no upgrade; and how it goes without."""
+    """The message names the way without a snapshot."""
     target.no_snapshot.add("old")
     end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.ABANDONED
@@ -173,12 +173,12 @@ def test_a_snapshot_that_fails_ends_it_before_anything_is_touched(
     assert (target.status, target.number) == (Status.RUNNING, 1)
 
 
-def test_by_force_no_snapshot_is_made_and_the_last_one_is_gone_on_from(
+def test_with_force_no_snapshot_is_created_and_the_last_one_is_restored(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """A version that restarts for ever can make none: its cure must not need one."""
-    target._take("yesterday")
-    target.health_of = {"old": LOOPS, "new": WELL}
+    """No snapshot can be created of a version that restarts in a loop."""
+    target._save("yesterday")
+    target.health_of = {"old": RESTARTING, "new": HEALTHY}
     target.no_snapshot.add("old")
     change = replace(CHANGE, force=True, restore=Restore(RestoreKind.CUSTOM, "yesterday"))
     end = machine(target, tmp_path).begin(change)
@@ -190,10 +190,10 @@ def test_by_force_no_snapshot_is_made_and_the_last_one_is_gone_on_from(
 
 
 @pytest.mark.parametrize("wanted", [NEW, OLD], ids=["another release", "the same once more"])
-def test_by_force_a_stopped_application_is_changed_and_started(
+def test_with_force_a_stopped_application_is_changed_and_started(
     target: ModelTarget, tmp_path: Path, wanted: Configuration
 ) -> None:
-    """One that was submitted with a wrong setting runs for the first time."""
+    """For example one that was submitted with a wrong setting and has never run."""
     target.status = Status.READY
     end = machine(target, tmp_path).begin(
         replace(CHANGE, wanted=wanted, force=True, restore=NOTHING)
@@ -203,176 +203,171 @@ def test_by_force_a_stopped_application_is_changed_and_started(
     assert target.starts == [(wanted.release, None)]
 
 
-def test_what_did_not_run_is_rolled_back_to_not_running(
+def test_an_application_that_did_not_run_is_rolled_back_to_stopped(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """Its former configuration does not start either; the next attempt is possible."""
+    """Its former configuration does not start either; another attempt is possible."""
     target.status = Status.READY
     target.fails = {"new", "old"}
-    its = machine(target, tmp_path)
+    upgrades = machine(target, tmp_path)
     change = replace(CHANGE, force=True, restore=NOTHING)
-    end = its.begin(change)
+    end = upgrades.begin(change)
     assert end.step is Step.ROLLED_BACK
     assert "the new version did not start: version 2: exit code 1" in end.why
     assert (target.status, target.versions[target.number]) == (Status.READY, OLD)
     target.fails = {"old"}
-    assert its.begin(change).step is Step.DONE
+    assert upgrades.begin(change).step is Step.DONE
 
 
-def test_a_rollback_that_cannot_be_carried_out_is_given_up_by_force(
+def test_force_replaces_a_rollback_that_cannot_be_carried_out(
     target: ModelTarget, tmp_path: Path
 ) -> None:
     """Neither version starts; a third one does."""
     target.system_rollback = False
     target.fails = {"new", "old"}
-    its = machine(target, tmp_path)
+    upgrades = machine(target, tmp_path)
     with pytest.raises(StuckError, match="--force"):
-        its.begin(CHANGE)
+        upgrades.begin(CHANGE)
     third = replace(OLD, release="third")
     with pytest.raises(UpgradeError, match="is not finished"):
-        its.begin(replace(CHANGE, wanted=third))
-    end = its.begin(replace(CHANGE, wanted=third, force=True, restore=NOTHING))
+        upgrades.begin(replace(CHANGE, wanted=third))
+    end = upgrades.begin(replace(CHANGE, wanted=third, force=True, restore=NOTHING))
     assert end.step is Step.DONE
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, third)
 
 
-def test_a_target_that_keeps_the_new_version_is_not_taken_for_a_rollback(
+def test_a_target_that_keeps_the_new_version_does_not_count_as_a_rollback(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """The former version's client cannot be prepared: the new one runs on, and that is said."""
-    target.health_of = {"old": WELL, "new": LOOPS}
+    """The former version's client cannot be prepared: the new one runs on, which is reported."""
+    target.health_of = {"old": HEALTHY, "new": RESTARTING}
     target.keeps = True
-    its = machine(target, tmp_path)
+    upgrades = machine(target, tmp_path)
     with pytest.raises(StuckError, match=r"\(new\) and could not be rolled back to old"):
-        its.begin(CHANGE)
-    assert target.calls.count("roll_back") == its.limits.max_starts
+        upgrades.begin(CHANGE)
+    assert target.calls.count("roll_back") == upgrades.limits.max_starts
     target.keeps = False
-    present = its.read_journal()
-    assert present is not None
-    assert its.roll_back(present, "again").step is Step.ROLLED_BACK
+    journal = upgrades.read_journal()
+    assert journal is not None
+    assert upgrades.roll_back(journal, "again").step is Step.ROLLED_BACK
     assert target.versions[target.number] == OLD
 
 
 def test_without_a_snapshot_of_the_former_version_nothing_is_stopped(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """Somebody has deleted them: it must not come back without its state, in silence."""
-    its = machine(target, tmp_path)
-    end = its.begin(CHANGE)
+    """Its snapshots were deleted: it must not silently start without its state."""
+    upgrades = machine(target, tmp_path)
+    end = upgrades.begin(CHANGE)
     target.create_snapshot("of-new")
     target.list_snapshots()
-    target.taken = [one for one in target.taken if one.version != 1]
+    target.saved = [s for s in target.saved if s.version != 1]
     with pytest.raises(StuckError, match=r"version 1 \(old\) exists any more.*--rebuild"):
-        its.roll_back(end, "as told")
+        upgrades.roll_back(end, "requested")
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, NEW)
     assert "stop" not in target.calls
 
 
-def test_a_finished_upgrade_is_taken_back_with_the_present_state(
+def test_a_finished_upgrade_is_rolled_back_with_the_present_state(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """By another upgrade, whose snapshot is made before its journal."""
-    its = machine(target, tmp_path)
-    end = its.roll_back_keeping_state(its.begin(CHANGE), replace(CHANGE, wanted=OLD, release=None))
+    """By another upgrade, whose snapshot is created before its journal."""
+    upgrades = machine(target, tmp_path)
+    end = upgrades.roll_back_keeping_state(
+        upgrades.begin(CHANGE), replace(CHANGE, wanted=OLD, release=None)
+    )
     assert (end.step, end.wanted) == (Step.DONE, OLD)
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
     assert "roll_back" not in target.calls
-    assert [one.version for one in target.taken if one.name == end.snapshot] == [2]
+    assert [s.version for s in target.saved if s.name == end.snapshot] == [2]
 
 
-def test_of_a_version_that_restarts_it_is_taken_back_without(
+def test_an_upgrade_to_a_version_that_restarts_is_rolled_back_without_its_state(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """It began to do so after its upgrade was done: no snapshot, and still a way back."""
-    its = machine(target, tmp_path)
-    done = its.begin(CHANGE)
-    target.health_of = {"new": LOOPS}
+    """It started to do so after the upgrade was done: no snapshot can be created."""
+    upgrades = machine(target, tmp_path)
+    done = upgrades.begin(CHANGE)
+    target.health_of = {"new": RESTARTING}
     target.no_snapshot.add("new")
-    end = its.roll_back_keeping_state(done, replace(CHANGE, wanted=OLD, release=None))
+    end = upgrades.roll_back_keeping_state(done, replace(CHANGE, wanted=OLD, release=None))
     assert end.step is Step.ROLLED_BACK
     assert "failed" in end.why
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
     release, snapshot = target.starts[-1]
     assert release == "old"
-    assert snapshot in [one.name for one in target.taken if one.version == 1]
+    assert snapshot in [s.name for s in target.saved if s.version == 1]
 
 
-def test_somebody_elses_change_during_verification_is_not_undone(
-    target: ModelTarget, tmp_path: Path
-) -> None:
-    """Neither is it called done, nor is it rolled back."""
+def test_another_clients_change_during_verification_is_not_undone(tmp_path: Path) -> None:
+    """It is neither reported as done nor rolled back."""
     other = replace(NEW, parallelism=8)
-    its = machine(target, tmp_path)
 
-    def meanwhile() -> object:
-        target.number, target.versions[3] = 3, other
-        return target.read_health()
+    class ChangedTarget(ModelTarget):
+        def read_health(self) -> Health:
+            if self.number == 2:
+                self.number, self.versions[3] = 3, other
+            return super().read_health()
 
-    journal = its._start_upgrade(CHANGE)
-    object.__setattr__(its, "target", _With(target, read_health=meanwhile))
-    end = its.resume(journal)
+    target = ChangedTarget(OLD)
+    end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.ABANDONED
     assert "another client has changed app" in end.why
     assert target.versions[target.number] == other
     assert "roll_back" not in target.calls
 
 
-def test_a_target_that_does_not_answer_for_long_is_verified_later(
-    target: ModelTarget, tmp_path: Path
-) -> None:
-    """Credentials have expired: that says nothing of the version, and nothing could be ordered."""
-    its = machine(target, tmp_path)
+def test_without_an_answer_of_the_target_verification_is_done_later(tmp_path: Path) -> None:
+    """Expired credentials are no statement about the version, and prevent orders too."""
+    expired = True
 
-    def silent() -> object:
-        raise TargetError("ExpiredTokenException")
+    class SilentTarget(ModelTarget):
+        def read_health(self) -> Health:
+            if self.number == 2 and expired:
+                raise TargetError("ExpiredTokenException")
+            return super().read_health()
 
-    journal = its._start_upgrade(CHANGE)
-    object.__setattr__(its, "target", _With(target, read_health=silent))
+    target = SilentTarget(OLD)
     with pytest.raises(TargetError, match="ExpiredToken"):
-        its.resume(journal)
-    waiting = machine(target, tmp_path).read_journal()
-    assert waiting is not None
-    assert waiting.step is Step.VERIFY
-    assert machine(target, tmp_path).resume(waiting).step is Step.DONE
+        machine(target, tmp_path).begin(CHANGE)
+    expired = False
+    journal = machine(target, tmp_path).read_journal()
+    assert journal is not None
+    assert journal.step is Step.VERIFY
+    assert machine(target, tmp_path).resume(journal).step is Step.DONE
 
 
-class _With:
-    """A target of which a method is another one."""
-
-    def __init__(self, target: ModelTarget, **methods: Callable[..., object]) -> None:
-        self._target = target
-        self._methods = methods
-
-    def __getattr__(self, name: str) -> object:
-        return self._methods.get(name) or getattr(self._target, name)
-
-
-def test_a_busy_target_is_asked_again(target: ModelTarget, tmp_path: Path) -> None:
-    """ResourceInUse says not yet."""
+def test_a_call_to_a_busy_target_is_repeated(target: ModelTarget, tmp_path: Path) -> None:
+    """ResourceInUseException is temporary."""
     target.busy = 3
     end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.DONE
 
 
-def test_somebody_elses_change_ends_it(target: ModelTarget, tmp_path: Path) -> None:
-    """Between our look and our order: nothing of theirs is undone."""
-    its = machine(target, tmp_path)
+def test_another_clients_change_ends_the_upgrade(tmp_path: Path) -> None:
+    """Between reading the state and the order: the other change is not undone."""
     other = replace(OLD, parallelism=8)
 
-    def meanwhile(*arguments: object) -> None:
-        if target.number == 1:
-            target.number = 2
-            target.versions[2] = other
-        target.update(*arguments)  # type: ignore[arg-type]
+    class ChangedTarget(ModelTarget):
+        def update(
+            self,
+            base: Application,
+            configuration: Configuration,
+            release: Path | None,
+            restore: Restore,
+        ) -> None:
+            if self.number == 1:
+                self.number, self.versions[2] = 2, other
+            super().update(base, configuration, release, restore)
 
-    object.__setattr__(its, "target", _With(target, update=meanwhile))
-    end = its.begin(CHANGE)
+    target = ChangedTarget(OLD)
+    end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.ABANDONED
     assert "another client has changed app" in end.why
     assert target.versions[target.number] == other
 
 
-def test_nothing_to_upgrade_is_said(target: ModelTarget, tmp_path: Path) -> None:
+def test_an_upgrade_without_a_change_is_refused(target: ModelTarget, tmp_path: Path) -> None:
     """The same code, settings and parallelism."""
     with pytest.raises(UpgradeError, match="runs old with these settings already"):
         machine(target, tmp_path).begin(replace(CHANGE, wanted=OLD))
@@ -381,56 +376,58 @@ def test_nothing_to_upgrade_is_said(target: ModelTarget, tmp_path: Path) -> None
 def test_an_application_that_does_not_run_is_not_upgraded(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """There is nothing to make a snapshot of."""
+    """No snapshot can be created."""
     target.status = Status.READY
     with pytest.raises(UpgradeError, match="only a running application"):
         machine(target, tmp_path).begin(CHANGE)
 
 
-def test_old_snapshots_go_and_its_own_stays(target: ModelTarget, tmp_path: Path) -> None:
-    """The service never removes one."""
+def test_old_snapshots_are_deleted_and_its_own_is_kept(target: ModelTarget, tmp_path: Path) -> None:
+    """The service never deletes one."""
     for _ in range(6):
-        target._take("service")
+        target._save("service")
     end = machine(target, tmp_path).begin(replace(CHANGE, keep=1))
     assert end.step is Step.DONE
-    # The newest is the one made at the stop.
-    assert len(target.taken) == 2
-    assert end.snapshot in [one.name for one in target.taken]
+    # The newest is the one created at the stop.
+    assert len(target.saved) == 2
+    assert end.snapshot in [s.name for s in target.saved]
 
 
-def test_a_former_version_that_does_not_come_back_is_said_with_what_to_do(
+def test_a_former_version_that_does_not_start_is_reported_with_the_next_steps(
     target: ModelTarget, tmp_path: Path
 ) -> None:
-    """And can be tried again."""
-    its = machine(target, tmp_path)
+    """And the rollback can be tried again."""
+    upgrades = machine(target, tmp_path)
     target.fails = {"new", "old"}
     target.system_rollback = False
     with pytest.raises(StuckError, match="tunemesh deploy rollback"):
-        its.begin(CHANGE)
-    assert [release for release, _ in target.starts].count("old") == its.limits.max_starts
-    present = its.read_journal()
-    assert present is not None
-    assert present.step is Step.ROLL_BACK
+        upgrades.begin(CHANGE)
+    assert [release for release, _ in target.starts].count("old") == upgrades.limits.max_starts
+    journal = upgrades.read_journal()
+    assert journal is not None
+    assert journal.step is Step.ROLL_BACK
     target.fails = set()
-    end = its.roll_back(present, "again")
+    end = upgrades.roll_back(journal, "again")
     assert end.step is Step.ROLLED_BACK
     assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
 
 
-def test_a_second_upgrade_waits_for_the_first(target: ModelTarget, tmp_path: Path) -> None:
-    """An unfinished one is named, with both ways on."""
+def test_a_second_upgrade_is_refused_until_the_first_has_ended(
+    target: ModelTarget, tmp_path: Path
+) -> None:
+    """The message names the unfinished one, and how to continue it or roll it back."""
     target.interrupt_at = 6
-    its = machine(target, tmp_path)
+    upgrades = machine(target, tmp_path)
     with pytest.raises(Interrupted):
-        its.begin(CHANGE)
+        upgrades.begin(CHANGE)
     target.interrupt_at = None
     with pytest.raises(UpgradeError, match="an upgrade to new is not finished"):
-        its.begin(replace(CHANGE, wanted=replace(OLD, release="newer")))
+        upgrades.begin(replace(CHANGE, wanted=replace(OLD, release="newer")))
 
 
 ENDS: dict[str, Callable[[ModelTarget], None]] = {
-    "well": lambda target: None,
-    "does badly": lambda target: target.health_of.update(new=LOOPS),
+    "healthy": lambda target: None,
+    "unhealthy": lambda target: target.health_of.update(new=RESTARTING),
     "does not start": lambda target: target.fails.add("new"),
     "hangs": lambda target: target.hangs.add("new"),
     "does not start, no rollback": lambda target: (
@@ -448,40 +445,40 @@ BY_FORCE = replace(CHANGE, force=True, restore=NOTHING)
 def test_a_client_may_be_interrupted_at_any_call(
     tmp_path: Path, prepare: Callable[[ModelTarget], None], after: bool, change: Change
 ) -> None:
-    """The next one goes on and ends where an uninterrupted one ends, with no order given twice."""
-    whole = ModelTarget(OLD)
-    prepare(whole)
-    expected = machine(whole, tmp_path / "whole").begin(change).step
-    for number in range(1, len(whole.calls) + 1):
+    """The next one continues, and ends like an uninterrupted one, without repeating an order."""
+    reference = ModelTarget(OLD)
+    prepare(reference)
+    expected = machine(reference, tmp_path / "reference").begin(change).step
+    for number in range(1, len(reference.calls) + 1):
         target = ModelTarget(OLD, interrupt_at=number, interrupt_after=after)
         prepare(target)
-        its = machine(target, tmp_path / f"{number}")
+        upgrades = machine(target, tmp_path / f"{number}")
         with pytest.raises(Interrupted):
-            its.begin(change)
+            upgrades.begin(change)
         target.interrupt_at = None
-        present = its.read_journal()
-        if present is None:  # nothing was begun
+        journal = upgrades.read_journal()
+        if journal is None:  # no upgrade was started
             assert target.number == 1
             continue
         again = machine(target, tmp_path / f"{number}")
-        assert again.resume(present).step is expected, f"interrupted at call {number}"
+        assert again.resume(journal).step is expected, f"interrupted at call {number}"
         assert target.status is Status.RUNNING
-        assert target.versions[target.number] == whole.versions[whole.number]
-        assert target.number == whole.number
-        names = [one.name for one in target.taken]
+        assert target.versions[target.number] == reference.versions[reference.number]
+        assert target.number == reference.number
+        names = [s.name for s in target.saved]
         assert len(names) == len(set(names))
 
 
 def test_a_journal_is_read_as_it_was_written(target: ModelTarget, tmp_path: Path) -> None:
-    """All of it: a new client knows no more."""
-    its = machine(target, tmp_path)
-    end = its.begin(CHANGE)
-    assert its.read_journal() == end
+    """A new client has no other information."""
+    upgrades = machine(target, tmp_path)
+    end = upgrades.begin(CHANGE)
+    assert upgrades.read_journal() == end
     assert isinstance(end, Journal)
 
 
 def test_a_broken_journal_is_one_message(tmp_path: Path) -> None:
-    """It names the file and what to do."""
+    """It names the file, and what to do next."""
     file = tmp_path / "app.json"
     file.write_text('{"target": "local"}')
     with pytest.raises(TunemeshError, match=r"app\.json cannot be read"):

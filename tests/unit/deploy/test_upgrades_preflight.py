@@ -1,4 +1,4 @@
-"""What is found before an upgrade touches anything: plans, settings, where reading begins."""
+"""The checks before an upgrade changes anything: plans, settings, start positions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_same_plan_keeps_its_state() -> None:
     assert compare_plans(PLAN, PLAN).fit is Fit.SAME
 
 
-def test_an_operator_more_begins_without_state() -> None:
+def test_an_additional_operator_starts_without_state() -> None:
     """And is named."""
     found = compare_plans(PLAN, PlanDescription("b", {**PLAN.operators, "12_dedup": "d"}))
     assert found.fit is Fit.COMPATIBLE
@@ -63,8 +63,8 @@ def test_state_without_its_operator_needs_a_rebuild(operators: dict[str, str], r
     assert (found.fit, found.reasons) == (Fit.REBUILD, (reason,))
 
 
-def test_a_real_plan_with_one_more_column_before_a_state_needs_a_rebuild() -> None:
-    """What a state depends on is in its operator's fingerprint: the rows that it gets."""
+def test_a_real_plan_with_another_column_before_a_state_needs_a_rebuild() -> None:
+    """An operator's fingerprint includes what its state depends on: the type of its rows."""
     text = plan_file("enrichment").read_text(encoding="ascii")
     plan = json.loads(text)
     described = plan_description(text)
@@ -83,7 +83,7 @@ def running(*pipelines: str) -> Groups:
     return {"tunemesh.application": {"pipelines": ",".join(pipelines)}}
 
 
-def test_a_pipeline_less_needs_a_rebuild_and_so_do_lost_files(tmp_path: Path) -> None:
+def test_a_removed_pipeline_or_missing_files_need_a_rebuild(tmp_path: Path) -> None:
     """Before any file is read."""
     one, both = running("enrichment"), running("recommendations", "enrichment")
     comparison = compare_releases(tmp_path, tmp_path, both, one)
@@ -93,8 +93,8 @@ def test_a_pipeline_less_needs_a_rebuild_and_so_do_lost_files(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "today"])
-def test_a_pipeline_more_fits_and_begins_without_state(tmp_path: Path, version: str) -> None:
-    """Of an application that runs today's code or the plans of several pipelines that 0.1.0 had."""
+def test_an_added_pipeline_fits_and_starts_without_state(tmp_path: Path, version: str) -> None:
+    """To an application with today's plans, or those of several pipelines that 0.1.0 had."""
     (tmp_path / "release.json").write_bytes(description("today").json())
     former = FOLDER / "0.1.0" if version == "0.1.0" else tmp_path
     comparison = compare_releases(
@@ -120,18 +120,18 @@ def test_a_release_without_a_pipeline_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_enriched_events_laid_out_in_another_way_need_a_rebuild(tmp_path: Path) -> None:
-    """The plan is the same, and its state would be read as something else. Another description in
-    the schema, which no byte depends on, is none."""
+def test_another_layout_of_enriched_events_needs_a_rebuild(tmp_path: Path) -> None:
+    """The plan is the same, but its state would be decoded with another layout. The schema's
+    documentation has no effect on the layout."""
     one = {"tunemesh.application": {"pipelines": "enrichment"}}
     contracts = load_contracts((ROOT / "schemas" / "contracts",))
     enriched = contracts.only(Role.ENRICHED)
     text = enriched.newest.avro
-    text["doc"] = "Told otherwise."
-    told = SchemaVersion(2, json.dumps(text))
+    text["doc"] = "Another text."
+    documented = SchemaVersion(2, json.dumps(text))
     (more,) = next_version(enriched, {"name": "mood", "type": "string", "default": ""}).versions[1:]
     fits = {}
-    for name, version in {"now": enriched.newest, "told": told, "more": more}.items():
+    for name, version in {"now": enriched.newest, "documented": documented, "more": more}.items():
         changed = replace(enriched, versions=(*enriched.versions, version))
         mesh = replace(contracts, by_name={**contracts.by_name, enriched.name: changed})
         plans = {"enrichment": PLAN}
@@ -141,11 +141,11 @@ def test_enriched_events_laid_out_in_another_way_need_a_rebuild(tmp_path: Path) 
         (tmp_path / name).mkdir()
         (tmp_path / name / "release.json").write_bytes(description.json())
         fits[name] = compare_releases(tmp_path / "now", tmp_path / name, one, one).fit
-    assert fits == {"now": Fit.SAME, "told": Fit.SAME, "more": Fit.REBUILD}
+    assert fits == {"now": Fit.SAME, "documented": Fit.SAME, "more": Fit.REBUILD}
 
 
-def test_a_version_with_state_is_told_so() -> None:
-    """Else events would be held up."""
+def test_a_version_with_state_is_configured_as_restored() -> None:
+    """Otherwise it would hold events back."""
     wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
     configuration, restore = configure_state(running("enrichment"), wanted, Fit.SAME, 1_000.0)
     assert restore == LATEST
@@ -154,7 +154,7 @@ def test_a_version_with_state_is_told_so() -> None:
 
 
 def test_an_enrichment_that_is_added_has_no_state() -> None:
-    """Else it would pass events before it has read their users and items."""
+    """Otherwise it would release events before it has read their users and items."""
     wanted = Configuration("r", running(*PIPELINES), 2)
     configuration, restore = configure_state(running("analytics"), wanted, Fit.COMPATIBLE, 1_000.0)
     assert restore == LATEST
@@ -162,8 +162,8 @@ def test_an_enrichment_that_is_added_has_no_state() -> None:
     assert "tunemesh.recommendations" not in configuration.properties
 
 
-def test_a_version_without_state_begins_where_the_former_one_was() -> None:
-    """Nothing is left out: trends, which are state, are counted again."""
+def test_a_version_without_state_starts_where_the_former_one_was() -> None:
+    """No event is left out: trends, which are state, are counted again."""
     wanted = Configuration("r", running(*PIPELINES), 2)
     configuration, restore = configure_state(wanted.properties, wanted, Fit.REBUILD, 100_000.0)
     assert restore == NOTHING
@@ -171,12 +171,12 @@ def test_a_version_without_state_begins_where_the_former_one_was() -> None:
     assert groups["tunemesh.enrichment"] == {"restored": "false", "start": "committed"}
     assert groups["tunemesh.recommendations"] == {"start": "committed"}
     assert groups["tunemesh.analytics"] == {"start": str(100_000_000 - KEEP_MS - LATEST_MS)}
-    # What it was given is not changed.
+    # The argument is not changed.
     assert "tunemesh.enrichment" not in wanted.properties
 
 
 def test_after_a_rebuild_the_next_version_has_state_again() -> None:
-    """The mark of the rebuild goes."""
+    """The settings of the rebuild do not remain."""
     wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
     rebuilt, _ = configure_state(wanted.properties, wanted, Fit.REBUILD, 1_000.0)
     following = replace(rebuilt, release="next")
@@ -184,8 +184,8 @@ def test_after_a_rebuild_the_next_version_has_state_again() -> None:
     assert after.properties["tunemesh.enrichment"]["restored"] == "true"
 
 
-def test_settings_are_judged_by_the_releases_own_code() -> None:
-    """In a process of its own; one line with the name, the value and what was expected."""
+def test_settings_are_validated_by_the_releases_own_code() -> None:
+    """In a separate process; one line with the name, the value and what was expected."""
     groups = {
         "tunemesh.application": {"pipelines": "enrichment"},
         "tunemesh.kafka": {"bootstrap.servers": "127.0.0.1:1"},
@@ -196,13 +196,13 @@ def test_settings_are_judged_by_the_releases_own_code() -> None:
     assert "'start' of the group 'tunemesh.enrichment' is 'now'" in finding
 
 
-def test_what_an_application_runs_by_default() -> None:
+def test_the_default_pipelines() -> None:
     """As jobs.settings has it."""
     assert pipelines_of({}) == ("enrichment", "recommendations")
     assert pipelines_of({"tunemesh.application": {"pipelines": "analytics"}}) == ("analytics",)
 
 
-def test_findings_are_all_told() -> None:
+def test_all_findings_are_reported() -> None:
     """And that nothing was changed."""
     text = str(PreflightError(["one", "two"]))
     assert "nothing was changed" in text
