@@ -74,6 +74,7 @@ def wait_archived(
             except OffsetsUnavailable as error:
                 if clock.monotonic() >= deadline:
                     raise NotArchived(f"offsets cannot be read: {error}") from error
+                progress(Step("waiting for offsets", note=str(error)))
                 clock.sleep(_POLL_SECONDS)
 
     def wait_committed(what: str, function: str, wanted: Offsets) -> None:
@@ -85,7 +86,7 @@ def wait_archived(
             )
             if not behind:
                 return
-            progress(Step(f"waiting for {what}", note=problem))
+            progress(Step(f"waiting for {what}", note=f"{behind:,} record(s) behind"))
             if clock.monotonic() >= deadline:
                 raise NotArchived(
                     f"{what}: after {seconds:.0f} s the consumer group {group} is still"
