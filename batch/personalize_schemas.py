@@ -26,7 +26,7 @@ from schemas.model import Contracts
 NAMESPACE: Final = "com.amazonaws.personalize.schema"
 
 TEXTUAL: Final = "title"
-"""The one field of an item that is free text; the others are categories."""
+"""The field of an item that is free text; other texts are categories."""
 
 KEYWORDS: Final = (
     "USER_ID",
@@ -39,7 +39,7 @@ KEYWORDS: Final = (
     "EVENT_ATTRIBUTION_SOURCE",
     "CREATION_TIMESTAMP",
 )
-"""Names that Personalize has given a meaning: they may not appear as values."""
+"""Names with a meaning in Personalize, which values may not have."""
 
 Schema = dict[str, Any]
 
@@ -66,14 +66,14 @@ def interactions_schema(
         {"name": "EVENT_VALUE", "type": ["float", "null"]},
         {"name": "RECOMMENDATION_ID", "type": ["string", "null"]},
         {"name": "IMPRESSION", "type": ["string", "null"]},
-        *({**_categorical(), "name": column_of(one)} for one in properties),
+        *({**_categorical(), "name": column_of(entry)} for entry in properties),
     ]
     return _record("Interactions", fields)
 
 
-def column_of(one: EventProperty) -> str:
+def column_of(entry: EventProperty) -> str:
     """The column of an event's property: `itemType` is `ITEM_TYPE`."""
-    return re.sub("([A-Z])", r"_\1", one.key).upper()
+    return re.sub("([A-Z])", r"_\1", entry.key).upper()
 
 
 def columns(schema: Schema) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Lines of what Firehose has written to S3, as rows of the interactions' product.
 
 An object is newline-delimited JSON of interactions-enriched, gzip or not. A chunk of lines goes
-through Arrow's JSON reader; only a chunk in which any line is not plainly good is looked at line by
-line, in Python, so that each bad line is found and said why. Both ways agree on what is good.
+through Arrow's JSON reader; only a chunk with a line that this does not accept is parsed line by
+line in Python, so that each bad line is rejected with its reason. Both ways accept the same lines.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Of lines that are parsed together."""
 
 ORIGIN: Final = Column("origin", Kind.STRING, nullable=False)
-"""Read beside the product's columns: which of several records of one event is kept."""
+"""Read beside the product's columns: decides which of several records of an event is kept."""
 
 _GZIP: Final = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What became of a chunk: the rows that fit, and the lines that do not."""
+    """The rows of a chunk that fit the contract, and the lines that do not."""
 
     batch: Any
     rejections: tuple[Rejection, ...] = ()
@@ -66,7 +66,7 @@ class LineReader:
         self._contract = contract
         self._columns = self.maker.columns
         self._ids = identifier_fields(contract)
-        # Timestamps are numbers in JSON; Arrow's reader would look for texts.
+        # Timestamps are numbers in JSON; Arrow's reader would expect texts.
         self._parsed = pa.schema(
             [
                 pa.field(c.name, pa.int64() if c.kind is Kind.TIMESTAMP else field.type)
@@ -75,12 +75,12 @@ class LineReader:
         )
 
     def read(self, chunk: bytes, source: str, first_line: int = 1) -> Lines:
-        """The rows in whole lines; ``source`` is the object that they are from."""
+        """The rows in complete lines; ``source`` is the object that they are from."""
         batch = self._fast(chunk)
         return Lines(batch) if batch is not None else self._slow(chunk, source, first_line)
 
     def _fast(self, chunk: bytes) -> Any | None:
-        """All lines as rows; None when any of them needs a closer look."""
+        """All lines as rows; None when one of them has to be parsed in Python."""
         if b"\\u" in chunk or not _is_utf8(chunk):
             return None
         try:
@@ -151,14 +151,14 @@ class LineReader:
 def object_readers(
     s3: Any, archive: Location, reader: LineReader
 ) -> list[Callable[[], Iterator[Lines]]]:
-    """A reader for each object that is there now, in the order of their names."""
+    """A reader for each present object, in the order of their names."""
     with service_errors(f"list {archive}"):
         keys = [entry["Key"] for entry in list_objects(s3, archive.bucket, archive.prefix)]
     return [partial(_read_object, s3, archive, key, reader) for key in keys]
 
 
 def archive_bytes(s3: Any, archive: Location) -> int:
-    """Bytes of all objects, as they are stored."""
+    """Stored bytes of all objects."""
     with service_errors(f"list {archive}"):
         return sum(object_sizes(s3, archive.bucket, archive.prefix).values())
 
@@ -168,21 +168,21 @@ def _read_object(s3: Any, archive: Location, key: str, reader: LineReader) -> It
     first_line = 1
     with service_errors(f"read {source}"):
         body = s3.get_object(Bucket=archive.bucket, Key=key)["Body"]
-        for chunk in whole_lines(unzipped(body.iter_chunks(CHUNK_BYTES), source)):
+        for chunk in complete_lines(decompressed(body.iter_chunks(CHUNK_BYTES), source)):
             yield reader.read(chunk, source, first_line)
             first_line += chunk.count(b"\n")
 
 
-def unzipped(pieces: Iterator[bytes], source: str) -> Iterator[bytes]:
-    """The bytes of an object, decompressed when it begins as gzip does.
+def decompressed(pieces: Iterator[bytes], source: str) -> Iterator[bytes]:
+    """The bytes of an object, decompressed if it is gzip, of any number of members.
 
-    Members one after the other are one stream. Raises ContractError for gzip that is broken.
+    Raises ContractError for corrupt gzip.
     """
     decompressor: Any = None
-    begun = False
+    is_first = True
     for piece in pieces:
-        if not begun:
-            begun = True
+        if is_first:
+            is_first = False
             decompressor = _gunzip() if piece.startswith(_GZIP) else None
         if decompressor is None:
             yield piece
@@ -192,13 +192,13 @@ def unzipped(pieces: Iterator[bytes], source: str) -> Iterator[bytes]:
             try:
                 yield decompressor.decompress(compressed)
             except zlib.error as error:
-                raise ContractError(f"{source} is not the gzip file that it begins as") from error
+                raise ContractError(f"{source} is corrupt gzip") from error
             compressed = decompressor.unused_data
             if decompressor.eof:
                 decompressor = _gunzip()
 
 
-def whole_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def complete_lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """The same bytes, cut at ends of lines into chunks of about :data:`CHUNK_BYTES`."""
     rest: list[bytes] = []
     size = 0
@@ -223,9 +223,9 @@ def _document(line: bytes) -> dict[str, Any]:
     try:
         document = json.loads(line)
     except (ValueError, RecursionError):
-        raise InvalidRecord(Reason.WRONG_TYPE, "the line is no JSON") from None
+        raise InvalidRecord(Reason.WRONG_TYPE, "the line is not JSON") from None
     if not isinstance(document, dict):
-        raise InvalidRecord(Reason.WRONG_TYPE, "the line is no JSON object")
+        raise InvalidRecord(Reason.WRONG_TYPE, "the line is not a JSON object")
     return document
 
 

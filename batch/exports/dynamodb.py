@@ -13,11 +13,11 @@ from schemas.invalid import InvalidRecord
 
 
 class DynamoDbScan:
-    """A whole table, each segment read by its own.
+    """A whole table by a parallel scan.
 
-    Not a snapshot: an item that changes during the scan is there as it was before or after. That is
-    enough beside a stream, which carries the change; for one moment of the table on AWS, and
-    without using its capacity, there is :mod:`batch.exports.point_in_time`.
+    Not a snapshot: an item that changes during the scan is read before or after its change. That is
+    enough beside a stream, which carries the change; :mod:`batch.exports.point_in_time` reads a
+    consistent state on AWS, without using the table's capacity.
     """
 
     def __init__(self, dynamodb: Any, table: str, segments: int = 8) -> None:
@@ -26,7 +26,7 @@ class DynamoDbScan:
         self._segments = segments
 
     def partitions(self) -> Sequence[Partition]:
-        """The segments; asks nothing yet."""
+        """The segments; makes no request."""
         return [
             Partition(
                 f"{self._table}, segment {segment + 1} of {self._segments}",
@@ -36,7 +36,7 @@ class DynamoDbScan:
         ]
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is no connection to close."""
 
     def _read(self, segment: int) -> Iterator[Mapping[str, Any] | InvalidRecord]:
         arguments: dict[str, Any] = {
@@ -47,7 +47,7 @@ class DynamoDbScan:
         }
         while True:
             with service_errors(
-                f"scan the DynamoDB table {self._table}", "Is its part up? See: tunemesh status"
+                f"scan the DynamoDB table {self._table}", "Is its service up? See: tunemesh status"
             ):
                 page = self._dynamodb.scan(**arguments)
             for item in page["Items"]:

@@ -1,10 +1,10 @@
 """Export of the interactions, from what Firehose wrote to S3: each event once, by event day.
 
-Firehose delivers at least once, and an event may have been enriched twice. Three passes, each of
-which holds a bounded part of the rows in memory:
+Firehose delivers at least once, and an event may have been enriched twice. Three passes, each
+with a bounded part of the rows in memory:
 
 1. lines -> rows, divided on disk by a hash of the event_id
-2. each of these files: one row an event, divided on disk by the day on which it occurred
+2. each of these files: one row for each event, divided on disk by the day on which it occurred
 3. each day: Parquet files of the product
 """
 
@@ -28,10 +28,10 @@ from schemas.model import Contracts, Role
 EVENT_ID: Final = "event_id"
 
 HASHED_BYTES: Final = 64 * 1024 * 1024
-"""Of JSON that one file of the first pass is to have; its rows are in memory together."""
+"""Bytes of JSON in one file of the first pass, whose rows are in memory together."""
 
 GZIP_RATIO: Final = 8
-"""What compressed objects are taken to grow to."""
+"""The assumed growth of compressed objects."""
 
 MAX_FILES: Final = 512
 
@@ -50,35 +50,35 @@ def export_interactions(
     """Export the archive of enriched interactions to the interactions' product and publish it.
 
     until     epoch milliseconds: only events with an earlier Kafka timestamp (``published_at``);
-              what Firehose has not delivered yet is not there, so wait its buffering time first
+              events that Firehose still buffers are missing, so wait for its buffering time first
     spill     a folder with room for the rows
-    progress  is told how many lines were read so far
+    progress  is called with the number of lines read so far
 
-    Of several records of one event, the one that was published first is kept (then the one whose
-    origin is the least), so that a repetition has the same result. Raises TooManyRejected,
+    Of several records of an event, the one that was published first is kept (then the one with the
+    least origin), so that a repetition has the same result. Raises TooManyRejected,
     SpillInUse, and what :class:`~connectors.products.ProductWriter` raises; nothing is published
     then.
     """
     contract = contracts.only(Role.INTERACTION)
     columns = columns_of(contract)
-    lines = LineReader(contract, contracts.only(Role.ENRICHED), columns)
+    line_reader = LineReader(contract, contracts.only(Role.ENRICHED), columns)
     limits = limits or Limits()
-    readers = object_readers(s3, archive, lines)
+    readers = object_readers(s3, archive, line_reader)
     with spill_folder(spill) as folder, open_writer(s3, contract, columns, until) as writer:
-        hashed = HashFiles(folder, EVENT_ID, hash_files(archive_bytes(s3, archive)))
+        hashed = HashFiles(folder, EVENT_ID, count_hash_files(archive_bytes(s3, archive)))
         days = DayFiles(folder, OCCURRED_AT)
         read = later = duplicates = 0
-        for found in read_in_parallel(readers, workers):
-            read += found.batch.num_rows + len(found.rejections)
-            batch = published_before(found.batch, until)
-            later += found.batch.num_rows - batch.num_rows
+        for lines in read_in_parallel(readers, workers):
+            read += lines.batch.num_rows + len(lines.rejections)
+            batch = published_before(lines.batch, until)
+            later += lines.batch.num_rows - batch.num_rows
             hashed.add(batch)
-            for rejection in found.rejections:
+            for rejection in lines.rejections:
                 writer.reject(rejection)
             progress(read)
         check_rejected(writer, contract, read, limits)
         for table in hashed.tables():
-            once = one_an_event(table)
+            once = one_per_event(table)
             duplicates += table.num_rows - once.num_rows
             days.add(once.select([column.name for column in columns]))
         for day, batches in days.days():
@@ -91,21 +91,21 @@ def export_interactions(
         )
 
 
-def hash_files(stored_bytes: int) -> int:
-    """Into how many files the first pass divides so many bytes of objects."""
+def count_hash_files(stored_bytes: int) -> int:
+    """The number of files into which the first pass divides so many bytes of objects."""
     return min(MAX_FILES, 1 + stored_bytes * GZIP_RATIO // HASHED_BYTES)
 
 
 def published_before(batch: Any, until: int | None) -> Any:
-    """The rows that were published before a moment; all without one."""
+    """The rows that were published before ``until``; all when it is None."""
     if until is None:
         return batch
     published = batch.column(PUBLISHED_AT).cast(pa.int64())
     return batch.filter(pc.less(published, until))
 
 
-def one_an_event(table: Any) -> Any:
-    """One row an event_id: the first by publication, then by origin."""
+def one_per_event(table: Any) -> Any:
+    """One row for each event_id: the first by publication, then by origin."""
     ascending = [(name, "ascending") for name in (EVENT_ID, PUBLISHED_AT, ORIGIN.name)]
     table = table.sort_by(ascending)
     ids = table.column(EVENT_ID).combine_chunks()

@@ -1,4 +1,4 @@
-"""Several readers side by side, one consumer, bounded memory."""
+"""Concurrent readers with one consumer and bounded memory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 _DEPTH: Final = 2
-"""Results that wait for the consumer, for each reader."""
+"""Results for each reader that wait for the consumer."""
 
 _POLL_SECONDS: Final = 0.1
 
 
 class _Ended:
-    """A reader has nothing more."""
+    """A reader has ended."""
 
 
 def read_in_parallel(readers: Sequence[Callable[[], Iterator[T]]], workers: int) -> Iterator[T]:
-    """What all readers yield, in no particular order; ``workers`` threads read.
+    """Yield the results of all readers in no particular order; ``workers`` threads read.
 
     A reader runs in one thread. The first exception of any reader is raised here, and the others
-    stop at their next result; so they do when the consumer stops early.
+    stop at their next result, as they do when the consumer stops early.
     """
     waiting: queue.SimpleQueue[Callable[[], Iterator[T]]] = queue.SimpleQueue()
     for reader in readers:

@@ -32,7 +32,7 @@ FORMAT: Final = "DYNAMODB_JSON"
 
 
 class ExportFilesError(TunemeshError):
-    """Export files that are not complete or not what their manifest says."""
+    """Export files are incomplete or differ from their manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class PointInTimeExport:
         self._location = location
 
     def partitions(self) -> Sequence[Partition]:
-        """The data files. Raises ExportFilesError for an export that is not complete, of another
-        format than DYNAMODB_JSON, or not of a whole table."""
+        """The data files. Raises ExportFilesError for an export that is incomplete, incremental, or
+        of another format than DYNAMODB_JSON."""
         summary = self._summary()
         files = self._files(summary)
         total = sum(file.items for file in files)
@@ -69,7 +69,7 @@ class PointInTimeExport:
         ]
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is no connection to close."""
 
     def _summary(self) -> Mapping[str, Any]:
         key = self._location.prefix + SUMMARY
@@ -81,7 +81,7 @@ class PointInTimeExport:
                 )
             if summary.get("exportType", "FULL_EXPORT") != "FULL_EXPORT":
                 raise ExportFilesError(
-                    f"{self._location} is an incremental export; a product is made of a full one."
+                    f"{self._location} is an incremental export; a product needs a full one."
                 )
             int(summary["itemCount"]), str(summary["manifestFilesS3Key"])
         except (ValueError, KeyError, TypeError) as error:
@@ -110,21 +110,21 @@ class PointInTimeExport:
             file.md5.encode()
         ):
             raise ExportFilesError(
-                f"{self._location.url(file.key)} is not what the export has written (MD5 differs)."
+                f"{self._location.url(file.key)} differs from what the export has written (MD5)."
             )
-        found = 0
+        count = 0
         with gzip.open(io.BytesIO(content)) as lines:
             for line in lines:
-                found += 1
+                count += 1
                 try:
                     yield from_item(json.loads(line)["Item"])
                 except InvalidRecord as error:
                     yield error
                 except (ValueError, KeyError, TypeError, AttributeError):
-                    yield InvalidRecord(Reason.WRONG_TYPE, "the line is no item")
-        if found != file.items:
+                    yield InvalidRecord(Reason.WRONG_TYPE, "the line is not an item")
+        if count != file.items:
             raise ExportFilesError(
-                f"{self._location.url(file.key)} has {found:,} items, its manifest says"
+                f"{self._location.url(file.key)} has {count:,} items, its manifest says"
                 f" {file.items:,}."
             )
 

@@ -17,19 +17,19 @@ from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
 
 FETCH_ROWS: Final = 5_000
-"""Rows of one round trip of a reader's cursor, and what it holds in memory."""
+"""Rows that a reader's cursor fetches at once and holds in memory."""
 
 
 class DatabaseError(TunemeshError):
-    """PostgreSQL cannot be reached or refuses; says what was attempted."""
+    """PostgreSQL cannot be reached or rejects a query; the message says what was attempted."""
 
 
 class PostgresqlSource:
     """A table whose columns are the contract's fields, split by ranges of its key.
 
-    All readers see the table as it was at one moment: the first connection exports its snapshot
-    (``pg_export_snapshot``), the others take it over. The ranges are quantiles of the key, so that
-    they are of one size whatever the keys look like; keys of any type that has an order will do.
+    All readers see the same snapshot of the table: the first connection exports it
+    (``pg_export_snapshot``), the others import it. The ranges are quantiles of the key, so that
+    they have the same size; keys may be of any type with an order.
 
     conninfo     of libpq: "host=... dbname=..." or postgresql://...
     table        its name, with a schema before it or without
@@ -81,7 +81,7 @@ class PostgresqlSource:
             self._open.clear()
 
     def _bounds(self, cursor: psycopg.Cursor[Any]) -> list[Any]:
-        """Keys between the ranges, ascending, none twice."""
+        """Distinct keys between the ranges, ascending."""
         fractions = [number / self._partitions for number in range(1, self._partitions)]
         if not fractions:
             return []
@@ -89,8 +89,8 @@ class PostgresqlSource:
             "SELECT percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY {key}) FROM {table}"
         ).format(key=self._key, table=self._table)
         cursor.execute(statement, (fractions,))
-        (found,) = cursor.fetchone() or (None,)
-        return list(dict.fromkeys(found or ()))
+        (keys,) = cursor.fetchone() or (None,)
+        return list(dict.fromkeys(keys or ()))
 
     def _read(
         self, columns: tuple[str, ...], low: Any, high: Any
@@ -99,7 +99,7 @@ class PostgresqlSource:
         if low is not None:
             conditions.append(sql.SQL("{} >= {}").format(self._key, sql.Literal(low)))
         elif high is not None:
-            # The first range has the records without a key, too: they are rejected, not lost.
+            # The first range includes the records without a key: they are rejected, not lost.
             below = sql.SQL("({key} < {high} OR {key} IS NULL)")
             conditions.append(below.format(key=self._key, high=sql.Literal(high)))
         if low is not None and high is not None:

@@ -12,7 +12,7 @@ from connectors.products.writer import ProductWriter
 from schemas.model import Contract
 
 MAX_REJECTED_SHARE: Final = 0.01
-"""The share of a store's records that may be rejected, unless it is set otherwise."""
+"""The default share of a store's records that may be rejected."""
 
 
 class TooManyRejected(ProductError):
@@ -21,17 +21,17 @@ class TooManyRejected(ProductError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an export fails. ``max_rejected_share``: of the records read, 0 to 1."""
+    """Limits of an export. ``max_rejected_share``: of the records read, 0 to 1."""
 
     max_rejected_share: float = MAX_REJECTED_SHARE
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export has done.
+    """The result of an export.
 
     read         records of the store (interactions: lines of the archive)
-    duplicates   interactions that were there more than once
+    duplicates   repeated records of interactions
     later        interactions that were published at ``until`` or after it
     """
 
@@ -66,14 +66,14 @@ def finish(
     duplicates: int = 0,
     later: int = 0,
 ) -> ExportReport:
-    """Publishes what was written. Raises TooManyRejected, and leaves the list of them, instead."""
+    """Publish the version, or raise TooManyRejected and keep the list of rejected rows."""
     check_rejected(writer, contract, read, limits)
     manifest = writer.publish(deleted)
     return ExportReport(manifest, writer.location, read, duplicates, later)
 
 
 def check_rejected(writer: ProductWriter, contract: Contract, read: int, limits: Limits) -> None:
-    """Raises TooManyRejected when more rows than allowed were rejected; abandons the version."""
+    """Raise TooManyRejected, and abandon the version, when more rows than allowed were rejected."""
     rejected = writer.rejected.total()
     if rejected <= limits.max_rejected_share * read:
         return

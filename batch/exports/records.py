@@ -1,4 +1,4 @@
-"""Exports of users and items: every record of a domain's store, whatever the store."""
+"""Exports of users and items: every record of a domain's store."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BATCH_ROWS: Final = 8_192
 class Partition:
     """A share of a store's records that one thread reads.
 
-    ``name`` is for people, as in "songs, segment 3 of 8". ``read`` yields each record as a mapping
-    of field names, and an InvalidRecord for one that is none.
+    ``name`` is as in "songs, segment 3 of 8". ``read`` yields each record as a mapping by field
+    name, and an InvalidRecord for one that cannot be read.
     """
 
     name: str
@@ -34,15 +34,15 @@ class RecordSource(Protocol):
     """A domain's store."""
 
     def partitions(self) -> Sequence[Partition]:
-        """Shares that together are all records, each once. May ask the store."""
+        """Shares that together have each record once. May query the store."""
 
     def close(self) -> None:
-        """Gives connections and snapshots back."""
+        """Close connections and snapshots."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What a thread hands over: rows that fit, rows that do not, how many were deleted."""
+    """A batch of a reader: rows that fit, rejected rows, the number of deleted records."""
 
     batch: Any
     rejections: tuple[Rejection, ...]
@@ -60,8 +60,8 @@ def export_records(
 ) -> ExportReport:
     """Export a store to its contract's data product and publish it.
 
-    ``progress`` is told how many records were read so far. Raises TooManyRejected when more rows
-    than the limit do not fit the contract, and what the source and
+    ``progress`` is called with the number of records read so far. Raises TooManyRejected when more
+    rows than the limit do not fit the contract, and what the source and
     :class:`~connectors.products.ProductWriter` raise; nothing is published then. Closes the source.
     """
     try:

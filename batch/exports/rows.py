@@ -1,8 +1,8 @@
-"""A record of a domain's store as a row of its data product, or why it is none.
+"""A record of a domain's store as a row of its data product, or why it does not fit.
 
-Pure. A store's values come as its client gives them: a timestamp may be a datetime or epoch
-milliseconds, a whole number may be a Decimal. What fits the contract is converted without loss;
-everything else is an :class:`~schemas.invalid.InvalidRecord`.
+Pure. Values are those of the store's client: a timestamp may be a datetime or epoch milliseconds, a
+whole number may be a Decimal. What fits the contract is converted without loss; everything else is
+an :class:`~schemas.invalid.InvalidRecord`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class RowMaker:
         self._deleted = mapping.deleted if mapping is not None else None
 
     def is_deleted(self, record: Mapping[str, Any]) -> bool:
-        """Whether the domain says that the record's user or item is gone."""
+        """Whether the record says that its user or item is deleted."""
         return self._deleted is not None and record.get(self._deleted) is True
 
     def row(self, record: Mapping[str, Any]) -> Row:
         """The row of a record.
 
         A field that the record lacks has the contract's default. Raises InvalidRecord: wrong_type
-        with the field and what was found (not its value), missing_id, invalid_value.
+        with the field and the type of its value, missing_id, invalid_value.
         """
         row: list[Any] = []
         for name, convert, nullable, default in self._fields:
@@ -81,7 +81,7 @@ class RowMaker:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _is_id(self, name: str) -> bool:
-        return any(name == one for _, one in self._ids)
+        return any(name == id_name for _, id_name in self._ids)
 
 
 def _wrong(value: Any, expected: str) -> InvalidRecord:
@@ -134,7 +134,7 @@ def _boolean(value: Any) -> bool:
 def _strings(value: Any) -> list[str]:
     if not isinstance(value, (list, tuple)):
         raise _wrong(value, "a list of strings")
-    return [_string(one) for one in value]
+    return [_string(entry) for entry in value]
 
 
 _long = _whole(64)

@@ -1,9 +1,9 @@
 """Rows on disk between the steps of the interactions' export, so that memory stays bounded.
 
     hash-NNN.arrow         rows by a hash of their event_id: all rows of an event are in one file
-    day-YYYY-MM-DD.arrow   one row an event, by the day on which it occurred
+    day-YYYY-MM-DD.arrow   one row for each event, by the day on which it occurred
 
-A file is Arrow streams one after the other, compressed.
+A file is a sequence of compressed Arrow streams.
 """
 
 from __future__ import annotations
@@ -33,18 +33,16 @@ class SpillInUse(TunemeshError):
 
 @contextmanager
 def spill_folder(folder: Path) -> Iterator[Path]:
-    """The folder, empty, for this process alone; removed at the end.
+    """An empty folder for this process alone; removed at the end.
 
-    What a killed process has left in it is removed at the start. Raises SpillInUse.
+    What a killed process has left is removed at the start. Raises SpillInUse.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SpillInUse(
-                f"another export works in {folder}. Wait until it has ended."
-            ) from None
+            raise SpillInUse(f"another export uses {folder}. Wait until it has ended.") from None
         work = folder / "rows"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
@@ -73,7 +71,8 @@ class HashFiles:
             self._divide()
 
     def tables(self) -> Iterator[Any]:
-        """All rows, a table a file, each of which is removed after it; nothing is added then."""
+        """All rows, a table for each file, which is removed after it; call it after the last
+        add."""
         self._divide()
         for path in self._paths:
             if path.exists():
@@ -112,7 +111,7 @@ class DayFiles:
 
 
 def groups(table: Any, values: Any) -> Iterator[tuple[Any, Any]]:
-    """The rows of each distinct value of an array beside the table; their order stays."""
+    """The rows of each distinct value of an array beside the table, in their order."""
     order = pc.sort_indices(values)
     table, values = table.take(order), values.take(order)
     counts = sorted(

@@ -1,12 +1,12 @@
 """From a bootstrap output to a campaign: Personalize's resources and imports, idempotently.
 
-run          the steps, on one page
+run          all steps in their order
 plan         names, schemas, attempts (pure)
 output       the bootstrap output that is imported
 ensure       resources of a fixed name
-attempts     import jobs and trainings, once for a content
-calls        calls that are made again, and waiting
-states       what a status means
+attempts     import jobs and trainings, once for each content
+calls        repeated calls, and waits
+states       waits for a status
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Steps that are done once for a content: import jobs, and the training after them.
+"""Steps that run once for each content: import jobs, and the training after them.
 
-Neither can be deleted, and neither has the content in it, so the names carry a hash of it. One that
-has failed stays, and another attempt gets the next number.
+Neither can be deleted or shows its content, so their names have a hash of it. A failed one remains,
+and the next attempt has the next number.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any, Final
 from batch.imports.calls import EXISTS, IN_USE, LIMIT, Calls
 from batch.imports.errors import ServiceRefused
 from batch.imports.output import BootstrapOutput
-from batch.imports.plan import Attempt, DatasetType, ImportSettings, Mode, next_name, usable
+from batch.imports.plan import Attempt, DatasetType, ImportSettings, Mode, find_usable, next_name
 from batch.imports.states import Waiting
 
-_PASSES: Final = frozenset((IN_USE, LIMIT))
-"""Five imports may be under way in a region: others of the account end."""
+_TRANSIENT: Final = frozenset((IN_USE, LIMIT))
+"""Transient: five imports may run in a region, and those of others end."""
 
-ADVICE: Final = "Mend what it says, and run the same command again: it begins another attempt."
+ADVICE: Final = "Repair the cause, and run the same command again: it starts another attempt."
 
 
 class Attempts:
-    """Finds what was begun, begins what was not, and waits for it."""
+    """Finds or starts import jobs and trainings, and waits for them."""
 
     def __init__(self, calls: Calls, progress: Callable[[str], None]) -> None:
         self._calls = calls
@@ -36,16 +36,16 @@ class Attempts:
         output: BootstrapOutput,
         datasets: Mapping[DatasetType, str],
     ) -> dict[DatasetType, str]:
-        """The jobs, side by side; datasets without rows are left as they are. ACTIVE on return."""
+        """The jobs, which run concurrently; datasets without rows keep theirs. ACTIVE on return."""
         jobs: dict[DatasetType, str] = {}
         for dataset, arn in datasets.items():
             if dataset not in output.contents or not output.rows(dataset):
-                self._progress(f"no rows for {dataset.folder}: that dataset stays as it is")
+                self._progress(f"no rows for {dataset.folder}: that dataset is not changed")
                 continue
             jobs[dataset] = self._import_job(settings, output, dataset, arn)
         for dataset, arn in jobs.items():
             self._waiting.until_active(
-                lambda arn=arn: self._described_job(arn),  # type: ignore[misc]
+                lambda arn=arn: self._describe_job(arn),  # type: ignore[misc]
                 f"the import of {output.rows(dataset)} {dataset.folder}",
                 ADVICE,
             )
@@ -55,20 +55,20 @@ class Attempts:
         """The version that was trained after these import jobs. ACTIVE on return."""
         prefix = settings.version_prefix(jobs)
 
-        def begun() -> list[Attempt]:
+        def list_attempts() -> list[Attempt]:
             entries = self._calls.pages(
                 "list_solution_versions", "solutionVersions", solutionArn=solution
             )
-            return [self._described_version(entry["solutionVersionArn"]) for entry in entries]
+            return [self._describe_version(entry["solutionVersionArn"]) for entry in entries]
 
-        arn = self._go_on_or_begin(
-            begun,
+        arn = self._find_or_start(
+            list_attempts,
             prefix,
             newest_only=False,
             what="the training",
-            begin=lambda name: self._calls.call(
+            start=lambda name: self._calls.call(
                 "create_solution_version",
-                again=_PASSES,
+                again=_TRANSIENT,
                 name=name,
                 solutionArn=solution,
                 trainingMode="FULL",
@@ -86,7 +86,7 @@ class Attempts:
     def _import_job(
         self, settings: ImportSettings, output: BootstrapOutput, dataset: DatasetType, arn: str
     ) -> str:
-        def begun() -> list[Attempt]:
+        def list_attempts() -> list[Attempt]:
             return [
                 _attempt(entry["jobName"], entry["datasetImportJobArn"], entry)
                 for entry in self._calls.pages(
@@ -94,14 +94,14 @@ class Attempts:
                 )
             ]
 
-        return self._go_on_or_begin(
-            begun,
+        return self._find_or_start(
+            list_attempts,
             settings.job_prefix(dataset, output.contents[dataset]),
             newest_only=settings.mode is Mode.FULL,
             what=f"the import of {dataset.folder}",
-            begin=lambda name: self._calls.call(
+            start=lambda name: self._calls.call(
                 "create_dataset_import_job",
-                again=_PASSES,
+                again=_TRANSIENT,
                 jobName=name,
                 datasetArn=arn,
                 dataSource={"dataLocation": output.folder(dataset)},
@@ -110,42 +110,40 @@ class Attempts:
             )["datasetImportJobArn"],
         )
 
-    def _go_on_or_begin(
+    def _find_or_start(
         self,
-        begun: Callable[[], list[Attempt]],
+        list_attempts: Callable[[], list[Attempt]],
         prefix: str,
         *,
         newest_only: bool,
         what: str,
-        begin: Callable[[str], str],
+        start: Callable[[str], str],
     ) -> str:
-        attempts = begun()
-        found = usable(attempts, prefix, newest_only=newest_only)
-        if found is None:
+        attempts = list_attempts()
+        attempt = find_usable(attempts, prefix, newest_only=newest_only)
+        if attempt is None:
             name = next_name(attempts, prefix)
             try:
-                arn = begin(name)
+                arn = start(name)
             except ServiceRefused as refused:
                 if refused.code != EXISTS:
                     raise
-                # Begun by a call whose answer was lost.
-                found = next((one for one in begun() if one.name == name), None)
-                if found is None:
+                # Started by a call whose answer was lost.
+                attempt = next((each for each in list_attempts() if each.name == name), None)
+                if attempt is None:
                     raise
             else:
-                self._progress(f"{what}: begun as {name}")
+                self._progress(f"{what}: started as {name}")
                 return arn
-        return found.arn
+        return attempt.arn
 
-    def _described_job(self, arn: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._calls.call(
-            "describe_dataset_import_job", datasetImportJobArn=arn
-        )["datasetImportJob"]
-        return found
+    def _describe_job(self, arn: str) -> dict[str, Any]:
+        answer = self._calls.call("describe_dataset_import_job", datasetImportJobArn=arn)
+        return dict(answer["datasetImportJob"])
 
-    def _described_version(self, arn: str) -> Attempt:
-        found = self._calls.call("describe_solution_version", solutionVersionArn=arn)
-        version = found["solutionVersion"]
+    def _describe_version(self, arn: str) -> Attempt:
+        answer = self._calls.call("describe_solution_version", solutionVersionArn=arn)
+        version = answer["solutionVersion"]
         return _attempt(version.get("name", ""), arn, version)
 
 

@@ -1,4 +1,4 @@
-"""Calls of the service, made again where that helps, and waiting for what it makes."""
+"""Calls of the service, repeated on transient errors, and waits for its resources."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ LIMIT: Final = "LimitExceededException"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often is asked, and for how long (seconds)."""
+    """How often a status is polled, and for how long (seconds)."""
 
     first_poll: float = 1.0
     max_poll: float = 30.0
     max_wait: float = 6 * 3600.0
-    """For one resource to become ACTIVE; a training may take hours."""
+    """For a resource to become ACTIVE; a training may take hours."""
     patience: float = 900.0
-    """For a service that throttles, fails, does not answer, or says that something is in use."""
+    """For a service that throttles, fails, does not answer, or reports a resource in use."""
 
 
 LOCAL_PACE: Final = Pace(first_poll=0.05, max_poll=1.0, max_wait=3600.0, patience=60.0)
-"""Where the service is on this machine."""
+"""For the emulator on this machine."""
 
 
 class Calls:
     """Calls operations by their names in boto3.
 
-    What is throttled, fails, or does not answer is called again, less and less often. So a call may
-    take effect and be made once more: whoever creates something must expect that it exists.
+    A call that is throttled, fails, or has no answer is repeated with growing waits. So a call may
+    take effect and be repeated: a caller that creates a resource must expect that it exists.
     """
 
     def __init__(self, client: Any, pace: Pace, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -47,9 +47,9 @@ class Calls:
         self.pace = pace
 
     def call(self, operation: str, *, again: frozenset[str] = frozenset(), **members: Any) -> Any:
-        """The answer. `again`: error codes that pass by themselves, beside those that always do.
+        """The answer. `again`: transient error codes of this call, beside the general ones.
 
-        Raises ServiceRefused, or ImportsError when patience ends.
+        Raises ServiceRefused, or ImportsError when the patience is exceeded.
         """
         started = self.clock.monotonic()
         for pause in self._pauses():
@@ -65,8 +65,8 @@ class Calls:
                 refused = ServiceRefused(operation, type(error).__name__, str(error))
             if self.clock.monotonic() - started >= self.pace.patience:
                 raise ImportsError(
-                    f"{refused}. It has been so for {self.pace.patience:.0f} s; what was done so "
-                    "far stays, and the same command goes on from here."
+                    f"{refused}. That has lasted {self.pace.patience:.0f} s. Finished steps "
+                    "are kept: run the same command again to continue."
                 )
             self.clock.sleep(pause)
         raise AssertionError("pauses do not end")
@@ -81,16 +81,16 @@ class Calls:
                 return
             token = {"nextToken": answer["nextToken"]}
 
-    def wait(self, look: Callable[[], bool], what: str) -> None:
-        """Returns when `look` says True; raises ImportsError when that takes too long."""
+    def wait(self, check: Callable[[], bool], what: str) -> None:
+        """Return when `check` returns True; raise ImportsError when that takes too long."""
         started = self.clock.monotonic()
         for pause in self._pauses():
-            if look():
+            if check():
                 return
             if self.clock.monotonic() - started >= self.pace.max_wait:
                 raise ImportsError(
-                    f"{what} is not ready after {self.pace.max_wait:.0f} s. It goes on in "
-                    "Personalize; the same command waits for it again."
+                    f"{what} is not ready after {self.pace.max_wait:.0f} s. Personalize "
+                    "continues; run the same command again to wait for it."
                 )
             self.clock.sleep(pause)
 

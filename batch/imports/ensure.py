@@ -1,4 +1,4 @@
-"""Steps that end with one resource of a fixed name, whether it was there before or not."""
+"""Steps that find or create a resource of a fixed name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _USED: Final = frozenset((IN_USE,))
 
 
 class Ensure:
-    """Each method returns the ARN of a resource that is ACTIVE (the tracker's: its tracking id)."""
+    """Each method returns the ARN of an ACTIVE resource (of the tracker: its tracking id)."""
 
     def __init__(self, calls: Calls, progress: Callable[[str], None]) -> None:
         self._calls = calls
@@ -22,28 +22,30 @@ class Ensure:
         self._waiting = Waiting(calls, progress)
 
     def schema(self, name: str, text: str) -> str:
-        """A schema; its name says what is in it, so one of that name is the same."""
-        return self._found_or_made(
+        """A schema; its name has a hash of it, so one of that name is the same."""
+        return self._find_or_create(
             f"the schema {name}",
-            lambda: self._listed("list_schemas", "schemas", "schemaArn", name),
+            lambda: self._find_listed("list_schemas", "schemas", "schemaArn", name),
             lambda: self._calls.call("create_schema", name=name, schema=text)["schemaArn"],
         )
 
     def dataset_group(self, name: str) -> str:
         """The dataset group."""
         what = f"the dataset group {name}"
-        arn = self._found_or_made(
+        arn = self._find_or_create(
             what,
-            lambda: self._listed("list_dataset_groups", "datasetGroups", "datasetGroupArn", name),
+            lambda: self._find_listed(
+                "list_dataset_groups", "datasetGroups", "datasetGroupArn", name
+            ),
             lambda: self._calls.call("create_dataset_group", name=name)["datasetGroupArn"],
         )
         self._waiting.until_active(
-            lambda: self._described("dataset_group", "datasetGroup", arn), what
+            lambda: self._describe("dataset_group", "datasetGroup", arn), what
         )
         return arn
 
     def dataset(self, group: str, dataset: DatasetType, name: str, schema: str) -> str:
-        """A group's dataset of a type, with this schema: one with another gets it instead."""
+        """A group's dataset of a type, with this schema, which replaces another one."""
         what = f"the dataset {name}"
 
         def find() -> str | None:
@@ -52,7 +54,7 @@ class Ensure:
                     return str(entry["datasetArn"])
             return None
 
-        arn = self._found_or_made(
+        arn = self._find_or_create(
             what,
             find,
             lambda: self._calls.call(
@@ -64,14 +66,14 @@ class Ensure:
                 schemaArn=schema,
             )["datasetArn"],
         )
-        self._waiting.until_active(lambda: self._described("dataset", "dataset", arn), what)
-        before = self._described("dataset", "dataset", arn)["schemaArn"]
+        self._waiting.until_active(lambda: self._describe("dataset", "dataset", arn), what)
+        before = self._describe("dataset", "dataset", arn)["schemaArn"]
         if before != schema:
             self._replace_schema(arn, what, before, schema)
         return arn
 
     def event_tracker(self, group: str, name: str) -> str:
-        """The group's event tracker, whatever its name: there can be one. Its tracking id."""
+        """The tracking id of the group's event tracker; a group has at most one, of any name."""
         what = f"the event tracker of {name}"
 
         def find() -> str | None:
@@ -80,7 +82,7 @@ class Ensure:
             )
             return next((str(entry["eventTrackerArn"]) for entry in entries), None)
 
-        arn = self._found_or_made(
+        arn = self._find_or_create(
             what,
             find,
             lambda: self._calls.call(
@@ -90,17 +92,17 @@ class Ensure:
         )
 
         def describe() -> Mapping[str, Any]:
-            return self._described("event_tracker", "eventTracker", arn)
+            return self._describe("event_tracker", "eventTracker", arn)
 
         self._waiting.until_active(describe, what)
         return str(describe()["trackingId"])
 
     def solution(self, group: str, name: str, recipe: str) -> str:
-        """The solution; one of that name with another recipe is refused."""
+        """The solution; raises ImportsError for one of that name with another recipe."""
         what = f"the solution {name}"
-        arn = self._found_or_made(
+        arn = self._find_or_create(
             what,
-            lambda: self._listed(
+            lambda: self._find_listed(
                 "list_solutions", "solutions", "solutionArn", name, datasetGroupArn=group
             ),
             lambda: self._calls.call(
@@ -109,12 +111,12 @@ class Ensure:
                 name=name,
                 datasetGroupArn=group,
                 recipeArn=recipe,
-                # Each import asks for its training, so that it is known what a model was made of.
+                # Each import starts its training, so that the data of a model are known.
                 performAutoTraining=False,
             )["solutionArn"],
         )
-        self._waiting.until_active(lambda: self._described("solution", "solution", arn), what)
-        before = self._described("solution", "solution", arn).get("recipeArn")
+        self._waiting.until_active(lambda: self._describe("solution", "solution", arn), what)
+        before = self._describe("solution", "solution", arn).get("recipeArn")
         if before != recipe:
             raise ImportsError(
                 f"{what} has the recipe {before}, not {recipe}; a solution keeps its recipe. "
@@ -125,9 +127,9 @@ class Ensure:
     def campaign(self, name: str, solution: str, version: str) -> str:
         """The campaign, with this solution version deployed."""
         what = f"the campaign {name}"
-        arn = self._found_or_made(
+        arn = self._find_or_create(
             what,
-            lambda: self._listed(
+            lambda: self._find_listed(
                 "list_campaigns", "campaigns", "campaignArn", name, solutionArn=solution
             ),
             lambda: self._calls.call(
@@ -140,7 +142,7 @@ class Ensure:
         )
 
         def describe() -> dict[str, Any]:
-            return self._described("campaign", "campaign", arn)
+            return self._describe("campaign", "campaign", arn)
 
         self._waiting.until_active(describe, what)
         self._finish_update(describe, what)
@@ -159,13 +161,15 @@ class Ensure:
         return arn
 
     def filter(self, group: str, name: str, expression: str) -> str:
-        """A filter with this expression: one of that name with another is made anew."""
+        """A filter with this expression; one of that name with another is recreated."""
         what = f"the filter {name}"
 
         def find() -> str | None:
-            return self._listed("list_filters", "Filters", "filterArn", name, datasetGroupArn=group)
+            return self._find_listed(
+                "list_filters", "Filters", "filterArn", name, datasetGroupArn=group
+            )
 
-        def make() -> str:
+        def create() -> str:
             return str(
                 self._calls.call(
                     "create_filter",
@@ -176,17 +180,17 @@ class Ensure:
                 )["filterArn"]
             )
 
-        there = find()
-        if there is not None:
-            described = self._described("filter", "filter", there)
+        present = find()
+        if present is not None:
+            described = self._describe("filter", "filter", present)
             is_leaving = described["status"].startswith("DELETE")
             if is_leaving or described["filterExpression"] != expression:
                 if not is_leaving:
-                    self._progress(f"{what}: has another expression and is made anew")
-                    self._calls.call("delete_filter", again=_USED, filterArn=there)
-                self._waiting.until_gone(lambda: self._described("filter", "filter", there), what)
-        arn = self._found_or_made(what, find, make)
-        self._waiting.until_active(lambda: self._described("filter", "filter", arn), what)
+                    self._progress(f"{what}: has another expression and is recreated")
+                    self._calls.call("delete_filter", again=_USED, filterArn=present)
+                self._waiting.until_gone(lambda: self._describe("filter", "filter", present), what)
+        arn = self._find_or_create(what, find, create)
+        self._waiting.until_active(lambda: self._describe("filter", "filter", arn), what)
         return arn
 
     def _replace_schema(self, arn: str, what: str, before: str, schema: str) -> None:
@@ -196,56 +200,55 @@ class Ensure:
         except ServiceRefused as refused:
             raise ImportsError(
                 f"{what} has the schema {before}, which cannot become {schema}: {refused}. "
-                "Choose another name: it makes a new dataset group."
+                "Choose another name: that creates a new dataset group."
             ) from refused
         self._waiting.until_active(
             lambda: {"status": ACTIVE, **self._update_of_dataset(arn)}, f"the schema of {what}"
         )
 
     def _update_of_dataset(self, arn: str) -> dict[str, Any]:
-        update: dict[str, Any] = self._described("dataset", "dataset", arn).get(
+        update: dict[str, Any] = self._describe("dataset", "dataset", arn).get(
             "latestDatasetUpdate", {}
         )
         return update
 
     def _finish_update(self, describe: Callable[[], dict[str, Any]], what: str) -> None:
-        """Waits for an update under way, however it ends."""
+        """Wait for the end of an update under way."""
 
-        def look() -> bool:
+        def has_ended() -> bool:
             status: str = describe().get("latestCampaignUpdate", {}).get("status", ACTIVE)
             return status == ACTIVE or status.endswith("FAILED")
 
-        if not look():
+        if not has_ended():
             self._progress(f"{what}: deploys another solution version")
-            self._calls.wait(look, f"the update of {what}")
+            self._calls.wait(has_ended, f"the update of {what}")
 
-    def _found_or_made(
+    def _find_or_create(
         self,
         what: str,
         find: Callable[[], str | None],
-        make: Callable[[], Any],
+        create: Callable[[], Any],
         exists: frozenset[str] = frozenset((EXISTS,)),
     ) -> str:
-        found = find()
-        if found is not None:
-            return found
+        arn = find()
+        if arn is not None:
+            return arn
         try:
-            made = str(make())
+            arn = str(create())
         except ServiceRefused as refused:
             if refused.code not in exists:
                 raise
-            # Made by a call whose answer was lost, or by somebody else in between.
-            found = find()
-            if found is None:
+            # Created by a call whose answer was lost, or by another process meanwhile.
+            arn = find()
+            if arn is None:
                 raise ImportsError(
-                    f"{what} exists, but not where it is looked for: {refused}. Choose another "
-                    "name."
+                    f"{what} exists elsewhere: {refused}. Choose another name."
                 ) from refused
-            return found
+            return arn
         self._progress(f"{what}: created")
-        return made
+        return arn
 
-    def _listed(
+    def _find_listed(
         self, operation: str, listed: str, arn_member: str, name: str, **members: Any
     ) -> str | None:
         for entry in self._calls.pages(operation, listed, **members):
@@ -253,7 +256,6 @@ class Ensure:
                 return str(entry[arn_member])
         return None
 
-    def _described(self, operation: str, member: str, arn: str) -> dict[str, Any]:
+    def _describe(self, operation: str, member: str, arn: str) -> dict[str, Any]:
         members: dict[str, Any] = {f"{member}Arn": arn}
-        found: dict[str, Any] = self._calls.call(f"describe_{operation}", **members)[member]
-        return found
+        return dict(self._calls.call(f"describe_{operation}", **members)[member])

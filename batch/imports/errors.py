@@ -1,4 +1,4 @@
-"""What can go wrong with the imports, for the person who started them."""
+"""Errors of the imports."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from schemas.errors import TunemeshError
 
 
 class ImportsError(TunemeshError):
-    """The imports cannot go on: what happened, where, and what to do next."""
+    """The imports have stopped: what happened, where, and what to do next."""
 
 
 class ServiceRefused(ImportsError):
-    """Personalize answered a call with an error that trying again does not change."""
+    """Personalize rejected a call with an error that no repetition changes."""
 
     def __init__(self, operation: str, code: str, message: str) -> None:
         super().__init__(f"Personalize refused {operation}: {message} ({code})")

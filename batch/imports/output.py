@@ -1,4 +1,4 @@
-"""A finished bootstrap output: the report, the CSV files, and a hash of what is in them."""
+"""A complete bootstrap output: the report, the CSV files, and a hash of their content."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class BootstrapOutput:
     contents: Mapping[DatasetType, str]
 
     def folder(self, dataset: DatasetType) -> str:
-        """Where a dataset's files are."""
+        """The location of a dataset's files."""
         return f"{self.location}{dataset.folder}/"
 
     def rows(self, dataset: DatasetType) -> int:
-        """How many rows the report says it has."""
+        """The number of rows in the report."""
         return int(self.report[dataset.folder]["written"])
 
 
 def read_output(s3: Any, location: str, mode: Mode) -> BootstrapOutput:
     """The output at `location` (`s3://bucket/prefix/run/`); raises ImportsError for one that is
-    not complete or that Personalize would refuse."""
+    incomplete or that Personalize would reject."""
     try:
         root = Location.parse(location)
     except ValueError:
@@ -85,8 +85,8 @@ def _content(s3: Any, bucket: str, prefix: str) -> str | None:
 def _check(output: BootstrapOutput, mode: Mode) -> None:
     report, location = output.report, output.location
     if mode is Mode.FULL and not report.get("trainable", True):
-        problems = "; ".join(str(one) for one in report.get("problems", ())) or "no reason given"
-        raise ImportsError(f"the bootstrap says that {location} cannot be trained on: {problems}")
+        problems = "; ".join(map(str, report.get("problems", ()))) or "no reason given"
+        raise ImportsError(f"{location} has not enough data for a training: {problems}")
     for dataset in DatasetType:
         has_files = dataset in output.contents
         if output.rows(dataset) and not has_files:

@@ -1,6 +1,6 @@
-"""What is to be made, and under which names.
+"""The resources of an import and their names.
 
-Pure. Everything is found again by its name: names follow from the settings, and where two runs may
+Pure. A resource is found by its name: names follow from the settings, and where two runs may
 differ, from a hash of what is imported. Names have 63 characters at most.
 """
 
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*")
 
 
 class Mode(Enum):
-    """How an import treats what was imported before; the values are the service's."""
+    """How an import treats former imports; the values are the service's."""
 
     FULL = "FULL"
     INCREMENTAL = "INCREMENTAL"
@@ -58,7 +59,7 @@ class DatasetSchemas:
     interactions: str
 
     def of(self, dataset: DatasetType) -> str:
-        """The one of a dataset."""
+        """The schema of a dataset."""
         return {
             DatasetType.USERS: self.users,
             DatasetType.ITEMS: self.items,
@@ -68,10 +69,11 @@ class DatasetSchemas:
 
 @dataclass(frozen=True, slots=True)
 class ImportSettings:
-    """What the person chose.
+    """Settings of an import.
 
     `name` is the dataset group's, the solution's and the campaign's, and begins all other names;
-    `role_arn` lets Personalize read the bucket. `filters`: expressions by the end of their names.
+    `role_arn` lets Personalize read the bucket. `filters`: expressions by the suffix of their
+    names.
     """
 
     role_arn: str
@@ -88,36 +90,36 @@ class ImportSettings:
             )
 
     def schema_name(self, dataset: DatasetType, schema: str) -> str:
-        """Another schema has another name, since a schema never changes."""
+        """The name of a schema, with a hash of it, since a schema never changes."""
         return f"{self.name}-{dataset.folder}-{digest(json.loads(schema), 8)}"
 
     def dataset_name(self, dataset: DatasetType) -> str:
-        """The dataset's."""
+        """The name of a dataset."""
         return f"{self.name}-{dataset.folder}"
 
     def job_prefix(self, dataset: DatasetType, content: str) -> str:
-        """How the names of the import jobs of one content begin; the attempt's number follows."""
+        """The prefix of the names of a content's import jobs; the attempt's number follows."""
         mode = "full" if self.mode is Mode.FULL else "incr"
         return f"{self.name}-{dataset.folder}-{mode}-{content}-"
 
     def version_prefix(self, jobs: Iterable[str]) -> str:
-        """The same of solution versions; `jobs` are the ARNs of the import jobs before it."""
+        """The same for solution versions; `jobs` are the ARNs of the import jobs before it."""
         return f"{self.name}-{digest([*sorted(jobs), self.recipe_arn], 12)}-"
 
     def filter_name(self, ending: str) -> str:
-        """The filter's."""
+        """The name of a filter."""
         return f"{self.name}-{ending}"
 
 
 def digest(document: Any, length: int) -> str:
-    """A hash (hexadecimal) of a JSON document, the same however it was written."""
+    """A hash (hexadecimal) of a JSON document, in any formatting."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An import job or a solution version that was begun: its name, ARN, status, begin."""
+    """An import job or a solution version: name, ARN, status, time of its creation."""
 
     name: str
     arn: str
@@ -130,23 +132,24 @@ class Attempt:
         return self.status in ("CREATE FAILED", "CREATE STOPPED", "CREATE STOPPING")
 
 
-def usable(attempts: Sequence[Attempt], prefix: str, *, newest_only: bool) -> Attempt | None:
-    """The attempt under this prefix to go on with, None when another must be begun.
+def find_usable(attempts: Sequence[Attempt], prefix: str, *, newest_only: bool) -> Attempt | None:
+    """The attempt under this prefix to continue; None when another must be started.
 
-    `newest_only`: one after which something else was begun does not count (FULL replaces what a
-    later job has imported, so it has to be done again; INCREMENTAL must not be).
+    `newest_only`: an attempt followed by another job does not count (FULL replaces what a later job
+    has imported, so it has to be repeated; INCREMENTAL must not be).
     """
-    found = sorted((one for one in attempts if not one.has_failed), key=lambda one: one.created_at)
+    candidates = [attempt for attempt in attempts if not attempt.has_failed]
+    candidates.sort(key=attrgetter("created_at"), reverse=True)
     if newest_only:
-        found = found[-1:]
-    return next((one for one in reversed(found) if one.name.startswith(prefix)), None)
+        del candidates[1:]
+    return next((attempt for attempt in candidates if attempt.name.startswith(prefix)), None)
 
 
 def next_name(attempts: Sequence[Attempt], prefix: str) -> str:
-    """The name of one attempt more: a failed one cannot be deleted, so its name is taken."""
+    """The name of another attempt: a failed one cannot be deleted, so its name is in use."""
     numbers = [
-        int(one.name.removeprefix(prefix))
-        for one in attempts
-        if one.name.startswith(prefix) and one.name.removeprefix(prefix).isdecimal()
+        int(attempt.name.removeprefix(prefix))
+        for attempt in attempts
+        if attempt.name.startswith(prefix) and attempt.name.removeprefix(prefix).isdecimal()
     ]
     return f"{prefix}{max(numbers, default=0) + 1}"

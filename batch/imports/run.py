@@ -1,8 +1,7 @@
-"""From a bootstrap output to a campaign, one step after the other.
+"""From a bootstrap output to a campaign, step by step.
 
-Nothing is remembered here: each step looks for what it is to make, makes what is not there, and
-waits until it is ACTIVE. So a run that was killed anywhere goes on when it is started again, and
-one that had ended finds all of it and changes nothing.
+No state is kept: each step finds or creates its resource and waits until it is ACTIVE. So a run
+that was killed anywhere continues when it is started again, and a complete one changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """All that there is in the end, by ARN; the stream needs the tracking id and the datasets."""
+    """All resources, by ARN; the stream needs the tracking id and the datasets."""
 
     dataset_group: str
     datasets: Mapping[DatasetType, str]
@@ -35,7 +34,7 @@ class Imported:
     filters: Mapping[str, str]
 
     def document(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """The resources as JSON."""
         return {
             "dataset_group": self.dataset_group,
             "datasets": {dataset.folder: arn for dataset, arn in self.datasets.items()},
@@ -55,7 +54,7 @@ def run_imports(
     output: BootstrapOutput,
     progress: Progress = lambda line: None,
 ) -> Imported:
-    """Makes all of it, and returns when the campaign answers from what was imported.
+    """Run all steps; returns when the campaign answers from what was imported.
 
     Raises ImportsError with the step, the service's reason, and what to do.
     """
@@ -74,7 +73,7 @@ def run_imports(
     tracking_id = ensure.event_tracker(group, settings.name)
     jobs = attempts.import_jobs(settings, output, datasets)
     if not jobs:
-        raise ImportsError(f"{output.location} has no rows: there is nothing to import.")
+        raise ImportsError(f"{output.location} has no rows to import.")
     solution = ensure.solution(group, settings.name, settings.recipe_arn)
     version = attempts.solution_version(settings, solution, jobs.values())
     campaign = ensure.campaign(settings.name, solution, version)

@@ -1,4 +1,4 @@
-"""What a resource's status means for somebody who waits for it."""
+"""Waits for the status of a resource."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ ACTIVE: Final = "ACTIVE"
 PROGRESS_SECONDS: Final = 10.0
 
 
-def settled(described: Mapping[str, Any], what: str, advice: str) -> bool:
-    """Whether it is ACTIVE; raises ImportsError when it has failed or is being deleted."""
+def is_active(described: Mapping[str, Any], what: str, advice: str) -> bool:
+    """Whether a resource is ACTIVE; raises ImportsError when it has failed or is being deleted."""
     status = described["status"]
     if status == ACTIVE:
         return True
@@ -26,7 +26,7 @@ def settled(described: Mapping[str, Any], what: str, advice: str) -> bool:
 
 
 class Waiting:
-    """Waits for statuses, and says now and then how it stands."""
+    """Waits for statuses, and reports them now and then."""
 
     def __init__(self, calls: Calls, progress: Callable[[str], None]) -> None:
         self._calls = calls
@@ -38,28 +38,28 @@ class Waiting:
         what: str,
         advice: str = "Delete it, and run the same command again.",
     ) -> None:
-        """Returns when what `describe` gives is ACTIVE; raises ImportsError as `settled` does."""
+        """Return when the described resource is ACTIVE; raises ImportsError as `is_active` does."""
         started = self._calls.clock.monotonic()
-        said = ""
-        said_at = started
+        reported = ""
+        reported_at = started
 
-        def look() -> bool:
-            nonlocal said, said_at
+        def check() -> bool:
+            nonlocal reported, reported_at
             described = describe()
-            is_active = settled(described, what, advice)
+            active = is_active(described, what, advice)
             now, status = self._calls.clock.monotonic(), described["status"]
-            if status != said or now - said_at >= PROGRESS_SECONDS:
-                if said or not is_active:  # what was there already is not worth a line
+            if status != reported or now - reported_at >= PROGRESS_SECONDS:
+                if reported or not active:  # no line for a resource that was ACTIVE before
                     self._progress(f"{what}: {status}, {now - started:.0f} s")
-                said, said_at = status, now
-            return is_active
+                reported, reported_at = status, now
+            return active
 
-        self._calls.wait(look, what)
+        self._calls.wait(check, what)
 
     def until_gone(self, describe: Callable[[], Mapping[str, Any]], what: str) -> None:
-        """Returns when `describe` finds nothing any more."""
+        """Return when the service no longer finds the resource."""
 
-        def look() -> bool:
+        def is_gone() -> bool:
             try:
                 describe()
             except ServiceRefused as refused:
@@ -68,4 +68,4 @@ class Waiting:
                 raise
             return False
 
-        self._calls.wait(look, f"the deletion of {what}")
+        self._calls.wait(is_gone, f"the deletion of {what}")

@@ -218,12 +218,10 @@ def id_problem(name: str, value: object, maximum: int = MAX_ID_LENGTH) -> str | 
     """The fault of an id, with the name of its field and without its value; None for a valid id."""
     if type(value) is not str:
         return f"{name} is missing" if value is None else f"{name} is not a text"
-    if 0 < len(value) <= maximum:
-        return None
+    if not value:
+        return f"{name} is empty"
     return (
-        f"{name} is empty"
-        if not value
-        else f"{name} has {len(value)} characters, at most {maximum}"
+        f"{name} has {len(value)} characters, at most {maximum}" if len(value) > maximum else None
     )
 
 

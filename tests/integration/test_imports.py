@@ -173,8 +173,8 @@ def test_a_bootstrap_output_becomes_a_campaign_that_knows_its_listeners(
         numbers = [int(item["itemId"][1:]) for item in answer["itemList"]]
         assert len(numbers) == 10
         assert all(first <= number <= last for number in numbers), (user, numbers)
-    assert any(line.startswith("the import of interactions: begun as") for line in lines)
-    assert any(line.startswith("the training: begun as") for line in lines)
+    assert any(line.startswith("the import of interactions: started as") for line in lines)
+    assert any(line.startswith("the training: started as") for line in lines)
 
 
 def test_a_second_run_makes_nothing(server: Server, s3: S3) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.exports import archive
-from batch.exports.archive import LineReader, unzipped, whole_lines
-from batch.exports.interactions import hash_files, one_an_event
+from batch.exports.archive import LineReader, complete_lines, decompressed
+from batch.exports.interactions import count_hash_files, one_per_event
 from connectors.products.columns import columns_of
 from schemas.model import ContractError, load_contracts
 
@@ -104,7 +104,7 @@ def test_chunks_are_whole_lines_and_nothing_is_lost(pieces: list[bytes], size: i
     before = archive.CHUNK_BYTES
     archive.CHUNK_BYTES = size  # type: ignore[misc]
     try:
-        chunks = list(whole_lines(iter(pieces)))
+        chunks = list(complete_lines(iter(pieces)))
     finally:
         archive.CHUNK_BYTES = before  # type: ignore[misc]
     assert b"".join(chunks) == b"".join(pieces)
@@ -120,11 +120,11 @@ def test_gzip_is_recognized_by_its_bytes(size: int) -> None:
         return (content[start : start + size] for start in range(0, len(content), size))
 
     zipped = gzip.compress(plain[:500]) + gzip.compress(plain[500:])
-    assert b"".join(unzipped(pieces(plain), "x")) == plain
+    assert b"".join(decompressed(pieces(plain), "x")) == plain
     if size > 1:
-        assert b"".join(unzipped(pieces(zipped), "x")) == plain
-        with pytest.raises(ContractError, match="not the gzip file"):
-            list(unzipped(pieces(zipped[:30] + b"garbage" + zipped[37:]), "x"))
+        assert b"".join(decompressed(pieces(zipped), "x")) == plain
+        with pytest.raises(ContractError, match="corrupt gzip"):
+            list(decompressed(pieces(zipped[:30] + b"garbage" + zipped[37:]), "x"))
 
 
 def test_of_several_records_of_an_event_the_first_is_kept() -> None:
@@ -135,16 +135,16 @@ def test_of_several_records_of_an_event_the_first_is_kept() -> None:
     ] + [line(event_id="e3", published_at=1000, origin="t/0/1", played_ms=99)]
     random.Random(4).shuffle(chunks)
     table = pa.Table.from_batches([READER.read(b"".join(chunks), "x").batch])
-    kept = one_an_event(table).to_pylist()
+    kept = one_per_event(table).to_pylist()
     assert [row["event_id"] for row in kept] == [f"e{n}" for n in range(10)]
     assert [row["played_ms"] for row in kept] == [0, 1, 2, 99, 4, 5, 6, 7, 8, 9]
-    assert one_an_event(table.slice(0, 0)).num_rows == 0
+    assert one_per_event(table.slice(0, 0)).num_rows == 0
 
 
 @pytest.mark.parametrize(("stored", "files"), [(0, 1), (2**26, 9), (2**40, 512)])
 def test_the_rows_of_one_file_fit_into_memory(stored: int, files: int) -> None:
     """More bytes, more files, up to what a process may have open."""
-    assert hash_files(stored) == files
+    assert count_hash_files(stored) == files
 
 
 def test_enriched_interactions_have_every_column() -> None:

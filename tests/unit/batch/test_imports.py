@@ -22,7 +22,7 @@ from batch.imports import (
     ServiceRefused,
     read_output,
 )
-from batch.imports.plan import Attempt, next_name, usable
+from batch.imports.plan import Attempt, find_usable, next_name
 from batch.imports.states import Waiting
 from tests.support.clock import StoppedTime
 
@@ -76,30 +76,30 @@ def test_a_name_that_cannot_be_used_is_refused(name: str) -> None:
         ImportSettings(role_arn=ROLE, name=name)
 
 
-def test_what_was_begun_is_gone_on_with() -> None:
+def test_what_was_attempts_is_gone_on_with() -> None:
     """Under way or done; not what has failed, and not another content's."""
-    begun = [attempt("x-1", "CREATE FAILED", 1), attempt("x-2", "CREATE IN_PROGRESS", 2)]
-    found = usable(begun, "x-", newest_only=True)
+    attempts = [attempt("x-1", "CREATE FAILED", 1), attempt("x-2", "CREATE IN_PROGRESS", 2)]
+    found = find_usable(attempts, "x-", newest_only=True)
     assert found is not None
     assert found.name == "x-2"
-    assert usable(begun[:1], "x-", newest_only=True) is None
-    assert usable(begun, "y-", newest_only=True) is None
+    assert find_usable(attempts[:1], "x-", newest_only=True) is None
+    assert find_usable(attempts, "y-", newest_only=True) is None
 
 
 def test_a_full_import_counts_only_while_nothing_came_after_it() -> None:
     """An incremental one counts for good."""
-    begun = [attempt("x-1", "ACTIVE", 1), attempt("y-1", "ACTIVE", 2)]
-    assert usable(begun, "x-", newest_only=True) is None
-    assert usable(begun, "x-", newest_only=False) == begun[0]
-    failed_after = [begun[0], attempt("y-1", "CREATE FAILED", 2)]
-    assert usable(failed_after, "x-", newest_only=True) == begun[0]
+    attempts = [attempt("x-1", "ACTIVE", 1), attempt("y-1", "ACTIVE", 2)]
+    assert find_usable(attempts, "x-", newest_only=True) is None
+    assert find_usable(attempts, "x-", newest_only=False) == attempts[0]
+    failed_after = [attempts[0], attempt("y-1", "CREATE FAILED", 2)]
+    assert find_usable(failed_after, "x-", newest_only=True) == attempts[0]
 
 
 def test_the_next_attempt_has_the_next_number() -> None:
     """Names of failed ones are taken for good."""
     assert next_name([], "x-") == "x-1"
-    begun = [attempt(name, "CREATE FAILED", 1) for name in ("x-1", "x-10", "x-other", "y-30")]
-    assert next_name(begun, "x-") == "x-11"
+    attempts = [attempt(name, "CREATE FAILED", 1) for name in ("x-1", "x-10", "x-other", "y-30")]
+    assert next_name(attempts, "x-") == "x-11"
 
 
 def test_throttling_is_waited_out_less_and_less_often() -> None:
@@ -123,7 +123,7 @@ def test_patience_ends_with_what_to_do() -> None:
     """The last reason, and that nothing is lost."""
     time = StoppedTime()
     made = calls(time, *[refusal("ThrottlingException", "Rate exceeded")] * 99, patience=60.0)
-    with pytest.raises(ImportsError, match=r"Rate exceeded.*60 s.*goes on from here"):
+    with pytest.raises(ImportsError, match=r"Rate exceeded.*60 s.*run the same command again"):
         made.call("operation")
     assert time.seconds < 120
 
