@@ -1,120 +1,120 @@
-"""The errors that the service answers, by code and HTTP status.
+"""The errors that the services return, by code and HTTP status.
 
 Source: the modelled errors of personalize-events and personalize-runtime in botocore, and "Common
-Errors" in the Amazon Personalize API reference. Clients must tell errors apart by code: throttling
-is an HTTP 400 here, as it is there.
+Errors" in the Amazon Personalize API reference. Clients must distinguish errors by code: throttling
+has the HTTP status 400 here, as in the service.
 """
 
 from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """An answer other than 200: the error code, its HTTP status, and a message for people."""
+    """An error response: the error code, its HTTP status and a message."""
 
-    def __init__(self, code: str, status: int, message: str) -> None:
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(f"{code}: {message}")
-        self.injected = False  # by a fault plan; only the counts differ
+        self.injected = False  # by a fault plan: counted separately
         self.code = code
-        self.status = status
         self.message = message
+        self.status = status
 
 
 def invalid_input(message: str) -> ServiceError:
     """A request that will never be accepted as it is."""
-    return ServiceError("InvalidInputException", 400, message)
+    return ServiceError("InvalidInputException", message)
 
 
 def malformed(message: str) -> ServiceError:
     """A body that is not the JSON that the model describes."""
-    return ServiceError("SerializationException", 400, message)
+    return ServiceError("SerializationException", message)
 
 
 def not_found(message: str) -> ServiceError:
     """A resource that does not exist."""
-    return ServiceError("ResourceNotFoundException", 404, message)
+    return ServiceError("ResourceNotFoundException", message, 404)
 
 
 def in_use(message: str = "The specified resource is in use.") -> ServiceError:
     """A resource that is being changed; the same call is accepted later."""
-    return ServiceError("ResourceInUseException", 409, message)
+    return ServiceError("ResourceInUseException", message, 409)
 
 
 def already_exists(message: str) -> ServiceError:
-    """A resource with this name is there."""
-    return ServiceError("ResourceAlreadyExistsException", 400, message)
+    """A resource with this name exists already."""
+    return ServiceError("ResourceAlreadyExistsException", message)
 
 
 def limit_exceeded(message: str) -> ServiceError:
-    """More resources than the quota allows; fewer are needed first."""
-    return ServiceError("LimitExceededException", 400, message)
+    """More resources than the quota allows."""
+    return ServiceError("LimitExceededException", message)
 
 
 def invalid_next_token() -> ServiceError:
-    """A `nextToken` that no list has answered."""
-    return ServiceError("InvalidNextTokenException", 400, "The next token is not valid.")
+    """A `nextToken` that no list operation has returned."""
+    return ServiceError("InvalidNextTokenException", "The next token is not valid.")
 
 
 def throttled() -> ServiceError:
-    """More calls than the quota allows. HTTP 400, as the service does."""
-    return ServiceError("ThrottlingException", 400, "Rate exceeded")
+    """More calls than the quota allows; HTTP 400, as in the service."""
+    return ServiceError("ThrottlingException", "Rate exceeded")
 
 
 def internal_failure() -> ServiceError:
     """The service failed; whether the call took effect is unknown."""
     return ServiceError(
         "InternalFailure",
-        500,
         "The request processing has failed because of an unknown error, exception or failure.",
+        500,
     )
 
 
 def unavailable() -> ServiceError:
-    """The service is down for a moment."""
+    """The service is temporarily unavailable."""
     return ServiceError(
         "ServiceUnavailable",
-        503,
         "The request has failed due to a temporary failure of the server.",
+        503,
     )
 
 
 def unknown_operation(method: str, path: str) -> ServiceError:
-    """A method and path that no operation has."""
-    return ServiceError("UnknownOperationException", 404, f"No operation answers {method} {path}.")
+    """A method and path without an operation."""
+    return ServiceError("UnknownOperationException", f"No operation answers {method} {path}.", 404)
 
 
 def too_large(limit: int) -> ServiceError:
-    """A body above what any valid request can have."""
-    return ServiceError("RequestEntityTooLarge", 413, f"The body is larger than {limit} bytes.")
+    """A body larger than any valid request."""
+    return ServiceError("RequestEntityTooLarge", f"The body is larger than {limit} bytes.", 413)
 
 
 def missing_token() -> ServiceError:
     """A request without a signature."""
-    return ServiceError("MissingAuthenticationTokenException", 403, "Missing Authentication Token")
+    return ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
 
 
 def incomplete_signature(message: str) -> ServiceError:
     """An Authorization header that is not a complete Signature Version 4."""
-    return ServiceError("IncompleteSignatureException", 403, message)
+    return ServiceError("IncompleteSignatureException", message, 403)
 
 
 def unrecognized_client() -> ServiceError:
     """An access key that does not exist."""
     return ServiceError(
         "UnrecognizedClientException",
-        403,
         "The security token included in the request is invalid.",
+        403,
     )
 
 
 def invalid_signature(message: str) -> ServiceError:
-    """A signature that the secret of this access key does not give, or one that is too old."""
-    return ServiceError("InvalidSignatureException", 403, message)
+    """A signature that does not match the secret of the access key, or has expired."""
+    return ServiceError("InvalidSignatureException", message, 403)
 
 
 def expired_token() -> ServiceError:
-    """Temporary credentials past their end."""
+    """Temporary credentials that have expired."""
     return ServiceError(
-        "ExpiredTokenException", 403, "The security token included in the request is expired"
+        "ExpiredTokenException", "The security token included in the request is expired", 403
     )
 
 
@@ -122,6 +122,6 @@ def access_denied(operation: str, access_key: str) -> ServiceError:
     """A known access key without the permission for this operation."""
     return ServiceError(
         "AccessDeniedException",
-        403,
         f"User with access key {access_key} is not authorized to perform: personalize:{operation}",
+        403,
     )

@@ -11,27 +11,29 @@ A rule:
                  error500, error503    InternalFailure, ServiceUnavailable
                  in_use                ResourceInUseException, HTTP 409
                  access_denied, expired_token, unrecognized_client    HTTP 403
-                 timeout               no answer; the connection is closed after `seconds`
-                 disconnect            the connection is closed at once, without an answer
-                 slow                  the normal answer, `seconds` later
-                 partial               of the call's records `share` is not stored, the last ones
-                                       (of one record: none is), then InternalFailure; Firehose
-                                       answers 200 and says for each record whether it failed
-    rate         share of the calls that fail, 0 to 1 (default 1)
+                 timeout               no response; the connection is closed after `seconds`
+                 disconnect            the connection is closed at once, without a response
+                 slow                  the normal response, `seconds` later
+                 partial               the last records of the call, the fraction `share`, are not
+                                       stored (a single record is not stored), and the response is
+                                       InternalFailure; Firehose chooses the records at random,
+                                       responds with 200 and reports which records failed
+    rate         fraction of the calls that fail, 0 to 1 (default 1)
     seconds      for timeout (default 30, at most 300) and slow (default 1, at most 300)
-    after_write  true: the call takes effect and then fails, so that the client cannot know
+    after_write  true: the call takes effect and then fails, so the client cannot know the result
                  (error500, error503, timeout, disconnect)
-    share        for partial: of a call's records, 0 to 1 (default 0.5)
-    skip, first  let the first `skip` calls pass, then only the next `first` calls can fail
+    share        for partial: fraction of the records of a call, 0 to 1 (default 0.5)
+    skip, first  the first `skip` calls pass, then only the next `first` calls can fail
     until        the rule ends at this time, seconds since 1970
 
-The first rule that fires wins. Each rule draws once for every call of its operation, from its own
-sequence, so which calls fail depends on the seed and on their number, not on time. Pure but for
-those counts.
+The first rule that fires is applied. Each rule draws once for every call of its operation, from its
+own random sequence, so which calls fail depends on the seed and on their number, not on time. Pure
+except for these counters.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -53,17 +55,17 @@ KINDS = (
 )
 AFTER_WRITE_KINDS = frozenset(("error500", "error503", "timeout", "disconnect"))
 DEFAULT_SHARE = 0.5
-MOST_SECONDS = 300.0
+MAX_SECONDS = 300.0
 DEFAULT_SECONDS: Mapping[str, float] = {"timeout": 30.0, "slow": 1.0}
 
 
 class InvalidPlan(ValueError):
-    """A fault plan that cannot be used; the message says where and what was expected."""
+    """An invalid fault plan; the message names the rule, the value and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """When calls of one operation fail, and how; the fields are described in this module."""
+    """When calls of one operation fail, and how; the module's docstring describes the fields."""
 
     operation: str
     kind: str
@@ -78,7 +80,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The rules in their order, and the seed of their draws."""
+    """The rules in their order, and the seed of their random sequences."""
 
     seed: int = 0
     rules: tuple[Rule, ...] = ()
@@ -97,8 +99,8 @@ class Faults:
         self._fired = [0] * len(plan.rules)
 
     def decide(self, operation: str, now: float) -> Rule | None:
-        """The rule that this call of `operation` falls under; `now` in seconds since 1970."""
-        chosen: int | None = None
+        """The rule that applies to this call of `operation`; `now` in seconds since 1970."""
+        applied: int | None = None
         for index, rule in enumerate(self._plan.rules):
             if rule.operation not in (operation, "*"):
                 continue
@@ -109,23 +111,24 @@ class Faults:
                 rule.first is None or number < rule.skip + rule.first
             )
             in_time = rule.until is None or now < rule.until
-            if drawn and in_range and in_time and chosen is None:
-                chosen = index
-        if chosen is None:
+            if drawn and in_range and in_time and applied is None:
+                applied = index
+        if applied is None:
             return None
-        self._fired[chosen] += 1
-        return self._plan.rules[chosen]
+        self._fired[applied] += 1
+        return self._plan.rules[applied]
 
-    def lost(self, rule: Rule, count: int) -> frozenset[int]:
-        """Which of `count` records of a partly failed call are lost, by their position.
+    def draw_failed(self, rule: Rule, count: int) -> frozenset[int]:
+        """Draw the positions of the records that fail, of `count` records of a partial call.
 
-        As many as the rule's share says, drawn from a sequence of the rule's own; at least one.
+        Their number follows from the rule's share and is at least 1. Each rule has a sequence of
+        its own.
         """
         draws = self._records[self._plan.rules.index(rule)]
-        return frozenset(draws.sample(range(count), max(1, count - kept(rule, count))))
+        return frozenset(draws.sample(range(count), max(1, count - count_stored(rule, count))))
 
     def report(self) -> dict[str, Any]:
-        """The plan as JSON, each rule with how often it matched a call and how often it fired."""
+        """The plan as JSON; each rule with how many calls it matched and how many it failed."""
         return {
             "seed": self._plan.seed,
             "rules": [
@@ -137,19 +140,28 @@ class Faults:
         }
 
 
-def kept(rule: Rule, count: int) -> int:
-    """How many of the `count` records of a call under a partial rule are stored."""
+def count_stored(rule: Rule, count: int) -> int:
+    """How many of the `count` records of a call are stored under a partial rule."""
     return count - math.ceil(count * rule.share)
+
+
+def read_plan(text: bytes, operations: Sequence[str], kinds: Sequence[str] = KINDS) -> Plan:
+    """The plan in a JSON text; raises InvalidPlan, see :func:`parse_plan`."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise InvalidPlan(f"the fault plan is not JSON: {error}") from error
+    return parse_plan(document, operations, kinds)
 
 
 def parse_plan(document: object, operations: Sequence[str], kinds: Sequence[str] = KINDS) -> Plan:
     """The plan in a decoded JSON document; raises InvalidPlan.
 
-    `operations` and `kinds` are those that the service has.
+    `operations` and `kinds` are the ones that the service supports.
     """
     if not isinstance(document, dict):
         raise InvalidPlan("a fault plan is a JSON object with 'seed' and 'rules'")
-    _known_keys(document, ("seed", "rules"), "the plan")
+    _check_keys(document, ("seed", "rules"), "the plan")
     seed = document.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise InvalidPlan(f"'seed' must be a whole number, not {seed!r}")
@@ -167,7 +179,7 @@ def _parse_rule(
 ) -> Rule:
     if not isinstance(document, dict):
         raise InvalidPlan(f"{where} must be a JSON object")
-    _known_keys(document, tuple(Rule.__dataclass_fields__), where)
+    _check_keys(document, tuple(Rule.__dataclass_fields__), where)
     operation = document.get("operation")
     if not isinstance(operation, str) or operation not in ("*", *operations):
         choices = ", ".join(("*", *operations))
@@ -180,21 +192,21 @@ def _parse_rule(
         raise InvalidPlan(f"{where}: 'after_write' must be true or false")
     if after_write and kind not in AFTER_WRITE_KINDS:
         choices = ", ".join(sorted(AFTER_WRITE_KINDS))
-        raise InvalidPlan(f"{where}: 'after_write' goes with {choices}, not with {kind}")
+        raise InvalidPlan(f"{where}: 'after_write' is for {choices}, not for {kind}")
     if "share" in document and kind != "partial":
-        raise InvalidPlan(f"{where}: 'share' goes with partial, not with {kind}")
+        raise InvalidPlan(f"{where}: 'share' is for partial, not for {kind}")
     default_seconds = DEFAULT_SECONDS.get(kind, 0.0)
     first = _number(document, "first", where, None, whole=True)
     return Rule(
         operation=operation,
         kind=kind,
-        rate=_number(document, "rate", where, 1.0, most=1.0) or 0.0,
-        seconds=_number(document, "seconds", where, default_seconds, most=MOST_SECONDS) or 0.0,
+        rate=_number(document, "rate", where, 1.0, maximum=1.0) or 0.0,
+        seconds=_number(document, "seconds", where, default_seconds, maximum=MAX_SECONDS) or 0.0,
         after_write=after_write,
         skip=int(_number(document, "skip", where, 0, whole=True) or 0),
         first=None if first is None else int(first),
         until=_number(document, "until", where, None),
-        share=_number(document, "share", where, DEFAULT_SHARE, most=1.0) or 0.0,
+        share=_number(document, "share", where, DEFAULT_SHARE, maximum=1.0) or 0.0,
     )
 
 
@@ -204,21 +216,21 @@ def _number(
     where: str,
     default: float | None,
     *,
-    most: float = float("inf"),
+    maximum: float = float("inf"),
     whole: bool = False,
 ) -> float | None:
     value = document.get(name, default)
     if value is None:
         return None
     allowed = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed) or not 0 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, allowed) or not 0 <= value <= maximum:
         noun = "a whole number" if whole else "a number"
-        bound = "0 or more" if most == float("inf") else f"from 0 to {most:g}"
+        bound = "0 or more" if maximum == float("inf") else f"from 0 to {maximum:g}"
         raise InvalidPlan(f"{where}: '{name}' is {value!r}, expected {noun}, {bound}")
     return value
 
 
-def _known_keys(document: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+def _check_keys(document: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     unknown = sorted(set(document) - set(known))
     if unknown:
         raise InvalidPlan(f"{where}: unknown {', '.join(unknown)}; known are {', '.join(known)}")

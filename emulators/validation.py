@@ -1,12 +1,13 @@
-"""Checks a request body against botocore's own service model.
+"""Checks request bodies against botocore's service models.
 
-botocore checks required members, types and minimum lengths before it sends, and no maximum length,
-pattern or count: 11 events or a 300-character id go out on the wire. The service refuses them, and
-so does this. Pure: a shape in, a function from a decoded JSON value to violations out.
+botocore checks required members, types and minimum lengths before it sends a request, but no
+maximum length, pattern or count: it sends 11 events or an id of 300 characters. The service refuses
+them, and so does this module. Pure: it compiles a shape to a function that returns the violations
+in a decoded JSON value.
 
-The messages are AWS's own form: "1 validation error detected: Value '...' at 'eventList' failed to
-satisfy constraint: Member must have length less than or equal to 10". The value is left out where
-the model marks it as sensitive, also inside a list or a structure.
+Messages have AWS's form: "1 validation error detected: Value '...' at 'eventList' failed to
+satisfy constraint: Member must have length less than or equal to 10". The value is omitted where
+the model marks it as sensitive, also in a list or a structure.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import Any, Protocol, TypeAlias
 
 from emulators.errors import ServiceError, invalid_input, malformed
 
-LONGEST_VALUE_SHOWN = 1_000
-LARGEST_FLOAT = 3.4028235e38
-LATEST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z: milliseconds sent as seconds are beyond it
+MAX_VALUE_LENGTH = 1_000
+MAX_FLOAT = 3.4028235e38
+MAX_SECOND = 253_402_300_799
+"""9999-12-31T23:59:59Z; milliseconds sent as seconds are larger."""
 
 _JSON_TYPES: Mapping[type, str] = {
     str: "STRING_VALUE",
@@ -35,7 +37,7 @@ _JSON_TYPES: Mapping[type, str] = {
 
 
 class Shape(Protocol):
-    """What is read of a botocore `Shape` (its own classes are not typed)."""
+    """The attributes used of a botocore `Shape` (botocore has no types)."""
 
     name: str
     type_name: str
@@ -44,20 +46,20 @@ class Shape(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One constraint that a value does not satisfy; `value` is None where it must not be shown."""
+    """A constraint that a value does not satisfy; `value` is None where it must not be shown."""
 
     path: str
     value: str | None
     constraint: str
 
     def under(self, parent: str) -> Violation:
-        """The same violation, seen from the member that holds it."""
+        """The same violation, with a path that begins at the member `parent`."""
         return replace(self, path=f"{parent}.{self.path}" if self.path else parent)
 
     def text(self) -> str:
-        """AWS's sentence for it."""
-        shown = "Value" if self.value is None else f"Value {self.value}"
-        return f"{shown} at '{self.path}' failed to satisfy constraint: {self.constraint}"
+        """The violation in AWS's words."""
+        value = "Value" if self.value is None else f"Value {self.value}"
+        return f"{value} at '{self.path}' failed to satisfy constraint: {self.constraint}"
 
 
 Violations: TypeAlias = tuple[Violation, ...]
@@ -71,22 +73,21 @@ _JAVA_CLASSES: Mapping[str, str] = {
 
 
 def compile_check(shape: Shape) -> Check:
-    """A function that checks decoded JSON against `shape` and all below it.
+    """Return a function that checks decoded JSON against `shape` and the shapes in it.
 
-    The function raises `ServiceError` (SerializationException) for a value of another JSON type,
-    and returns everything else that is wrong. Recursive shapes are not supported: none of
-    Personalize's models has one.
+    The function raises `ServiceError` (SerializationException) for a value of another JSON type and
+    returns all other violations. Recursive shapes are not supported; the models have none.
     """
     if shape.type_name == "structure":
-        return _structure(shape)
+        return _compile_structure(shape)
     if shape.type_name == "list":
-        return _list(shape)
+        return _compile_list(shape)
     if shape.type_name == "map":
-        return _map(shape)
-    return _scalar(shape)
+        return _compile_map(shape)
+    return _compile_scalar(shape)
 
 
-def refuse(violations: Violations) -> ServiceError:
+def violation_error(violations: Violations) -> ServiceError:
     """The error for a request with these violations (at least one)."""
     count = len(violations)
     noun = "validation error" if count == 1 else "validation errors"
@@ -94,7 +95,7 @@ def refuse(violations: Violations) -> ServiceError:
     return invalid_input(f"{count} {noun} detected: {sentences}")
 
 
-def _structure(shape: Any) -> Check:
+def _compile_structure(shape: Any) -> Check:
     required = frozenset(shape.metadata.get("required", ()))
     members = {
         name: (compile_check(member), name in required) for name, member in shape.members.items()
@@ -103,31 +104,31 @@ def _structure(shape: Any) -> Check:
 
     def check(value: object) -> Violations:
         if not isinstance(value, dict):
-            raise _wrong_type(value, "a structure")
-        found: list[Violation] = []
+            raise _type_error(value, "a structure")
+        violations: list[Violation] = []
         for name, (check_member, is_required) in members.items():
             member = value.get(name)
             if member is None:  # JSON null is an absent member
                 if is_required:
-                    found.append(Violation(name, "null", "Member must not be null"))
+                    violations.append(Violation(name, "null", "Member must not be null"))
                 continue
             problems = check_member(member)
             if problems:
-                found.extend(problem.under(name) for problem in problems)
+                violations.extend(problem.under(name) for problem in problems)
         if not value.keys() <= members.keys():
-            # The service drops what it does not know. Here it is an error: a misspelt member of a
-            # hand-made request would otherwise be lost in silence.
-            found.extend(
+            # The service ignores unknown members. Here they are errors: a misspelt member of a
+            # hand-made request would otherwise be lost silently.
+            violations.extend(
                 Violation(str(name), None, f"Member must be one of the model's: {names}")
                 for name in value
                 if name not in members
             )
-        return tuple(found)
+        return tuple(violations)
 
     return check
 
 
-def _list(shape: Any) -> Check:
+def _compile_list(shape: Any) -> Check:
     hidden = _is_sensitive(shape)
     limits = _length_limits(shape.metadata)
     check_member = compile_check(shape.member)
@@ -135,12 +136,17 @@ def _list(shape: Any) -> Check:
 
     def check(value: object) -> Violations:
         if not isinstance(value, list):
-            raise _wrong_type(value, "a list")
-        found = [Violation("", _shown(value, hidden), text) for text in _outside(value, limits)]
+            raise _type_error(value, "a list")
+        violations = [
+            Violation("", _format_value(value, hidden), text)
+            for text in _check_length(value, limits)
+        ]
         inner: list[Violation] = []
         for position, member in enumerate(value, start=1):
             if member is None:
-                found.append(Violation(f"{position}.member", "null", "Member must not be null"))
+                violations.append(
+                    Violation(f"{position}.member", "null", "Member must not be null")
+                )
                 continue
             problems = check_member(member)
             if problems:
@@ -149,15 +155,15 @@ def _list(shape: Any) -> Check:
             # AWS names the list, not the member, when the members are plain values.
             texts = ", ".join(dict.fromkeys(problem.constraint for problem in inner))
             constraint = f"Member must satisfy constraint: [{texts}]"
-            found.append(Violation("", _shown(value, hidden), constraint))
+            violations.append(Violation("", _format_value(value, hidden), constraint))
         else:
-            found.extend(inner)
-        return tuple(found)
+            violations.extend(inner)
+        return tuple(violations)
 
     return check
 
 
-def _map(shape: Any) -> Check:
+def _compile_map(shape: Any) -> Check:
     hidden = _is_sensitive(shape)
     limits = _length_limits(shape.metadata)
     check_key = compile_check(shape.key)
@@ -165,8 +171,11 @@ def _map(shape: Any) -> Check:
 
     def check(value: object) -> Violations:
         if not isinstance(value, dict):
-            raise _wrong_type(value, "a map")
-        found = [Violation("", _shown(value, hidden), text) for text in _outside(value, limits)]
+            raise _type_error(value, "a map")
+        violations = [
+            Violation("", _format_value(value, hidden), text)
+            for text in _check_length(value, limits)
+        ]
         for word, problems in (
             ("keys", [problem for key in value for problem in check_key(key)]),
             ("value", [problem for entry in value.values() for problem in check_value(entry)]),
@@ -174,108 +183,111 @@ def _map(shape: Any) -> Check:
             if problems:
                 texts = ", ".join(dict.fromkeys(problem.constraint for problem in problems))
                 constraint = f"Map {word} must satisfy constraint: [{texts}]"
-                found.append(Violation("", _shown(value, hidden), constraint))
-        return tuple(found)
+                violations.append(Violation("", _format_value(value, hidden), constraint))
+        return tuple(violations)
 
     return check
 
 
-def _scalar(shape: Any) -> Check:
+def _compile_scalar(shape: Any) -> Check:
     if shape.type_name == "string":
-        return _string(shape)
+        return _compile_string(shape)
     if shape.type_name in ("integer", "long"):
-        return _number(shape, whole=True)
+        return _compile_number(shape, whole=True)
     if shape.type_name in ("float", "double"):
-        return _number(shape, whole=False)
+        return _compile_number(shape, whole=False)
     if shape.type_name == "timestamp":
-        return _timestamp
+        return _check_timestamp
     if shape.type_name == "boolean":
-        return _boolean
+        return _check_boolean
     if shape.type_name == "blob":
-        return _blob(shape)
+        return _compile_blob(shape)
     raise NotImplementedError(f"shape {shape.name} of type {shape.type_name}")
 
 
-def _string(shape: Any) -> Check:
+def _compile_string(shape: Any) -> Check:
     hidden = _is_sensitive(shape)
     limits = _length_limits(shape.metadata)
     pattern = shape.metadata.get("pattern")
     # Java's classes (\d) are ASCII, and AWS matches the whole value.
-    matches = re.compile(_in_python(pattern), re.ASCII).fullmatch if pattern else None
+    matches = re.compile(_translate_pattern(pattern), re.ASCII).fullmatch if pattern else None
     values = tuple(shape.enum or ())
-    least, most = limits
+    minimum, maximum = limits
 
     def check(value: object) -> Violations:
         if not isinstance(value, str):
-            raise _wrong_type(value, "a String")
-        if least <= len(value) <= most and matches is None and not values:
+            raise _type_error(value, "a String")
+        if minimum <= len(value) <= maximum and matches is None and not values:
             return _NONE
-        texts = _outside(value, limits)
+        texts = _check_length(value, limits)
         if matches is not None and not matches(value):
             texts.append(f"Member must satisfy regular expression pattern: {pattern}")
         if values and value not in values:
             texts.append(f"Member must satisfy enum value set: [{', '.join(values)}]")
-        return tuple(Violation("", _shown(value, hidden), text) for text in texts)
+        return tuple(Violation("", _format_value(value, hidden), text) for text in texts)
 
     return check
 
 
-def _in_python(pattern: str) -> str:
-    """Java's classes in Python's words; letters beyond ASCII a little wider (tags have them)."""
+def _translate_pattern(pattern: str) -> str:
+    """The pattern with Java's character classes in Python's syntax.
+
+    Letters beyond ASCII are matched a little more widely than in Java; only tags have them.
+    """
     for java, python in _JAVA_CLASSES.items():
         pattern = pattern.replace(java, python)
     return pattern
 
 
-def _number(shape: Any, *, whole: bool) -> Check:
+def _compile_number(shape: Any, *, whole: bool) -> Check:
     hidden = _is_sensitive(shape)
-    least = shape.metadata.get("min")
-    most = shape.metadata.get("max")
+    minimum = shape.metadata.get("min")
+    maximum = shape.metadata.get("max")
     noun = "an Integer" if whole else "a Float"
 
     def check(value: object) -> Violations:
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise _wrong_type(value, noun)
-        if not -LARGEST_FLOAT <= value <= LARGEST_FLOAT:
+            raise _type_error(value, noun)
+        if not -MAX_FLOAT <= value <= MAX_FLOAT:
             raise malformed(f"NUMBER_VALUE is out of the range of {noun}")
         texts = []
-        if least is not None and value < least:
-            texts.append(f"Member must have value greater than or equal to {least}")
-        if most is not None and value > most:
-            texts.append(f"Member must have value less than or equal to {most}")
-        return tuple(Violation("", _shown(value, hidden), text) for text in texts)
+        if minimum is not None and value < minimum:
+            texts.append(f"Member must have value greater than or equal to {minimum}")
+        if maximum is not None and value > maximum:
+            texts.append(f"Member must have value less than or equal to {maximum}")
+        return tuple(Violation("", _format_value(value, hidden), text) for text in texts)
 
     return check
 
 
-def _timestamp(value: object) -> Violations:
-    """rest-json's default: seconds since 1970, with or without a fraction; never a string."""
+def _check_timestamp(value: object) -> Violations:
+    """A timestamp of rest-json: seconds since 1970, with or without a fraction, never a string."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong_type(value, "a Timestamp (seconds since 1970 as a number)")
-    if not 0 <= value <= LATEST_SECOND:
-        constraint = f"Member must be seconds since 1970, from 0 to {LATEST_SECOND}"
-        return (Violation("", _shown(value, False), constraint),)
+        raise _type_error(value, "a Timestamp (seconds since 1970 as a number)")
+    if not 0 <= value <= MAX_SECOND:
+        constraint = f"Member must be seconds since 1970, from 0 to {MAX_SECOND}"
+        return (Violation("", _format_value(value, False), constraint),)
     return _NONE
 
 
-def _boolean(value: object) -> Violations:
+def _check_boolean(value: object) -> Violations:
     if not isinstance(value, bool):
-        raise _wrong_type(value, "a Boolean")
+        raise _type_error(value, "a Boolean")
     return _NONE
 
 
-def _blob(shape: Any) -> Check:
-    """Bytes, which JSON has as base64."""
+def _compile_blob(shape: Any) -> Check:
+    """Bytes, encoded as base64."""
     limits = _length_limits(shape.metadata)
 
     def check(value: object) -> Violations:
         if not isinstance(value, str):
-            raise _wrong_type(value, "a Blob")
+            raise _type_error(value, "a Blob")
         try:
             content = base64.b64decode(value, validate=True)
         except ValueError as error:
             raise malformed(f"a Blob that is not base64: {error}") from error
-        return tuple(Violation("", None, text) for text in _outside(content, limits))
+        return tuple(Violation("", None, text) for text in _check_length(content, limits))
 
     return check
 
@@ -284,14 +296,14 @@ def _length_limits(metadata: Mapping[str, Any]) -> tuple[float, float]:
     return metadata.get("min", 0), metadata.get("max", float("inf"))
 
 
-def _outside(
+def _check_length(
     value: str | bytes | list[Any] | dict[Any, Any], limits: tuple[float, float]
 ) -> list[str]:
-    least, most = limits
-    if len(value) < least:
-        return [f"Member must have length greater than or equal to {least}"]
-    if len(value) > most:
-        return [f"Member must have length less than or equal to {most}"]
+    minimum, maximum = limits
+    if len(value) < minimum:
+        return [f"Member must have length greater than or equal to {minimum}"]
+    if len(value) > maximum:
+        return [f"Member must have length less than or equal to {maximum}"]
     return []
 
 
@@ -308,14 +320,14 @@ def _is_sensitive(shape: Any) -> bool:
     return False
 
 
-def _shown(value: object, hidden: bool) -> str | None:
+def _format_value(value: object, hidden: bool) -> str | None:
     if hidden:
         return None
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if len(text) > LONGEST_VALUE_SHOWN:
-        text = f"{text[:LONGEST_VALUE_SHOWN]}..."
+    if len(text) > MAX_VALUE_LENGTH:
+        text = f"{text[:MAX_VALUE_LENGTH]}..."
     return f"'{text}'"
 
 
-def _wrong_type(value: object, wanted: str) -> ServiceError:
-    return malformed(f"{_JSON_TYPES.get(type(value), 'NULL')} can not be converted to {wanted}")
+def _type_error(value: object, expected: str) -> ServiceError:
+    return malformed(f"{_JSON_TYPES.get(type(value), 'NULL')} can not be converted to {expected}")

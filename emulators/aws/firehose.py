@@ -1,12 +1,12 @@
 """Firehose's limits and failures on demand, in front of moto, which has neither.
 
-moto takes any number of records of any size, stores all of them or fails, and answers at once. The
-service takes 500 records, 1,000 KiB each and 4 MiB together, and may refuse some of a call's
-records while it takes the others. Checked are the limits of the service model in botocore, and the
-sum, which is only in the documentation ("Amazon Data Firehose Quota").
+moto accepts any number of records of any size and stores all of them or fails. The service accepts
+500 records, 1,000 KiB each and 4 MiB together, and may refuse some records of a call while it
+stores the others. This module checks the limits of the service model in botocore, and the sum,
+which is only in the documentation ("Amazon Data Firehose Quota").
 
-    GET, PUT, DELETE /_local/faults    the fault plan (emulators/faults.py) for
-                                       PutRecord and PutRecordBatch
+    GET, PUT, DELETE /_local/faults    the fault plan (emulators/faults.py) for PutRecord and
+                                       PutRecordBatch
 """
 
 from __future__ import annotations
@@ -25,50 +25,41 @@ from emulators.aws.wsgi import (
     Application,
     Environ,
     StartResponse,
-    answer,
     call,
-    drop,
+    drop_connection,
     read_body,
+    respond,
     with_body,
 )
-from emulators.faults import KINDS, Faults, InvalidPlan, Plan, Rule, parse_plan
+from emulators.errors import ServiceError, malformed
+from emulators.faults import KINDS, Faults, InvalidPlan, Plan, Rule, read_plan
 
 FAULTS = "/_local/faults"
 TARGET = "Firehose_20150804"
 OPERATIONS = ("PutRecord", "PutRecordBatch")
 FAULT_KINDS = tuple(kind for kind in KINDS if kind != "in_use")
-"""No delivery stream is ever in use by another change."""
+"""A delivery stream is never in use by another change."""
 
-MOST_BYTES = 4 * 1024 * 1024
+MAX_CALL_BYTES = 4 * 1024 * 1024
 """Of all records of one call together, before base64."""
 
 
-class Refused(Exception):
-    """An answer other than 200."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.status = status
-
-
 SLOW_DOWN = ("ServiceUnavailableException", "Slow down.")
-"""What Firehose answers beyond a stream's throughput, for a call and for a record alike."""
+"""Firehose's error above the throughput of a stream, for a call and for a single record."""
 
 INTERNAL = ("InternalFailure", "Internal service failure.")
 
-_FAULT_ERRORS: Mapping[str, Callable[[], Refused]] = {
-    "throttle": lambda: Refused(*SLOW_DOWN, 500),
-    "error500": lambda: Refused(*INTERNAL, 500),
-    "error503": lambda: Refused("ServiceUnavailable", "The service is unavailable.", 503),
-    "access_denied": lambda: Refused(
+_FAULT_ERRORS: Mapping[str, Callable[[], ServiceError]] = {
+    "throttle": lambda: ServiceError(*SLOW_DOWN, 500),
+    "error500": lambda: ServiceError(*INTERNAL, 500),
+    "error503": lambda: ServiceError("ServiceUnavailable", "The service is unavailable.", 503),
+    "access_denied": lambda: ServiceError(
         "AccessDeniedException", "User is not authorized to perform: firehose:PutRecordBatch"
     ),
-    "expired_token": lambda: Refused(
+    "expired_token": lambda: ServiceError(
         "ExpiredTokenException", "The security token included in the request is expired"
     ),
-    "unrecognized_client": lambda: Refused(
+    "unrecognized_client": lambda: ServiceError(
         "UnrecognizedClientException", "The security token included in the request is invalid."
     ),
 }
@@ -76,12 +67,12 @@ _FAULT_ERRORS: Mapping[str, Callable[[], Refused]] = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the service model says of a call."""
+    """The service model's limits of a call."""
 
-    most_records: int
-    most_record_bytes: int
-    stream_name: re.Pattern[str]
-    longest_stream_name: int
+    max_records: int
+    max_record_bytes: int
+    name_pattern: re.Pattern[str]
+    max_name_length: int
 
     @classmethod
     def of_model(cls) -> Limits:
@@ -90,40 +81,40 @@ class Limits:
         members: Any = model.operation_model("PutRecordBatch").input_shape
         name, records = members.members["DeliveryStreamName"], members.members["Records"]
         return cls(
-            most_records=records.metadata["max"],
-            most_record_bytes=records.member.members["Data"].metadata["max"],
-            stream_name=re.compile(name.metadata["pattern"], re.ASCII),
-            longest_stream_name=name.metadata["max"],
+            max_records=records.metadata["max"],
+            max_record_bytes=records.member.members["Data"].metadata["max"],
+            name_pattern=re.compile(name.metadata["pattern"], re.ASCII),
+            max_name_length=name.metadata["max"],
         )
 
     def check(self, name: object, sizes: list[int]) -> None:
-        """Raises :class:`Refused` for a call with records of these sizes."""
-        if not isinstance(name, str) or not 0 < len(name) <= self.longest_stream_name:
-            most = self.longest_stream_name
-            raise _invalid(name, "deliveryStreamName", f"have length from 1 to {most}")
-        if not self.stream_name.fullmatch(name):
-            pattern = self.stream_name.pattern
+        """Raises :class:`ServiceError` for a call with records of these sizes."""
+        if not isinstance(name, str) or not 0 < len(name) <= self.max_name_length:
+            bound = f"have length from 1 to {self.max_name_length}"
+            raise _invalid(name, "deliveryStreamName", bound)
+        if not self.name_pattern.fullmatch(name):
+            pattern = self.name_pattern.pattern
             raise _invalid(name, "deliveryStreamName", f"satisfy regular expression: {pattern}")
-        if not 0 < len(sizes) <= self.most_records:
+        if not 0 < len(sizes) <= self.max_records:
             bound = (
-                f"have length less than or equal to {self.most_records}"
+                f"have length less than or equal to {self.max_records}"
                 if sizes
                 else "have length greater than or equal to 1"
             )
             raise _invalid(f"[{len(sizes)} records]", "records", bound)
         for position, size in enumerate(sizes, start=1):
-            if size > self.most_record_bytes:
+            if size > self.max_record_bytes:
                 raise _invalid(
                     f"java.nio.HeapByteBuffer[pos=0 lim={size} cap={size}]",
                     f"records.{position}.member.data",
-                    f"have length less than or equal to {self.most_record_bytes}",
+                    f"have length less than or equal to {self.max_record_bytes}",
                 )
-        if sum(sizes) > MOST_BYTES:
-            raise Refused("InvalidArgumentException", "Records size exceeds 4 MB limit")
+        if sum(sizes) > MAX_CALL_BYTES:
+            raise ServiceError("InvalidArgumentException", "Records size exceeds 4 MB limit")
 
 
-def _invalid(value: object, path: str, constraint: str) -> Refused:
-    return Refused(
+def _invalid(value: object, path: str, constraint: str) -> ServiceError:
+    return ServiceError(
         "ValidationException",
         f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: "
         f"Member must {constraint}",
@@ -131,9 +122,9 @@ def _invalid(value: object, path: str, constraint: str) -> Refused:
 
 
 class Firehose:
-    """A WSGI application around another one: checks and fails calls that put records.
+    """A WSGI application that checks and fails calls that put records.
 
-    Everything else goes through as it is. Called by many threads at once.
+    It passes all other calls on to another application. Called by many threads concurrently.
     """
 
     def __init__(
@@ -159,10 +150,10 @@ class Firehose:
             return self._inner(environ, start_response)
         try:
             status, document = self._put(operation, environ)
-        except Refused as error:
+        except ServiceError as error:
             document = {"__type": error.code, "message": error.message}
-            return answer(start_response, error.status, document)
-        return answer(start_response, status, document)
+            return respond(start_response, error.status, document)
+        return respond(start_response, status, document)
 
     def _put(self, operation: str, environ: Environ) -> tuple[int, Any]:
         body = read_body(environ)
@@ -178,37 +169,36 @@ class Firehose:
         self._limits.check(payload.get("DeliveryStreamName"), sizes)
         if fault is not None and fault.kind == "partial":
             with self._lock:
-                lost = faults.lost(fault, len(sizes))
+                failed = faults.draw_failed(fault, len(sizes))
             if operation == "PutRecord":
-                raise Refused(*SLOW_DOWN, 500)
-            return self._put_rest(payload, lost, environ)
-        status, answered = call(self._inner, with_body(environ, body))
+                raise ServiceError(*SLOW_DOWN, 500)
+            return self._put_others(payload, failed, environ)
+        status, response = call(self._inner, with_body(environ, body))
         if fault is not None and fault.after_write:
             self._fail(fault, environ)
-        return status, json.loads(answered)
+        return status, json.loads(response)
 
-    def _put_rest(
-        self, payload: dict[str, Any], lost: frozenset[int], environ: Environ
+    def _put_others(
+        self, payload: dict[str, Any], failed: frozenset[int], environ: Environ
     ) -> tuple[int, Any]:
-        """Puts the records that are not lost; the answer has an entry for each, in their order."""
+        """Puts the other records; the response has an entry for each record, in their order."""
         records = payload["Records"]
-        rest = [record for position, record in enumerate(records) if position not in lost]
+        others = [record for position, record in enumerate(records) if position not in failed]
         stored: list[Any] = []
-        if rest:
-            body = json.dumps({**payload, "Records": rest}).encode()
-            status, answered = call(self._inner, with_body(environ, body))
-            document = json.loads(answered)
+        if others:
+            body = json.dumps({**payload, "Records": others}).encode()
+            status, response = call(self._inner, with_body(environ, body))
+            document = json.loads(response)
             if status != 200:
                 return status, document
             stored = document["RequestResponses"]
         entries = iter(stored)
         responses = [
-            _failed(position) if position in lost else next(entries)
+            _failure_entry(position) if position in failed else next(entries)
             for position in range(len(records))
         ]
-        failed = len(lost)
         return 200, {
-            "FailedPutCount": failed,
+            "FailedPutCount": len(failed),
             "Encrypted": False,
             "RequestResponses": responses,
         }
@@ -217,39 +207,36 @@ class Firehose:
         if fault.kind == "timeout":
             self._wait(fault.seconds)
         if fault.kind in ("timeout", "disconnect"):
-            drop(environ)
+            drop_connection(environ)
         raise _FAULT_ERRORS[fault.kind]()
 
     def _control(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """The fault plan: read, replaced, removed."""
+        """Reads, replaces or removes the fault plan."""
         method = environ["REQUEST_METHOD"]
         plan = Plan() if method == "DELETE" else None
         if method == "PUT":
             try:
-                plan = parse_plan(json.loads(read_body(environ)), OPERATIONS, FAULT_KINDS)
+                plan = read_plan(read_body(environ), OPERATIONS, FAULT_KINDS)
             except InvalidPlan as error:
-                return answer(start_response, 400, {"message": str(error)})
-            except ValueError as error:
-                message = f"the body is not JSON: {error}"
-                return answer(start_response, 400, {"message": message})
+                return respond(start_response, 400, {"message": str(error)})
         with self._lock:
             if plan is not None:
                 self._faults = Faults(plan)
-            return answer(start_response, 200, self._faults.report())
+            return respond(start_response, 200, self._faults.report())
 
 
 def _decode(body: bytes) -> dict[str, Any]:
     try:
         payload = json.loads(body)
     except ValueError as error:
-        raise Refused("SerializationException", str(error)) from error
+        raise malformed(str(error)) from error
     if not isinstance(payload, dict):
-        raise Refused("SerializationException", "Unexpected token: expected a structure")
+        raise malformed("Unexpected token: expected a structure")
     return payload
 
 
 def _sizes(operation: str, payload: dict[str, Any]) -> list[int]:
-    """The sizes of a call's records, decoded."""
+    """The sizes of the records of a call, decoded from base64."""
     records = [payload.get("Record")] if operation == "PutRecord" else payload.get("Records")
     if not isinstance(records, list):
         raise _invalid("null", "records", "not be null")
@@ -262,7 +249,7 @@ def _sizes(operation: str, payload: dict[str, Any]) -> list[int]:
     return sizes
 
 
-def _failed(position: int) -> dict[str, str]:
-    """A lost record's entry; both codes that the service documents occur."""
+def _failure_entry(position: int) -> dict[str, str]:
+    """The entry of a failed record; the two codes that the service documents take turns."""
     code, message = INTERNAL if position % 2 else SLOW_DOWN
     return {"ErrorCode": code, "ErrorMessage": message}

@@ -1,7 +1,7 @@
-"""What moto knows of registries, catalogs, grants and delivery streams, as JSON in files.
+"""moto's registries, catalogs, grants and delivery streams as JSON in files.
 
-moto keeps everything in memory. What must outlast a restart is taken out of its objects here and
-put back into new ones at the next start.
+moto keeps everything in memory. These functions convert the state that must outlast a restart from
+moto's objects to JSON, and back to new objects at the next start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMAT = 1
 def dump_glue(backend: Any) -> dict[str, Any]:
     """The registries and the data catalog of moto's Glue backend as JSON.
 
-    Of tables everything but partitions, which data products do not have in the catalog.
+    Partitions of tables are not included.
     """
     return {
         "format": FORMAT,
@@ -43,7 +43,7 @@ def restore_glue(backend: Any, state: dict[str, Any]) -> None:
     from moto.glue import models
 
     _check_format(state)
-    # Files of before there was a catalog have no databases.
+    # Files written before the catalog was supported have no databases.
     for database_fields in state.get("databases", ()):
         database = _object(models.FakeDatabase, database_fields)
         database.tables = OrderedDict()
@@ -67,7 +67,7 @@ def restore_glue(backend: Any, state: dict[str, Any]) -> None:
 
 
 def dump_lake_formation(backend: Any) -> dict[str, Any]:
-    """The permissions and registered places of moto's Lake Formation backend as JSON."""
+    """The permissions and registered locations of moto's Lake Formation backend as JSON."""
     return {
         "format": FORMAT,
         "resources": [_fields(resource) for resource in backend.resources.values()],
@@ -136,7 +136,7 @@ def _object(kind: type[Any], fields: dict[str, Any]) -> Any:
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes the state so that a crash at any moment leaves the old or the new one."""
+    """Writes the state atomically: a crash leaves the previous state or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What the layers around moto need of WSGI: a call's body read, passed on, and answered."""
+"""WSGI for the layers around moto: reading a body, passing a call on, and responding."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def read_body(environ: Environ) -> bytes:
 
 
 def with_body(environ: Environ, body: bytes) -> Environ:
-    """The same request with another body, not read yet."""
+    """The same request with another body."""
     return {**environ, "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
 
 
 def call(inner: Application, environ: Environ) -> tuple[int, bytes]:
-    """Calls an application and returns the status and the body of its answer."""
+    """Calls an application and returns the status and the body of its response."""
     statuses: list[str] = []
 
     def start_response(status: str, headers: object, exc_info: object = None) -> None:
@@ -38,8 +38,8 @@ def call(inner: Application, environ: Environ) -> tuple[int, bytes]:
     return int(statuses[-1].partition(" ")[0]), body
 
 
-def answer(start_response: StartResponse, status: int, document: object) -> list[bytes]:
-    """Answers with JSON."""
+def respond(start_response: StartResponse, status: int, document: object) -> list[bytes]:
+    """Responds with JSON."""
     headers = [
         ("Content-Type", "application/x-amz-json-1.1"),
         ("x-amzn-RequestId", str(uuid.uuid4())),
@@ -48,8 +48,11 @@ def answer(start_response: StartResponse, status: int, document: object) -> list
     return [json.dumps(document).encode()]
 
 
-def drop(environ: Environ) -> None:
-    """Closes the connection without an answer; raises what Werkzeug takes for a lost client."""
+def drop_connection(environ: Environ) -> None:
+    """Closes the connection without a response.
+
+    Raises the exception that Werkzeug expects for a lost client.
+    """
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("dropped by a fault plan")

@@ -1,1 +1,1 @@
-"""An emulator of kinesisanalyticsv2, by botocore's service model."""
+"""An emulator of the API of Managed Service for Apache Flink (kinesisanalyticsv2), for tests."""

@@ -1,4 +1,4 @@
-"""What the local Managed Flink keeps, and how it shows it."""
+"""The records of the emulator, and their form in responses."""
 
 from __future__ import annotations
 
@@ -9,33 +9,24 @@ from typing import Any
 
 ARN = "arn:aws:kinesisanalytics:us-east-1:000000000000:application"
 
-Answer = dict[str, Any]
+Document = dict[str, Any]
 
 
 class Behaviour(Enum):
-    """What becomes of an application with a certain code file."""
+    """What happens to an application with a certain code file."""
 
     RUNS = "runs"
     FAILS = "fails"
-    """It does not get to RUNNING: the operation fails."""
+    """It does not become RUNNING: the operation fails."""
     LOOPS = "loops"
-    """RUNNING, and its job restarts for ever."""
+    """RUNNING, but its job restarts repeatedly."""
     HANGS = "hangs"
-    """The change never ends."""
-
-
-class Refusal(Exception):
-    """An error answer, by the service's code."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
+    """The operation never ends."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """The next call of an operation fails: before it has an effect, or after (the answer is
+    """Lets the next call of an operation fail: before it takes effect, or after (the response is
     lost)."""
 
     operation: str
@@ -72,26 +63,27 @@ class App:
     role: str
     status: str
     version: int
-    versions: dict[int, Answer]
+    versions: dict[int, Document]
     """Configurations, in the shape of ApplicationConfiguration."""
     token: str
-    run: Answer = field(default_factory=dict)
-    """The present run configuration."""
-    starts: list[Answer] = field(default_factory=list)
-    """What each start restored from: restore type, snapshot name, version."""
+    run: Document = field(default_factory=dict)
+    """The current run configuration."""
+    starts: list[Document] = field(default_factory=list)
+    """For each start: restore type, snapshot name, version."""
     snapshots: list[Snapshot] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
     running_version: int | None = None
-    """The last version that ran."""
+    """The last version that was RUNNING."""
     former_version: int | None = None
     """The running version before it."""
     rolled_back_from: int | None = None
     rolled_back_to: int | None = None
     due: int = 0
-    then: Callable[[], None] | None = None
+    """The poll at which the pending transition takes place."""
+    transition: Callable[[], None] | None = None
 
     @property
-    def configuration(self) -> Answer:
+    def configuration(self) -> Document:
         return self.versions[self.version]
 
     @property
@@ -100,8 +92,8 @@ class App:
         return str(code["S3ContentLocation"]["FileKey"])
 
 
-def application(app: App, version: int | None = None) -> Answer:
-    """As DescribeApplication shows it, or one of its versions."""
+def application_detail(app: App, version: int | None = None) -> Document:
+    """The application, or one of its versions, as DescribeApplication returns it."""
     configuration = app.versions[version or app.version]
     location = configuration["ApplicationCodeConfiguration"]["CodeContent"]["S3ContentLocation"]
     described = {
@@ -144,7 +136,8 @@ def application(app: App, version: int | None = None) -> Answer:
     return detail
 
 
-def snapshot_summary(snapshot: Snapshot) -> Answer:
+def snapshot_summary(snapshot: Snapshot) -> Document:
+    """The snapshot as ListApplicationSnapshots returns it."""
     return {
         "SnapshotName": snapshot.name,
         "SnapshotStatus": snapshot.status,
@@ -153,8 +146,9 @@ def snapshot_summary(snapshot: Snapshot) -> Answer:
     }
 
 
-def operation_summary(operation: Operation) -> Answer:
-    result: Answer = {
+def operation_summary(operation: Operation) -> Document:
+    """The operation as ListApplicationOperations returns it, without its id."""
+    result: Document = {
         "Operation": operation.name,
         "OperationStatus": operation.status,
         "StartTime": operation.started,
@@ -164,7 +158,8 @@ def operation_summary(operation: Operation) -> Answer:
     return result
 
 
-def page(entries: list[Answer], body: Answer) -> tuple[list[Answer], Answer]:
+def page(entries: list[Document], body: Document) -> tuple[list[Document], Document]:
+    """One page of entries for a request, and the member with the token of the next page."""
     start, limit = int(body.get("NextToken", "0")), body.get("Limit", 50)
-    rest = start + limit < len(entries)
-    return entries[start : start + limit], {"NextToken": str(start + limit)} if rest else {}
+    has_more = start + limit < len(entries)
+    return entries[start : start + limit], {"NextToken": str(start + limit)} if has_more else {}

@@ -1,7 +1,7 @@
-"""The local kinesisanalyticsv2 over HTTP, on loopback: what boto3 talks to in the tests.
+"""The HTTP server of the emulator, on loopback, for boto3.
 
-Requests are checked by botocore's own model first: required members, types, lengths, patterns,
-enumerations, and members that the model does not know.
+Requests are checked against botocore's service model first: required members, types, lengths,
+patterns, enumerations, and members that are not in the model.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import botocore.session
 
 from emulators.errors import ServiceError
-from emulators.managed_flink.records import Refusal
-from emulators.validation import compile_check, refuse
+from emulators.validation import compile_check, violation_error
 
 OPERATIONS = (
     "CreateApplication",
@@ -37,7 +36,7 @@ OPERATIONS = (
 
 
 class Model:
-    """What botocore knows of the service."""
+    """botocore's model of the service."""
 
     def __init__(self) -> None:
         model = botocore.session.get_session().get_service_model("kinesisanalyticsv2")
@@ -48,28 +47,25 @@ class Model:
         }
 
     def check(self, operation: str, body: dict[str, Any]) -> None:
-        """Raises Refusal for a request that the model does not allow."""
+        """Raises ServiceError for a request that the model does not allow."""
         check = self._checks.get(operation)
         if check is None:
-            raise Refusal("UnknownOperationException", operation)
-        try:
-            violations = check(body)
-        except ServiceError as error:
-            raise Refusal("SerializationException", error.message) from error
+            raise ServiceError("UnknownOperationException", operation)
+        violations = check(body)
         if violations:
-            raise Refusal("InvalidArgumentException", refuse(violations).message)
+            raise ServiceError("InvalidArgumentException", violation_error(violations).message)
 
 
-class Answers(Protocol):
-    """A service, or what stands before one."""
+class CallHandler(Protocol):
+    """Handles calls: the service, or a wrapper around it."""
 
     def answer(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Raises Refusal."""
+        """The body of the response; raises ServiceError."""
 
 
 @contextmanager
-def serving(service: Answers) -> Iterator[str]:
-    """The address of a server that answers for a service, until the block ends."""
+def serving(service: CallHandler) -> Iterator[str]:
+    """Run a server for a service until the block ends; yields its address."""
     model, lock = Model(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -78,16 +74,16 @@ def serving(service: Answers) -> Iterator[str]:
             prefix, _, operation = self.headers["X-Amz-Target"].partition(".")
             try:
                 if prefix != model.prefix or "Credential=" not in self.headers["Authorization"]:
-                    raise Refusal("UnknownOperationException", prefix)
+                    raise ServiceError("UnknownOperationException", prefix)
                 body = json.loads(text)
                 model.check(operation, body)
                 with lock:
-                    self._answer(200, service.answer(operation, body))
-            except Refusal as error:
+                    self._respond(200, service.answer(operation, body))
+            except ServiceError as error:
                 status = 500 if error.code == "InternalFailure" else 400
-                self._answer(status, {"__type": error.code, "message": error.message})
+                self._respond(status, {"__type": error.code, "message": error.message})
 
-        def _answer(self, status: int, body: dict[str, Any]) -> None:
+        def _respond(self, status: int, body: dict[str, Any]) -> None:
             content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", f"application/x-amz-json-{model.version}")
@@ -96,7 +92,7 @@ def serving(service: Answers) -> Iterator[str]:
             self.wfile.write(content)
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Tests are quiet."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, name="managed-flink", daemon=True)

@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import errno
 import fcntl
-import json
 import logging
 import os
 import signal
@@ -23,7 +22,7 @@ from typing import IO
 
 from aiohttp import web
 
-from emulators.faults import InvalidPlan, Plan, parse_plan
+from emulators.faults import InvalidPlan, Plan, read_plan
 from emulators.personalize.control.operations import ControlPlane
 from emulators.personalize.control.source import Source
 from emulators.personalize.control.state import STEP_SECONDS, ControlSettings, State
@@ -250,13 +249,11 @@ def _plan(path: Path | None, operations: Sequence[str]) -> Plan:
     if path is None:
         return Plan()
     try:
-        return parse_plan(json.loads(path.read_bytes()), operations)
+        return read_plan(path.read_bytes(), operations)
     except OSError as error:
         raise _Mistake(f"--faults: cannot read {path}: {error.strerror}.") from error
     except InvalidPlan as error:
         raise _Mistake(f"--faults {path}: {error}.") from error
-    except ValueError as error:
-        raise _Mistake(f"--faults {path} is not JSON: {error}.") from error
 
 
 def _secrets(credentials: Sequence[str]) -> dict[str, str]:

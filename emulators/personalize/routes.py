@@ -12,7 +12,7 @@ from aiohttp import web
 
 from emulators import errors
 from emulators.errors import ServiceError
-from emulators.faults import InvalidPlan, Plan, parse_plan
+from emulators.faults import InvalidPlan, Plan, read_plan
 from emulators.personalize.control import kinds
 from emulators.personalize.server import CONTROL_PATH, IMPORTED, Dropped, Operation, Service
 from emulators.personalize.signature import SignedRequest
@@ -124,11 +124,9 @@ def _put_faults_handler(service: Service) -> _Handler:
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            plan = parse_plan(json.loads(await request.read()), names)
+            plan = read_plan(await request.read(), names)
         except InvalidPlan as error:
             return _bad_request(str(error))
-        except ValueError as error:
-            return _bad_request(f"the body is not JSON: {error}")
         service.use_faults(plan)
         return web.json_response(service.fault_report())
 

@@ -21,7 +21,7 @@ import botocore.session
 
 from emulators import errors
 from emulators.errors import ServiceError
-from emulators.faults import Faults, Plan, Rule, kept
+from emulators.faults import Faults, Plan, Rule, count_stored
 from emulators.personalize import rules
 from emulators.personalize.control import filters, kinds, recommending
 from emulators.personalize.control.group import Group
@@ -32,7 +32,7 @@ from emulators.personalize.quota import Quotas
 from emulators.personalize.rules import RankingQuery, RecommendationQuery
 from emulators.personalize.signature import AccessRules, SignedRequest, authorize
 from emulators.personalize.store import Call, EventsCall, RecordsCall
-from emulators.validation import Check, compile_check, refuse
+from emulators.validation import Check, compile_check, violation_error
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class Service:
         payload = rules.decode(request.body)
         violations = operation.check(payload)
         if violations:
-            raise refuse(violations)
+            raise violation_error(violations)
         if operation.path == CONTROL_PATH:
             handler = self._control_plane(name)
         elif name in self._handlers:
@@ -250,7 +250,7 @@ class Service:
         group = self._state.group_with_tracker(payload["trackingId"])
         events = rules.events(payload, group.resources, self._new_id)
         if partial is not None:
-            events = events[: kept(partial, len(events))]
+            events = events[: count_stored(partial, len(events))]
         ignored = payload["sessionId"] == rules.IGNORED_SESSION
         await self._commit(group, EventsCall(events, ignored))
         return b""
@@ -267,7 +267,7 @@ class Service:
         group = self._state.group_with_dataset(payload["datasetArn"])
         records = tuple(rules.records(payload, kind, group.resources))
         if partial is not None:
-            records = records[: kept(partial, len(records))]
+            records = records[: count_stored(partial, len(records))]
         await self._commit(group, RecordsCall(kind, records))
         return b""
 

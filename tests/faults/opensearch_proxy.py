@@ -146,7 +146,7 @@ class OpenSearchProxy:
             return await self._forward(request, body)
         if rule.kind == "partial":
             sent = documents(body)
-            return await self._forward_some(request, sent, faults.lost(rule, len(sent)))
+            return await self._forward_some(request, sent, faults.draw_failed(rule, len(sent)))
         if rule.after_write:
             await self._forward(request, body)
         return await self._fail(request, rule)

@@ -170,7 +170,7 @@ def test_a_plan_that_does_not_fit_needs_consent(operator: Operator) -> None:
     assert "--rebuild" in operator.output
     assert status(operator)["version"] == 1
     assert operator.deploy("upgrade", other, "--rebuild") == 0
-    (body,) = operator.service.called("UpdateApplication")
+    (body,) = operator.service.calls_of("UpdateApplication")
     restore = body["RunConfigurationUpdate"]["ApplicationRestoreConfiguration"]
     assert restore == {"ApplicationRestoreType": "SKIP_RESTORE_FROM_SNAPSHOT"}
     groups = status(operator)["properties"]
@@ -198,7 +198,7 @@ def test_a_rollback_with_the_same_plan_keeps_the_present_state(operator: Operato
     assert "the present state is kept" in operator.output
     seen = status(operator)
     assert seen["release"] == "tunemesh-stream-0.1.0-111111111111"
-    assert not operator.service.called("RollbackApplication")
+    assert not operator.service.calls_of("RollbackApplication")
 
 
 def test_a_rollback_to_another_plan_takes_its_own_snapshot(operator: Operator) -> None:
@@ -216,7 +216,7 @@ def test_a_setting_that_the_release_does_not_know_is_found_before(operator: Oper
     assert operator.deploy("upgrade", "--set", "tunemesh.enrichment:begin=latest") == 3
     assert "'begin'" in operator.output
     assert "restored, start" in operator.output
-    assert not operator.service.called("UpdateApplication")
+    assert not operator.service.calls_of("UpdateApplication")
 
 
 def test_snapshots_are_made_listed_pruned_and_deleted(operator: Operator) -> None:
@@ -246,7 +246,7 @@ def test_a_mistake_is_one_message(
     """And changes nothing."""
     assert operator.deploy(*arguments) != 0
     assert message in operator.output
-    assert not operator.service.called("UpdateApplication")
+    assert not operator.service.calls_of("UpdateApplication")
 
 
 def test_a_version_that_restarts_is_replaced_by_force(operator: Operator) -> None:
@@ -310,4 +310,4 @@ def test_code_that_is_not_where_the_options_lead_is_found_before(
     """A rollback would look for the former code there."""
     assert operator.deploy("upgrade", operator.release("2"), *elsewhere) == 1
     assert "is tunemesh/tunemesh-stream-0.1.0-111111111111.zip in the bucket" in operator.output
-    assert not operator.service.called("UpdateApplication")
+    assert not operator.service.calls_of("UpdateApplication")

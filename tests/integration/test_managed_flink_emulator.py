@@ -194,7 +194,7 @@ def test_every_update_has_its_restore_configuration(case: TargetCase, cloud: Clo
     case.start()
     seen = case.target.describe()
     case.target.update(seen, case.other, case.files[case.other.release], NOTHING)
-    (body,) = cloud.service.called("UpdateApplication")
+    (body,) = cloud.service.calls_of("UpdateApplication")
     assert body["RunConfigurationUpdate"] == {
         "ApplicationRestoreConfiguration": {"ApplicationRestoreType": "SKIP_RESTORE_FROM_SNAPSHOT"},
         "FlinkRunConfiguration": {"AllowNonRestoredState": False},
@@ -207,7 +207,7 @@ def test_a_new_application_has_snapshots_and_the_services_rollback_on(
 ) -> None:
     """System rollback is opt-in."""
     case.create()
-    (body,) = cloud.service.called("CreateApplication")
+    (body,) = cloud.service.calls_of("CreateApplication")
     configuration = body["ApplicationConfiguration"]
     assert configuration["ApplicationSnapshotConfiguration"] == {"SnapshotsEnabled": True}
     assert configuration["ApplicationSystemRollbackConfiguration"] == {"RollbackEnabled": True}
@@ -302,7 +302,7 @@ def test_a_version_that_fails_is_rolled_back_by_the_service_and_the_reason_repor
     assert "UpdateApplication: The application's main() ended with exit code 1" in end.why
     seen = case.target.describe()
     assert (seen.status, seen.configuration) == (Status.RUNNING, case.one)
-    assert not cloud.service.called("RollbackApplication")
+    assert not cloud.service.calls_of("RollbackApplication")
 
 
 def test_a_version_that_restarts_in_a_loop_is_rolled_back_by_the_upgrade(
@@ -315,7 +315,7 @@ def test_a_version_that_restarts_in_a_loop_is_rolled_back_by_the_upgrade(
     end = machine(case, tmp_path).begin(change(case))
     assert (end.step, end.by_service) == (Step.ROLLED_BACK, False)
     assert "restarted 4 times" in end.why
-    assert len(cloud.service.called("RollbackApplication")) == 1
+    assert len(cloud.service.calls_of("RollbackApplication")) == 1
     seen = case.target.describe()
     assert (seen.status, seen.configuration) == (Status.RUNNING, case.one)
     assert app(cloud).starts[-1]["SnapshotName"] == [
@@ -337,17 +337,15 @@ def test_a_change_that_hangs_is_rolled_back(case: TargetCase, cloud: Cloud, tmp_
 
 
 def test_without_system_rollback_the_former_version_is_started_again(
-    case: TargetCase, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: TargetCase, cloud: Cloud, tmp_path: Path
 ) -> None:
     """Its own rollback failed, or is off: the application is READY, with the new code."""
     publish_from_start(cloud)
     cloud.service.behaviours[f"{case.other.release}.zip"] = Behaviour.FAILS
     case.start()
-    update = cloud.service._merged
-    off = {"ApplicationSystemRollbackConfiguration": {"RollbackEnabled": False}}
-    monkeypatch.setattr(
-        cloud.service, "_merged", lambda found, body: {**update(found, body), **off}
-    )
+    cloud.service.configuration_overrides = {
+        "ApplicationSystemRollbackConfiguration": {"RollbackEnabled": False}
+    }
     end = machine(case, tmp_path).begin(change(case))
     assert end.step is Step.ROLLED_BACK
     seen = case.target.describe()
@@ -394,8 +392,8 @@ def test_after_an_interrupted_client_the_next_one_continues(
     assert not present.is_ended
     end = its.resume(present)
     assert end.step is Step.DONE, end.why
-    assert len(cloud.service.called("UpdateApplication")) == 1
-    assert len(cloud.service.called("CreateApplicationSnapshot")) == 1
+    assert len(cloud.service.calls_of("UpdateApplication")) == 1
+    assert len(cloud.service.calls_of("CreateApplicationSnapshot")) == 1
 
 
 def test_a_stale_version_number_is_refused_by_the_service(case: TargetCase, cloud: Cloud) -> None:

@@ -13,8 +13,9 @@ from urllib.parse import unquote
 import pytest
 
 from emulators.aws import objects
-from emulators.aws.firehose import MOST_BYTES, Firehose, Limits, Refused
-from emulators.aws.wsgi import Environ, StartResponse, answer
+from emulators.aws.firehose import MAX_CALL_BYTES, Firehose, Limits
+from emulators.aws.wsgi import Environ, StartResponse, respond
+from emulators.errors import ServiceError
 
 LIMITS = Limits.of_model()
 
@@ -31,7 +32,7 @@ class Stream:
         first = len(self.records)
         self.records += [base64.b64decode(record["Data"]) for record in given]
         entries = [{"RecordId": str(first + n)} for n in range(len(given))]
-        return answer(start_response, 200, {"FailedPutCount": 0, "RequestResponses": entries})
+        return respond(start_response, 200, {"FailedPutCount": 0, "RequestResponses": entries})
 
 
 class Client:
@@ -51,8 +52,8 @@ class Client:
             "CONTENT_LENGTH": str(len(body)),
             "wsgi.input": io.BytesIO(body),
         }
-        answered = self.firehose(environ, lambda status, headers: statuses.append(status))
-        return int(statuses[0][:3]), json.loads(b"".join(answered))
+        response = self.firehose(environ, lambda status, headers: statuses.append(status))
+        return int(statuses[0][:3]), json.loads(b"".join(response))
 
     def put(self, *records: bytes) -> tuple[int, Any]:
         entries = [{"Data": base64.b64encode(record).decode()} for record in records]
@@ -71,36 +72,36 @@ def client() -> Client:
 
 def test_the_limits_are_the_models() -> None:
     """500 records of 1,000 KiB: what the service documents is what botocore's data says."""
-    assert (LIMITS.most_records, LIMITS.most_record_bytes) == (500, 1_024_000)
+    assert (LIMITS.max_records, LIMITS.max_record_bytes) == (500, 1_024_000)
 
 
 @pytest.mark.parametrize("size", range(5))
 def test_a_record_is_measured_before_base64(client: Client, size: int) -> None:
     """Whatever the padding: one byte less than the limit passes, one more does not."""
-    most = LIMITS.most_record_bytes - 2
+    most = LIMITS.max_record_bytes - 2
     status, _ = client.put(b"x" * (most + size))
-    assert (status == 200) == (most + size <= LIMITS.most_record_bytes)
+    assert (status == 200) == (most + size <= LIMITS.max_record_bytes)
 
 
 def test_a_call_at_every_limit_is_taken_and_one_beyond_refused() -> None:
     """Count, sum and size: the last value that is allowed, and the first that is not."""
-    full = [MOST_BYTES // 500] * 500
-    full[0] += MOST_BYTES - sum(full)
+    full = [MAX_CALL_BYTES // 500] * 500
+    full[0] += MAX_CALL_BYTES - sum(full)
     LIMITS.check("s", full)
-    with pytest.raises(Refused, match="InvalidArgumentException: Records size exceeds 4 MB"):
+    with pytest.raises(ServiceError, match="InvalidArgumentException: Records size exceeds 4 MB"):
         LIMITS.check("s", [*full[:-1], full[-1] + 1])
-    with pytest.raises(Refused, match=r"'records' .* less than or equal to 500"):
+    with pytest.raises(ServiceError, match=r"'records' .* less than or equal to 500"):
         LIMITS.check("s", [1] * 501)
-    with pytest.raises(Refused, match=r"'records' .* greater than or equal to 1"):
+    with pytest.raises(ServiceError, match=r"'records' .* greater than or equal to 1"):
         LIMITS.check("s", [])
-    with pytest.raises(Refused, match=r"'records\.2\.member\.data' .*1024000"):
+    with pytest.raises(ServiceError, match=r"'records\.2\.member\.data' .*1024000"):
         LIMITS.check("s", [1, 1_024_001])
-    with pytest.raises(Refused, match="deliveryStreamName"):
+    with pytest.raises(ServiceError, match="deliveryStreamName"):
         LIMITS.check("a stream", [1])
 
 
 def test_a_partial_failure_stores_the_others_and_says_which(client: Client) -> None:
-    """The answer has an entry for each record in order; the draws repeat with the seed."""
+    """The response has an entry for each record in order; the draws repeat with the seed."""
     records = [b"%d" % n for n in range(20)]
     lost = []
     for _ in range(2):
@@ -138,8 +139,8 @@ def test_all_records_can_fail(client: Client) -> None:
 def test_a_failed_call_stores_nothing(client: Client, kind: str, status: int, code: str) -> None:
     """The code is the service's; after the rule's end calls pass."""
     client.faults(kind=kind, first=1)
-    answered, document = client.put(b"a")
-    assert (answered, document["__type"]) == (status, code)
+    response, document = client.put(b"a")
+    assert (response, document["__type"]) == (status, code)
     assert client.stream.records == []
     assert client.put(b"a")[0] == 200
 
@@ -231,7 +232,7 @@ def contents(memory: Memory) -> dict[str, dict[str, bytes]]:
 def test_objects_are_there_again_after_a_restart(tmp_path: Path) -> None:
     """Every bucket and object as it was last, and nothing that was deleted or only half written."""
     memory = Memory()
-    objects.keep(memory, tmp_path)
+    objects.persist(memory, tmp_path)
     for name in ("data", "empty", "gone"):
         memory.create_bucket(name, "us-east-1")
     memory.put_object("data", "a/b", b"first")
@@ -243,6 +244,6 @@ def test_objects_are_there_again_after_a_restart(tmp_path: Path) -> None:
     (tmp_path / "data" / "broken%part7").write_bytes(b"half")
 
     again = Memory()
-    objects.keep(again, tmp_path)
+    objects.persist(again, tmp_path)
     assert contents(again) == {"data": {"a/b": b"second"}, "empty": {}}
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["a%2Fb"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from emulators.faults import Faults, InvalidPlan, kept, parse_plan
+from emulators.faults import Faults, InvalidPlan, count_stored, parse_plan
 from emulators.personalize.quota import Quotas, TokenBucket, parse_quota
 
 OPERATIONS = ("PutEvents", "PutUsers")
@@ -125,7 +125,7 @@ def test_the_first_rule_that_fires_wins_and_is_counted() -> None:
         ({"rules": [{"operation": "*", "kind": "slow", "seconds": 301}]}, "'seconds' is 301"),
         ({"rules": [{"operation": "*", "kind": "slow", "first": 0.5}]}, "'first' is 0.5"),
         ({"rules": [{"operation": "*", "kind": "slow", "after_write": 1}]}, "true or false"),
-        ({"rules": [{"operation": "*", "kind": "slow", "after_write": True}]}, "not with slow"),
+        ({"rules": [{"operation": "*", "kind": "slow", "after_write": True}]}, "not for slow"),
         ({"rules": [{"operation": "*", "kind": "slow", "sedconds": 1}]}, "unknown sedconds"),
     ],
 )
@@ -138,13 +138,13 @@ def test_a_plan_that_makes_no_sense_says_where(document: object, message: str) -
 def test_a_share_says_how_many_records_of_a_call_are_lost() -> None:
     """Half of them without it, the odd one included; which ones repeats with the seed."""
     half = parse_plan({"rules": [{"operation": "*", "kind": "partial"}]}, OPERATIONS).rules[0]
-    assert [kept(half, count) for count in (1, 2, 5)] == [0, 1, 2]
+    assert [count_stored(half, count) for count in (1, 2, 5)] == [0, 1, 2]
 
     def lost(seed: int) -> list[frozenset[int]]:
         subject = faults({"operation": "*", "kind": "partial", "share": 0.1}, seed=seed)
         rule = subject.decide("PutEvents", 0.0)
         assert rule is not None
-        return [subject.lost(rule, 50) for _ in range(5)]
+        return [subject.draw_failed(rule, 50) for _ in range(5)]
 
     assert lost(1) == lost(1) != lost(2)
     assert {len(chosen) for chosen in lost(1)} == {5}
@@ -153,7 +153,7 @@ def test_a_share_says_how_many_records_of_a_call_are_lost() -> None:
 
 def test_a_share_goes_with_partial_and_a_kind_with_its_service() -> None:
     """Both are refused with what was expected."""
-    with pytest.raises(InvalidPlan, match="'share' goes with partial, not with slow"):
+    with pytest.raises(InvalidPlan, match="'share' is for partial, not for slow"):
         faults({"operation": "*", "kind": "slow", "share": 0.1})
     with pytest.raises(InvalidPlan, match=r"'kind' is 'slow', expected one of throttle$"):
         parse_plan({"rules": [{"operation": "*", "kind": "slow"}]}, OPERATIONS, ("throttle",))

@@ -9,7 +9,7 @@ import pytest
 from emulators.errors import ServiceError
 from emulators.personalize.control import kinds
 from emulators.personalize.server import load_operations
-from emulators.validation import refuse
+from emulators.validation import violation_error
 
 CHECKS = {operation.name: operation.check for operation in load_operations()}
 CAMPAIGN = "arn:aws:personalize:us-east-1:000000000000:campaign/tunemesh"
@@ -62,7 +62,7 @@ def test_the_message_for_eleven_events_is_awss() -> None:
     """Count, path and constraint read as AWS writes them; what is sensitive is not shown."""
     request = put_events()
     request["eventList"] *= 11
-    error = refuse(CHECKS["PutEvents"](request))
+    error = violation_error(CHECKS["PutEvents"](request))
     assert (error.code, error.status) == ("InvalidInputException", 400)
     assert error.message == (
         "1 validation error detected: Value at 'eventList' failed to satisfy constraint: "
@@ -80,7 +80,7 @@ def test_a_value_that_is_not_sensitive_is_shown() -> None:
 def test_all_violations_are_in_one_message() -> None:
     """One answer is enough to mend everything."""
     request = put_events(itemId="i" * 300, eventType="") | {"sessionId": None}
-    error = refuse(CHECKS["PutEvents"](request))
+    error = violation_error(CHECKS["PutEvents"](request))
     assert error.message == (
         "3 validation errors detected: "
         "Value null at 'sessionId' failed to satisfy constraint: Member must not be null; "
