@@ -9,8 +9,7 @@ import pytest
 from hypothesis import settings
 
 from connectors.flink import java
-
-ROOT = Path(__file__).resolve().parents[1]
+from deploy.local.settings import PROJECT
 
 # A machine that is busy for a moment is no failure.
 settings.register_profile("tunemesh", settings.default, deadline=None)
@@ -20,7 +19,7 @@ settings.load_profile("tunemesh")
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository."""
-    return ROOT
+    return PROJECT
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,12 +27,11 @@ from schemas.codec import Decoder
 from schemas.model import Role, load_contracts
 from tests.faults.plans import Plan, ServiceFaults
 from tests.faults.restless import RestlessHour
+from tests.support.waiting import wait_until
 from verification.generator import GeneratedHour, Hour
 from verification.positions import TopicReader, topic_ends
 from verification.replay import ReplaySettings, ReplaySummary, replay
 from verification.verify import VerifyReport, VerifySettings, verify
-
-POLL_SECONDS = 0.2
 
 START_SECONDS = 240
 """Longest start of the application; seconds on a machine with nothing else to do."""
@@ -45,15 +44,6 @@ RATE = int(os.environ.get("TUNEMESH_FAULTS_RATE", "2000"))
 
 HOUR_START_MS = 1_760_000_000_000
 """Start of every generated hour, so that a seed gives the same events whenever it is replayed."""
-
-
-def until(reached: Callable[[], bool], seconds: float, what: str) -> float:
-    """Wait for a condition; returns how long it took, fails with ``what`` when it never comes."""
-    began = time.monotonic()
-    while not reached():
-        assert time.monotonic() - began < seconds, f"waited {seconds:.0f} s in vain: {what}"
-        time.sleep(POLL_SECONDS)
-    return time.monotonic() - began
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +132,7 @@ class Stage:
         launch = server.prepare()
         launch = replace(launch, arguments=(*launch.arguments, *arguments))
         process.start(self.settings, server, launch, self.environ)
-        until(server.healthy, 60, "the local Personalize answers")
+        wait_until(server.healthy, "the local Personalize answers", 60)
 
     def python_workers(self) -> list[psutil.Process]:
         """The Python processes below the TaskManagers, in which functions run in process mode."""
@@ -209,7 +199,7 @@ class Stage:
                     running.result()
                 return self.enriched_records() > before
 
-            until(flows, 120, "no event is enriched")
+            wait_until(flows, "no event is enriched", 120)
             yield running
             running.result(timeout=seconds * 4 + 120)
 

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from tests.faults.figures import check_clean, figures, write_figures
-from tests.faults.stage import RATE, Stage, until
+from tests.faults.stage import RATE, Stage
+from tests.support.waiting import wait_until
 from verification.verify import VerifyReport
 
 SECONDS = 40
@@ -57,7 +58,7 @@ def test_a_killed_python_worker_costs_no_event(stage: Stage) -> None:
         assert workers, "no Python process below a TaskManager"
         killed = time.time()
         workers[0].kill()
-        until(lambda: bool(stage.failures()), 60, "the job is not restarted")
+        wait_until(lambda: bool(stage.failures()), "the job is not restarted", 60)
     report = stage.verify()
     check_restarted(stage, "python worker killed, process mode", killed, report)
     check_clean(report)

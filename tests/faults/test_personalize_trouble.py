@@ -7,7 +7,8 @@ import pytest
 from deploy.local import flink
 from tests.faults.figures import check_clean, figures, write_figures
 from tests.faults.plans import Plan
-from tests.faults.stage import Stage, until
+from tests.faults.stage import Stage
+from tests.support.waiting import wait_until
 
 RATE = 300
 
@@ -59,14 +60,14 @@ def test_twenty_seconds_without_personalize_cost_no_event(stage: Stage) -> None:
     """Personalize is killed and started again 20 s later: what waited is delivered."""
     stage.start()
     with stage.replaying(seconds=40, rate=RATE, seed=22):
-        until(lambda: stage.personalize_stats()["accepted_events"] > 0, 30, "none is accepted")
+        wait_until(lambda: stage.personalize_stats()["accepted_events"] > 0, "none is accepted", 30)
         with stage.without_personalize():
             before = stage.enriched_records()
             # As long as that many events take to be published.
-            until(
+            wait_until(
                 lambda: stage.enriched_records() >= before + 20 * RATE,
-                60,
                 "the enrichment goes on without Personalize",
+                60,
             )
     report = stage.verify()
     restarts = len(stage.failures())
@@ -80,11 +81,11 @@ def test_a_job_is_cancelled_while_personalize_is_gone(stage: Stage) -> None:
     """It ends, though deliveries wait; started again from its last checkpoint, nothing is lost."""
     stage.start()
     with stage.replaying(seconds=40, rate=RATE, seed=23):
-        until(lambda: stage.personalize_stats()["accepted_events"] > 0, 30, "none is accepted")
+        wait_until(lambda: stage.personalize_stats()["accepted_events"] > 0, "none is accepted", 30)
         stage.rest.wait_checkpoint(stage.job, 60)
         with stage.without_personalize():
             before = stage.enriched_records()
-            until(lambda: stage.enriched_records() > before + 5 * RATE, 60, "deliveries wait")
+            wait_until(lambda: stage.enriched_records() > before + 5 * RATE, "deliveries wait", 60)
             stage.rest.cancel(stage.job, 60)
         checkpoint = flink.latest_checkpoint(stage.settings)
         assert checkpoint is not None

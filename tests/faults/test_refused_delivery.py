@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.figures import write_figures
-from tests.faults.stage import START_SECONDS, Stage, until
+from tests.faults.stage import START_SECONDS, Stage
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def stage(shared_stage: Stage) -> Iterator[Stage]:
 def reason_of_failure(stage: Stage, scenario: str) -> str:
     """Send a few events; returns the exception that Flink shows for the job."""
     with stage.replaying(seconds=3, rate=100, seed=41, anomalies=False):
-        seconds = until(lambda: bool(stage.failures()), START_SECONDS, "the job does not fail")
+        seconds = wait_until(lambda: bool(stage.failures()), "the job does not fail", START_SECONDS)
     write_figures(
         f"refused: {scenario}",
         {"told_after_s": round(seconds, 1), "state": stage.rest.job_status(stage.job)},

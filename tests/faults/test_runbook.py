@@ -13,7 +13,7 @@ from deploy.dead_letters import read_dead_letters
 from deploy.local.settings import PROJECT
 from schemas.model import load_contracts
 from tests.faults.deployed import Deployed
-from tests.faults.stage import until
+from tests.support.waiting import wait_until
 from verification.flow import Flow
 
 pytestmark = pytest.mark.timeout(2_400)
@@ -39,7 +39,7 @@ def test_every_command_does_what_the_runbook_says(deployed: Deployed) -> None:
     producer = Producer({"bootstrap.servers": stage.settings.kafka.address})
     producer.produce("interactions", b"junk")
     assert producer.flush(20) == 0
-    until(lambda: bool(read_dead_letters(stage.endpoints)), 240, "junk is a dead letter")
+    wait_until(lambda: bool(read_dead_letters(stage.endpoints)), "junk is a dead letter", 240)
     (letter,) = read_dead_letters(stage.endpoints)
     flow = Flow(stage.endpoints, RATE, load_contracts(), seed=51)
     given = {

@@ -18,7 +18,8 @@ from deploy.local.flink_workers import TASKMANAGER
 from deploy.package import read
 from schemas.model import load_contracts
 from tests.faults.deployed import ROLLED_BACK, Deployed
-from tests.faults.stage import START_SECONDS, until
+from tests.faults.stage import START_SECONDS
+from tests.support.waiting import wait_until
 from verification.flow import Flow
 
 pytestmark = pytest.mark.timeout(3_000)
@@ -113,8 +114,8 @@ class Storm:
         before = len(stage.failures())
         process.kill(stage.settings, self.chance.choice(names))
         stage.start_missing("flink")
-        until(lambda: len(stage.failures()) > before, START_SECONDS, "Flink has noticed")
-        until(lambda: stage.rest.all_running(stage.job), START_SECONDS, "all tasks run again")
+        wait_until(lambda: len(stage.failures()) > before, "Flink has noticed", START_SECONDS)
+        wait_until(lambda: stage.rest.all_running(stage.job), "all tasks run again", START_SECONDS)
 
 
 @pytest.mark.parametrize("seed", range(1, 6))

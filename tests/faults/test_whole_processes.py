@@ -10,8 +10,8 @@ import pytest
 
 from deploy.local import flink, flink_cluster, kafka, opensearch, process
 from tests.faults.restless import DisorderedHour
-from tests.faults.stage import until
 from tests.faults.whole import Flow, WholeStage, pass_time, scenario
+from tests.support.waiting import wait_until
 
 SECONDS = 20
 """Time for a checkpoint, and for some events after it."""
@@ -113,7 +113,7 @@ def test_checkpoints_that_cannot_be_written(whole: WholeStage) -> None:
         folder.rename(away)
         folder.touch()
         try:
-            until(lambda: bool(whole.failures_since(flow.began)), 120, "a checkpoint fails")
+            wait_until(lambda: bool(whole.failures_since(flow.began)), "a checkpoint fails", 120)
             flow.sent()
         finally:
             folder.unlink()

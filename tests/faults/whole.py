@@ -22,7 +22,8 @@ from tests.faults.opensearch_proxy import OpenSearchProxy
 from tests.faults.plans import FaultPlans, ServiceFaults
 from tests.faults.pulse import Arrivals, Pulse, caught_up
 from tests.faults.restless import RestlessHour, WithMore
-from tests.faults.stage import ACCOUNT_SECONDS, START_SECONDS, Stage, until
+from tests.faults.stage import ACCOUNT_SECONDS, START_SECONDS, Stage
+from tests.support.waiting import wait_until
 from verification.destinations import Topics, verify_destinations
 from verification.entries import Entry, Kind, Source
 from verification.generator import Hour
@@ -179,7 +180,7 @@ class Flow:
             reasons = self.stage.failures_since(self.began)
             return any(all(text in reason for text in texts) for reason in reasons)
 
-        seconds = until(told, START_SECONDS, f"the job fails and says {texts}")
+        seconds = wait_until(told, f"the job fails and says {texts}", START_SECONDS)
         self.notes["told_after_s"] = round(seconds, 1)
 
 
@@ -219,8 +220,8 @@ def scenario(
     ):
         began, before = time.time(), stage.enriched_records()
         running = pool.submit(replay, entries, stage.endpoints, settings)
-        until(
-            lambda: running.done() or stage.enriched_records() > before, 120, "no event is enriched"
+        wait_until(
+            lambda: running.done() or stage.enriched_records() > before, "no event is enriched", 120
         )
         flow = Flow(stage, began, running, pulse)
         yield flow
@@ -288,4 +289,4 @@ def _patiently(reached: Callable[[], bool], seconds: float) -> None:
 def pass_time(seconds: float) -> None:
     """Return after so many seconds."""
     end = time.monotonic() + seconds
-    until(lambda: time.monotonic() >= end, seconds + 10, "time passes")
+    wait_until(lambda: time.monotonic() >= end, "time passes", seconds + 10)

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,22 +34,16 @@ from deploy.local.settings import PROJECT, LocalSettings, Port, aws_environment
 from schemas.codec import Decoder, Encoder
 from schemas.model import BUILT_IN_FOLDER, Contract, Contracts, Role, load_contracts
 from tests.support import ports
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 from verification.positions import TopicReader
 
 Record = dict[str, Any]
-
-LIMIT_SECONDS = 150.0
-"""For what takes a second on a quiet machine."""
 
 START_SECONDS = 420.0
 """For an application to get its first record through; 20 s on a quiet machine."""
 
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-
-
-class TooLateError(AssertionError):
-    """A condition that did not come true within its limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,19 +384,6 @@ def started(mesh: Mesh, app: Application) -> None:
     except AssertionError as error:
         failures = "\n".join(app.failures()[:3])
         raise AssertionError(f"{error}\n{app.output[-3000:]}\n{failures}") from None
-
-
-def wait_until(
-    condition: Callable[[], object],
-    problem: Callable[[], str] = lambda: "it did not come true",
-    seconds: float = LIMIT_SECONDS,
-) -> None:
-    """Ask again and again; raises TooLateError when the limit has passed."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TooLateError(f"within {seconds:g} s: {problem()}")
-        time.sleep(0.05)
 
 
 USER: Record = {

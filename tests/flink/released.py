@@ -30,9 +30,9 @@ from tests.flink.mesh import (
     make_mesh,
     running,
     started,
-    wait_until,
 )
 from tests.support.releases import FOLDER, description
+from tests.support.waiting import wait_until
 from verification.positions import topic_ends
 
 USER_ID, SONG_ID = "released-user", "released-song"

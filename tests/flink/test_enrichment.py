@@ -28,8 +28,8 @@ from tests.flink.mesh import (
     Published,
     running,
     started,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 from verification.malformed import (
     DIMENSION_REASONS,
     INTERACTION_REASONS,

@@ -25,8 +25,9 @@ from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.kafka import TopicSpec, create_topics
 from jobs.metrics import function_and_name
 from tests.flink.internals_job import BLOCK, COUNT, FAIL, Request, facts
-from tests.flink.mesh import START_SECONDS, Mesh, application_environment, wait_until
+from tests.flink.mesh import START_SECONDS, Mesh, application_environment
 from tests.support import ports
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -32,7 +32,8 @@ from deploy.local.flink import FlinkRest
 from deploy.local.settings import LocalSettings, aws_environment
 from deploy.package.contents import ENTRY, JAR, RUN_FILES, WHEELS
 from deploy.package.requirements import Requirement, locked, needed
-from tests.flink.mesh import START_SECONDS, Mesh, Record, wait_until
+from tests.flink.mesh import START_SECONDS, Mesh, Record
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 

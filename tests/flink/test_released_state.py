@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from jobs.settings import DEFAULT_PIPELINES
-from tests.flink.mesh import Mesh, make_mesh, restoring, running, started, wait_until
+from tests.flink.mesh import Mesh, make_mesh, restoring, running, started
 from tests.flink.released import SONG_ID, UPDATED_MS, USER_ID, Released
 from tests.support.releases import FOLDER, rebuilds
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 

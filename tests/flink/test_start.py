@@ -21,9 +21,9 @@ from tests.flink.mesh import (
     restoring,
     running,
     started,
-    wait_until,
     write_properties,
 )
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from connectors.aws.sdk import sdk_client
-from tests.integration.aws_part import aws_part
 from tests.support.ports import free_port
+from tests.support.servers import aws_emulator
 
 
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a part `aws` that only this module's tests use."""
-    with aws_part(free_port(), tmp_path_factory.mktemp("aws")) as url:
+    """The address of an emulator of AWS that only this module's tests use."""
+    with aws_emulator(free_port(), tmp_path_factory.mktemp("aws")) as url:
         yield url
 
 

@@ -24,8 +24,8 @@ from connectors.products.location import Location
 from connectors.products.manifest import Manifest, NotPublished, read_manifest
 from connectors.products.writer import ProductWriter
 from schemas.model import Contract, load_contracts
-from tests.integration.aws_part import aws_part
 from tests.support.ports import free_port
+from tests.support.servers import aws_emulator
 
 CONTRACTS = load_contracts()
 ALL_USER_COLUMNS = CONTRACTS["users"].newest.field_names
@@ -397,7 +397,7 @@ def test_a_product_that_was_not_exported_cannot_be_registered(run: Callable[...,
 def test_products_tables_and_grants_outlast_a_restart(tmp_path: Path) -> None:
     """On the laptop they are files; what was revoked stays revoked."""
     port = free_port()
-    with aws_part(port, tmp_path) as url:
+    with aws_emulator(port, tmp_path) as url:
         s3 = sdk_client("s3", "us-east-1", url)
         contract = made("users", s3)
         catalog = Catalog.connect("us-east-1", url)
@@ -408,7 +408,7 @@ def test_products_tables_and_grants_outlast_a_restart(tmp_path: Path) -> None:
         catalog.grant(contract.name, "analytics")
         catalog.revoke(contract.name, "analytics")
         before = catalog.describe(contract.name)
-    with aws_part(port, tmp_path) as url:
+    with aws_emulator(port, tmp_path) as url:
         catalog = Catalog.connect("us-east-1", url)
         assert catalog.describe(contract.name) == before
         opened = catalog.open_product(contract.name, "recommender")

@@ -20,6 +20,7 @@ from cli import deploy_options
 from cli import main as cli
 from connectors.flink.properties import write_groups
 from connectors.glue.registry import GlueRegistry
+from deploy.local.settings import PROJECT
 from deploy.package import PackageDescription
 from deploy.package.contents import APPLICATIONS, ENTRY, code, entry
 from deploy.package.release import RUNTIME, plan_description, plan_descriptions
@@ -29,7 +30,6 @@ from emulators.managed_flink.server import serving
 from emulators.managed_flink.service import Service
 from schemas.model import BUILT_IN_FOLDER, load_contracts
 
-ROOT = Path(__file__).resolve().parents[2]
 REGION, BUCKET = "us-east-1", "tunemesh-code"
 ROLE = "arn:aws:iam::000000000000:role/tunemesh"
 
@@ -55,7 +55,7 @@ class Operator:
     def release(self, mark: str, *, plan: bool = False) -> str:
         """A package without jars and wheels, told apart by its mark; ``plan``: with another
         plan."""
-        members = {ENTRY: entry(APPLICATIONS["stream"]), **code(ROOT, APPLICATIONS["stream"])}
+        members = {ENTRY: entry(APPLICATIONS["stream"]), **code(PROJECT, APPLICATIONS["stream"])}
         if plan:
             name = "jobs/plans/enrichment.json"
             content = json.loads(members[name])

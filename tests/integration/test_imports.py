@@ -28,7 +28,8 @@ from batch.imports import (
 from batch.imports.plan import FILTERS
 from cli.bootstrap import bootstrap
 from tests.support.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
-from tests.support.personalize_server import Server, running, wait_until
+from tests.support.personalize_server import Server, running
+from tests.support.waiting import wait_until
 
 PACE = Pace(first_poll=0.01, max_poll=0.05, max_wait=30.0, patience=10.0)
 
@@ -364,7 +365,7 @@ def test_what_was_imported_and_trained_outlives_the_server(
             job = service.describe_dataset_import_job(datasetImportJobArn=arn)
             return bool(job["datasetImportJob"]["status"] == "ACTIVE")
 
-        wait_until(is_active, 20, "the import that was under way")
+        wait_until(is_active, "the import that was under way", 20)
         assert server.stats()["groups"]["durable"]["imported"]["interactions"] == 60_000
 
 

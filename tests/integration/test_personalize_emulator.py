@@ -21,18 +21,18 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 
+from deploy.local.settings import PROJECT
 from tests.support.personalize_server import (
     ARN,
     CAMPAIGN,
     ITEMS,
-    ROOT,
     TRACKING_ID,
     USERS,
     Server,
     running,
-    wait_until,
 )
 from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -475,7 +475,7 @@ def test_users_and_items_have_ten_calls_a_second(tmp_path: Path) -> None:
         assert set(answers) == {ACCEPTED, THROTTLED}
         assert answers.count(ACCEPTED) <= 10 + 10 * seconds + 1
         client.put_items(datasetArn=ITEMS, items=[{"itemId": "i"}])
-        wait_until(lambda: answer_of(put_user) == ACCEPTED, 5.0, "a call within the quota")
+        wait_until(lambda: answer_of(put_user) == ACCEPTED, "a call within the quota", 5.0)
 
 
 # --- failures on demand ------------------------------------------------------------------------
@@ -629,7 +629,7 @@ def test_every_accepted_event_survives_a_kill(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(4) as pool:
             workers = [pool.submit(send, worker) for worker in range(4)]
-            wait_until(lambda: len(accepted) >= 200, 60.0, "200 accepted events")
+            wait_until(lambda: len(accepted) >= 200, "200 accepted events", 60.0)
             server.process.kill()
             for worker in workers:
                 worker.result(timeout=60)
@@ -653,8 +653,8 @@ def test_it_stops_cleanly_when_told(tmp_path: Path) -> None:
             held = pool.submit(put, server.events, event("held"))
             wait_until(
                 lambda: server.stats()["operations"]["PutEvents"]["faults"] == {"timeout": 1},
-                10.0,
                 "the held call",
+                10.0,
             )
             started = time.monotonic()
             code, output = server.stop()
@@ -682,7 +682,7 @@ def start_and_fail(*options: str) -> str:
     command = [sys.executable, "-m", "emulators.personalize", *options]
     ended = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         timeout=60,

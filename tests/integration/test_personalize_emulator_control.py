@@ -22,7 +22,8 @@ from tests.support.bootstrap_output import (
     s3_running,
     schema,
 )
-from tests.support.personalize_server import ARN, CAMPAIGN, Server, running, wait_until
+from tests.support.personalize_server import ARN, CAMPAIGN, Server, running
+from tests.support.waiting import wait_until
 
 RECIPE = "arn:aws:personalize:::recipe/aws-user-personalization-v2"
 SECONDS = 20.0
@@ -64,7 +65,7 @@ def until(describe: Callable[[], dict[str, Any]], status: str = "ACTIVE") -> dic
         assert found["status"] == status or found["status"].startswith(("CREATE P", "CREATE I"))
         return bool(found["status"] == status)
 
-    wait_until(has_it, SECONDS, status)
+    wait_until(has_it, status, SECONDS)
     return found
 
 
@@ -228,9 +229,9 @@ def test_states_go_by_the_clock_and_what_is_not_active_cannot_be_used(
             seen.append(status())
             return seen[-1] == last
 
-        wait_until(lambda: ends("ACTIVE"), SECONDS, "ACTIVE")
+        wait_until(lambda: ends("ACTIVE"), "ACTIVE", SECONDS)
         service.delete_dataset_group(datasetGroupArn=arn)
-        wait_until(lambda: ends("ResourceNotFoundException"), SECONDS, "gone")
+        wait_until(lambda: ends("ResourceNotFoundException"), "gone", SECONDS)
         assert list(dict.fromkeys(seen)) == [
             "CREATE PENDING",
             "CREATE IN_PROGRESS",
@@ -422,7 +423,7 @@ def test_a_group_goes_when_all_in_it_is_gone(server: Server, s3: S3, service: An
     )
     service.delete_dataset(datasetArn=dataset)
     wait_until(
-        lambda: not service.list_datasets(datasetGroupArn=group)["datasets"], SECONDS, "gone"
+        lambda: not service.list_datasets(datasetGroupArn=group)["datasets"], "gone", SECONDS
     )
     service.delete_dataset_group(datasetGroupArn=group)
 
@@ -430,7 +431,7 @@ def test_a_group_goes_when_all_in_it_is_gone(server: Server, s3: S3, service: An
         groups = service.list_dataset_groups()["datasetGroups"]
         return group not in [one["datasetGroupArn"] for one in groups]
 
-    wait_until(is_gone, SECONDS, "the group's end")
+    wait_until(is_gone, "the group's end", SECONDS)
     made_group(service, "goes")
     assert server.stats()["groups"]["goes"]["imported"]["interactions"] == 0
 

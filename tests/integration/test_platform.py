@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ from deploy.local.application import create_delivery
 from deploy.local.flink import FlinkRest
 from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.platform import PlatformError, PortInUseError, State
-from deploy.local.settings import BUCKET, DELIVERY_PREFIX, DELIVERY_STREAM, LocalSettings
+from deploy.local.settings import BUCKET, DELIVERY_PREFIX, DELIVERY_STREAM, PROJECT, LocalSettings
 from tests.support import ports
+from tests.support.waiting import wait_until
 
 SCHEMA = '{"type": "record", "name": "play", "fields": [{"name": "id", "type": "string"}]}'
 
@@ -151,13 +152,6 @@ def listening_addresses(settings: LocalSettings, server: str) -> set[str]:
     }
 
 
-def until(reached: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
 def ends_or_none(offsets: KafkaOffsets, places: Iterable[Partition]) -> Offsets | None:
     """Where the partitions end; None where Kafka does not say."""
     try:
@@ -193,7 +187,7 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
     up(settings, environ, "kafka", "aws")
     assert read(settings, "plays", 1) == [b"first"]
     # Who has asked before can ask again, although the broker leads its partitions anew.
-    until(lambda: ends_or_none(offsets, places) == ends)
+    wait_until(lambda: ends_or_none(offsets, places) == ends)
     found = glue(settings).get_schema_version(SchemaVersionId=version)
     assert found["SchemaDefinition"] == SCHEMA
     second = glue(settings).register_schema_version(
@@ -346,7 +340,7 @@ def test_topics_are_made_as_specified(settings: LocalSettings, environ: Mapping[
     create_topics(address, [TopicSpec("plays", 2, {"message.timestamp.type": "LogAppendTime"})])
 
     create_topics(address, [TopicSpec("plays", 2, {"retention.ms": "60000"})])
-    until(lambda: topic_config(address, "plays")["retention.ms"] == "60000")
+    wait_until(lambda: topic_config(address, "plays")["retention.ms"] == "60000")
     assert topic_config(address, "plays")["message.timestamp.type"] == "LogAppendTime"
     with pytest.raises(kafka.KafkaError, match="plays has 2 partitions, 3 are wanted"):
         create_topics(address, [TopicSpec("plays", 3)])
@@ -371,7 +365,7 @@ def test_a_port_in_use_is_named_with_its_setting(
     )
     holder = subprocess.Popen([sys.executable, "-S", "-c", code])
     try:
-        until(lambda: process.listening(settings.aws))
+        wait_until(lambda: process.listening(settings.aws))
         with pytest.raises(PortInUseError) as caught:
             up(settings, environ, "kafka", "aws")
         message = str(caught.value)
@@ -431,7 +425,7 @@ def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
     def tunemesh(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],
-            env={**environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**environ, "PYTHONPATH": str(PROJECT)},
             capture_output=True,
             text=True,
             timeout=120,
@@ -485,6 +479,6 @@ def test_a_killed_taskmanager_is_started_again_alone(
     new = {manager.id for manager in rest.taskmanagers()} - {manager.id for manager in before}
     assert len(new) == 1
     # The one that was killed is noticed within the time-out of its heartbeat.
-    until(lambda: {manager.id for manager in rest.taskmanagers()} == new, seconds=30)
+    wait_until(lambda: {manager.id for manager in rest.taskmanagers()} == new, seconds=30)
     platform.down(settings)
     assert marked(settings) == []

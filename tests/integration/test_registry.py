@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,38 +20,14 @@ from click.testing import CliRunner
 from cli.schemas import schemas
 from connectors.clock import Clock
 from connectors.glue.registry import GlueRegistry, RegistryError
+from deploy.local.settings import PROJECT
 from schemas.codec import Decoder, Encoder, UnknownSchemaId
 from schemas.model import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
 from tests.support.ports import free_port
+from tests.support.servers import aws_emulator, python_server
 
 CONTRACTS = load_contracts()
 SONGS = CONTRACTS["songs"]
-START_SECONDS = 60
-PROJECT = Path(__file__).parents[2]
-
-
-@contextmanager
-def server(arguments: list[str], port: int) -> Iterator[str]:
-    """A Python process that serves a port, ended by its own id."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=PROJECT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, f"{arguments} ended at its start"
-            assert time.monotonic() < deadline, f"{arguments} did not start"
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +35,7 @@ def endpoint() -> Iterator[str]:
     port = free_port()
     # Not the script `moto_server`: it may not be on the path of the interpreter that runs this.
     main = "from moto.server import main; main()"
-    with server(["-c", main, "-H", "127.0.0.1", "-p", str(port)], port) as url:
+    with python_server(["-c", main, "-H", "127.0.0.1", "-p", str(port)], port) as url:
         yield url
 
 
@@ -175,9 +149,8 @@ def test_a_lookup_outlasts_an_outage(tmp_path: Path) -> None:
         noticed.set()
         time.sleep(0.05)
 
-    # The laptop's registry, which remembers; moto by itself forgets at its end.
-    durable = ["-m", "emulators.aws", "--data", str(tmp_path), "--port", str(port)]
-    with server(durable, port) as url:
+    # The emulator, which keeps its data; moto alone does not.
+    with aws_emulator(port, tmp_path) as url:
         before = GlueRegistry.connect("us-east-1", url)
         [done] = before.register(SONGS)
     registry = GlueRegistry(before._client, clock=Clock(sleep=sleep))
@@ -188,7 +161,7 @@ def test_a_lookup_outlasts_an_outage(tmp_path: Path) -> None:
     asking.start()
     assert noticed.wait(30), "the lookup did not notice the outage"
     assert found == []
-    with server(durable, port):
+    with aws_emulator(port, tmp_path):
         asking.join(60)
     assert found == ["songs"]
 

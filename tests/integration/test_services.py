@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from services.publishing import TopicPublisher
 from services.records import Rules
 from services.user_store import UserStore
 from tests.support import ports
+from tests.support.waiting import wait_until
 from verification.fill import fill
 from verification.generator import GeneratedHour, Hour
 
@@ -135,13 +136,15 @@ class Mesh:
 
     def await_published(self, name: str, key: str, matches: Callable[[Any], bool]) -> Any:
         """Wait until a record of that key is on the topic; the record."""
-        deadline = time.monotonic() + 60
-        while True:
-            for found, record in self.published(name):
-                if found == key and matches(record):
-                    return record
-            assert time.monotonic() < deadline, f"{name} {key!r} was never published"
-            time.sleep(0.1)
+        matching: list[Any] = []
+
+        def is_published() -> bool:
+            records = self.published(name)
+            matching.extend(r for found, r in records if found == key and matches(r))
+            return bool(matching)
+
+        wait_until(is_published, f"{name} {key!r} is published")
+        return matching[0]
 
 
 @pytest.fixture(scope="module")
@@ -402,6 +405,20 @@ def await_some(writers: list[tuple[str, str, Writer]], more: int) -> None:
             writer.join(0.02)
 
 
+def await_history(
+    mesh: Mesh, name: str, field: str, committed: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Any]]:
+    """Wait until the last commit of each key is published; return what the field went through."""
+    history: dict[str, list[Any]] = {}
+
+    def is_complete() -> bool:
+        history.update(mesh.titles(name, field))
+        return all(done[-1] in history.get(key, ()) for key, done in committed.items())
+
+    wait_until(is_complete, f"{name}: what was committed last is published")
+    return history
+
+
 def reconcile(mesh: Mesh, writers: list[tuple[str, str, Writer]]) -> None:
     """All that was committed is published, in order per key, and the newest comes last."""
     for _, _, writer in writers:
@@ -410,13 +427,7 @@ def reconcile(mesh: Mesh, writers: list[tuple[str, str, Writer]]) -> None:
     for name, field, writer in writers:
         committed = writer.committed
         assert all(len(done) > 20 for done in committed.values())
-        deadline = time.monotonic() + 60
-        while True:
-            history = mesh.titles(name, field)
-            if all(done[-1] in history.get(key, ()) for key, done in committed.items()):
-                break
-            assert time.monotonic() < deadline, f"{name}: what was committed last never came"
-            time.sleep(0.2)
+        history = await_history(mesh, name, field, committed)
         for key, done in committed.items():
             assert first_seen(history[key]) == done
             assert history[key][-1] == done[-1]

@@ -6,10 +6,9 @@ import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +17,15 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from deploy.local.settings import PROJECT
 from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).resolve().parents[2]
 TRACKING_ID = "tunemesh-local-tracker"
 ARN = "arn:aws:personalize:us-east-1:000000000000"
 USERS, ITEMS = f"{ARN}:dataset/tunemesh/USERS", f"{ARN}:dataset/tunemesh/ITEMS"
 CAMPAIGN = f"{ARN}:campaign/tunemesh"
 START_SECONDS = 30.0
-
-
-def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.02)
 
 
 @dataclass
@@ -49,12 +42,12 @@ class Server:
         command = [sys.executable, "-m", "emulators.personalize", "--port", str(self.port)]
         self.process = subprocess.Popen(
             [*command, "--data", str(self.data), *self.options],
-            cwd=ROOT,
+            cwd=PROJECT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        wait_until(self._is_ready, START_SECONDS, "the server's health")
+        wait_until(self._is_ready, "the server's health", START_SECONDS)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Ends this process and nothing else; returns its exit code and what it printed."""

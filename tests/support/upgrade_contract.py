@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from deploy.upgrades.target import (
     Target,
     TargetError,
 )
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,7 @@ class TargetCase:
 
     def wait_until(self, reached: Callable[[], bool], what: str) -> None:
         """Wait for a condition, described by ``what``."""
-        deadline = time.monotonic() + self.seconds
-        while not reached():
-            assert time.monotonic() < deadline, f"waited in vain: {what}"
-            time.sleep(0.02)
+        wait_until(reached, what, self.seconds)
 
     def wait_snapshot(self, name: str) -> Snapshot:
         """Return a snapshot by name once it is complete or has failed."""

@@ -14,21 +14,20 @@ from click.testing import CliRunner
 
 from cli import main as cli
 from deploy.local import jars
+from deploy.local.settings import PROJECT
 from schemas.errors import TunemeshError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def tracked() -> list[Path]:
     """The files of the repository: tracked ones and new ones that git does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
+        cwd=PROJECT,
         capture_output=True,
         check=True,
     )
     names = listed.stdout.decode().split("\0")
-    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+    return [PROJECT / name for name in names if name and (PROJECT / name).is_file()]
 
 
 def texts() -> list[tuple[Path, str]]:
@@ -43,13 +42,13 @@ def texts() -> list[tuple[Path, str]]:
 
 def test_every_package_is_checked() -> None:
     """import-linter and mypy are configured with lists: a new package must be in them."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
+    with (PROJECT / "pyproject.toml").open("rb") as file:
         tools = tomllib.load(file)["tool"]
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    packages = {path.parent.name for path in PROJECT.glob("*/__init__.py")}
     product = packages - {"benchmarks"}
     assert "schemas" in product
     assert set(tools["importlinter"]["root_packages"]) == product
-    folders = {path.relative_to(ROOT).parts[0] for path in tracked() if path.suffix == ".py"}
+    folders = {path.relative_to(PROJECT).parts[0] for path in tracked() if path.suffix == ".py"}
     assert set(tools["mypy"]["files"]) == folders
     assert set(tools["setuptools"]["packages"]["find"]["include"]) == {f"{p}*" for p in product}
 
@@ -71,7 +70,7 @@ INDEX_HOSTS = [
 def test_no_file_names_an_index_host() -> None:
     """Where packages come from is the machine's business: its clients know it, mirrors included."""
     pattern = re.compile("|".join(INDEX_HOSTS))
-    wrong = [str(path.relative_to(ROOT)) for path, text in texts() if pattern.search(text)]
+    wrong = [str(path.relative_to(PROJECT)) for path, text in texts() if pattern.search(text)]
     assert not wrong
 
 
@@ -79,7 +78,7 @@ def test_no_file_has_a_path_of_somebodys_machine() -> None:
     """Home folders, work folders: they exist on one machine only."""
     pattern = re.compile(r"(?<![\w.])/(?:root|Users|home/(?!somebody\b)\w+|work|tmp/lab)/[\w.]")
     wrong = [
-        f"{path.relative_to(ROOT)}: {match[0]}"
+        f"{path.relative_to(PROJECT)}: {match[0]}"
         for path, text in texts()
         if (match := pattern.search(text)) and path != Path(__file__)
     ]
@@ -95,7 +94,7 @@ def test_there_is_one_lock() -> None:
 
 def requirement_blocks() -> list[str]:
     """Each pinned requirement of the lock with its hashes, as one text."""
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    lines = (PROJECT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     kept = (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
     blocks: list[str] = []
     for line in kept:
@@ -118,14 +117,14 @@ def test_every_locked_requirement_is_pinned_and_has_hashes() -> None:
 
 def test_the_lock_names_no_index() -> None:
     """No index address, no folder of wheels, no file: it installs on any machine."""
-    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    text = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
     assert not re.search(r"://|--(?:extra-)?index-url|--find-links|--trusted-host| @ ", text)
 
 
 def test_the_lock_is_of_the_present_requirements() -> None:
     """Every pin of requirements.in is in the lock: `make lock` was not forgotten."""
     wanted = set()
-    for line in (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines():
+    for line in (PROJECT / "requirements.in").read_text(encoding="utf-8").splitlines():
         if requirement := line.partition("#")[0].strip():
             name, _, version = requirement.partition("==")
             assert version, f"{requirement} is not pinned"
@@ -136,7 +135,7 @@ def test_the_lock_is_of_the_present_requirements() -> None:
 
 def test_the_build_backend_is_the_locked_one() -> None:
     """Set-up builds the project without asking an index: the backend must be in the lock."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
+    with (PROJECT / "pyproject.toml").open("rb") as file:
         required = tomllib.load(file)["build-system"]["requires"]
     locked = {block.split()[0] for block in requirement_blocks()}
     assert set(required) <= locked
@@ -152,7 +151,7 @@ def test_every_jar_has_a_checksum_and_a_set() -> None:
 
 def test_ci_runs_the_tests_and_nothing_else() -> None:
     """What CI does is what a developer does."""
-    script = ROOT / ".ci" / "run"
+    script = PROJECT / ".ci" / "run"
     lines = script.read_text(encoding="utf-8").splitlines()
     commands = [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
     assert lines[0] == "#!/usr/bin/env bash"
@@ -169,7 +168,7 @@ def test_help_names_every_command_and_loads_none() -> None:
         "print(sorted(loaded - {'cli.main'}))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert result.stdout.rstrip().endswith("[]")
     for name in cli.COMMANDS:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-SAVED = sorted((ROOT / "deploy" / "dashboards").glob("*.ndjson"))
-TEMPLATES = sorted((ROOT / "connectors" / "opensearch" / "templates").glob("*.json"))
+from deploy.local.settings import PROJECT
+
+SAVED = sorted((PROJECT / "deploy" / "dashboards").glob("*.ndjson"))
+TEMPLATES = sorted((PROJECT / "connectors" / "opensearch" / "templates").glob("*.json"))
 
 Mapping = dict[str, str]
 """The type of each field of an index, by its full name."""

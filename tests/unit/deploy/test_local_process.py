@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from deploy.local import process
 from deploy.local.process import Launch, Server
 from deploy.local.settings import LocalSettings, Port
 from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
@@ -46,15 +46,8 @@ def settings(tmp_path: Path) -> Iterator[LocalSettings]:
 
 def start(settings: LocalSettings, server: Server) -> process.Record:
     record = process.start(settings, server, server.prepare(), os.environ)
-    until(lambda: "up" in process.tail(settings.log(server.name), 10))
+    wait_until(lambda: "up" in process.tail(settings.log(server.name), 10))
     return record
-
-
-def until(reached: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_a_server_is_known_again_by_its_record(settings: LocalSettings) -> None:
@@ -109,11 +102,11 @@ def test_stop_ends_children_too(settings: LocalSettings) -> None:
     lines = process.tail(settings.log("sleeper"), 10)
     child = int(next(line for line in lines if line.startswith("child")).split()[1])
     os.kill(record.pid, signal.SIGKILL)
-    until(lambda: process.running(record) is None)
+    wait_until(lambda: process.running(record) is None)
     assert psutil.pid_exists(child)
 
     assert process.stop(settings, "sleeper", 5) is True
-    until(lambda: not process.processes_of(settings, "sleeper"))
+    wait_until(lambda: not process.processes_of(settings, "sleeper"))
 
 
 def test_a_killed_server_stays_recorded(settings: LocalSettings) -> None:
@@ -167,7 +160,7 @@ def test_a_port_in_use_is_seen_with_its_holder() -> None:
     code = f"import socket, time; s = {server}; time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-S", "-c", code])
     try:
-        until(lambda: not process.port_free(port))
+        wait_until(lambda: not process.port_free(port))
         assert process.listening(port)
         assert str(holder.pid) in process.listener(port)
     finally:

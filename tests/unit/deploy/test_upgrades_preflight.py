@@ -10,6 +10,7 @@ import pytest
 
 from cli.demos.variants import next_version
 from connectors.flink.properties import Groups
+from deploy.local.settings import PROJECT
 from deploy.package.release import (
     RUNTIME,
     PackageDescription,
@@ -32,7 +33,6 @@ from jobs.trends import KEEP_MS, LATEST_MS
 from schemas.model import Role, SchemaVersion, load_contracts
 from tests.support.releases import FOLDER, description
 
-ROOT = Path(__file__).resolve().parents[3]
 PLAN = PlanDescription("a", {"1_source": "s", "11_over": "o"})
 
 
@@ -124,7 +124,7 @@ def test_another_layout_of_enriched_events_needs_a_rebuild(tmp_path: Path) -> No
     """The plan is the same, but its state would be decoded with another layout. The schema's
     documentation has no effect on the layout."""
     one = {"tunemesh.application": {"pipelines": "enrichment"}}
-    contracts = load_contracts((ROOT / "schemas" / "contracts",))
+    contracts = load_contracts((PROJECT / "schemas" / "contracts",))
     enriched = contracts.only(Role.ENRICHED)
     text = enriched.newest.avro
     text["doc"] = "Another text."
@@ -191,8 +191,8 @@ def test_settings_are_validated_by_the_releases_own_code() -> None:
         "tunemesh.kafka": {"bootstrap.servers": "127.0.0.1:1"},
         "tunemesh.registry": {"region": "us-east-1"},
     }
-    assert check_settings(ROOT, groups) == []
-    (finding,) = check_settings(ROOT, {**groups, "tunemesh.enrichment": {"start": "now"}})
+    assert check_settings(PROJECT, groups) == []
+    (finding,) = check_settings(PROJECT, {**groups, "tunemesh.enrichment": {"start": "now"}})
     assert "'start' of the group 'tunemesh.enrichment' is 'now'" in finding
 
 

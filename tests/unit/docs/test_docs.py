@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.settings import PROJECT
 from docs import generate
 from schemas.invalid import Reason
 
-ROOT = Path(__file__).resolve().parents[3]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")))
 FOLDERS = (
     "schemas|connectors|jobs|batch|services|emulators|verification|deploy|cli|benchmarks|tests|docs"
 )
@@ -21,7 +21,7 @@ FOLDERS = (
 def test_generated_pages_are_current() -> None:
     """`make docs` was run after the last change of what they are generated from."""
     for name, text in generate.pages().items():
-        assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, name
+        assert (PROJECT / "docs" / name).read_text(encoding="utf-8") == text, name
 
 
 def test_a_page_that_is_not_current_is_reported(
@@ -37,10 +37,10 @@ def test_every_path_that_a_page_names_exists() -> None:
     """Files and folders of the repository in backquotes; renaming one fails here."""
     path = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
     missing = {
-        f"{page.relative_to(ROOT)}: {name}"
+        f"{page.relative_to(PROJECT)}: {name}"
         for page in PAGES
         for name in path.findall(page.read_text(encoding="utf-8"))
-        if not (ROOT / name).exists()
+        if not (PROJECT / name).exists()
     }
     assert not missing
 
@@ -50,7 +50,7 @@ def test_the_page_has_every_environment_variable_that_the_code_names() -> None:
     named: set[str] = set()
     for folder in FOLDERS.split("|"):
         if folder != "tests":
-            for file in (ROOT / folder).rglob("*.py"):
+            for file in (PROJECT / folder).rglob("*.py"):
                 named |= set(re.findall(r'"(TUNEMESH_[A-Z_]+|IS_LOCAL)"', file.read_text()))
     page = generate.pages()["reference/environment-variables.md"]
     # The mark by which a server's process is recognised is not a setting.
@@ -64,7 +64,7 @@ def test_every_reason_is_explained() -> None:
 
 def test_every_figure_can_be_traced_and_repeated() -> None:
     """By the date and the commit at which it was recorded, and its command."""
-    reports = (ROOT / "docs" / "benchmarks" / "reports").glob("*.json")
+    reports = (PROJECT / "docs" / "benchmarks" / "reports").glob("*.json")
     figures = [f for file in reports for f in json.loads(file.read_text())["figures"]]
     assert len(figures) > 30
     for figure in figures:
@@ -75,8 +75,8 @@ def test_every_figure_can_be_traced_and_repeated() -> None:
 
 def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     """`mkdocs --strict` checks the links of the pages, not those of README."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
     links = re.findall(r"\]\(([^)#]+)", text)
     assert len(links) > 30
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (PROJECT / link).exists()] == []

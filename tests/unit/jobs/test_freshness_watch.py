@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -24,6 +23,7 @@ from jobs.freshness.watch import (
     reset_committed_offsets,
 )
 from jobs.freshness.watermark import CLOCK_SKEW_MS
+from tests.support.waiting import wait_until
 
 SETTLE_SECONDS = 0.15
 SETTLED = SETTLE_SECONDS * 1.01
@@ -83,14 +83,6 @@ class Worker:
         self.now[0] += (CLOCK_SKEW_MS + 1) / 1000
         self.poll()
         return self.freshness.watermark.until_ms >= published_ms
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    for _ in range(10_000):
-        if reached():
-            return
-        threading.Event().wait(0.001)
-    raise AssertionError("not reached within ten seconds")
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from connectors.delivery.metrics import CATALOGUE, DeliveryMetrics
+from deploy.local.settings import PROJECT
 from jobs.metrics import (
     DECODE,
     DELIVERY,
@@ -18,8 +17,6 @@ from jobs.metrics import (
     function_and_name,
     letter_values,
 )
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_name_is_in_a_section_once() -> None:
@@ -112,7 +109,7 @@ def test_a_metric_is_recognized_in_thread_and_in_process_mode(
 def test_flows_name_tables_and_functions_of_the_sql() -> None:
     """A renamed table or function would vanish from `tunemesh status`."""
     for flow in FLOWS:
-        text = (ROOT / "jobs" / f"{flow.pipeline}.sql").read_text(encoding="utf-8")
+        text = (PROJECT / "jobs" / f"{flow.pipeline}.sql").read_text(encoding="utf-8")
         assert f"FROM {flow.table}" in text, flow
         assert f"{flow.function}(" in text, flow
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.settings import PROJECT
 from schemas.invalid import Reason
 from verification.entries import Kind
 from verification.ledger import DeliveryReport, Ledger, LedgerError, Status, ledger_path, runs
@@ -94,11 +95,10 @@ def test_a_killed_writer_leaves_its_sends_as_unknown(tmp_path: Path) -> None:
         "ledger._connection.execute('INSERT INTO reported VALUES (999, 0, 0, 0, NULL)')\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
         check=False,
     )
     assert done.returncode == -9
