@@ -1,4 +1,4 @@
-"""The domains' back ends: AWS Lambda handlers that store changes, and those that publish them.
+"""The domains' back ends: AWS Lambda handlers that store changes and publish them.
 
     HTTP event       users         -> PostgreSQL: the record and the outbox, one transaction
                      items         -> DynamoDB, any item domain
@@ -6,5 +6,6 @@
     schedule         outbox        PostgreSQL's outbox -> Kafka
     DynamoDB Streams item_stream   -> Kafka
 
-What a domain accepts, stores and publishes follows from its contract. Producers know no consumer.
+What a domain accepts, stores and publishes follows from its contract. Producers are independent of
+consumers.
 """

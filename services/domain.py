@@ -1,14 +1,14 @@
-"""A domain of users or items: what its requests do to a record, whatever it is stored in.
+"""Requests to a domain of users or items, independent of its store.
 
-    POST   /{domain}         make it; an id is given where the record has none
+    POST   /{domain}         create a record; the service sets an absent id
     GET    /{domain}/{id}    the record
-    PUT    /{domain}/{id}    make or replace it
-    DELETE /{domain}/{id}    make it say deleted; it is gone where the contract has no such field
+    PUT    /{domain}/{id}    create or replace it
+    DELETE /{domain}/{id}    mark it deleted; remove it if the contract has no such field
 
-``updated_at`` is a record's version: it only grows. The service sets it, unless the caller does (a
-source that keeps its own times): then it must be newer than the record that is there. The same
-record again changes nothing and is no conflict, so a request may be repeated. ``If-Match`` with the
-version that the caller has read makes a change conditional on it; the answer's ``ETag`` has it.
+``updated_at`` is a record's version, which only grows. The service sets it, unless the caller does
+(a source with times of its own): then it must be newer than the stored one. The same record again
+changes nothing and is no conflict, so a request may be repeated. ``If-Match`` with the version that
+the caller has read makes a change conditional on it; the answer's ``ETag`` has the version.
 """
 
 from __future__ import annotations
@@ -23,52 +23,49 @@ from schemas.codec import Record
 from services.http import Problem, Request, Response, not_allowed
 from services.records import InvalidInput, Rules
 
-Clock = Callable[[], int]
-"""Milliseconds since the epoch."""
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What becomes of a record; None: it is removed."""
+    """The new record; None removes it."""
 
     record: Record | None
 
 
 Decide = Callable[[Record | None], Change | None]
-"""From the record that is there (None: none) to the change of it; None changes nothing.
+"""From the stored record (None: none) to its change; None changes nothing.
 
-Pure: a store may ask several times before one of the answers is committed.
+Pure: a store may call it several times before one of the changes is committed.
 """
 
 
 class RecordStore(Protocol):
-    """Keeps a domain's records; a change of it is published by itself, in order per key."""
+    """Stores a domain's records; their changes are published, in order per key."""
 
     def read(self, key: str) -> Record | None:
         """The record of that key. Blocks; raises Unavailable."""
 
     def change(self, key: str, decide: Decide) -> None:
-        """Commit what ``decide`` makes of the record, or nothing when it raises.
+        """Commit the change that ``decide`` returns, atomically for the key.
 
-        No other change of the key comes between. Blocks; raises Unavailable, and then the change
-        may have been committed all the same.
+        Nothing is committed when it raises. Blocks; raises Unavailable, after which the change may
+        have been committed.
         """
 
 
 class Domain:
     """Answers the requests of one domain."""
 
-    def __init__(self, rules: Rules, store: RecordStore, clock: Clock) -> None:
+    def __init__(self, rules: Rules, store: RecordStore, now_ms: Callable[[], int]) -> None:
         self._rules = rules
         self._store = store
-        self._clock = clock
+        self._now_ms = now_ms
 
     def serve(self, request: Request) -> Response:
         """The answer to a request; raises InvalidInput, Problem, Unavailable."""
         if request.id is None:
             if request.method != "POST":
                 not_allowed("POST")
-            return self._make(request)
+            return self._create(request)
         key = self._rules.check_id(request.id)
         if request.method == "GET":
             return self._get(key)
@@ -84,28 +81,28 @@ class Domain:
             raise self._absent(key)
         return self._response(HTTPStatus.OK, record)
 
-    def _make(self, request: Request) -> Response:
+    def _create(self, request: Request) -> Response:
         given = request.json()
         name = self._rules.contract.key
         if isinstance(given, dict) and name not in given:
             given = {name: str(uuid.uuid4()), **given}
         wanted = self._rules.completed(given)
         key = self._rules.check_id(wanted[name])
-        made = wanted
+        created = wanted
 
         def decide(current: Record | None) -> Change | None:
-            nonlocal made
+            nonlocal created
             if current is not None and not self._rules.is_deleted(current):
                 if current == self._with_version_of(wanted, current):
-                    made = current
+                    created = current
                     return None
                 raise Problem(HTTPStatus.CONFLICT, "exists", f"there is already a {key!r}", name)
-            made = self._next(wanted, current)
-            return Change(made)
+            created = self._next(wanted, current)
+            return Change(created)
 
         self._store.change(key, decide)
         headers = {"location": f"/{self._rules.contract.name}/{key}"}
-        return self._response(HTTPStatus.CREATED, made, headers)
+        return self._response(HTTPStatus.CREATED, created, headers)
 
     def _put(self, key: str, request: Request) -> Response:
         given = request.json()
@@ -113,22 +110,22 @@ class Domain:
         if isinstance(given, dict) and given.setdefault(name, key) != key:
             raise InvalidInput("wrong_id", f"the path says {key!r}", name)
         expected = self._expected(request)
-        made: Record = {}
+        stored: Record = {}
         status = HTTPStatus.OK
 
         def decide(current: Record | None) -> Change | None:
-            nonlocal made, status
+            nonlocal stored, status
             self._check_expected(key, expected, current)
             wanted = self._rules.completed(given, current)
             status = HTTPStatus.CREATED if current is None else HTTPStatus.OK
             if current is not None and wanted == current:
-                made = current
+                stored = current
                 return None
-            made = self._next(wanted, current)
-            return Change(made)
+            stored = self._next(wanted, current)
+            return Change(stored)
 
         self._store.change(key, decide)
-        return self._response(status, made)
+        return self._response(status, stored)
 
     def _delete(self, key: str, request: Request) -> Response:
         expected = self._expected(request)
@@ -139,17 +136,17 @@ class Domain:
                 raise self._absent(key)
             if self._rules.deleted is None:
                 return Change(None)
-            gone = {**current, self._rules.deleted: True}
+            deleted = {**current, self._rules.deleted: True}
             if self._rules.updated is not None:
-                gone[self._rules.updated] = None
-            return Change(self._next(gone, current))
+                deleted[self._rules.updated] = None
+            return Change(self._next(deleted, current))
 
         self._store.change(key, decide)
         return Response(HTTPStatus.NO_CONTENT)
 
     def _next(self, wanted: Record, current: Record | None) -> Record:
-        """The record as it is stored, with its version; raises Problem for one that is older."""
-        now = self._clock()
+        """The record to store, with its version; raises Problem for an older one."""
+        now = self._now_ms()
         updated = self._rules.updated
         if updated is not None:
             given = wanted[updated]
@@ -160,31 +157,35 @@ class Domain:
                 raise Problem(
                     HTTPStatus.CONFLICT,
                     "version_conflict",
-                    f"the record is of {former} already, which is not older than {given}",
+                    f"the stored version is {former}, which is not older than {given}",
                     updated,
                 )
         self._rules.check(wanted, now)
         return wanted
 
     def _with_version_of(self, wanted: Record, current: Record) -> Record:
-        """The wanted record with the version that it would not have been given itself."""
+        """The wanted record; without a version of its own, with that of ``current``."""
         updated = self._rules.updated
         if updated is None or wanted[updated] is not None:
             return wanted
         return {**wanted, updated: current[updated]}
 
     def _expected(self, request: Request) -> int | None:
-        """The version in If-Match; None where there is none. Raises InvalidInput."""
+        """The version in If-Match; None without it. Raises InvalidInput."""
         text = request.headers.get("if-match")
         if text is None:
             return None
         if self._rules.updated is None:
             raise InvalidInput(
-                "no_versions", f"records of {self._rules.contract.name} have none", "if-match"
+                "no_versions",
+                f"records of {self._rules.contract.name} have no versions",
+                "if-match",
             )
         digits = text.strip().strip('"')
         if not (digits.isascii() and digits.isdigit()):
-            raise InvalidInput("invalid_value", f"{text!r} is not an ETag of ours", "if-match")
+            raise InvalidInput(
+                "invalid_value", f"{text!r} is not an ETag of this service", "if-match"
+            )
         return int(digits)
 
     def _check_expected(self, key: str, expected: int | None, current: Record | None) -> None:
@@ -196,7 +197,7 @@ class Domain:
             raise Problem(
                 HTTPStatus.CONFLICT,
                 "version_conflict",
-                f"the record is of {version}, not of {expected}",
+                f"the stored version is {version}, not {expected}",
                 self._rules.updated,
             )
 

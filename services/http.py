@@ -1,4 +1,4 @@
-"""HTTP events of Amazon API Gateway and their answers, whatever goes wrong in between.
+"""HTTP events of Amazon API Gateway and their answers, errors included.
 
 The format is payload version 2.0 of HTTP APIs ("Create AWS Lambda proxy integrations for HTTP
 APIs", API Gateway developer guide). An error's body is
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Problem(Exception):
-    """An answer that is an error: status, reason (machine-readable), message, field."""
+    """An error answer: status, reason (machine-readable), message, field."""
 
     def __init__(
         self, status: HTTPStatus, reason: str, message: str, field: str | None = None
@@ -40,12 +40,12 @@ class Problem(Exception):
 
 
 class Unavailable(Exception):
-    """Something that the handler needs does not answer; the caller may try again."""
+    """A server that the handler needs does not answer; the caller may retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as the services see it: ``/{domain}`` or ``/{domain}/{id}``."""
+    """A request: ``/{domain}`` or ``/{domain}/{id}``."""
 
     method: str
     domain: str
@@ -57,14 +57,14 @@ class Request:
     def json(self) -> Any:
         """The body; raises InvalidInput when it is not JSON."""
         try:
-            return json.loads(self.body.decode(), parse_constant=_no_number)
+            return json.loads(self.body.decode(), parse_constant=_reject_constant)
         except (ValueError, RecursionError) as error:
             raise InvalidInput(NOT_JSON, f"the body is not JSON: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer before it is written: a status, and what becomes its JSON body."""
+    """An answer before its encoding: a status, and the content of its JSON body."""
 
     status: HTTPStatus
     body: Any = None
@@ -72,7 +72,7 @@ class Response:
 
 
 def request_of(event: Event) -> Request:
-    """The request in an event; raises Problem for one that no route leads to."""
+    """The request in an event; raises InvalidInput for a body that is not base64."""
     method = event["requestContext"]["http"]["method"].upper()
     parameters = event.get("pathParameters") or {}
     segments = event.get("rawPath", "").removeprefix("/").split("/", 1)
@@ -90,7 +90,7 @@ def request_of(event: Event) -> Request:
 
 
 def respond(serve: Callable[[Request], Response], event: Event) -> Answer:
-    """Answer an event: never an exception, and never more of one than its message."""
+    """Answer an event; an exception becomes an error answer with its message."""
     try:
         response = serve(request_of(event))
     except InvalidInput as error:
@@ -100,16 +100,16 @@ def respond(serve: Callable[[Request], Response], event: Event) -> Answer:
     except Unavailable as error:
         _log.warning("unavailable: %s", error)
         response = _error(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error))
-    except Exception:  # noqa: BLE001  # the last one who could tell the caller
+    except Exception:  # noqa: BLE001  # the caller gets an answer in any case
         _log.exception("a request failed")
         response = _error(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the request failed; the log says why"
+            HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the request failed; see the log"
         )
     return _answer(response)
 
 
 def not_allowed(*methods: str) -> NoReturn:
-    """Raise the Problem of a method that a resource does not have."""
+    """Raise the Problem of an unsupported method."""
     raise Problem(
         HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"allowed: {', '.join(methods)}"
     )
@@ -139,5 +139,5 @@ def _body(event: Event) -> bytes:
         raise InvalidInput(NOT_JSON, f"the body is not base64: {error}") from None
 
 
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON number")
+def _reject_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")

@@ -1,11 +1,11 @@
-"""Interactions: an HTTP API's events straight to their topic, many in a request.
+"""Interactions: an HTTP API's events to their topic, many in a request.
 
     POST /interactions    one event, or an array of up to 500
 
-An event that cannot be used is reported and the others go on. The answer is 202 when all are
-published, 207 when some are, with an entry in ``errors`` for each that is not: its place in the
-array, its event_id, reason, message and field. One whose reason is ``not_published`` may be sent
-again; should it have arrived after all, its event_id makes it the same event for every consumer.
+An invalid event is reported and the others are published. The answer is 202 when all are published,
+207 when some are, with an entry in ``errors`` for each other one: its index in the array, its
+event_id, reason, message and field. An event with the reason ``not_published`` may be sent again;
+if it was published after all, every consumer recognizes it by its event_id.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def _interactions() -> Interactions:
 class Interactions:
     """Checks events and publishes them."""
 
-    def __init__(self, contract: Contract, publisher: Publisher, clock: Callable[[], int]) -> None:
+    def __init__(self, contract: Contract, publisher: Publisher, now_ms: Callable[[], int]) -> None:
         self._contract = contract
         self._rules = Rules(contract)
         self._publisher = publisher
-        self._clock = clock
+        self._now_ms = now_ms
 
     def serve(self, request: Request) -> Response:
         """The answer to a request; raises InvalidInput, Problem, Unavailable."""
@@ -116,7 +116,7 @@ class Interactions:
 
     def _checked(self, given: Any) -> Record:
         record = self._rules.completed(given)
-        self._rules.check(record, self._clock())
+        self._rules.check(record, self._now_ms())
         return record
 
     def _message(self, record: Record) -> Message:

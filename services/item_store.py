@@ -1,7 +1,6 @@
 """Items of any domain on DynamoDB: each write conditional on the version that was read.
 
-The table's stream publishes a change (:mod:`services.item_stream`); nothing else has to be written
-with it.
+The table's stream publishes a change (:mod:`services.item_stream`).
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ from services.http import Unavailable
 from services.records import InvalidInput, Rules
 
 MAX_ATTEMPTS = 10
-"""Of a change that others keep overtaking."""
+"""Attempts of a change that concurrent changes overtake."""
 
 _LOST = "ConditionalCheckFailedException"
-_REFUSED = "ValidationException"
+_REJECTED = "ValidationException"
 
 
 def connect(region: str) -> Any:
-    """A DynamoDB client; AWS_ENDPOINT_URL_DYNAMODB names another than AWS's."""
+    """A DynamoDB client, for AWS_ENDPOINT_URL_DYNAMODB if it is set."""
     return sdk_client(
         "dynamodb", region, connect_timeout=3, read_timeout=10, retries={"mode": "standard"}
     )
 
 
 def create_table(client: Any, contract: Contract) -> None:
-    """Make the domain's table with its stream, and wait for it; one that is there stays."""
+    """Create the domain's table with its stream, and wait for it; an existing one is kept."""
     with contextlib.suppress(client.exceptions.ResourceInUseException):
         client.create_table(**table_definition(contract))
     client.get_waiter("table_exists").wait(TableName=table_name(contract))
@@ -90,10 +89,10 @@ class ItemStore:
                 return
             except _Overtaken:
                 continue
-        raise Unavailable(f"{key!r} is being changed by {MAX_ATTEMPTS} others")
+        raise Unavailable(f"{key!r} was changed by others in {MAX_ATTEMPTS} attempts")
 
     def _unchanged(self, current: Record | None) -> dict[str, Any]:
-        """The condition that nobody has written the item since it was read."""
+        """The condition that the item was not written since it was read."""
         if current is None:
             return {
                 "ConditionExpression": "attribute_not_exists(#key)",
@@ -122,10 +121,10 @@ class ItemStore:
             code = error_code(error)
             if code == _LOST:
                 raise _Overtaken from error
-            if code == _REFUSED:
+            if code == _REJECTED:
                 message = error.response["Error"]["Message"]
                 raise InvalidInput(
-                    Reason.INVALID_VALUE, f"the store refuses it: {message}"
+                    Reason.INVALID_VALUE, f"the store rejects it: {message}"
                 ) from None
             raise Unavailable(f"{self._table}: {error}") from error
         except BotoCoreError as error:
@@ -133,4 +132,4 @@ class ItemStore:
 
 
 class _Overtaken(Exception):
-    """Somebody else has changed the item since it was read."""
+    """Another change of the item was committed since it was read."""

@@ -1,10 +1,10 @@
-"""Publishes what DynamoDB Streams says of the item tables: each change, in order per key.
+"""Publishes the changes of the item tables from DynamoDB Streams, in order per key.
 
 Invoked by an event source mapping with ReportBatchItemFailures: the answer names the first change
-that was not published, and the mapping goes on from there. A shard has one invocation at a time and
+that was not published, and the mapping continues there. A shard has one invocation at a time and
 holds every change of its keys, which makes the order ("Using AWS Lambda with Amazon DynamoDB", AWS
-Lambda developer guide). An item that is removed as a whole, by hand or by its time to live, becomes
-a tombstone.
+Lambda developer guide). An item that is removed, by hand or by its time to live, becomes a
+tombstone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class UnknownTable(Exception):
-    """A stream of a table that belongs to no item domain."""
+    """A stream of a table of no item domain."""
 
 
 def handler(event: Event, context: Any) -> dict[str, list[dict[str, str]]]:
@@ -40,7 +40,7 @@ def handler(event: Event, context: Any) -> dict[str, list[dict[str, str]]]:
 def publish(
     records: Sequence[Mapping[str, Any]], publisher: Publisher
 ) -> dict[str, list[dict[str, str]]]:
-    """See :func:`handler`; blocks up to 20 s."""
+    """Publish the changes; see :func:`handler`. Blocks up to 20 s."""
     numbers: list[str] = []
     messages: list[Message] = []
     for record in records:
@@ -57,9 +57,9 @@ def publish(
 
 
 def _message(change: Mapping[str, Any]) -> Message | None:
-    """What to publish of a change; None for an item that does not fit the contract.
+    """The message of a change; None for an item that does not fit the contract.
 
-    No handler of ours writes such an item. Somebody who does must not stop the domain's others.
+    The handlers write no such item; one that another program writes must not stop the others.
     """
     contract = _contract_of(change["eventSourceARN"])
     content = change["dynamodb"]

@@ -1,7 +1,7 @@
 """Items of every item domain that has a contract: an HTTP API's events to DynamoDB.
 
-One code for all of them: a new domain is a folder with a contract, and a function of its own (or a
-route to the same one) in the deployment.
+A new domain is a folder with a contract, and a function (or a route to the same one) in the
+deployment.
 """
 
 from __future__ import annotations

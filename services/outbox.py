@@ -1,9 +1,9 @@
-"""Publishes the outbox of PostgreSQL: what is committed, in order per key, at least once.
+"""Publishes the outbox of PostgreSQL: committed changes, in order per key, at least once.
 
-One publisher is at work at a time. The others wait for its lock, which the database frees when its
-connection ends, and then until its lease has run out: by then whatever it had under way has been
-withdrawn or has arrived, so nothing of the former one overtakes the next one's. A publisher renews
-its lease while it waits for the broker, and gives up what it has under way when it cannot.
+One publisher is active at a time. The others wait for its lock, which the database releases when
+its connection ends, and then until its lease has expired: by then its messages under way have been
+withdrawn or have arrived, so none of them overtakes those of the next publisher. A publisher renews
+its lease while it waits for the broker, and withdraws its messages under way when it cannot.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from services.user_store import PUBLISHER_LOCK, SILENCE_MS, connect
 
 BATCH = 500
 LEASE_SECONDS = 2 * SILENCE_MS / 1000
-"""Longer than it takes to renew it, or to see that the database cannot be asked any more."""
+"""Longer than it takes to renew it, or to notice that the database does not answer."""
 
 IDLE_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 KEEP_DAYS = 1
-"""How long a published change is kept, to look things up."""
+"""How long a published change is kept for inspection."""
 
 LAMBDA_RESERVE_MS = 10_000
-"""What is left of an invocation's time when it stops taking more."""
+"""The time left of an invocation when it stops publishing more."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ _PRUNE = (
 
 
 class NotPublished(Exception):
-    """The broker has not taken a change; it stays in the outbox."""
+    """The broker has not accepted a change; it remains in the outbox."""
 
 
 class OutboxPublisher:
-    """Publishes an outbox; ``stop`` ends what it does, wherever it is."""
+    """Publishes an outbox; ``stop`` ends it at any point."""
 
     def __init__(
         self,
@@ -73,23 +73,23 @@ class OutboxPublisher:
         self._renewed = 0.0
 
     def run(self) -> None:
-        """Publish until told to stop; trouble with database or broker is waited out."""
+        """Publish until ``stop`` is set; errors of database or broker are retried."""
         while not self._stop.is_set():
             try:
-                with self._at_work() as connection:
+                with self._exclusive() as connection:
                     while not self._stop.is_set():
-                        if not self._publish_batch(connection, self._go_on):
+                        if not self._publish_batch(connection, self._is_running):
                             self._prune(connection)
                             self._stop.wait(IDLE_SECONDS)
                             self._renew(connection)
             except (psycopg.Error, Unavailable, NotPublished) as error:
-                _log.warning("the outbox is not published for now: %s", str(error).strip())
+                _log.warning("the outbox is not published at present: %s", str(error).strip())
                 self._stop.wait(RETRY_SECONDS)
 
     def drain(self, more: Callable[[], bool]) -> int:
-        """Publish what is pending, as long as ``more`` says so; how many changes that were.
+        """Publish pending changes while ``more`` returns True; returns their number.
 
-        Raises Unavailable, NotPublished. Returns 0 while another publisher is at work.
+        Raises Unavailable, NotPublished. Returns 0 while another publisher is active.
         """
         count = 0
         with connect(self._database) as connection:
@@ -104,12 +104,12 @@ class OutboxPublisher:
         return count
 
     @contextmanager
-    def _at_work(self) -> Iterator[psycopg.Connection]:
-        """A connection that holds the lock, once nobody else is at work; freed at the end."""
+    def _exclusive(self) -> Iterator[psycopg.Connection]:
+        """A connection that holds the lock, once no other publisher is active."""
         with connect(self._database) as connection:
             while not _locked(connection):
                 if self._stop.wait(IDLE_SECONDS):
-                    raise NotPublished("told to stop while another publisher is at work")
+                    raise NotPublished("stopped while another publisher is active")
             self._await_lease(connection)
             try:
                 yield connection
@@ -119,13 +119,13 @@ class OutboxPublisher:
     def _await_lease(self, connection: psycopg.Connection) -> None:
         remaining = float(_value(connection, _REMAINING))
         if remaining > 0:
-            _log.info("waiting %.1f s for the lease of a publisher that is gone", remaining)
+            _log.info("waiting %.1f s for the lease of a former publisher", remaining)
             self._stop.wait(remaining)
         self._renewed = 0.0
         self._renew(connection)
 
     def _end_lease(self, connection: psycopg.Connection) -> None:
-        """Let the next one begin at once: nothing is under way any more."""
+        """End the lease for the next publisher: no message is under way."""
         if not (connection.closed or connection.broken):
             connection.execute(_RENEW, (0,))
 
@@ -134,11 +134,11 @@ class OutboxPublisher:
             self._renewed = time.monotonic()
             connection.execute(_RENEW, (self._lease_seconds,))
 
-    def _go_on(self) -> bool:
+    def _is_running(self) -> bool:
         return not self._stop.is_set()
 
     def _publish_batch(self, connection: psycopg.Connection, more: Callable[[], bool]) -> int:
-        """Publish what is next in the outbox; how many changes that were, 0 when there is none."""
+        """Publish the next changes of the outbox; returns their number."""
         rows = connection.execute(_PENDING, (BATCH,)).fetchall()
         if not rows:
             return 0
@@ -165,7 +165,7 @@ def _in_order(
 ) -> tuple[list[int], str | None]:
     """The ids that count as published, and the first problem.
 
-    What came through after a change of the same key that did not is sent again, behind that one.
+    A change that was published after a failed one of its key is sent again, behind that one.
     """
     published: list[int] = []
     failed: set[tuple[str, str]] = set()
@@ -190,7 +190,7 @@ def _value(connection: psycopg.Connection, query: str, arguments: tuple[Any, ...
 
 
 def handler(event: Event, context: Any) -> dict[str, int]:
-    """Publish what is pending; invoked by a schedule. Raises what stopped it, to be retried."""
+    """Publish pending changes; invoked by a schedule. Raises the error that stopped it."""
     settings = ServiceSettings.from_environment()
     outbox = OutboxPublisher(
         settings.required_database, settings.publisher(), load_contracts(), threading.Event()

@@ -1,8 +1,8 @@
 """Records to a domain's topic: encoded by its contract, acknowledged by all replicas, in order.
 
-The producer is idempotent, so what it sends again by itself neither repeats nor overtakes. It has
-no time-out of its own either: whoever publishes says how long to wait, and what has not been
-acknowledged by then is withdrawn. It may have arrived all the same: delivery is at least once.
+The producer is idempotent, so its retries neither repeat nor reorder messages. It has no time-out:
+the caller sets the time to wait, and messages that are not acknowledged by then are withdrawn. They
+may have arrived all the same: delivery is at least once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is published of a domain: its key, and the record; None is a tombstone."""
+    """A message of a domain: its key, and the record; None is a tombstone."""
 
     contract: Contract
     key: str
@@ -54,7 +54,7 @@ class TopicPublisher:
             "acks": "all",
             "message.timeout.ms": 0,
             "linger.ms": 2,
-            # A broker that is back is found within a second.
+            # Reconnect within a second to a broker that has returned.
             "reconnect.backoff.max.ms": 1_000,
         }
         self._ids = ids
@@ -68,31 +68,31 @@ class TopicPublisher:
         seconds: float,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> list[str | None]:
-        """Send messages in their order; what went wrong with each, None for an acknowledged one.
+        """Send messages in their order; returns the problem of each, None if acknowledged.
 
         Blocks until each has its answer, at most ``seconds``. ``meanwhile`` is called many times a
-        second as long as it waits; when it raises, nothing more is sent. Raises InvalidRecord
-        before anything is sent when one does not fit its contract, Unavailable when the registry
-        does not say what its schema is.
+        second during the wait; when it raises, nothing more is sent. Raises InvalidRecord before
+        anything is sent when one does not fit its contract, Unavailable when the registry does not
+        answer.
         """
         values = [self._encoded(message) for message in messages]
-        meanwhile()  # the registry may have taken its time
+        meanwhile()  # the registry may have answered slowly
         producer = self._current()
         answers = _Answers(len(messages))
         deadline = time.monotonic() + seconds
         try:
             for index, (message, value) in enumerate(zip(messages, values, strict=True)):
                 try:
-                    self._produce(producer, message, value, answers.taker(index), deadline)
+                    self._produce(producer, message, value, answers.callback(index), deadline)
                 except (KafkaException, BufferError) as error:
                     answers.note(index, str(error))
                 if answers.failed:
-                    break  # what comes after it must not overtake it
-            while not answers.complete and not answers.failed and time.monotonic() < deadline:
+                    break  # later messages must not overtake it
+            while not answers.is_complete and not answers.failed and time.monotonic() < deadline:
                 producer.poll(_POLL_SECONDS)
                 meanwhile()
         finally:
-            if answers.failed or not answers.complete:
+            if answers.failed or not answers.is_complete:
                 self._withdraw(producer)
         return answers.problems
 
@@ -138,7 +138,7 @@ class TopicPublisher:
             return self._producer
 
     def _withdraw(self, producer: Producer) -> None:
-        """Give up what is under way; the next messages go through another producer."""
+        """Withdraw messages under way; the next messages use another producer."""
         with self._lock:
             if self._producer is producer:
                 self._producer = None
@@ -152,20 +152,20 @@ class _Answers:
     def __init__(self, count: int) -> None:
         self.problems: list[str | None] = [NOT_ACKNOWLEDGED] * count
         self.failed = False
-        # Its length is the count of answers: to append is one step for all threads.
+        # Its length is the number of answers: appending is atomic for threads.
         self._noted: list[int] = []
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether each message has its answer."""
         return len(self._noted) == len(self.problems)
 
     def note(self, index: int, problem: str | None) -> None:
-        """Take the answer to a message: what went wrong, None for nothing."""
+        """Note the answer to a message: its problem, or None."""
         self.problems[index] = problem
         self.failed = self.failed or problem is not None
         self._noted.append(index)
 
-    def taker(self, index: int) -> Callable[[KafkaError | None, object], None]:
-        """What the producer calls with the answer to a message."""
+    def callback(self, index: int) -> Callable[[KafkaError | None, object], None]:
+        """The callback of the producer for the answer to a message."""
         return lambda error, message: self.note(index, None if error is None else str(error))

@@ -1,7 +1,7 @@
-"""What a caller sends as a domain's record: complete, of the contract's types, and publishable.
+"""Checks of a record that a caller sends: complete, of the contract's types, and publishable.
 
-Whatever passes here can be encoded and is no dead letter later: its rules are those of the decode
-step, asked before anything is stored.
+A record that passes can be encoded and does not become a dead letter: the rules are those of the
+decode step, applied before the record is stored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOT_JSON = "not_json"
 
 
 class InvalidInput(Exception):
-    """What a caller sent cannot be used: why (machine-readable), in words, and which field."""
+    """A caller sent invalid input: reason (machine-readable), message, and field."""
 
     def __init__(self, reason: str, message: str, field: str | None = None) -> None:
         super().__init__(reason, message, field)
@@ -48,7 +48,7 @@ class _Field:
 
 
 class Rules:
-    """A contract as the back end of its domain applies it. Pure."""
+    """The rules of a contract for the back end of its domain. Pure."""
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
@@ -67,8 +67,8 @@ class Rules:
     def completed(self, given: Any, current: Record | None = None) -> Record:
         """A record with all fields of the contract, each of its type.
 
-        Absent ones get their default, or null where that is allowed. One that says deleted needs no
-        more than its id: the rest is that of ``current``. Raises InvalidInput.
+        Absent ones get their default, or null where that is allowed. A deleted record needs no more
+        than its id: the rest is that of ``current``. Raises InvalidInput.
         """
         if not isinstance(given, Mapping):
             raise InvalidInput(Reason.WRONG_TYPE, "expected a JSON object")
@@ -77,12 +77,14 @@ class Rules:
                 raise InvalidInput(
                     UNKNOWN_FIELD, f"{self.contract.name} has no such field", str(name)
                 )
-        gone = current is not None and self.deleted is not None and given.get(self.deleted) is True
+        is_deletion = (
+            current is not None and self.deleted is not None and given.get(self.deleted) is True
+        )
         record: Record = {}
         for name, field in self._fields.items():
             if name in given:
                 record[name] = _checked(field, given[name])
-            elif gone and current is not None and name != self.updated:
+            elif is_deletion and current is not None and name != self.updated:
                 record[name] = current[name]
             elif name in self._defaults:
                 record[name] = self._defaults[name]
@@ -109,7 +111,7 @@ class Rules:
             )
 
     def check_id(self, key: Any) -> str:
-        """The id of a record; raises InvalidInput for one that no record may have."""
+        """Return the id of a record; raise InvalidInput for an invalid one."""
         name = self.contract.key
         if not isinstance(key, str):
             raise InvalidInput(Reason.WRONG_TYPE, f"{key!r:.100} is not string", name)
@@ -121,13 +123,13 @@ class Rules:
             raise InvalidInput(error.reason, error.message, error.field) from None
 
     def is_deleted(self, record: Record) -> bool:
-        """Whether the record says that what it describes is gone."""
+        """Whether the record says that its user or item is deleted."""
         return self.deleted is not None and bool(record[self.deleted])
 
     def version(self, record: Record) -> int | None:
         """updated_at of a record; None where the domain has none."""
-        found: int | None = record[self.updated] if self.updated else None
-        return found
+        version: int | None = record[self.updated] if self.updated else None
+        return version
 
 
 def _field(entry: Mapping[str, Any], plain: Any) -> _Field:
@@ -145,7 +147,7 @@ def _checked(field: _Field, value: Any) -> Any:
         raise InvalidInput(Reason.WRONG_TYPE, f"{value!r:.100} is not {field.expected}", field.name)
     if field.timestamp and value is not None and not MIN_TIMESTAMP_MS <= value <= MAX_TIMESTAMP_MS:
         raise InvalidInput(
-            Reason.INVALID_VALUE, f"{value} is no moment in milliseconds since 1970", field.name
+            Reason.INVALID_VALUE, f"{value} is no timestamp in milliseconds", field.name
         )
     if problem := _text_problem(value):
         raise InvalidInput(Reason.INVALID_VALUE, problem, field.name)
@@ -153,11 +155,11 @@ def _checked(field: _Field, value: Any) -> Any:
 
 
 def _text_problem(value: Any) -> str | None:
-    """What is wrong with a text, or with one inside a value: no store keeps it as it is."""
+    """The fault of a text, or of one inside a value, that no store can keep; else None."""
     if isinstance(value, str):
         if "\x00" in value:
             return "has a NUL character"
-        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             return "has half a surrogate pair"
         return None
     if isinstance(value, Mapping):

@@ -1,8 +1,8 @@
-"""Users on PostgreSQL, and the outbox that a change of them is written to with it.
+"""Users on PostgreSQL, and the outbox of their changes.
 
-One transaction has both: what is committed will be published, what is not never is. Changes of a
-key queue up behind its lock, which the transaction holds until its end, so a later one has the
-higher number in the outbox and is committed later.
+One transaction writes both, so exactly the committed changes are published. Changes of a key wait
+for its lock, which a transaction holds until its end, so a later one has the higher number in the
+outbox and is committed later.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ OUTBOX_STATEMENTS = (
 
 SET_UP_LOCK = 7_001
 PUBLISHER_LOCK = 7_002
-"""Advisory locks: of making the tables, and of the one publisher that is at work."""
+"""Advisory locks: of the creation of the tables, and of the active publisher."""
 
 CONNECT_SECONDS = 5
 SILENCE_MS = 2_000
-"""How long a server that does not answer keeps anybody waiting."""
+"""How long a caller waits for a server that does not answer."""
 
 
 def connect(database: str) -> psycopg.Connection:
-    """A connection, each statement its own transaction unless one is begun; raises Unavailable."""
+    """A connection with autocommit; raises Unavailable."""
     try:
         return psycopg.connect(
             database,
@@ -65,7 +65,7 @@ def connect(database: str) -> psycopg.Connection:
 
 
 def create_tables(database: str, contract: Contract) -> None:
-    """Make the domain's table and the outbox, add what a new schema version brings."""
+    """Create the domain's table and the outbox; add the columns of a new schema version."""
     with connect(database) as connection, connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (SET_UP_LOCK,))
         for statement in (*Table(contract).statements(), *OUTBOX_STATEMENTS):
@@ -73,7 +73,7 @@ def create_tables(database: str, contract: Contract) -> None:
 
 
 class UserStore:
-    """A :class:`services.domain.RecordStore`; connections are kept and used again."""
+    """A :class:`services.domain.RecordStore`; connections are reused."""
 
     def __init__(self, database: str, contract: Contract) -> None:
         self._database = database
@@ -118,7 +118,7 @@ class UserStore:
             )
 
     def close(self) -> None:
-        """Close what is kept."""
+        """Close the idle connections."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
@@ -127,8 +127,8 @@ class UserStore:
         row = connection.execute(self._select, (key,)).fetchone()
         return None if row is None else self._table.from_row(row)
 
-    def _reused(self) -> psycopg.Connection | None:
-        """A kept connection that still answers: a server may have been restarted meanwhile."""
+    def _take_idle(self) -> psycopg.Connection | None:
+        """An idle connection that still works: the server may have been restarted meanwhile."""
         with contextlib.suppress(queue.Empty):
             while True:
                 connection = self._idle.get_nowait()
@@ -141,7 +141,7 @@ class UserStore:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[psycopg.Connection]:
-        connection = self._reused() or connect(self._database)
+        connection = self._take_idle() or connect(self._database)
         try:
             yield connection
         except psycopg.OperationalError as error:

@@ -24,18 +24,18 @@ from schemas.settings import ENVIRONMENT, read
 
 
 def run(settings: BootstrapSettings, *, in_process: bool) -> dict[str, Any]:
-    """Do the whole bootstrap, or nothing when this run is complete; returns its report.
+    """Run the bootstrap, unless this run is complete; returns its report.
 
-    What an earlier attempt of the same run has left behind is removed first.
+    What an earlier attempt of the same run has left is removed first.
     """
     contracts = load_contracts()
     storage = storage_of(settings.output, settings.region, settings.endpoint_url)
     products = read_products(contracts, settings.products, settings.columns, storage)
-    complete: dict[str, Any] | None = finish.finished(settings, products, storage)
+    complete: dict[str, Any] | None = finish.read_report(settings, products, storage)
     if complete is not None:
         return complete
     storage.remove(settings.folder)
-    # Late, so that a bad setting is told at once and not after Flink has started a Java process.
+    # Late, so that an invalid setting is reported before Flink starts a Java process.
     from batch.bootstrap.job import submit
 
     script = sql.script(contracts, products, settings.work, settings.window)
@@ -44,23 +44,23 @@ def run(settings: BootstrapSettings, *, in_process: bool) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the bootstrap; 0 when its output can be trained with, 1 when it cannot."""
+    """Run the bootstrap; 0 when its output is enough for a training, else 1."""
     parser = argparse.ArgumentParser(prog="batch.bootstrap", description=__doc__.splitlines()[0])
     parser.add_argument("--properties", help="property file, as Managed Flink writes it")
     options, _ = parser.parse_known_args(arguments)
     try:
         in_process = read(ProcessSettings, {ENVIRONMENT: os.environ}).in_process
         file = properties_file(options.properties, in_process=in_process)
-        made = run(bootstrap_settings(read_groups(file)), in_process=in_process)
+        report = run(bootstrap_settings(read_groups(file)), in_process=in_process)
     except TunemeshError as error:
         print(f"tunemesh: {error}", file=sys.stderr)
         return error.exit_code
     for dataset in ("users", "items", "interactions"):
-        counts = ", ".join(f"{value} {name}" for name, value in made[dataset].items())
+        counts = ", ".join(f"{value} {name}" for name, value in report[dataset].items())
         print(f"{dataset}: {counts}")
-    for problem in made["problems"]:
+    for problem in report["problems"]:
         print(f"tunemesh: not enough to train: {problem}", file=sys.stderr)
-    return 0 if made["trainable"] else 1
+    return 0 if report["trainable"] else 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What is done once the job has ended: checks, CSV with headers, the report.
+"""After the end of the job: checks, CSV with headers, the report.
 
-The job's files are lines without a header, in its working folder. Each becomes one that can be
-imported, part-00000.csv, with the header as its first line; on S3 by an upload of which all but the
-first part is copied inside the service. The report is put last: a run that has one is complete.
+The job's files are lines without a header, in its working folder. Each becomes a CSV file such as
+part-00000.csv, with the header as its first line; on S3 by an upload whose parts but the first are
+copied inside the service. The report is put last: a run that has one is complete.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from batch.bootstrap import report
+from batch.bootstrap import report as reports
 from batch.bootstrap.products import Product
 from batch.bootstrap.rules import Reason
 from batch.bootstrap.settings import BootstrapSettings, Window
@@ -26,24 +26,26 @@ _SAMPLE_BYTES: Final = 1024 * 1024
 
 
 class IncompleteError(TunemeshError):
-    """The job's output is not what the manifests promise."""
+    """The job's output differs from the manifests."""
 
 
-def finished(settings: BootstrapSettings, products: Mapping[str, Product], storage: Storage) -> Any:
-    """The report of this run if it is complete, else None; raises TunemeshError when a run of that
-    name was made of something else."""
+def read_report(
+    settings: BootstrapSettings, products: Mapping[str, Product], storage: Storage
+) -> Any:
+    """The report of this run if it is complete, else None; raises TunemeshError when the run of
+    that name has other input."""
     try:
-        found = json.loads(storage.read(f"{settings.folder}/{REPORT}"))
+        report = json.loads(storage.read(f"{settings.folder}/{REPORT}"))
     except FileNotFoundError:
         return None
     versions = {name: product.version for name, product in products.items()}
-    window = Window(found["since"], found["until"])
-    if (found["products"], window) != (versions, settings.window):
+    window = Window(report["since"], report["until"])
+    if (report["products"], window) != (versions, settings.window):
         raise TunemeshError(
-            f"{settings.folder} is complete and of other versions of the products, or of another"
-            " moment; give this run another name"
+            f"{settings.folder} is complete with other versions of the products, or another"
+            " window. Choose another name for this run."
         )
-    return found
+    return report
 
 
 def finish(
@@ -52,7 +54,7 @@ def finish(
     products: Mapping[str, Product],
     storage: Storage,
 ) -> dict[str, Any]:
-    """Check what the job has written and put it in its place; returns the report.
+    """Check the job's output and put the CSV files and the report; returns the report.
 
     Raises IncompleteError when the job has not read what the manifests list.
     """
@@ -60,11 +62,11 @@ def finish(
     counts = _counts(settings, parts, storage)
     _check_read(products, counts)
     datasets = {
-        "users": report.tally(counts, [contracts.only(Role.USER).name]),
-        "items": report.tally(counts, [c.name for c in contracts.with_role(Role.ITEM)]),
-        "interactions": report.tally(counts, [contracts.only(Role.INTERACTION).name]),
+        "users": reports.tally(counts, [contracts.only(Role.USER).name]),
+        "items": reports.tally(counts, [c.name for c in contracts.with_role(Role.ITEM)]),
+        "interactions": reports.tally(counts, [contracts.only(Role.INTERACTION).name]),
     }
-    problems = report.training_problems(
+    problems = reports.training_problems(
         counts, datasets["interactions"].written, len(DEFAULT_PROPERTIES)
     )
     if not problems:
@@ -81,7 +83,7 @@ def finish(
     for number, part in enumerate(_parts(parts, "rejected")):
         target = f"{settings.folder}/rejected/part-{number:05}.json"
         storage.compose(b"", f"{settings.work}/{part}", target)
-    made = report.report(
+    document = reports.report(
         settings.run,
         settings.window,
         {name: product.version for name, product in products.items()},
@@ -89,13 +91,13 @@ def finish(
         _rejected(settings, contracts, parts, counts, storage),
         problems,
     )
-    storage.write(f"{settings.folder}/{REPORT}", json.dumps(made, indent=2).encode())
+    storage.write(f"{settings.folder}/{REPORT}", json.dumps(document, indent=2).encode())
     storage.remove(settings.work)
-    return made
+    return document
 
 
 def _parts(parts: Mapping[str, int], folder: str) -> list[str]:
-    """The job's files below a folder; what is empty or hidden (a staging folder) is none."""
+    """The job's files below a folder, without empty and hidden ones (of a staging folder)."""
     return sorted(
         name
         for name, size in parts.items()
@@ -104,13 +106,13 @@ def _parts(parts: Mapping[str, int], folder: str) -> list[str]:
 
 
 def _lines(
-    settings: BootstrapSettings, parts: Mapping[str, int], folder: str, storage: Storage, most: int
+    settings: BootstrapSettings, parts: Mapping[str, int], folder: str, storage: Storage, size: int
 ) -> Iterator[dict[str, Any]]:
     """JSON lines at the beginning of each file of a folder."""
     for part in _parts(parts, folder):
-        content = storage.head(f"{settings.work}/{part}", most)
-        whole, _, _ = content.rpartition(b"\n")
-        for line in whole.splitlines():
+        content = storage.head(f"{settings.work}/{part}", size)
+        lines, _, _ = content.rpartition(b"\n")
+        for line in lines.splitlines():
             yield json.loads(line)
 
 
@@ -121,13 +123,13 @@ def _counts(
     return {(line["product"], line["name"]): line["n"] for line in lines}
 
 
-def _check_read(products: Mapping[str, Product], counts: report.Counts) -> None:
-    """Each row of each manifest must have been read once."""
+def _check_read(products: Mapping[str, Product], counts: reports.Counts) -> None:
+    """Raise IncompleteError unless each row of each manifest was read once."""
     for name, product in products.items():
-        found = report.tally(counts, [name])
-        if found.rows != product.rows:
+        tally = reports.tally(counts, [name])
+        if tally.rows != product.rows:
             raise IncompleteError(
-                f"the job has read {found.rows} rows of the product {name}; the"
+                f"the job has read {tally.rows} rows of the product {name}; the"
                 f" manifest of its version {product.version} says {product.rows}"
             )
 
@@ -136,7 +138,7 @@ def _rejected(
     settings: BootstrapSettings,
     contracts: Contracts,
     parts: Mapping[str, int],
-    counts: report.Counts,
+    counts: reports.Counts,
     storage: Storage,
 ) -> list[dict[str, Any]]:
     """Counts by product and reason, with the ids of some."""
@@ -159,7 +161,7 @@ def _rejected(
     }
     for line in _lines(settings, parts, "rejected", storage, _SAMPLE_BYTES):
         ids = entries[line["product"], line["reason"]]["ids"]
-        if len(ids) < report.SAMPLE:
+        if len(ids) < reports.SAMPLE:
             ids.append(line.get("id"))
     for entry in entries.values():
         entry["ids"].sort(key=lambda identity: identity or "")

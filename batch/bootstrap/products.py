@@ -49,7 +49,9 @@ def read_products(
     unknown = sorted(set(locations) - {contract.name for contract in needed})
     if unknown:
         known = ", ".join(contract.name for contract in needed)
-        raise ProductError(f"{unknown[0]} is no product of users, items or interactions: {known}")
+        raise ProductError(
+            f"{unknown[0]} is no product of users, items or interactions; these are: {known}"
+        )
     absent = [contract.name for contract in needed if contract.name not in locations]
     if absent:
         raise ProductError(
@@ -65,7 +67,7 @@ def read_products(
 def read_product(
     contract: str, location: str, granted: Collection[str] | None, storage: Storage
 ) -> Product:
-    """A product's version; raises ProductError when it is not there as a whole."""
+    """A product's version; raises ProductError when it is incomplete."""
     if location.endswith("/" + MANIFEST):
         url = location
     else:
@@ -93,9 +95,9 @@ def _check_files(
     contract: str, folder: str, listed: Mapping[str, int], present: Mapping[str, int]
 ) -> None:
     for name, size in listed.items():
-        found = present.get(name)
-        if found != size:
-            what = "is missing" if found is None else f"has {found} bytes instead of {size}"
+        actual = present.get(name)
+        if actual != size:
+            what = "is missing" if actual is None else f"has {actual} bytes instead of {size}"
             raise ProductError(
                 f"the file {name} of the product {contract} {what} in {folder};"
                 " export the product again"

@@ -1,4 +1,4 @@
-"""What a bootstrap came to: counts, what was rejected and why, whether there is enough to train.
+"""The result of a bootstrap: counts, rejected rows by reason, whether a training is possible.
 
 Pure. Minimums are those of "Preparing training data" in the Amazon Personalize developer guide.
 """
@@ -18,25 +18,25 @@ MIN_ACTIVE_USERS: Final = 25
 """Users with at least two interactions ..."""
 
 MIN_ACTIVE_SHARE: Final = 100
-"""... and one in so many of the users who have any."""
+"""... and one of this many users who have any."""
 
 MAX_KINDS: Final = 10
 """Event types and metadata columns of interactions, together."""
 
 SAMPLE: Final = 100
-"""Rejected rows that the report shows; all of them are in rejected/."""
+"""Rejected rows in the report; all of them are in rejected/."""
 
 DATASETS: Final = ("users", "items", "interactions")
 
 Counts = Mapping[tuple[str, str], int]
-"""By product and reason (or figure)."""
+"""By product and reason (or statistic)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """A dataset in numbers. ``later``: interactions that the stream delivers, as they were
-    published at or after the window's end; ``earlier``: those before its begin, which an earlier
-    run has brought. Both are neither read nor rejected."""
+    """The counts of a dataset. ``later``: interactions published at or after the window's end,
+    which the stream delivers; ``earlier``: those before its begin, which an earlier run has
+    imported. Both are neither read nor rejected."""
 
     read: int
     written: int
@@ -46,12 +46,12 @@ class Tally:
 
     @property
     def rows(self) -> int:
-        """All that the products have."""
+        """All rows of the products."""
         return self.read + self.earlier + self.later
 
 
 def tally(counts: Counts, products: Sequence[str]) -> Tally:
-    """The numbers of the dataset that these products make up."""
+    """The counts of the dataset of these products."""
     of_these = {key: n for key, n in counts.items() if key[0] in products and key[1][0] != "@"}
     earlier = sum(n for (_, name), n in of_these.items() if name == EARLIER)
     later = sum(n for (_, name), n in of_these.items() if name == LATER)
@@ -63,15 +63,15 @@ def tally(counts: Counts, products: Sequence[str]) -> Tally:
     return Tally(read, written, read - written, earlier, later)
 
 
-def figure(counts: Counts, name: str) -> int:
-    """A figure of the good interactions."""
-    return sum(n for (_, found), n in counts.items() if found == name)
+def statistic(counts: Counts, name: str) -> int:
+    """A statistic of the good interactions."""
+    return sum(count for (_, key), count in counts.items() if key == name)
 
 
 def training_problems(counts: Counts, interactions: int, metadata_columns: int) -> list[str]:
-    """Why Personalize would not train with this; nothing when it would."""
-    users, active = figure(counts, LISTENERS), figure(counts, ACTIVE)
-    kinds = figure(counts, EVENT_TYPES) + metadata_columns
+    """Why Personalize would reject a training with this; empty if it would not."""
+    users, active = statistic(counts, LISTENERS), statistic(counts, ACTIVE)
+    kinds = statistic(counts, EVENT_TYPES) + metadata_columns
     problems = []
     if interactions < MIN_INTERACTIONS:
         problems.append(

@@ -1,8 +1,8 @@
 """Personalize's rules as SQL expressions, so that a row is checked and written without Python.
 
-Pure: text in, text out. An argument is a column (a plain reference: Flink writes an expression out
-at each place where it is used). Sources are those of `connectors.personalize`: a row that comes out
-of here is the record that the stream would send.
+Pure: text in, text out. An argument is a column (a plain reference: Flink repeats an expression at
+each use). Sources are those of `connectors.personalize`: the resulting row is the record that the
+stream would send.
 
 A reason is one of :class:`Reason`; a CASE without a match is NULL: the row is good.
 """
@@ -22,7 +22,7 @@ from connectors.personalize.requests import (
 from schemas.rules import MAX_ID_LENGTH, MAX_TIMESTAMP_MS
 
 MAX_DURATION_MS: Final = 400_000_000_000_000
-"""Beyond it ten thousand times a play time is no BIGINT; it is not known then."""
+"""Beyond it ten thousand times a play time is no BIGINT; the completion is unknown then."""
 
 
 class Reason(StrEnum):
@@ -57,43 +57,43 @@ def first_match(*cases: tuple[str, Reason]) -> str:
 
 
 def missing(column: str) -> str:
-    """An id that is not there."""
+    """Whether an id is missing."""
     return f"({column} IS NULL OR {column} = '')"
 
 
-def invalid_id(column: str, most: int = MAX_ID_LENGTH) -> str:
-    """An id that is too long, starts with a control character (as schemas.rules has it) or
-    does not fit into one line."""
+def invalid_id(column: str, maximum: int = MAX_ID_LENGTH) -> str:
+    """Whether an id is too long, starts with a control character (see schemas.rules) or does not
+    fit into one line."""
     return (
-        f"(CHAR_LENGTH({column}) > {most} OR {column} < ' ' OR {column} LIKE '%\n%'"
+        f"(CHAR_LENGTH({column}) > {maximum} OR {column} < ' ' OR {column} LIKE '%\n%'"
         f" OR {column} LIKE '%\r%')"
     )
 
 
 def too_long(column: str) -> str:
-    """A text that no category is as long as; PutUsers and PutItems are held to it, too."""
+    """Whether a text is longer than a category may be; PutUsers and PutItems have the same
+    limit."""
     return f"(CHAR_LENGTH({column}) > {MAX_TEXT_LENGTH})"
 
 
 def reserved(column: str) -> str:
-    """A text that is one of Personalize's own names."""
+    """Whether a text is one of Personalize's reserved names."""
     words = ", ".join(literal(word) for word in KEYWORDS)
     return f"({column} IN ({words}))"
 
 
 def any_of(conditions: Iterable[str]) -> str:
-    """Whether one of the conditions holds; NULL counts as not."""
-    found = tuple(conditions)
-    return f"({' OR '.join(found)})" if found else "FALSE"
+    """Whether one of the conditions holds; NULL counts as false."""
+    return f"({' OR '.join(conditions) or 'FALSE'})"
 
 
 def invalid_time(column: str) -> str:
-    """Milliseconds since 1970 that are missing, negative or no milliseconds."""
+    """Whether milliseconds since 1970 are missing, negative or too large."""
     return f"({column} IS NULL OR {column} < 0 OR {column} > {MAX_TIMESTAMP_MS})"
 
 
 def invalid_impression(column: str) -> str:
-    """More items than were ever shown together, or one without an id."""
+    """Whether an impression has too many items, or one with an invalid id."""
     joined = categories(column)
     return (
         f"(CARDINALITY({column}) > {MAX_IMPRESSION_ITEMS}"
@@ -105,20 +105,20 @@ def invalid_impression(column: str) -> str:
 
 
 def invalid_recommendation(column: str) -> str:
-    """A recommendation id that is empty, too long or does not fit into one line."""
+    """Whether a recommendation id is empty, too long or does not fit into one line."""
     return f"({column} = '' OR {invalid_id(column, MAX_RECOMMENDATION_ID_LENGTH)})"
 
 
 def categories(column: str) -> str:
-    """A list of texts as one, joined by ``|``; what is empty is left out."""
+    """A list of texts as one, joined by ``|`` without empty ones."""
     return f"ARRAY_JOIN(ARRAY_REMOVE({column}, ''), '|')"
 
 
 def text(column: str) -> str:
     """A text as a CSV value; nothing for NULL.
 
-    Each record is on one line, so a line break becomes a space. What holds a comma, a quotation
-    mark or a backslash is in quotation marks, and a backslash is before the latter two.
+    Each record is on one line, so a line break becomes a space. A text with a comma, a quotation
+    mark or a backslash is quoted, and the latter two are escaped by a backslash.
     """
     line = f"REPLACE(REPLACE({column}, '\r', ' '), '\n', ' ')"
     escaped = f"""REPLACE(REPLACE({line}, '\\', '\\\\'), '"', '\\"')"""
@@ -142,7 +142,7 @@ def seconds(column: str) -> str:
 
 
 def completion(played: str, duration: str) -> str:
-    """How much of an item was played: schemas.rules.completion, in its digits."""
+    """The completion of an item, with the digits of schemas.rules.completion."""
     share = f"(20000 * {played} + {duration}) / (2 * {duration})"
     return (
         f"CASE WHEN {played} > 0 AND {duration} BETWEEN 1 AND {MAX_DURATION_MS} THEN"
@@ -154,7 +154,7 @@ def completion(played: str, duration: str) -> str:
 
 
 def csv_line(values: Iterable[str]) -> str:
-    """One line of values that are CSV already; CONCAT, as each || would copy all before it."""
+    """One line of CSV values; by CONCAT, since each || would copy the text before it."""
     return "CONCAT(" + ", ',',\n  ".join(values) + ")"
 
 

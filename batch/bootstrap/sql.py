@@ -2,8 +2,8 @@
 
     product_<name>   (table)  the files of one manifest
     checked_<name>   (view)   its rows with the fields of its dataset, and why a row is not imported
-    ranked_<dataset> (view)   users, items: the good rows, place 1 is the newest of its id
-    kept_<dataset>   (view)   users, items: place 1, with the texts that interactions carry
+    ranked_<dataset> (view)   users, items: the good rows; place 1 is the newest of its id
+    kept_<dataset>   (view)   users, items: place 1, with the texts of interactions
 
 A new item domain is one more product_, one more checked_ and one more branch of ranked_items.
 Pure: nothing here imports Flink.
@@ -32,14 +32,14 @@ INTERACTION_COLUMNS = (
 """What is read of an interaction."""
 
 GOOD, EARLIER, LATER = "good", "earlier", "later"
-"""What is counted beside reasons: rows without one, and rows that the stream delivers."""
+"""Counted beside reasons: rows without a reason, and rows outside the window."""
 
 LISTENERS, ACTIVE, EVENT_TYPES = "@users", "@active_users", "@event_types"
-"""Figures of the good interactions: who they are of, how many of these have two, event types."""
+"""Statistics of the good interactions: users, users with two or more, event types."""
 
 BROADCAST_ROWS = 3_000_000
-"""Up to so many users or items a copy for each subtask is cheaper than sending every interaction
-to where its user or item is."""
+"""Up to this many users or items a copy for each subtask is cheaper than distributing every
+interaction by its user or item."""
 
 _TYPES = {
     "string": "STRING",
@@ -110,9 +110,9 @@ def view(contract: str) -> str:
 
 
 def source(contract: Contract, product: Product) -> str:
-    """The table over the files of a manifest, and over nothing else that lies beside them.
+    """The table over exactly the files of a manifest.
 
-    Timestamps are read as what they are in the file, milliseconds as INT64.
+    Timestamps are read as in the file, milliseconds as INT64.
     """
     wanted = (
         _interaction_columns(contract)
@@ -229,8 +229,7 @@ def _checked_record(contract: Contract, product: Product, fields: Sequence[Datas
 
 
 def _ranked(dataset: str, contracts: Sequence[Contract], fields: Sequence[DatasetField]) -> str:
-    """Good rows of all domains; the newest of an id is first, in an order that nothing else has
-    a part in."""
+    """Good rows of all domains; the newest of an id is first, in a deterministic order."""
     columns = ["f_id", *(f"f_{field.source}" for field in fields)]
     union = "\n  UNION ALL ".join(
         f"SELECT f_product, f_updated, {', '.join(columns)} FROM checked_{view(c.name)}"
@@ -299,7 +298,7 @@ def _sink(table: str, columns: str, path: str, form: str) -> str:
 
 
 def _lines_sink(dataset: str, work: str) -> str:
-    """The format raw is a column's bytes and a line feed: the line is ours to the byte."""
+    """The format raw writes a column's bytes and a line feed: exactly our line."""
     return _sink(f"{dataset}_csv", "line STRING", f"{work}/{dataset}", "raw")
 
 
@@ -373,7 +372,7 @@ def _insert_interactions(
 
 
 def _impression(column: str) -> str:
-    """Ids as one value; quoted whatever it holds, so that the list is joined once."""
+    """Ids as one value; always quoted, so that the list is joined once."""
     joined = rules.categories(column)
     escaped = f"""REPLACE(REPLACE({joined}, '\\', '\\\\'), '"', '\\"')"""
     return f"""CASE WHEN CARDINALITY({column}) > 0 THEN '"' || {escaped} || '"' ELSE '' END"""

@@ -1,4 +1,4 @@
-"""Objects by their address, on S3 or in a local folder: what the job's two ends do with them.
+"""Objects by their address, on S3 or in a local folder.
 
 ``s3://bucket/key`` and ``file:///path``; the job itself reads and writes through Flink.
 """
@@ -19,7 +19,7 @@ MIN_PART_BYTES: Final = 5 * 1024 * 1024
 """S3: each part of an upload but the last has this many bytes at least."""
 
 MAX_PART_BYTES: Final = 1024 * 1024 * 1024
-"""Of a part that S3 copies; it takes 5 GiB at most, and smaller ones can be copied side by side."""
+"""Bytes of a part that S3 copies; 5 GiB are allowed, smaller parts can be copied concurrently."""
 
 
 class Storage(Protocol):
@@ -29,12 +29,12 @@ class Storage(Protocol):
         """An object's content."""
 
     def write(self, address: str, content: bytes) -> None:
-        """Put an object as a whole."""
+        """Put an object atomically."""
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         """Names of all objects below a folder, relative to it, with their bytes."""
 
-    def head(self, address: str, most: int) -> bytes:
+    def head(self, address: str, size: int) -> bytes:
         """The first bytes of an object."""
 
     def compose(self, header: bytes, source: str, target: str) -> None:
@@ -44,7 +44,7 @@ class Storage(Protocol):
         """Remove all objects below a folder."""
 
     def path(self, address: str) -> str:
-        """The path of an address as Flink matches it with a pattern."""
+        """The path of an address that Flink matches with a pattern."""
 
 
 def storage_of(address: str, region: str, endpoint_url: str | None) -> Storage:
@@ -73,9 +73,9 @@ class LocalStorage:
             if file.is_file()
         }
 
-    def head(self, address: str, most: int) -> bytes:
+    def head(self, address: str, size: int) -> bytes:
         with self._file(address).open("rb") as file:
-            return file.read(most)
+            return file.read(size)
 
     def compose(self, header: bytes, source: str, target: str) -> None:
         file = self._file(target)
@@ -98,8 +98,7 @@ class LocalStorage:
 
 
 class S3Storage:
-    """S3, by boto3. The header is put in front without the content leaving the service, but for its
-    first 5 MiB."""
+    """S3, by boto3. ``compose`` copies the content inside the service, but for its first 5 MiB."""
 
     def __init__(self, region: str, endpoint_url: str | None) -> None:
         self._client = sdk_client("s3", region, endpoint_url)
@@ -121,10 +120,10 @@ class S3Storage:
             sizes = object_sizes(self._client, *split_url(folder.rstrip("/") + "/"))
         return {name: size for name, size in sizes.items() if name and not name.endswith("/")}
 
-    def head(self, address: str, most: int) -> bytes:
+    def head(self, address: str, size: int) -> bytes:
         bucket, key = split_url(address)
         with service_errors(f"read {address}"):
-            answer = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{most - 1}")
+            answer = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{size - 1}")
             content: bytes = answer["Body"].read()
         return content
 
@@ -169,7 +168,7 @@ class S3Storage:
 
 
 def _ranges(begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Pieces of a copy; none is shorter than a part may be, but the last."""
+    """Ranges of a copy, each at least as long as a part must be, but the last."""
     while begin < end:
         yield begin, min(begin + MAX_PART_BYTES, end)
         begin += MAX_PART_BYTES

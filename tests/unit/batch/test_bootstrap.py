@@ -268,13 +268,13 @@ class TestFinish:
     def test_a_complete_run_is_not_made_again_and_not_of_something_else(self, made: Any) -> None:
         """Its report says what it was made of."""
         settings, products = made
-        assert finish.finished(settings, products, LocalStorage()) is None
+        assert finish.read_report(settings, products, LocalStorage()) is None
         self.count(settings, *self.enough())
         report = finish.finish(settings, CONTRACTS, products, LocalStorage())
-        assert finish.finished(settings, products, LocalStorage()) == report
+        assert finish.read_report(settings, products, LocalStorage()) == report
         other = replace(settings, since=6)
         with pytest.raises(TunemeshError, match="another name"):
-            finish.finished(other, products, LocalStorage())
+            finish.read_report(other, products, LocalStorage())
 
 
 def test_a_header_is_put_before_an_object_on_s3(monkeypatch: pytest.MonkeyPatch) -> None:
