@@ -7,10 +7,18 @@ topics, and keeps offsets for any group.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
@@ -38,6 +46,7 @@ class KafkaOffsets:
             "client.id": "tunemesh-freshness",
         }
         self._client: AdminClient | None = None
+        self._consumer: Consumer | None = None
 
     @property
     def _admin(self) -> AdminClient:
@@ -57,8 +66,56 @@ class KafkaOffsets:
         )
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Return the offset that the next record of each partition will have."""
+        """Return the offset after the last one of each partition that a reader of committed records
+        may read: of an open transaction's first record, else of the next record."""
         return self._list(partitions, OffsetSpec.latest())
+
+    def first_records(self, positions: Offsets) -> dict[Partition, int]:
+        """Return the offset of the first committed record of each partition at its position or
+        later; the partition's end where there is none.
+
+        Not every offset is a record: a transaction ends with a marker, an aborted one leaves its
+        records, compaction and retention leave gaps. Where the position is beyond the end, the
+        topic was created anew: the result is then that of the oldest record.
+        """
+        found: dict[Partition, int] = {}
+        deadline = time.monotonic() + CALL_SECONDS
+        consumer = self._reader
+        self._call(lambda: consumer.assign([TopicPartition(*p, o) for p, o in positions.items()]))
+        while len(found) < len(positions):
+            message = consumer.poll(max(0.0, deadline - time.monotonic()))
+            if message is None:
+                self._close_reader()
+                raise OffsetsUnavailable(f"Kafka does not answer within {CALL_SECONDS:.0f} s")
+            if (error := message.error()) is not None and error.code() != KafkaError._PARTITION_EOF:
+                self._close_reader()
+                raise OffsetsUnavailable(f"Kafka does not answer: {error}")
+            found.setdefault((message.topic(), message.partition()), message.offset())
+        self._call(consumer.unassign)
+        return found
+
+    @property
+    def _reader(self) -> Consumer:
+        if self._consumer is None:
+            self._consumer = Consumer(
+                {
+                    **self._settings,
+                    "group.id": "tunemesh-offsets",
+                    "enable.auto.commit": False,
+                    "enable.partition.eof": True,
+                    "isolation.level": "read_committed",
+                    "auto.offset.reset": "earliest",
+                    # Of interest is one offset: the broker sends one batch at the least.
+                    "fetch.message.max.bytes": 1,
+                    "fetch.wait.max.ms": 10,
+                }
+            )
+        return self._consumer
+
+    def _close_reader(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
 
     def since(self, partitions: Iterable[Partition], timestamp_ms: int) -> dict[Partition, int]:
         """Return the offset of the first record of each partition that was published at that time
@@ -74,7 +131,11 @@ class KafkaOffsets:
     def _list(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
         request = {TopicPartition(topic, number): spec for topic, number in partitions}
         futures = self._call(
-            lambda: self._admin.list_offsets(request, request_timeout=CALL_SECONDS)
+            lambda: self._admin.list_offsets(
+                request,
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=CALL_SECONDS,
+            )
         )
         return {
             (partition.topic, partition.partition): self._call(future.result).offset

@@ -57,6 +57,10 @@ class OffsetsProcess:
         """Return the offset that the next record of each partition will have."""
         return _offsets(self._call("ends", list(partitions)))
 
+    def first_records(self, positions: Offsets) -> Offsets:
+        """Return the offset of the first committed record at each position or later."""
+        return _offsets(self._call("first_records", _rows(positions)))
+
     def committed(self, group: str, partitions: Iterable[Partition]) -> Offsets:
         """Return what the group has committed; 0 where it has nothing."""
         return _offsets(self._call("committed", group, list(partitions)))
@@ -137,6 +141,8 @@ def serve(settings: Mapping[str, Any]) -> None:
                 result = kafka.partitions(arguments[0])
             elif method == "ends":
                 result = _rows(kafka.ends((t, n) for t, n in arguments[0]))
+            elif method == "first_records":
+                result = _rows(kafka.first_records(_offsets(arguments[0])))
             elif method == "committed":
                 result = _rows(kafka.committed(arguments[0], [(t, n) for t, n in arguments[1]]))
             else:

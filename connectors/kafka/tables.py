@@ -78,6 +78,8 @@ def source_table(
         "topic": ";".join(topics),
         "properties.bootstrap.servers": kafka.bootstrap_servers,
         "properties.group.id": group_id,
+        # Records of transactions that were aborted never arrive.
+        "properties.isolation.level": "read_committed",
         "key.format": "raw",
         "key.fields": "key",
         "value.format": "raw",

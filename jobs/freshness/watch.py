@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
+from jobs.freshness.gaps import Gaps
 from jobs.freshness.settling import DimensionReader, OverloadMeter
 from jobs.freshness.stalls import Stalls
 from jobs.freshness.watermark import FreshnessWatermark, read_positions, started_partitions
@@ -53,6 +54,9 @@ class OffsetStore(Protocol):
 
     def ends(self, partitions: Iterable[Partition]) -> Offsets:
         """Return the offset that the next record of each partition will have."""
+
+    def first_records(self, positions: Offsets) -> Offsets:
+        """Return the offset of the first record at each position or later, else the end."""
 
     def committed(self, group: str, partitions: Iterable[Partition]) -> Offsets:
         """Return what the group has committed; 0 where it has nothing."""
@@ -107,6 +111,7 @@ class Freshness:
         self._wall_ms = wall_ms
         self._readers: weakref.WeakSet[DimensionReader] = weakref.WeakSet()
         self._overload = OverloadMeter(POLL_INTERVAL_SECONDS)
+        self._gaps = Gaps()
         self._stalls = Stalls()
         self._partitions: tuple[Partition, ...] = ()
         self._restored: dict[Partition, int] = {}
@@ -123,6 +128,7 @@ class Freshness:
         """
         with self._lock:
             self.watermark.reset()
+            self._gaps.reset()
             self._stalls.reset()
             self._partitions = self._store.partitions(self._topics)
             self._restored = self._committed_by_sources()
@@ -211,10 +217,11 @@ class Freshness:
             # A checkpoint since the start tells where a restored job has resumed.
             for partition, offset in self._committed_by_sources().items():
                 self._restored[partition] = max(self._restored.get(partition, 0), offset)
+        read = read_positions(self._partitions, started, shared, self._restored)
+        if asked := self._gaps.unexplained(self._gaps.skip(read), ends, now):
+            self._gaps.add(read, asked, self._store.first_records(asked))
         positions = {}
-        for partition, position in read_positions(
-            self._partitions, started, shared, self._restored
-        ).items():
+        for partition, position in self._gaps.skip(read).items():
             positions[partition], released = self._stalls.check(
                 partition, position, ends[partition], is_started=partition in started, now=now
             )

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
+from jobs.freshness.gaps import UNMOVED_SECONDS
 from jobs.freshness.settling import (
     MAX_OVERLOAD_SECONDS,
     DimensionReader,
@@ -35,6 +36,8 @@ class Store:
 
     def __init__(self) -> None:
         self.end = {USERS: 0, ITEMS: 0}
+        self.markers: dict[Partition, set[int]] = {USERS: set(), ITEMS: set()}
+        self.probes = 0
         self.groups: dict[str, dict[Partition, int]] = {}
 
     def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
@@ -42,6 +45,13 @@ class Store:
 
     def ends(self, partitions: Iterable[Partition]) -> Offsets:
         return {partition: self.end[partition] for partition in partitions}
+
+    def first_records(self, positions: Offsets) -> Offsets:
+        self.probes += 1
+        return {
+            p: min({*range(position, self.end[p])} - self.markers[p], default=self.end[p])
+            for p, position in positions.items()
+        }
 
     def committed(self, group: str, partitions: Iterable[Partition]) -> Offsets:
         return {p: self.groups.get(group, {}).get(p, 0) for p in partitions}
@@ -240,6 +250,43 @@ def test_an_earlier_savepoint_is_read_from_where_it_is(store: Store, now: list[f
     worker.read(USERS, *range(5, 10))
     now[0] += SETTLED
     assert worker.is_fresh()
+
+
+def test_markers_of_transactions_are_not_waited_for(store: Store, now: list[float]) -> None:
+    """Behind each record of a topic; nothing is given up, and a record is still waited for."""
+    worker = started(store, now)
+    for offset in (0, 2, 4):
+        store.end[USERS] = offset + 2
+        store.markers[USERS].add(offset + 1)
+        worker.poll()
+        now[0] += UNMOVED_SECONDS
+        assert not worker.is_fresh()
+        worker.read(USERS, offset)
+        now[0] += SETTLED
+        worker.poll()
+        now[0] += UNMOVED_SECONDS
+        assert worker.is_fresh()
+    assert worker.freshness.given_up == 0
+
+
+def test_a_topic_of_markers_alone_is_not_waited_for(store: Store, now: list[float]) -> None:
+    """Nobody begins to read what has no record: an aborted transaction, an expired topic."""
+    store.end[USERS], store.markers[USERS] = 3, {0, 1, 2}
+    worker = started(store, now)
+    worker.poll()
+    now[0] += UNMOVED_SECONDS
+    assert worker.is_fresh()
+    assert worker.freshness.given_up == 0
+
+
+def test_kafka_is_asked_once_for_a_position(store: Store, now: list[float]) -> None:
+    """However long a record is not read: a probe costs a fetch."""
+    store.end[USERS] = 1
+    worker = started(store, now)
+    for _ in range(50):
+        worker.poll()
+        now[0] += UNMOVED_SECONDS
+    assert store.probes == 1
 
 
 def test_what_nobody_reads_is_given_up(store: Store, now: list[float]) -> None:
