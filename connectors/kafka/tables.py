@@ -78,14 +78,16 @@ def source_table(
         "topic": ";".join(topics),
         "properties.bootstrap.servers": kafka.bootstrap_servers,
         "properties.group.id": group_id,
-        # Records of transactions that were aborted never arrive.
-        "properties.isolation.level": "read_committed",
+        # The default of five minutes would hold events for so long, where partitions are added.
+        "scan.topic-partition-discovery.interval": "10 s",
         "key.format": "raw",
         "key.fields": "key",
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
         **_start_options(start),
         **_client_options(kafka),
+        # Records of aborted transactions never arrive; freshness relies on it.
+        "properties.isolation.level": "read_committed",
     }
     return f"""CREATE TEMPORARY TABLE {name} (
   `key` BYTES,

@@ -126,7 +126,7 @@ class DimensionReader:
         """Note a record that is decoded now."""
         latest, due = offset + 1, self.model.settles_at(now)
         former = self._positions.get(partition)
-        if former is None:
+        if former is None or latest <= former.settled:  # else the topic was created anew
             self._positions[partition] = _Positions(0, latest, due, latest, due)
             return
         due = max(due, former.latest_due)

@@ -37,6 +37,12 @@ POLL_INTERVAL_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 """After a poll that Kafka has not answered."""
 
+PARTITIONS_SECONDS = 5.0
+"""Between two looks for new partitions, whose records are waited for, too."""
+
+RECREATED_SECONDS = 5.0
+"""A position beyond its partition's end for so long is one of a topic that was created anew."""
+
 UNALIGNED_CHECKPOINTS = {
     "execution.checkpointing.unaligned.enabled": "true",
     "execution.checkpointing.aligned-checkpoint-timeout": "0 s",
@@ -114,7 +120,9 @@ class Freshness:
         self._gaps = Gaps()
         self._stalls = Stalls()
         self._partitions: tuple[Partition, ...] = ()
+        self._listed_at = 0.0
         self._restored: dict[Partition, int] = {}
+        self._beyond_end: dict[Partition, float] = {}
         self._lock = threading.Lock()
         self._changed = threading.Condition()
         self._closings = 0
@@ -130,7 +138,8 @@ class Freshness:
             self.watermark.reset()
             self._gaps.reset()
             self._stalls.reset()
-            self._partitions = self._store.partitions(self._topics)
+            self._beyond_end.clear()
+            self._list_partitions()
             self._restored = self._committed_by_sources()
             self._store.commit(self._group, dict.fromkeys(self._partitions, 0))
 
@@ -162,6 +171,8 @@ class Freshness:
             self._overload.poll(now)
             for reader in self._readers:
                 reader.model.overload_seconds = self._overload.seconds
+            if now - self._listed_at >= PARTITIONS_SECONDS:
+                self._list_partitions()
             ends = self._store.ends(self._partitions)
             self.watermark.add_poll(polled_ms, ends)
             self.watermark.advance(self._positions(ends, now))
@@ -197,6 +208,10 @@ class Freshness:
         with self._changed:
             return self._waiting > 0
 
+    def _list_partitions(self) -> None:
+        self._partitions = self._store.partitions(self._topics)
+        self._listed_at = self._monotonic()
+
     def _committed_by_sources(self) -> dict[Partition, int]:
         if self.exact:
             return {}
@@ -208,7 +223,7 @@ class Freshness:
         for reader in self._readers:
             own.update(reader.settled(now))
         shared = dict(self._store.committed(self._group, self._partitions))
-        news = {p: offset for p, offset in own.items() if offset > shared.get(p, 0)}
+        news = {p: offset for p, offset in own.items() if offset != shared.get(p, 0)}
         if news:
             self._store.commit(self._group, news)
             shared.update(news)
@@ -217,7 +232,9 @@ class Freshness:
             # A checkpoint since the start tells where a restored job has resumed.
             for partition, offset in self._committed_by_sources().items():
                 self._restored[partition] = max(self._restored.get(partition, 0), offset)
-        read = read_positions(self._partitions, started, shared, self._restored)
+        read = self._without_recreated(
+            read_positions(self._partitions, started, shared, self._restored), ends, now
+        )
         if asked := self._gaps.unexplained(self._gaps.skip(read), ends, now):
             self._gaps.add(read, asked, self._store.first_records(asked))
         positions = {}
@@ -230,6 +247,16 @@ class Freshness:
                     self._releases += 1
                     self._changed.notify_all()
         return positions
+
+    def _without_recreated(self, positions: Offsets, ends: Offsets, now: float) -> Offsets:
+        """The positions; 0 for one that has been beyond its partition's end for a while."""
+        result = dict(positions)
+        for partition, position in positions.items():
+            if position <= ends[partition]:
+                self._beyond_end.pop(partition, None)
+            elif now - self._beyond_end.setdefault(partition, now) >= RECREATED_SECONDS:
+                result[partition] = 0
+        return result
 
 
 class Watch:

@@ -41,9 +41,12 @@ class FreshnessWatermark:
         self._polls.append((polled_ms, ends))
 
     def advance(self, positions: Offsets) -> None:
-        """Move to the newest poll whose ends are not beyond the positions, and those before it."""
+        """Move to the newest poll whose ends are not beyond the positions, and those before it.
+
+        A partition that does not exist any more has no position and is not waited for.
+        """
         while self._polls and all(
-            positions[partition] >= end for partition, end in self._polls[0][1].items()
+            positions.get(partition, end) >= end for partition, end in self._polls[0][1].items()
         ):
             self.until_ms = self._polls.popleft()[0] - CLOCK_SKEW_MS
 

@@ -46,6 +46,8 @@ def test_a_source_reads_raw_records_with_their_position() -> None:
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
         "scan.startup.mode": "earliest-offset",
+        "scan.topic-partition-discovery.interval": "10 s",
+        "properties.isolation.level": "read_committed",
     }
     assert "WATERMARK" not in ddl
 

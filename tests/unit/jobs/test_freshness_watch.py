@@ -17,7 +17,9 @@ from jobs.freshness.settling import (
 )
 from jobs.freshness.stalls import STALLED_SECONDS, UNSTARTED_SECONDS
 from jobs.freshness.watch import (
+    PARTITIONS_SECONDS,
     POLL_INTERVAL_SECONDS,
+    RECREATED_SECONDS,
     Freshness,
     Watch,
     WorkerClosing,
@@ -41,7 +43,8 @@ class Store:
         self.groups: dict[str, dict[Partition, int]] = {}
 
     def partitions(self, topics: Iterable[str]) -> tuple[Partition, ...]:
-        return tuple((topic, 0) for topic in topics)
+        wanted = set(topics)
+        return tuple(partition for partition in self.end if partition[0] in wanted)
 
     def ends(self, partitions: Iterable[Partition]) -> Offsets:
         return {partition: self.end[partition] for partition in partitions}
@@ -49,7 +52,9 @@ class Store:
     def first_records(self, positions: Offsets) -> Offsets:
         self.probes += 1
         return {
-            p: min({*range(position, self.end[p])} - self.markers[p], default=self.end[p])
+            p: min(
+                {*range(position, self.end[p])} - self.markers.get(p, set()), default=self.end[p]
+            )
             for p, position in positions.items()
         }
 
@@ -277,6 +282,41 @@ def test_a_topic_of_markers_alone_is_not_waited_for(store: Store, now: list[floa
     now[0] += UNMOVED_SECONDS
     assert worker.is_fresh()
     assert worker.freshness.given_up == 0
+
+
+def test_a_partition_added_while_the_job_runs_is_waited_for(store: Store, now: list[float]) -> None:
+    """Within PARTITIONS_SECONDS, whoever reads it."""
+    worker = started(store, now)
+    added = ("users", 1)
+    store.end[added] = 1
+    now[0] += PARTITIONS_SECONDS
+    assert not worker.is_fresh()
+    worker.read(added, 0)
+    now[0] += SETTLED
+    assert worker.is_fresh()
+
+
+def test_records_of_a_topic_created_anew_are_waited_for(store: Store, now: list[float]) -> None:
+    """Its offsets begin again, below what has been read of the former one."""
+    store.end[USERS] = 5
+    worker = started(store, now)
+    worker.read(USERS, *range(5))
+    now[0] += SETTLED
+    assert worker.is_fresh()
+    now[0] += SETTLED
+    assert worker.is_fresh()
+    store.end[USERS] = 2
+    worker.poll()
+    now[0] += RECREATED_SECONDS
+    assert not worker.is_fresh()
+    worker.read(USERS, 0)
+    now[0] += SETTLED
+    assert not worker.is_fresh()
+    worker.read(USERS, 1)
+    now[0] += 2 * SETTLED
+    worker.poll()
+    now[0] += 2 * SETTLED
+    assert worker.is_fresh()
 
 
 def test_kafka_is_asked_once_for_a_position(store: Store, now: list[float]) -> None:
