@@ -140,6 +140,28 @@ class Mesh:
         assert error is None, error
         return Published(topic, message.partition(), message.offset(), message.timestamp()[1])
 
+    @contextmanager
+    def transaction(self, *, commit: bool = True) -> Iterator[None]:
+        """Publish in a transaction, which ends with a marker on each partition."""
+        plain = self._producer
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self.settings.kafka.address,
+                "transactional.id": self.new_id("transaction"),
+                "linger.ms": 0,
+            }
+        )
+        try:
+            self._producer.init_transactions(30)
+            self._producer.begin_transaction()
+            yield
+            if commit:
+                self._producer.commit_transaction(30)
+            else:
+                self._producer.abort_transaction(30)
+        finally:
+            self._producer = plain
+
     @staticmethod
     def _key(contract: Contract, record: Mapping[str, Any]) -> str:
         if contract.role is Role.INTERACTION and record["user_id"] is None:

@@ -327,6 +327,24 @@ def test_personalize_accepts_an_event_with_all_that_it_may_say(mesh: Mesh) -> No
     }
 
 
+def test_an_event_behind_transactional_updates_comes_out_at_once(mesh: Mesh) -> None:
+    """Markers are offsets without records, and an aborted update never arrives."""
+    user_id, song_id = known_user(mesh), known_song(mesh)
+    with mesh.transaction():
+        mesh.user(user_id, country="CV")
+        mesh.song(song_id, title="In a transaction")
+    with mesh.transaction(commit=False):
+        mesh.user(user_id, country="XX")
+        mesh.song(song_id, title="Aborted")
+    time.sleep(QUIET_SECONDS)  # an update is attached to events that follow it by this much
+    event = mesh.event(user_id, song_id)
+    mesh.publish("interactions", event)
+    record = mesh.enriched(event["event_id"], AT_ONCE_SECONDS)
+    assert record["user"]["country"] == "CV"
+    assert record["item"]["title"] == "In a transaction"
+    mesh.accepted(event["event_id"], AT_ONCE_SECONDS)
+
+
 def test_a_single_play_on_silent_topics_comes_out_at_once(mesh: Mesh) -> None:
     """Nothing may wait for a next record: no buffer, no window, no watermark."""
     user_id, song_id = known_user(mesh), known_song(mesh)
