@@ -10,6 +10,7 @@ checkpoint covers what its destinations have accepted.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from connectors.clock import SYSTEM_CLOCK, Clock
@@ -48,6 +49,9 @@ class Kafka(Protocol):
     def committed(self, group: str, partitions: tuple[Partition, ...]) -> dict[Partition, int]:
         """Return the group's offsets; 0 where it has committed none."""
 
+    def first_records(self, positions: Offsets) -> dict[Partition, int]:
+        """Return the offset of the first record at each position or later, else the end."""
+
 
 def wait_archived(
     kafka: Kafka,
@@ -81,9 +85,10 @@ def wait_archived(
         group = f"{group_id}-{_GROUPS[function]}"
         while True:
             committed = retry(lambda: kafka.committed(group, tuple(wanted)))
-            behind = sum(
-                max(0, offset - committed.get(partition, 0)) for partition, offset in wanted.items()
-            )
+            unread = {p: committed.get(p, 0) for p in wanted if committed.get(p, 0) < wanted[p]}
+            # Not every offset is a record: the group's can stay before a transaction's marker.
+            records = retry(partial(kafka.first_records, unread))
+            behind = sum(max(0, wanted[p] - record) for p, record in records.items())
             if not behind:
                 return
             progress(Step(f"waiting for {what}", note=f"{behind:,} record(s) behind"))

@@ -68,6 +68,8 @@ def _consumer(bootstrap_servers: str) -> Consumer:
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
             "allow.auto.create.topics": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
             "fetch.message.max.bytes": 4_194_304,
             "fetch.wait.max.ms": 50,
             "queued.max.messages.kbytes": 32_768,
@@ -180,7 +182,7 @@ class TopicReader:
             partition: _watermarks(self._consumer, self._topic, partition)[1]
             for partition in self._next
         }
-        # Control records have offsets and are never returned: then some records seem to be left.
+        # Not every offset is a record (transactions, compaction): then the end alone is reported.
         empty = 0
         while (left := sum(max(0, end - self._next[p]) for p, end in ends.items())) > 0:
             messages = self._consumer.consume(min(left, _BATCH), timeout=0.5)
@@ -190,9 +192,11 @@ class TopicReader:
                     f"{self._topic}: {left:,} records do not arrive from {self._bootstrap_servers}"
                 )
             for message in messages:
+                partition = message.partition()
                 if (error := message.error()) is not None:
                     if error.code() == KafkaError._PARTITION_EOF:
+                        self._next[partition] = max(self._next[partition], message.offset())
                         continue
                     raise KafkaUnavailable(f"{self._topic}: {error}")
-                self._next[message.partition()] = message.offset() + 1
+                self._next[partition] = message.offset() + 1
                 yield message

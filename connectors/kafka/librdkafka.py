@@ -76,13 +76,14 @@ class KafkaOffsets:
 
         Not every offset is a record: a transaction ends with a marker, an aborted one leaves its
         records, compaction and retention leave gaps. Where the position is beyond the end, the
-        topic was created anew: the result is then that of the oldest record.
+        topic was recreated: the result is then that of the oldest record. Raises
+        OffsetsUnavailable, also for a position in a transaction that is open.
         """
-        found: dict[Partition, int] = {}
+        records: dict[Partition, int] = {}
         deadline = time.monotonic() + CALL_SECONDS
         consumer = self._reader
         self._call(lambda: consumer.assign([TopicPartition(*p, o) for p, o in positions.items()]))
-        while len(found) < len(positions):
+        while len(records) < len(positions):
             message = consumer.poll(max(0.0, deadline - time.monotonic()))
             if message is None:
                 self._close_reader()
@@ -90,9 +91,9 @@ class KafkaOffsets:
             if (error := message.error()) is not None and error.code() != KafkaError._PARTITION_EOF:
                 self._close_reader()
                 raise OffsetsUnavailable(f"Kafka does not answer: {error}")
-            found.setdefault((message.topic(), message.partition()), message.offset())
+            records.setdefault((message.topic(), message.partition()), message.offset())
         self._call(consumer.unassign)
-        return found
+        return records
 
     @property
     def _reader(self) -> Consumer:

@@ -243,12 +243,21 @@ class Topics:
         if self._ends is None:
             return None
         committed = self._committed[flow.group]
-        result = {}
-        for partition, position in read.items():
-            first = max(position, committed.get(partition, 0))
-            if first < self._ends.get(partition, 0):
-                result[partition] = (first, self._ends[partition] - first)
-        return result
+        positions = {p: max(position, committed.get(p, 0)) for p, position in read.items()}
+        unread = {p: first for p, first in positions.items() if first < self._ends.get(p, 0)}
+        try:
+            records = self.first_records(unread)
+        except OffsetsUnavailable:
+            return None
+        return {
+            partition: (first, self._ends[partition] - first)
+            for partition, first in records.items()
+            if first < self._ends[partition]
+        }
+
+    def first_records(self, positions: Offsets) -> Offsets:
+        """Return the offset of the first record at each position or later, else the end."""
+        return KafkaOffsets(self._address, {"logger": LOGGER}).first_records(positions)
 
     def age(self, positions: Offsets) -> float:
         """Return the seconds since the oldest record at these positions was published; 0: none."""
@@ -260,6 +269,7 @@ class Topics:
                 "group.id": "tunemesh-status",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 50,
                 "logger": LOGGER,
             }

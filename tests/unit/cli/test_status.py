@@ -15,7 +15,7 @@ from rich.console import RenderableType
 
 from cli import terminal
 from cli.status import NO_FLINK, document, job_output, read_jobs, service_output, total
-from connectors.kafka.offsets import Offsets
+from connectors.kafka.offsets import Offsets, Partition
 from deploy.local.flink import FlinkError
 from deploy.local.job_progress import (
     Checkpoint,
@@ -226,6 +226,14 @@ TOPIC = "interactions-enriched"
 class Broker(Topics):
     """Where Kafka's topics end, without Kafka; every record was published ten seconds ago."""
 
+    markers = frozenset[tuple[Partition, int]]()
+
+    def first_records(self, positions: Offsets) -> Offsets:
+        return {
+            p: offset + 1 if (p, offset) in self.markers else offset
+            for p, offset in positions.items()
+        }
+
     def age(self, positions: Offsets) -> float:
         return 10.0 if positions else 0.0
 
@@ -263,6 +271,17 @@ def test_a_source_at_the_end_is_not_behind_and_only_what_the_function_has_is_old
     monkeypatch.setattr(Topics, "read", lambda settings: topics)
     (job,) = read_job_progress(settings)
     assert (job.flows[0].behind, job.flows[0].oldest_seconds) == (0, 1.5)
+
+
+def test_the_marker_of_a_transaction_is_no_lag(
+    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source never reads it, so its position stays before the end."""
+    topics = Broker("nowhere", {(TOPIC, 0): 101, (TOPIC, 1): 0}, {EVENTS_FLOW.group: {}})
+    topics.markers = frozenset({((TOPIC, 0), 100)})
+    monkeypatch.setattr(Topics, "read", lambda settings: topics)
+    (job,) = read_job_progress(settings)
+    assert job.flows[0].behind == 0
 
 
 def test_without_kafka_lag_is_not_known(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from connectors.clock import Clock
-from connectors.kafka.offsets import OffsetsUnavailable, Partition
+from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from deploy.handover import NotArchived, wait_archived
 from schemas.model import load_contracts
 
@@ -27,6 +27,7 @@ class Kafka:
         self.stuck: set[str] = set()
         self.unavailable_until = 0.0
         self.ends_read_at = -1.0
+        self.markers: set[tuple[Partition, int]] = set()
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -53,6 +54,15 @@ class Kafka:
     def committed(self, group: str, partitions: tuple[Partition, ...]) -> dict[Partition, int]:
         self._answer()
         return {p: self.groups[group][p] for p in partitions if p in self.groups[group]}
+
+    def first_records(self, positions: Offsets) -> dict[Partition, int]:
+        self._answer()
+        records = {}
+        for partition, position in positions.items():
+            records[partition] = position
+            while (partition, records[partition]) in self.markers:
+                records[partition] += 1
+        return records
 
     def _answer(self) -> None:
         if self.now < self.unavailable_until:
@@ -106,3 +116,13 @@ def test_offsets_are_read_again_while_the_broker_is_unavailable() -> None:
     kafka.unavailable_until = 1_000
     with pytest.raises(NotArchived, match="does not answer"):
         wait(kafka)
+
+
+def test_markers_of_transactions_are_not_waited_for() -> None:
+    """A group's offset stays before them, and there is nothing to archive."""
+    kafka = Kafka()
+    kafka.groups = {ENRICHMENT: {P0: 2, P1: 5}, ARCHIVE: {E0: 8, E1: 2}}
+    kafka.markers = {(P0, 2), (E0, 8), (E0, 9)}
+    kafka.stuck = {ENRICHMENT, ARCHIVE}
+    wait(kafka)
+    assert kafka.now == 0
