@@ -28,6 +28,7 @@ from cli.dlq import dlq
 from cli.replay import replay as replay_command
 from cli.verify import verify as verify_command
 from connectors.glue.registry import GlueRegistry
+from connectors.kafka.librdkafka import KafkaOffsets
 from deploy.dead_letters import (
     DeadLetter,
     DeadLetterError,
@@ -667,3 +668,57 @@ def test_a_letter_with_only_the_head_is_replayed_from_its_topic(endpoints: Endpo
     gone = replace(letter, offset=start[1] + 50)
     with pytest.raises((DeadLetterError, KafkaUnavailable), match="no longer"):
         replay_dead_letters([gone], endpoints)
+
+
+@pytest.fixture(scope="module")
+def transactional(settings: LocalSettings) -> Iterator[str]:
+    """A topic with the offsets of every kind of transaction.
+
+    0 a record, 1 its marker, 2 aborted, 3 its marker, 4 a record, 5 its marker, 6 aborted, 7 its
+    marker, 8 a record of a transaction that stays open.
+    """
+    topic = "transactional"
+    create_topics(settings.kafka.address, [TopicSpec(topic, partitions=1)])
+    producer = Producer(
+        {"bootstrap.servers": settings.kafka.address, "transactional.id": "test", "linger.ms": 0}
+    )
+    producer.init_transactions(60)
+    for value, ends in ((b"first", True), (b"x", False), (b"second", True), (b"x", False)):
+        producer.begin_transaction()
+        producer.produce(topic, value)
+        producer.flush(20)
+        (producer.commit_transaction if ends else producer.abort_transaction)(20)
+    producer.begin_transaction()
+    producer.produce(topic, b"open")
+    producer.flush(20)
+    yield topic
+    producer.abort_transaction(20)
+
+
+def test_a_topic_is_read_past_the_offsets_without_records(
+    settings: LocalSettings, transactional: str
+) -> None:
+    """Up to its end, as often as it is read; what is aborted or open is not read."""
+    with TopicReader(settings.kafka.address, transactional, {0: 0}) as reader:
+        assert [message.value() for message in reader.read()] == [b"first", b"second"]
+        assert list(reader.read()) == []
+
+
+def test_the_first_record_behind_a_position_is_found(
+    settings: LocalSettings, transactional: str
+) -> None:
+    """An open transaction is where the topic ends."""
+    kafka, partition = KafkaOffsets(settings.kafka.address, {}), (transactional, 0)
+    assert kafka.ends([partition]) == {partition: 8}
+    found = {position: kafka.first_records({partition: position}) for position in range(9)}
+    assert {position: records[partition] for position, records in found.items()} == {
+        0: 0,
+        1: 4,
+        2: 4,
+        3: 4,
+        4: 4,
+        5: 8,
+        6: 8,
+        7: 8,
+        8: 8,
+    }
