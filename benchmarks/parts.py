@@ -12,8 +12,7 @@ from uuid import UUID
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.topics import wait_until
-from connectors.flink import java
-from deploy.local import aws, jars, kafka, opensearch, process
+from deploy.local import jars, process, services
 from deploy.local.settings import (
     PROJECT,
     REGION,
@@ -66,7 +65,8 @@ def bench_settings(home: Path) -> LocalSettings:
 def running(home: Path, contracts: Contracts) -> Iterator[Parts]:
     """Kafka and the Glue registry with all contracts registered; both are stopped at the end."""
     settings = bench_settings(home)
-    servers = (kafka.server(settings, _java("kafka", settings)), aws.server(settings))
+    _fetch_jars("kafka", settings)
+    servers = services.servers(settings, ("kafka", "aws"), os.environ)
     with serving(settings, servers) as records:
         endpoints = aws_environment(settings)
         yield Parts(
@@ -90,11 +90,12 @@ def analytics(home: Path) -> Iterator[tuple[LocalSettings, int]]:
         opensearch=Port(search, "a free port"),
         aws=Port(cloud, "a free port"),
     )
-    servers = (opensearch.server(settings, _java("opensearch", settings)), aws.server(settings))
+    _fetch_jars("opensearch", settings)
+    servers = services.servers(settings, ("aws", "opensearch"), os.environ)
     with serving(settings, servers, fresh=True) as records:
         # All clients find the same credentials, and none asks anything outside.
         os.environ.update(aws_environment(settings))
-        yield settings, records[0].pid
+        yield settings, records[1].pid
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def serving(
 
     def forget() -> None:
         for server in servers if fresh else ():
-            shutil.rmtree(settings.data(server.part), ignore_errors=True)
+            shutil.rmtree(settings.data(server.service), ignore_errors=True)
 
     for folder in (settings.home, settings.run):
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ def serving(
             started.append(record)
         for server, record in zip(servers, started, strict=True):
             wait_until(
-                server.healthy,
+                server.is_healthy,
                 f"{server.name} does not answer at {server.address}",
                 settings.start_seconds,
                 check=lambda s=server, r=record: _check(settings, s, r),  # type: ignore[misc]
@@ -135,17 +136,16 @@ def serving(
         forget()
 
 
-def _java(jar_set: str, settings: LocalSettings) -> java.Java:
-    """The Java to run a set of jars with, which are fetched if they are not there."""
+def _fetch_jars(jar_set: str, settings: LocalSettings) -> None:
+    """Fetch the jars of a set that are missing."""
     listed = jars.of_sets(jars.load(), [jar_set])
     if jars.missing(listed, settings.jar_cache):
         print(f"fetching the jars of {jar_set} ...", flush=True)
         jars.fetch(listed, settings.jar_cache, jars.repository(os.environ))
-    return java.find(os.environ)
 
 
 def _check(settings: LocalSettings, server: process.Server, record: process.Record) -> None:
-    if process.running(record) is None:
+    if process.find_process(record) is None:
         tail = "\n".join(process.tail(settings.log(server.name), 20))
         raise BenchmarkError(
             f"{server.name} ended at once. Is something on port"

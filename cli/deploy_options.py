@@ -89,7 +89,7 @@ def with_deployment(command: Callable[..., Any]) -> Callable[..., Any]:
             from deploy.upgrades.local_cluster import LocalCluster
 
             target = LocalCluster(application, settings, os.environ, click.echo)
-            journals = settings.data(flink_cluster.PART) / "upgrades"
+            journals = settings.data(flink_cluster.NAME) / "upgrades"
         else:
             from deploy.upgrades.managed_flink import ManagedFlink, ManagedFlinkSettings
 

@@ -12,7 +12,8 @@ import click
 
 from cli import terminal
 from deploy.local import jars as jar_list
-from deploy.local import parts, platform, process
+from deploy.local import platform, process
+from deploy.local import services as local_services
 from deploy.local.settings import LocalSettings, jar_cache
 from schemas.errors import TunemeshError
 from verification.progress import Step
@@ -42,7 +43,7 @@ def up(services: tuple[str, ...], fresh: bool) -> None:
       tunemesh up kafka aws --fresh
     """
     settings = LocalSettings.from_environment(os.environ)
-    chosen = parts.to_start(services)
+    chosen = local_services.select(services, local_services.STREAMING)
     if jar_sets := [name for name in JAR_SETS if name in chosen]:
         fetch_jars(jar_sets)
     started = time.monotonic()

@@ -89,7 +89,7 @@ def service_output(settings: LocalSettings, services: Iterable[Status]) -> Itera
         if service.state is State.DEAD:
             yield f"{service.server} has crashed. The end of {settings.log(service.server)}:"
             yield from (f"    {line}" for line in service.last_lines)
-            yield f"  Start it again: tunemesh up {service.part}"
+            yield f"  Start it again: tunemesh up {service.service}"
 
 
 def job_output(

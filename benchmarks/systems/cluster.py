@@ -48,7 +48,7 @@ class Cluster:
         """
         settings = self.settings
         try:
-            platform.up(settings, [flink_cluster.PART], environ=os.environ, fresh=True)
+            platform.up(settings, [flink_cluster.NAME], environ=os.environ, fresh=True)
             job = submit()
             rest = flink.FlinkRest.of(settings)
             rest.wait_running(job, _RUNNING_SECONDS)
@@ -58,7 +58,7 @@ class Cluster:
 
         def check() -> None:
             for name in _servers(settings):
-                if process.running(process.recorded(settings, name)) is None:
+                if not process.is_running(settings, name):
                     tail = "\n".join(process.tail(settings.log(name), 20))
                     raise BenchmarkError(f"{name} has died. The end of its log:\n{tail}")
             state = rest.job_status(job)
@@ -71,7 +71,7 @@ class Cluster:
             extra_pids=[
                 record.pid
                 for name in _servers(settings)
-                if (record := process.recorded(settings, name)) is not None
+                if (record := process.read_record(settings, name)) is not None
             ],
             check_more=check,
             stop_more=self.stop,
@@ -79,7 +79,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop every process of the cluster; its checkpoints go with the next start."""
-        platform.down(self.settings, [flink_cluster.PART])
+        platform.down(self.settings, [flink_cluster.NAME])
 
     def submit_python(
         self,
@@ -142,4 +142,4 @@ def job_configuration(backend: str, task: Task) -> dict[str, str]:
 
 
 def _servers(settings: LocalSettings) -> tuple[str, ...]:
-    return tuple(n for n in process.all_recorded(settings) if n.startswith("flink-"))
+    return tuple(n for n in process.list_recorded(settings) if n.startswith("flink-"))

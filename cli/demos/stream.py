@@ -145,7 +145,7 @@ def _run(
     began = time.monotonic()
     contracts = load_contracts()
     listener = choose_listener(source, contracts)
-    start_services(settings, application.parts_of(pipelines), fresh=True)
+    start_services(settings, application.services_for(pipelines), fresh=True)
     application.prepare(settings, contracts)
     click.echo("topics and schemas exist; submitting the job, publishing users and items")
     submission = Background(lambda: application.submit(settings, pipelines))

@@ -117,7 +117,7 @@ def upgrade_demo(rate: float, keep: bool) -> None:
 
 def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     contracts = load_contracts()
-    start_services(settings, application.parts_of(DEFAULT_PIPELINES), fresh=True)
+    start_services(settings, application.services_for(DEFAULT_PIPELINES), fresh=True)
     application.prepare(settings, contracts)
     folder = settings.home / "upgrade-demo"
     shutil.rmtree(folder, ignore_errors=True)
@@ -205,7 +205,7 @@ def _plain(settings: LocalSettings) -> Iterator[Step]:
     assert deployment is not None
     release = LocalRelease(APPLICATION, deployment.configuration, settings, {})
     properties = settings.home / "applications" / f"{APPLICATION}.json"
-    savepoints = settings.data(flink_cluster.PART) / "savepoints"
+    savepoints = settings.data(flink_cluster.NAME) / "savepoints"
     for number in range(PLAIN_RUNS):
         (job,) = rest.running_jobs()
         began = time.time()

@@ -72,8 +72,8 @@ def job_configuration(
     return UNALIGNED_CHECKPOINTS
 
 
-def parts_of(pipelines: Iterable[str]) -> list[str]:
-    """The platform's parts that an application with these pipelines needs."""
+def services_for(pipelines: Iterable[str]) -> list[str]:
+    """Return the services that an application with these pipelines needs."""
     needed = ["kafka", "aws", "flink"]
     if "recommendations" in pipelines:
         needed.append("personalize")

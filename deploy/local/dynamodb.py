@@ -8,17 +8,19 @@ the telemetry, which only that main class switches on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 from connectors.flink.java import Java
+from connectors.flink.java import find as find_java
 from deploy.local import jars
-from deploy.local.process import Launch, Server, listening
+from deploy.local.process import Launch, Server, is_listening
 from deploy.local.settings import ACCESS_KEY, HOST, REGION, SECRET_KEY, LocalSettings
 from schemas.errors import TunemeshError
 
-PART = "dynamodb"
+NAME = "dynamodb"
 JAR_SET = "dynamodb"
 SQLITE = "libsqlite4java-linux-amd64"
 """The native library that DynamoDB Local keeps its data with; there is none for other machines."""
@@ -73,15 +75,18 @@ class DynamoDbError(TunemeshError):
     """DynamoDB Local cannot run here."""
 
 
-def server(settings: LocalSettings, java: Java) -> Server:
-    """The process."""
-    return Server(
-        name=PART,
-        part=PART,
-        ports=(settings.dynamodb,),
-        address=settings.dynamodb.url,
-        prepare=lambda: _prepare(settings, java),
-        healthy=lambda: _answers(settings),
+def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server, ...]:
+    """Return the server."""
+    java = find_java(environ)
+    return (
+        Server(
+            name=NAME,
+            service=NAME,
+            ports=(settings.dynamodb,),
+            address=settings.dynamodb.url,
+            prepare=lambda: _prepare(settings, java),
+            is_healthy=lambda: _answers(settings),
+        ),
     )
 
 
@@ -90,7 +95,7 @@ def server_xml(settings: LocalSettings) -> str:
     return SERVER_XML.format(
         host=HOST,
         port=settings.dynamodb.number,
-        data=escape(str(settings.data(PART))),
+        data=escape(str(settings.data(NAME))),
         package="software.amazon.dynamodb.services.local",
     )
 
@@ -128,7 +133,7 @@ def _native_folder(cache: Path) -> Path:
 
 
 def _answers(settings: LocalSettings) -> bool:
-    if not listening(settings.dynamodb):
+    if not is_listening(settings.dynamodb):
         return False
     from botocore.exceptions import BotoCoreError, ClientError
 

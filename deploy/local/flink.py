@@ -388,7 +388,7 @@ def telling_end(text: str, lines: int = 25) -> str:
 def latest_checkpoint(settings: LocalSettings) -> str | None:
     """The newest complete checkpoint of any job that ran here, to start one from; None if there is
     none."""
-    found = (settings.data(flink_cluster.PART) / "checkpoints").glob("*/chk-*/_metadata")
+    found = (settings.data(flink_cluster.NAME) / "checkpoints").glob("*/chk-*/_metadata")
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else newest.parent.as_uri()
 

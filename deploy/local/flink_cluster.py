@@ -27,12 +27,13 @@ import yaml
 from connectors.files import write_link
 from connectors.flink.interpreter import shared_libpython
 from connectors.flink.java import Java
+from connectors.flink.java import find as find_java
 from deploy.local import flink_workers, jars, process
 from deploy.local.flink_workers import Workers
 from deploy.local.process import Launch, Server
 from deploy.local.settings import HOST, LocalSettings, aws_environment
 
-PART = "flink"
+NAME = "flink"
 JOBMANAGER, TASKMANAGER = flink_workers.JOBMANAGER, flink_workers.TASKMANAGER
 
 MEBI = 1 << 20
@@ -127,7 +128,7 @@ def class_path() -> str:
 
 def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
     """The cluster's configuration, flat keys as in Flink's documentation."""
-    data = settings.data(PART)
+    data = settings.data(NAME)
     # What Managed Flink sets too, with its default of 60 s between checkpoints made shorter.
     checkpoints: dict[str, object] = {
         "state.backend.type": "rocksdb",
@@ -258,25 +259,27 @@ def java_options() -> tuple[str, ...]:
     return tuple(str(own["env"]["java"]["opts"]["all"]).split())
 
 
-def servers(settings: LocalSettings, java: Java) -> tuple[Server, ...]:
-    """The JobManager and the TaskManagers."""
-    cluster = _Cluster(settings, java)
+def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server, ...]:
+    """Return the JobManager and the TaskManagers."""
+    cluster = _Cluster(settings, find_java(environ))
     return (
         Server(
             name=JOBMANAGER,
-            part=PART,
+            service=NAME,
             ports=(settings.flink,),
             address=settings.flink.url,
             prepare=cluster.jobmanager,
-            healthy=lambda: _overview(settings) is not None,
+            is_healthy=lambda: _overview(settings) is not None,
         ),
         *_taskmanagers(cluster, flink_workers.present(settings)),
     )
 
 
-def taskmanagers(settings: LocalSettings, java: Java, workers: Workers) -> tuple[Server, ...]:
-    """TaskManagers of a cluster that runs."""
-    return _taskmanagers(_Cluster(settings, java), workers)
+def taskmanagers(
+    settings: LocalSettings, environ: Mapping[str, str], workers: Workers
+) -> tuple[Server, ...]:
+    """Return TaskManagers of a running cluster."""
+    return _taskmanagers(_Cluster(settings, find_java(environ)), workers)
 
 
 def _taskmanagers(cluster: _Cluster, workers: Workers) -> tuple[Server, ...]:
@@ -284,11 +287,11 @@ def _taskmanagers(cluster: _Cluster, workers: Workers) -> tuple[Server, ...]:
     return tuple(
         Server(
             name=name,
-            part=PART,
+            service=NAME,
             ports=(),
             address=f"slots: {settings.task_slots}",
             prepare=partial(cluster.taskmanager, name, workers.python_path),
-            healthy=partial(_registered, settings, name),
+            is_healthy=partial(_registered, settings, name),
         )
         for name in workers.names
     )
@@ -338,17 +341,13 @@ class _Cluster:
             (self.settings.run / "flink-tmp").mkdir(exist_ok=True)
             file = folder / "config.yaml"
             # Servers that run already find each other by the port in the present file.
-            port = _present_rpc_port(file) if self._any_running() else None
+            port = _read_rpc_port(file) if process.list_running(self.settings, "flink-") else None
             contents = configuration(self.settings, port or process.free_ports(1)[0])
             file.write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
             for name, level in (("log4j.properties", "info"), ("log4j-client.properties", "warn")):
                 text = LOG_PROPERTIES.replace("{level}", level)
                 (folder / name).write_text(text, encoding="utf-8")
             self.configured = True
-
-    def _any_running(self) -> bool:
-        names = [name for name in process.all_recorded(self.settings) if name.startswith("flink-")]
-        return any(process.running(process.recorded(self.settings, name)) for name in names)
 
     def _launch(
         self,
@@ -390,7 +389,7 @@ def _identity(settings: LocalSettings, name: str) -> Path:
     return conf(settings) / f"{name}.id"
 
 
-def _present_rpc_port(file: Path) -> int | None:
+def _read_rpc_port(file: Path) -> int | None:
     with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
         return int(yaml.safe_load(file.read_text(encoding="utf-8"))["jobmanager.rpc.port"])
     return None

@@ -65,7 +65,7 @@ def site_packages() -> str:
 
 
 def _jobmanager(settings: LocalSettings) -> list[float] | None:
-    record = process.recorded(settings, JOBMANAGER)
+    record = process.read_record(settings, JOBMANAGER)
     return None if record is None else [record.pid, record.started]
 
 

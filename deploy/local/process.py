@@ -1,9 +1,9 @@
-"""Server processes: started apart from us, known again later, stopped with their children.
+"""Server processes: started in separate sessions, found again later, stopped with their children.
 
-What is known of a server is kept in `run/<server>.json`. A process id alone is no proof, since ids
-are used again: a process is ours only if it started at the recorded moment and carries our mark, a
-variable in its environment. Its children inherit the mark, so they are found also when the server
-itself is gone.
+Each server has a record in `run/<server>.json`. A process id alone does not identify a process,
+since ids are reused: a process is the server only if it started at the recorded time and has the
+server's mark, a variable in its environment. Children inherit the mark, so they are found even when
+the server has ended.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Launch:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     stop_signal: signal.Signals = signal.SIGTERM
-    """What asks it to end."""
+    """The signal that stops it in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,56 +49,54 @@ class Server:
 
     name: str
     """Its name in `status` and `logs`, such as kafka or flink-taskmanager-1."""
-    part: str
-    """The part that it belongs to: what `up` and `down` take."""
+    service: str
+    """The service that it belongs to, as named for `up` and `down`."""
     ports: tuple[Port, ...]
     """The ports that it must find free."""
     address: str
-    """Where people or clients reach it."""
+    """The address for clients and users."""
     prepare: Callable[[], Launch]
-    """Writes its configuration and says how to start it. Called right before the start; may
+    """Write its configuration and return how to start it; called right before the start, and may
     block."""
-    healthy: Callable[[], bool]
-    """Whether it answers now. Blocks for a second or so at most, never raises."""
+    is_healthy: Callable[[], bool]
+    """Return whether it answers now; blocks for about a second at most, and never raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What `run/<server>.json` says of a started server."""
+    """The content of `run/<server>.json`: a started server."""
 
     server: str
     pid: int
     started: float
-    """The start of the process as the system reports it, in seconds since the epoch."""
+    """When the process started, as the system reports it, in seconds since the epoch."""
     mark: str
     ports: tuple[int, ...]
     stop_signal: int = signal.SIGTERM
 
 
 CLOCK_SECONDS = 2.0
-"""By how much the start of one process may differ between two looks: the system's clock gets
-adjusted."""
+"""How much two readings of a process's start may differ, since the system's clock is adjusted."""
 
-# The servers that this process itself has started: they must be waited for, else they stay as
-# zombies.
+# Servers started by this process, which must wait for them: otherwise they remain as zombies.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
-def mark(settings: LocalSettings, server: str) -> str:
-    """The value of :data:`MARK` for a server of this home."""
+def mark_of(settings: LocalSettings, server: str) -> str:
+    """Return the value of :data:`MARK` for a server of this home."""
     return f"{settings.home}#{server}"
 
 
 def start(
     settings: LocalSettings, server: Server, launch: Launch, environ: Mapping[str, str]
 ) -> Record:
-    """Starts a server in a session of its own, its output going to a new log, and records it."""
+    """Start a server in its own session, with its output in a new log, and record it."""
     log = settings.log(server.name)
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_name(log.name + ".1"))
-    own_mark = mark(settings, server.name)
-    environment = {**environ, **launch.environment, MARK: own_mark}
+    mark = mark_of(settings, server.name)
+    environment = {**environ, **launch.environment, MARK: mark}
     with log.open("wb") as output:
         child = subprocess.Popen(
             launch.arguments,
@@ -113,15 +111,15 @@ def start(
     try:
         started = psutil.Process(child.pid).create_time()
     except psutil.NoSuchProcess:
-        started = 0.0  # it is gone already; nothing will be taken for it
+        started = 0.0  # it has ended already, and no other process matches
     ports = tuple(port.number for port in server.ports)
-    record = Record(server.name, child.pid, started, own_mark, ports, int(launch.stop_signal))
+    record = Record(server.name, child.pid, started, mark, ports, int(launch.stop_signal))
     write_whole(settings.run / f"{server.name}.json", json.dumps(asdict(record)))
     return record
 
 
-def recorded(settings: LocalSettings, server: str) -> Record | None:
-    """What is recorded of a server; None if it was never started or was stopped in order."""
+def read_record(settings: LocalSettings, server: str) -> Record | None:
+    """Return a server's record; None if it was never started, or was stopped."""
     try:
         fields = json.loads((settings.run / f"{server}.json").read_text(encoding="utf-8"))
         return Record(**{**fields, "ports": tuple(fields["ports"])})
@@ -129,18 +127,29 @@ def recorded(settings: LocalSettings, server: str) -> Record | None:
         return None
 
 
-def all_recorded(settings: LocalSettings) -> tuple[str, ...]:
-    """The names of all servers with a record, whatever the settings say today."""
+def list_recorded(settings: LocalSettings) -> tuple[str, ...]:
+    """Return the names of all servers with a record, also those of other settings."""
     return tuple(sorted(path.stem for path in settings.run.glob("*.json")))
 
 
-def forget(settings: LocalSettings, server: str) -> None:
-    """Removes a server's record."""
+def list_running(settings: LocalSettings, prefix: str = "") -> list[str]:
+    """Return the names of the servers with this prefix that run."""
+    names = (name for name in list_recorded(settings) if name.startswith(prefix))
+    return [name for name in names if is_running(settings, name)]
+
+
+def is_running(settings: LocalSettings, server: str) -> bool:
+    """Whether a server's process runs."""
+    return find_process(read_record(settings, server)) is not None
+
+
+def remove_record(settings: LocalSettings, server: str) -> None:
+    """Remove a server's record."""
     (settings.run / f"{server}.json").unlink(missing_ok=True)
 
 
-def running(record: Record | None) -> psutil.Process | None:
-    """The recorded process, if it runs and is the one that was recorded."""
+def find_process(record: Record | None) -> psutil.Process | None:
+    """Return the recorded process if it runs."""
     if record is None:
         return None
     child = _children.get(record.pid)
@@ -149,20 +158,20 @@ def running(record: Record | None) -> psutil.Process | None:
     try:
         process = psutil.Process(record.pid)
         environment = _environment(process)
-        ours = (
+        is_recorded = (
             process.status() != psutil.STATUS_ZOMBIE
             and abs(process.create_time() - record.started) < CLOCK_SECONDS
-            # Empty for a moment while the system starts the program, and not shown where the
-            # server runs as another user than root, who has started it: the time has to do.
+            # Empty while the system starts the program, and not readable where root has started
+            # the server as another user: then the time has to suffice.
             and (not environment or environment.get(MARK) == record.mark)
         )
-        return process if ours else None
-    except psutil.Error:  # gone, or of another user, hence not ours
+        return process if is_recorded else None
+    except psutil.Error:  # ended, or another user's process
         return None
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
-    """The environment of a process; empty where root may not see it (a container's root)."""
+    """Return a process's environment; empty where root may not read it (a container's root)."""
     try:
         return process.environ()
     except psutil.AccessDenied:
@@ -171,53 +180,53 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
-def processes_of(settings: LocalSettings, server: str) -> list[psutil.Process]:
-    """Every running process with the mark of a server: itself and what it has started."""
-    wanted = mark(settings, server)
-    leader = running(recorded(settings, server))
-    found = [] if leader is None else [leader]
+def find_processes(settings: LocalSettings, server: str) -> list[psutil.Process]:
+    """Return every running process with the mark of a server: itself and its children."""
+    mark = mark_of(settings, server)
+    leader = find_process(read_record(settings, server))
+    processes = [] if leader is None else [leader]
     for process in psutil.process_iter():
         if leader is not None and process.pid == leader.pid:
             continue
         with contextlib.suppress(psutil.Error, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == wanted:
-                found.append(process)
-    return found
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+                processes.append(process)
+    return processes
 
 
 def stop(settings: LocalSettings, server: str, seconds: float) -> bool:
-    """Stops a server and its children and forgets it; whether there was anything to stop.
+    """Stop a server and its children, and remove its record; returns whether any process ran.
 
-    Its stop signal to the server, which ends its own children; TERM to children of a server that
-    is gone; KILL to whatever is left after `seconds`. Returns when no process is left.
+    The server gets its stop signal, and ends its own children; children of a server that has ended
+    get TERM; what remains after `seconds` gets KILL. Returns when no process is left.
     """
-    record = recorded(settings, server)
-    leader = running(record)
-    targets = [leader] if leader is not None else processes_of(settings, server)
+    record = read_record(settings, server)
+    leader = find_process(record)
+    targets = [leader] if leader is not None else find_processes(settings, server)
     stopped = bool(targets)
     deadline = time.monotonic() + seconds
     _signal(targets, signal.Signals(record.stop_signal) if record and leader else signal.SIGTERM)
     _wait_gone(targets, deadline)
-    rest = processes_of(settings, server)
+    rest = find_processes(settings, server)
     _signal(rest, signal.SIGTERM)
     _wait_gone(rest, min(deadline, time.monotonic() + 2))
-    while rest := processes_of(settings, server):
+    while rest := find_processes(settings, server):
         _signal(rest, signal.SIGKILL)
         _wait_gone(rest, time.monotonic() + 1)
     if leader is not None:
-        running(recorded(settings, server))  # reaps it when it was our own child
-    forget(settings, server)
+        find_process(read_record(settings, server))  # reaps it if it is a child
+    remove_record(settings, server)
     return stopped
 
 
 def kill(settings: LocalSettings, server: str) -> int:
-    """Kills a server's process at once, as a crash would, and returns its id. For fault tests.
+    """Kill a server's process at once, as a crash would, and return its id. For fault tests.
 
-    Raises LookupError when the server does not run. Its record stays: `status` then names it as
+    Raises LookupError when the server does not run. Its record is kept, so `status` shows it as
     dead.
     """
-    record = recorded(settings, server)
-    process = running(record)
+    record = read_record(settings, server)
+    process = find_process(record)
     if process is None or record is None:
         raise LookupError(f"{server} does not run")
     process.kill()
@@ -226,7 +235,7 @@ def kill(settings: LocalSettings, server: str) -> int:
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a log; empty when there is none."""
+    """Return the last lines of a log, or none if it does not exist."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -237,10 +246,10 @@ def tail(log: Path, lines: int) -> list[str]:
     return text.splitlines()[-lines:]
 
 
-def port_free(port: Port) -> bool:
+def is_port_free(port: Port) -> bool:
     """Whether a server could listen on the port now."""
     with socket.socket() as trial:
-        # As servers do: a connection of an earlier server that is still closing is no hindrance.
+        # As servers do: a closing connection of an earlier server does not block the port.
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((HOST, port.number))
@@ -250,7 +259,7 @@ def port_free(port: Port) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports that nobody listens on now."""
+    """Return different ports on which no process listens now."""
     with contextlib.ExitStack() as stack:
         trials = [stack.enter_context(socket.socket()) for _ in range(count)]
         for trial in trials:
@@ -258,20 +267,20 @@ def free_ports(count: int) -> list[int]:
         return [int(trial.getsockname()[1]) for trial in trials]
 
 
-def port_released(port: Port, seconds: float = 2.0) -> bool:
-    """Whether the port is free, or becomes so within `seconds` while no process is seen to have it.
+def wait_port_free(port: Port, seconds: float = 2.0) -> bool:
+    """Wait until the port is free, up to `seconds`, or until a process listens on it.
 
-    A killed process counts as gone a moment before the last of its threads lets go of its ports.
+    A killed process has ended shortly before the last of its threads releases its ports.
     """
     deadline = time.monotonic() + seconds
-    while not port_free(port):
-        if listener(port) or time.monotonic() >= deadline:
+    while not is_port_free(port):
+        if describe_listener(port) or time.monotonic() >= deadline:
             return False
         time.sleep(POLL_SECONDS / 2)
     return True
 
 
-def listening(port: Port) -> bool:
+def is_listening(port: Port) -> bool:
     """Whether something accepts connections on the port."""
     try:
         with socket.create_connection((HOST, port.number), timeout=1):
@@ -280,8 +289,8 @@ def listening(port: Port) -> bool:
         return False
 
 
-def answers(url: str) -> bool:
-    """Whether a GET of the address is answered with 200 within a second or so."""
+def is_answering(url: str) -> bool:
+    """Whether a GET of the address is answered with 200 within about a second."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == HTTPStatus.OK)
@@ -289,8 +298,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def listener(port: Port) -> str:
-    """Who listens on the port, in words; empty when the system does not tell."""
+def describe_listener(port: Port) -> str:
+    """Return a description of the process that listens on the port; empty if it is unknown."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.Error:

@@ -240,6 +240,6 @@ def has_ended(rest: FlinkRest, job: str | None) -> bool:
 
 def savepoint_folder(settings: LocalSettings, application: str) -> Path:
     """Return the folder of an application's savepoints, creating it if necessary."""
-    folder = settings.data(flink_cluster.PART) / "savepoints" / application
+    folder = settings.data(flink_cluster.NAME) / "savepoints" / application
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -20,7 +20,7 @@ from schemas.errors import TunemeshError
 
 def deployment_file(settings: LocalSettings, application: str) -> Path:
     """Return the file with an application's record."""
-    return settings.data(flink_cluster.PART) / "deployments" / f"{application}.json"
+    return settings.data(flink_cluster.NAME) / "deployments" / f"{application}.json"
 
 
 @dataclass(slots=True)

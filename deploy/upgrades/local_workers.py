@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping
 
-from connectors.flink import java
 from deploy.local import flink_cluster, flink_workers, process
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.flink_workers import TASKMANAGER, Workers
@@ -33,14 +32,14 @@ class LocalWorkers:
         """Start as many as the parallelism needs, under unused names; returns when all have
         registered. Raises TargetError when one does not."""
         count = -(-parallelism // self._settings.task_slots)
-        taken = set(self._running())
+        taken = set(process.list_running(self._settings, TASKMANAGER))
         names = tuple(
             name
             for number in range(1, len(taken) + count + 1)
             if (name := f"{TASKMANAGER}{number}") not in taken
         )[:count]
         workers = Workers(names, python_path)
-        servers = flink_cluster.taskmanagers(self._settings, java.find(self._environ), workers)
+        servers = flink_cluster.taskmanagers(self._settings, self._environ, workers)
         self._fresh = names
         for server in servers:
             # Children of a crashed TaskManager of that name may still run.
@@ -48,8 +47,8 @@ class LocalWorkers:
             process.start(self._settings, server, server.prepare(), self._environ)
         deadline = time.monotonic() + self._settings.start_seconds
         for server in servers:
-            while not server.healthy():
-                dead = process.running(process.recorded(self._settings, server.name)) is None
+            while not server.is_healthy():
+                dead = not process.is_running(self._settings, server.name)
                 if dead or time.monotonic() > deadline:
                     what = "died while starting" if dead else "did not register in time"
                     raise TargetError(f"{server.name} {what}. Its log: tunemesh logs {server.name}")
@@ -63,7 +62,9 @@ class LocalWorkers:
         Before that a new job could get slots of the former release. The processes may take longer
         to end (:meth:`reap`).
         """
-        others = [name for name in self._running() if name not in kept]
+        others = [
+            name for name in process.list_running(self._settings, TASKMANAGER) if name not in kept
+        ]
         flink_workers.note(self._settings, Workers(kept, self._python_path))
         for name in others:
             thread = threading.Thread(
@@ -87,11 +88,3 @@ class LocalWorkers:
         """Wait until the processes of the former version have ended."""
         for thread in self._ending:
             thread.join()
-
-    def _running(self) -> list[str]:
-        return [
-            name
-            for name in process.all_recorded(self._settings)
-            if name.startswith(TASKMANAGER)
-            and process.running(process.recorded(self._settings, name)) is not None
-        ]

@@ -107,9 +107,9 @@ class Deployed:
     def code_of_workers(self) -> set[str]:
         """The first folder on the path of each TaskManager: whose code it runs."""
         found = set()
-        for name in process.all_recorded(self.stage.settings):
-            record = process.recorded(self.stage.settings, name)
-            running = process.running(record)
+        for name in process.list_recorded(self.stage.settings):
+            record = process.read_record(self.stage.settings, name)
+            running = process.find_process(record)
             if name.startswith(TASKMANAGER) and running is not None:
                 found.add(psutil.Process(running.pid).environ()["PYTHONPATH"].split(os.pathsep)[0])
         return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from deploy.local import aws
+from deploy.local.python_servers import AWS
 from deploy.local.settings import BUCKET, LocalSettings
 
 EVERY_SECONDS = 1.0
@@ -52,7 +52,7 @@ class Arrivals:
         return int(stats["accepted_events"]) + int(stats["identical_ignored"])
 
     def _in_objects(self) -> int:
-        folder: Path = self.settings.data(aws.PART) / "s3" / BUCKET
+        folder: Path = self.settings.data(AWS) / "s3" / BUCKET
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name in self._objects or path.name.endswith("%part"):
                 continue

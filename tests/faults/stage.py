@@ -17,10 +17,10 @@ import psutil
 
 from cli import terminal
 from cli.verify import report_output
-from deploy.local import application, flink_cluster, parts, platform, process
+from deploy.local import application, flink_cluster, platform, process, services
 from deploy.local.endpoints import local_endpoints
 from deploy.local.flink import FlinkRest
-from deploy.local.parts import PERSONALIZE
+from deploy.local.python_servers import PERSONALIZE
 from deploy.local.settings import LocalSettings
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.codec import Decoder
@@ -79,13 +79,13 @@ class Stage:
     # Platform
 
     def start(self, overrides: Mapping[str, Mapping[str, str]] | None = None) -> None:
-        """Start all parts and submit the application."""
+        """Start all services and submit the application."""
         self.start_platform()
         self.submit(overrides)
 
     def start_platform(self) -> None:
-        """Start all parts; create topics and register schemas."""
-        needed = application.parts_of(self.pipelines)
+        """Start all services; create topics and register schemas."""
+        needed = application.services_for(self.pipelines)
         platform.up(self.settings, needed, environ=self.environ)
         application.prepare(self.settings, self.contracts)
 
@@ -114,9 +114,9 @@ class Stage:
         answer = self.rest.call("GET", f"/jobs/{self.job}/exceptions")
         return [entry["stacktrace"] for entry in answer["exceptionHistory"]["entries"]]
 
-    def start_missing(self, part: str) -> None:
-        """Start what is gone of a part."""
-        platform.up(self.settings, [part], environ=self.environ)
+    def start_missing(self, service: str) -> None:
+        """Start the missing servers of a service."""
+        platform.up(self.settings, [service], environ=self.environ)
 
     def kill_taskmanager(self) -> float:
         """Kill a TaskManager as a crash would; returns the moment, seconds since the epoch."""
@@ -127,19 +127,19 @@ class Stage:
     def restart_personalize(self, *arguments: str) -> None:
         """Kill the local Personalize and start it with these arguments beside its own."""
         process.kill(self.settings, PERSONALIZE)
-        (server,) = parts.servers(self.settings, [PERSONALIZE], self.environ)
+        (server,) = services.servers(self.settings, [PERSONALIZE], self.environ)
         process.stop(self.settings, PERSONALIZE, self.settings.stop_seconds)
         launch = server.prepare()
         launch = replace(launch, arguments=(*launch.arguments, *arguments))
         process.start(self.settings, server, launch, self.environ)
-        wait_until(server.healthy, "the local Personalize answers", 60)
+        wait_until(server.is_healthy, "the local Personalize answers", 60)
 
     def python_workers(self) -> list[psutil.Process]:
         """The Python processes below the TaskManagers, in which functions run in process mode."""
         found = []
         for number in range(1, self.settings.taskmanagers + 1):
             name = f"{flink_cluster.TASKMANAGER}{number}"
-            manager = process.running(process.recorded(self.settings, name))
+            manager = process.find_process(process.read_record(self.settings, name))
             assert manager is not None, f"{name} does not run"
             found += [
                 child

@@ -109,7 +109,7 @@ class Storm:
     def taskmanager_killed(self) -> None:
         """As a crash: the platform starts it again, and Flink the job."""
         stage = self.deployed.stage
-        recorded = process.all_recorded(stage.settings)
+        recorded = process.list_recorded(stage.settings)
         names = sorted(name for name in recorded if name.startswith(TASKMANAGER))
         before = len(stage.failures())
         process.kill(stage.settings, self.chance.choice(names))

@@ -33,7 +33,7 @@ def test_a_killed_taskmanager(whole: WholeStage) -> None:
     with struck(whole, "kill -9 of a TaskManager", 600) as flow:
         whole.kill_taskmanager()
         flow.lift()
-        whole.start_missing(flink_cluster.PART)
+        whole.start_missing(flink_cluster.NAME)
     assert flow.restarts > 0
 
 
@@ -43,7 +43,7 @@ def test_a_killed_jobmanager(whole: WholeStage) -> None:
     with struck(whole, "kill -9 of the JobManager", 601) as flow:
         process.kill(whole.settings, flink_cluster.JOBMANAGER)
         flow.lift()
-        whole.start_missing(flink_cluster.PART)
+        whole.start_missing(flink_cluster.NAME)
         checkpoint = flink.latest_checkpoint(whole.settings)
         assert checkpoint is not None
         whole.resubmit(checkpoint)
@@ -52,7 +52,7 @@ def test_a_killed_jobmanager(whole: WholeStage) -> None:
 @pytest.mark.timeout(900)
 def test_a_killed_python_worker(whole: WholeStage) -> None:
     """Process mode, restored from a savepoint of thread mode: kill -9 of a process of functions."""
-    savepoints = whole.settings.data(flink_cluster.PART) / "savepoints"
+    savepoints = whole.settings.data(flink_cluster.NAME) / "savepoints"
     try:
         savepoint = whole.rest.stop_with_savepoint(whole.job, savepoints)
         whole.resubmit(savepoint, {"tunemesh.application": {"python.execution-mode": "process"}})
@@ -71,18 +71,18 @@ def test_a_killed_python_worker(whole: WholeStage) -> None:
 def test_a_killed_kafka(whole: WholeStage) -> None:
     """kill -9 of the broker, which is started again at once."""
     with struck(whole, "kill -9 of the Kafka broker", 603) as flow:
-        process.kill(whole.settings, kafka.PART)
+        process.kill(whole.settings, kafka.NAME)
         flow.lift()
-        whole.start_missing(kafka.PART)
+        whole.start_missing(kafka.NAME)
 
 
 @pytest.mark.timeout(900)
 def test_a_killed_opensearch(whole: WholeStage) -> None:
     """kill -9 of OpenSearch, which is started again at once: no restart of the job."""
     with struck(whole, "kill -9 of OpenSearch", 604) as flow:
-        process.kill(whole.settings, opensearch.PART)
+        process.kill(whole.settings, opensearch.NAME)
         flow.lift()
-        whole.start_missing(opensearch.PART)
+        whole.start_missing(opensearch.NAME)
     assert flow.restarts == 0
 
 
@@ -91,7 +91,7 @@ def test_a_taskmanager_that_stands_still(whole: WholeStage) -> None:
     """SIGSTOP for 30 s: given up by the JobManager, and back with what it had under way."""
     name = f"{flink_cluster.TASKMANAGER}1"
     with struck(whole, "SIGSTOP of a TaskManager for 30 s", 605) as flow:
-        manager = process.running(process.recorded(whole.settings, name))
+        manager = process.find_process(process.read_record(whole.settings, name))
         assert manager is not None
         manager.suspend()
         try:
@@ -100,14 +100,14 @@ def test_a_taskmanager_that_stands_still(whole: WholeStage) -> None:
         finally:
             manager.resume()
         flow.lift()
-        whole.start_missing(flink_cluster.PART)
+        whole.start_missing(flink_cluster.NAME)
     assert flow.restarts > 0
 
 
 @pytest.mark.timeout(900)
 def test_checkpoints_that_cannot_be_written(whole: WholeStage) -> None:
     """The folder of the checkpoints is a file for a while (a mode would not stop root)."""
-    folder = whole.settings.data(flink_cluster.PART) / "checkpoints"
+    folder = whole.settings.data(flink_cluster.NAME) / "checkpoints"
     away = folder.with_name("checkpoints-away")
     with struck(whole, "checkpoint folder unwritable", 606) as flow:
         folder.rename(away)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import boto3
 import pytest
 
-from deploy.local import application, aws, process
+from deploy.local import application, process
+from deploy.local.python_servers import AWS
 from deploy.local.settings import ACCESS_KEY, DELIVERY_STREAM, REGION, SECRET_KEY
 from tests.faults.opensearch_proxy import OPERATION as BULK
 from tests.faults.stage import START_SECONDS
@@ -38,11 +39,11 @@ Trouble = Callable[[WholeStage], AbstractContextManager[None]]
 @contextmanager
 def without_aws(stage: WholeStage) -> Iterator[None]:
     """Firehose, S3 and the schema registry are killed, and started again at the end."""
-    process.kill(stage.settings, aws.PART)
+    process.kill(stage.settings, AWS)
     try:
         yield
     finally:
-        stage.start_missing(aws.PART)
+        stage.start_missing(AWS)
 
 
 @contextmanager

@@ -102,8 +102,8 @@ class TestContract(TargetContract):
 def workers(settings: LocalSettings) -> dict[str, str]:
     """Return the first folder on the path of each TaskManager."""
     folders = {}
-    for name in process.all_recorded(settings):
-        running = process.running(process.recorded(settings, name))
+    for name in process.list_recorded(settings):
+        running = process.find_process(process.read_record(settings, name))
         if name.startswith(TASKMANAGER) and running is not None:
             path = psutil.Process(running.pid).environ()["PYTHONPATH"]
             folders[name] = Path(path.split(os.pathsep)[0]).name

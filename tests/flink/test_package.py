@@ -24,7 +24,6 @@ from click.testing import CliRunner
 
 from cli import main as cli
 from connectors.clock import now_ms
-from connectors.flink import java
 from connectors.flink.properties import RUN_OPTIONS, write_groups
 from deploy import package
 from deploy.local import application, flink, flink_cluster, platform, process
@@ -134,7 +133,7 @@ def service(mesh: Mesh, repository: Path, tmp_path: Path) -> Iterator[Service]:
     traces = tmp_path / "traces"
     traces.mkdir()
     found = Service(settings, runtime / "bin" / "python", packages, Traces(traces))
-    servers = flink_cluster.servers(settings, java.find(os.environ))
+    servers = flink_cluster.servers(settings, os.environ)
     try:
         launches = [server.prepare() for server in servers]
         configure(settings, {**RESCALING, **dict.fromkeys(PYTHON_OPTIONS, str(found.python))})
@@ -146,7 +145,7 @@ def service(mesh: Mesh, repository: Path, tmp_path: Path) -> Iterator[Service]:
                 environment={**launch.environment, **found.environment},
             )
             process.start(settings, server, short_lived, os.environ)
-        wait_until(lambda: all(server.healthy() for server in servers), seconds=START_SECONDS)
+        wait_until(lambda: all(server.is_healthy() for server in servers), seconds=START_SECONDS)
         yield found
     finally:
         platform.down(settings)
@@ -237,7 +236,7 @@ def check_files(service: Service, release: Path) -> None:
             if file.is_relative_to(folder):
                 assert file.relative_to(folder).parts[0] not in brought, file
     # And it was: in the client, in the worker, and in the process that asks Kafka for offsets.
-    worker = process.recorded(service.settings, f"{flink_cluster.TASKMANAGER}1")
+    worker = process.read_record(service.settings, f"{flink_cluster.TASKMANAGER}1")
     assert worker is not None
     assert ends_with(
         executed[worker.pid], "dep/jobs/decode_functions.py", "dep/fastavro/__init__.py"

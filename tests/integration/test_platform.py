@@ -28,7 +28,7 @@ from confluent_kafka import Consumer, Producer
 
 from connectors.kafka.librdkafka import KafkaOffsets
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
-from deploy.local import flink_cluster, kafka, parts, platform, process
+from deploy.local import flink_cluster, kafka, platform, process, services
 from deploy.local.application import create_delivery
 from deploy.local.flink import FlinkRest
 from deploy.local.kafka import TopicSpec, create_topics
@@ -73,8 +73,8 @@ def states(settings: LocalSettings, environ: Mapping[str, str]) -> dict[str, Sta
 
 def marked(settings: LocalSettings) -> list[psutil.Process]:
     """Every process of any server of this home."""
-    names = [server.name for server in parts.servers(settings, (), os.environ)]
-    return [found for name in names for found in process.processes_of(settings, name)]
+    names = [server.name for server in services.servers(settings, (), os.environ)]
+    return [found for name in names for found in process.find_processes(settings, name)]
 
 
 def publish(settings: LocalSettings, topic: str, value: bytes) -> None:
@@ -146,7 +146,7 @@ def listening_addresses(settings: LocalSettings, server: str) -> set[str]:
     """The addresses that a server's processes listen on."""
     return {
         connection.laddr.ip.removeprefix("::ffff:")
-        for found in process.processes_of(settings, server)
+        for found in process.find_processes(settings, server)
         for connection in found.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -365,7 +365,7 @@ def test_a_port_in_use_is_named_with_its_setting(
     )
     holder = subprocess.Popen([sys.executable, "-S", "-c", code])
     try:
-        wait_until(lambda: process.listening(settings.aws))
+        wait_until(lambda: process.is_listening(settings.aws))
         with pytest.raises(PortInUseError) as caught:
             up(settings, environ, "kafka", "aws")
         message = str(caught.value)
@@ -443,7 +443,7 @@ def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
             line.startswith("aws ") and " running " in line for line in shown.stdout.splitlines()
         )
         assert f"127.0.0.1:{settings.aws.number}" in tunemesh("logs", "aws").stdout
-        os.kill(process.recorded(settings, "aws").pid, signal.SIGKILL)  # type: ignore[union-attr]
+        os.kill(process.read_record(settings, "aws").pid, signal.SIGKILL)  # type: ignore[union-attr]
         dead = tunemesh("status")
         assert dead.returncode == 3
         assert "aws has crashed" in dead.stdout
@@ -452,8 +452,8 @@ def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
         unknown = tunemesh("up", "zookeeper")
         assert unknown.returncode == 2
         assert unknown.stderr == (
-            "tunemesh: no part 'zookeeper'; "
-            "there are: kafka, aws, personalize, opensearch, flink,"
+            "tunemesh: no service 'zookeeper'. "
+            "Services: kafka, aws, personalize, opensearch, flink,"
             " postgresql, dynamodb, services.\n"
         )
     finally:
@@ -468,14 +468,14 @@ def test_a_killed_taskmanager_is_started_again_alone(
     rest = FlinkRest.of(settings)
     before = rest.taskmanagers()
     assert [manager.slots for manager in before] == [settings.task_slots]
-    jobmanager = process.recorded(settings, flink_cluster.JOBMANAGER)
+    jobmanager = process.read_record(settings, flink_cluster.JOBMANAGER)
 
     process.kill(settings, "flink-taskmanager-1")
     assert states(settings, environ)["flink-taskmanager-1"] is State.DEAD
     lines = up(settings, environ, "flink")
 
     assert any("flink-jobmanager" in line and "already running" in line for line in lines)
-    assert process.recorded(settings, flink_cluster.JOBMANAGER) == jobmanager
+    assert process.read_record(settings, flink_cluster.JOBMANAGER) == jobmanager
     new = {manager.id for manager in rest.taskmanagers()} - {manager.id for manager in before}
     assert len(new) == 1
     # The one that was killed is noticed within the time-out of its heartbeat.

@@ -189,7 +189,7 @@ def test_the_parts_listen_on_loopback_only(whole: Mesh) -> None:
     for part in ("postgresql", "dynamodb", "services"):
         addresses = {
             connection.laddr.ip.removeprefix("::ffff:")
-            for found in process.processes_of(whole.settings, part)
+            for found in process.find_processes(whole.settings, part)
             for connection in found.net_connections("tcp")
             if connection.status == psutil.CONN_LISTEN
         }
@@ -198,8 +198,8 @@ def test_the_parts_listen_on_loopback_only(whole: Mesh) -> None:
 
 def test_the_database_does_not_run_as_root(whole: Mesh) -> None:
     """Whoever started it; and its data folder is its own."""
-    record = process.recorded(whole.settings, "postgresql")
-    found = process.running(record)
+    record = process.read_record(whole.settings, "postgresql")
+    found = process.find_process(record)
     assert found is not None
     assert found.uids().effective != 0
     cluster = whole.settings.data("postgresql") / "cluster"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local.process import listening
+from deploy.local.process import is_listening
 from deploy.local.settings import HOST, PROJECT, Port
 from tests.support.waiting import wait_until
 
@@ -23,12 +23,12 @@ def python_server(arguments: Sequence[str], port: int) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
 
-    def is_listening() -> bool:
+    def has_started() -> bool:
         assert process.poll() is None, f"{arguments} ended at its start"
-        return listening(Port(port, "a free port"))
+        return is_listening(Port(port, "a free port"))
 
     try:
-        wait_until(is_listening, f"{arguments} listens")
+        wait_until(has_started, f"{arguments} listens")
         yield f"http://{HOST}:{port}"
     finally:
         process.terminate()

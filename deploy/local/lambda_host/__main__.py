@@ -1,10 +1,10 @@
-"""The process behind the part `services`. Run by `tunemesh up services`:
+"""The process of the service `services`, started by `tunemesh up services`:
 
     python -m deploy.local.lambda_host
 
-It makes what the back ends need (topics, schemas, tables; what is there stays), waiting for the
-parts that they are in, and answers once all of it is there. It has no state but checkpoints.json in
-its data folder: how far the streams of DynamoDB have been published.
+It waits for the services that the back ends need, creates missing topics, schemas and tables, and
+then answers. Its only state is checkpoints.json in its data folder: how far the streams of DynamoDB
+have been published.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from connectors.flink import java
 from connectors.stores.dynamodb import table_name
-from deploy.local import aws, dynamodb, kafka, postgresql, process
+from deploy.local import dynamodb, kafka, postgresql, process, services
 from deploy.local.application import registry, topic_spec
-from deploy.local.lambda_host import PART
 from deploy.local.lambda_host.event_source import Checkpoints, StreamMapping
 from deploy.local.lambda_host.gateway import application
+from deploy.local.python_servers import AWS, BACK_ENDS
 from deploy.local.settings import HOST, REGISTRY, LocalSettings, aws_environment
 from schemas.model import Contracts, Role, load_contracts
 from services import item_store, item_stream, outbox, user_store
 from services.settings import ServiceSettings
 
 DRAIN_SECONDS = 10.0
-"""How long threads may take to end what they are at."""
+"""How long the publishers may take to finish their current work."""
 
 log = logging.getLogger("deploy.local.lambda_host")
 
 
 def handler_environment(settings: LocalSettings) -> dict[str, str]:
-    """What the handlers' environment says of this platform."""
+    """Return the handlers' environment variables on this platform."""
     return {
         **aws_environment(settings),
         "TUNEMESH_BOOTSTRAP_SERVERS": settings.kafka.address,
@@ -47,7 +46,7 @@ def handler_environment(settings: LocalSettings) -> dict[str, str]:
 
 
 def set_up(settings: LocalSettings, contracts: Contracts) -> None:
-    """Make topics, schemas and tables of the domains; what is there stays."""
+    """Create missing topics, schemas and tables of the domains."""
     kafka.create_topics(settings.kafka.address, [topic_spec(c) for c in contracts.sources])
     schemas = registry(settings)
     for contract in contracts.sources:
@@ -61,9 +60,9 @@ def set_up(settings: LocalSettings, contracts: Contracts) -> None:
 def publishers(
     settings: LocalSettings, contracts: Contracts, stop: threading.Event
 ) -> list[Callable[[], None]]:
-    """What publishes: each runs until told to stop."""
+    """Return the publishers' functions, each of which runs until ``stop`` is set."""
     service = ServiceSettings.from_environment()
-    checkpoints = Checkpoints(settings.data(PART) / "checkpoints.json")
+    checkpoints = Checkpoints(settings.data(BACK_ENDS) / "checkpoints.json")
 
     def invoke(event: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
         return item_stream.handler(event, None)
@@ -77,26 +76,21 @@ def publishers(
     return runs
 
 
-def _await_parts(settings: LocalSettings) -> None:
-    """Wait until the parts that the back ends need answer, and say which are waited for."""
-    installed = java.find(os.environ)
-    waiting = [
-        kafka.server(settings, installed),
-        aws.server(settings),
-        postgresql.server(settings),
-        dynamodb.server(settings, installed),
-    ]
-    told: list[str] = []
-    while waiting := [server for server in waiting if not server.healthy()]:
+def _wait_for_services(settings: LocalSettings) -> None:
+    """Wait until the services that the back ends need answer, and log which do not yet."""
+    needed = (kafka.NAME, AWS, postgresql.NAME, dynamodb.NAME)
+    waiting = list(services.servers(settings, needed, os.environ))
+    logged: list[str] = []
+    while waiting := [server for server in waiting if not server.is_healthy()]:
         names = [server.name for server in waiting]
-        if names != told:
-            told = names
+        if names != logged:
+            logged = names
             log.info("waiting for %s", ", ".join(names))
         time.sleep(process.POLL_SECONDS)
 
 
-def _to_the_end(run: Callable[[], None]) -> None:
-    """Run a publisher; should it fail for good, the process ends, which `status` shows."""
+def _run_or_exit(run: Callable[[], None]) -> None:
+    """Run a publisher; if it fails, end the process, which `status` shows."""
     try:
         run()
     except BaseException:
@@ -105,7 +99,7 @@ def _to_the_end(run: Callable[[], None]) -> None:
 
 
 def main() -> None:
-    """Serves until TERM."""
+    """Serve until SIGTERM."""
     logging.basicConfig(
         stream=sys.stdout,
         level=logging.INFO,
@@ -115,11 +109,11 @@ def main() -> None:
     os.environ.update(handler_environment(settings))
     contracts = load_contracts()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    _await_parts(settings)
+    _wait_for_services(settings)
     set_up(settings, contracts)
     stop = threading.Event()
     threads = [
-        threading.Thread(target=_to_the_end, args=(run,), name=f"publisher-{number}", daemon=True)
+        threading.Thread(target=_run_or_exit, args=(run,), name=f"publisher-{number}", daemon=True)
         for number, run in enumerate(publishers(settings, contracts, stop))
     ]
     for thread in threads:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from deploy.local.lambda_host import HEALTH
+from deploy.local.python_servers import HEALTH
 from schemas.model import Contracts, Role
 from services import interactions, items, users
 

@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Iterator[LocalSettings]:
     settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path / "home")})
     settings.home.mkdir()
     yield settings
-    for name in process.all_recorded(settings):
+    for name in process.list_recorded(settings):
         process.stop(settings, name, 1)
 
 
@@ -54,8 +54,8 @@ def test_a_server_is_known_again_by_its_record(settings: LocalSettings) -> None:
     """A later command finds what an earlier one has started."""
     record = start(settings, sleeper())
 
-    assert process.recorded(settings, "sleeper") == record
-    found = process.running(record)
+    assert process.read_record(settings, "sleeper") == record
+    found = process.find_process(record)
     assert found is not None
     assert found.pid == record.pid
 
@@ -68,9 +68,9 @@ def test_a_process_that_got_the_same_id_is_not_taken_for_ours(settings: LocalSet
         process.stop(settings, "sleeper", 5)
         stale = asdict(replace(record, pid=bystander.pid))
         (settings.run / "sleeper.json").write_text(json.dumps(stale), encoding="utf-8")
-        assert process.recorded(settings, "sleeper") is not None
+        assert process.read_record(settings, "sleeper") is not None
 
-        assert process.running(process.recorded(settings, "sleeper")) is None
+        assert not process.is_running(settings, "sleeper")
         assert process.stop(settings, "sleeper", 1) is False
         assert bystander.poll() is None
     finally:
@@ -84,7 +84,7 @@ def test_stop_ends_the_server_and_forgets_it(settings: LocalSettings) -> None:
 
     assert process.stop(settings, "sleeper", 5) is True
     assert not psutil.pid_exists(record.pid)
-    assert process.recorded(settings, "sleeper") is None
+    assert process.read_record(settings, "sleeper") is None
     assert process.stop(settings, "sleeper", 5) is False
 
 
@@ -102,11 +102,11 @@ def test_stop_ends_children_too(settings: LocalSettings) -> None:
     lines = process.tail(settings.log("sleeper"), 10)
     child = int(next(line for line in lines if line.startswith("child")).split()[1])
     os.kill(record.pid, signal.SIGKILL)
-    wait_until(lambda: process.running(record) is None)
+    wait_until(lambda: process.find_process(record) is None)
     assert psutil.pid_exists(child)
 
     assert process.stop(settings, "sleeper", 5) is True
-    wait_until(lambda: not process.processes_of(settings, "sleeper"))
+    wait_until(lambda: not process.find_processes(settings, "sleeper"))
 
 
 def test_a_killed_server_stays_recorded(settings: LocalSettings) -> None:
@@ -115,10 +115,10 @@ def test_a_killed_server_stays_recorded(settings: LocalSettings) -> None:
 
     pid = process.kill(settings, "sleeper")
 
-    record = process.recorded(settings, "sleeper")
+    record = process.read_record(settings, "sleeper")
     assert record is not None
     assert record.pid == pid
-    assert process.running(record) is None
+    assert process.find_process(record) is None
     with pytest.raises(LookupError):
         process.kill(settings, "sleeper")
 
@@ -130,7 +130,7 @@ def test_homes_do_not_touch_each_other(settings: LocalSettings, tmp_path: Path) 
     record = start(settings, sleeper())
 
     assert process.stop(other, "sleeper", 1) is False
-    assert process.running(record) is not None
+    assert process.find_process(record) is not None
 
 
 def test_each_start_has_a_log_of_its_own(settings: LocalSettings) -> None:
@@ -155,14 +155,14 @@ def test_tail_gives_the_last_lines_of_long_logs(tmp_path: Path) -> None:
 def test_a_port_in_use_is_seen_with_its_holder() -> None:
     """The holder is named so that the user can stop it."""
     port = Port(free_port(), "TUNEMESH_X_PORT")
-    assert process.port_free(port)
+    assert process.is_port_free(port)
     server = f"socket.create_server(('127.0.0.1', {port.number}))"
     code = f"import socket, time; s = {server}; time.sleep(600)"
     holder = subprocess.Popen([sys.executable, "-S", "-c", code])
     try:
-        wait_until(lambda: not process.port_free(port))
-        assert process.listening(port)
-        assert str(holder.pid) in process.listener(port)
+        wait_until(lambda: not process.is_port_free(port))
+        assert process.is_listening(port)
+        assert str(holder.pid) in process.describe_listener(port)
     finally:
         holder.kill()
         holder.wait()
