@@ -17,13 +17,13 @@ from deploy.local import platform
 from deploy.local.settings import LocalSettings
 from jobs.settings import PIPELINES
 from tests.faults.deployed import Deployed
-from tests.faults.figures import read_figures, report_file, summarized
+from tests.faults.figures import read_figures, report_file, summarize
+from tests.faults.full_stage import FullStage
 from tests.faults.stage import Stage
-from tests.faults.whole import WholeStage
 from tests.support import ports
 
-MOST = 12
-"""Scenarios that one platform serves: what the accounts read grows with each of them."""
+MAX_SCENARIOS = 12
+"""Of one platform: what the reconciliation reads grows with each of them."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The scenarios in a line: of this run, and those before it that did not run again."""
-    found = summarized(read_figures())
+    found = summarize(read_figures())
     line = ", ".join(f"{name} {value}" for name, value in found.items())
     terminalreporter.write_line(f"{report_file()}: {line}")
 
@@ -77,18 +77,22 @@ def deployed(shared_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> D
     return found
 
 
-class Wholes:
+class FullStages:
     """The platform that the scenarios share; another one after so many, or after a failed one."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._present: WholeStage | None = None
+        self._present: FullStage | None = None
 
-    def take(self) -> WholeStage:
+    def take(self) -> FullStage:
         """The platform, running."""
-        if self._present is None or self._present.failed or self._present.scenarios >= MOST:
+        if (
+            self._present is None
+            or self._present.failed
+            or self._present.scenarios >= MAX_SCENARIOS
+        ):
             self.close()
-            self._present = self._stack.enter_context(make_whole())
+            self._present = self._stack.enter_context(make_full_stage())
         return self._present
 
     def close(self) -> None:
@@ -98,9 +102,9 @@ class Wholes:
 
 
 @pytest.fixture(scope="session")
-def wholes() -> Iterator[Wholes]:
-    """For :func:`whole`."""
-    made = Wholes()
+def full_stages() -> Iterator[FullStages]:
+    """For :func:`full_stage`."""
+    made = FullStages()
     try:
         yield made
     finally:
@@ -108,27 +112,27 @@ def wholes() -> Iterator[Wholes]:
 
 
 @pytest.fixture
-def whole(wholes: Wholes) -> WholeStage:
+def full_stage(full_stages: FullStages) -> FullStage:
     """The platform with all pipelines that the scenarios share."""
-    return wholes.take()
+    return full_stages.take()
 
 
 @pytest.fixture
-def apart(wholes: Wholes) -> Iterator[WholeStage]:
+def split_stage(full_stages: FullStages) -> Iterator[FullStage]:
     """A platform with an application for each pipeline; the shared one is stopped before."""
-    wholes.close()
-    with make_whole(tuple((name,) for name in PIPELINES)) as made:
+    full_stages.close()
+    with make_full_stage(tuple((name,) for name in PIPELINES)) as made:
         yield made
 
 
 @contextmanager
-def make_whole(
+def make_full_stage(
     applications: tuple[tuple[str, ...], ...] = (PIPELINES,),
-) -> Iterator[WholeStage]:
+) -> Iterator[FullStage]:
     """A platform with these applications, running."""
     with make_home({"TUNEMESH_TASK_SLOTS": str(len(applications))}) as (settings, environ):
-        made = WholeStage(settings, environ, ports.free_port(), applications)
-        with stopped_and_kept(made):
+        made = FullStage(settings, environ, ports.free_port(), applications)
+        with stopping(made):
             try:
                 made.begin()
                 yield made
@@ -141,7 +145,7 @@ def make_stage() -> Iterator[Stage]:
     """A platform with free ports of its own; nothing of it is started yet."""
     with make_home() as (settings, environ):
         made = Stage(settings, environ)
-        with stopped_and_kept(made):
+        with stopping(made):
             yield made
 
 
@@ -161,7 +165,7 @@ def make_home(
 
 
 @contextmanager
-def passing_home() -> Iterator[tuple[LocalSettings, dict[str, str]]]:
+def temporary_home() -> Iterator[tuple[LocalSettings, dict[str, str]]]:
     """The same for a test that starts its parts itself: stopped, and removed unless it failed."""
     with make_home() as (settings, environ):
         try:
@@ -177,7 +181,7 @@ def passing_home() -> Iterator[tuple[LocalSettings, dict[str, str]]]:
 
 
 @contextmanager
-def stopped_and_kept(made: Stage) -> Iterator[None]:
+def stopping(made: Stage) -> Iterator[None]:
     """Stops the platform at the end; its folder goes unless a test has failed."""
     try:
         yield

@@ -69,7 +69,7 @@ class Deployed:
         assert "Traceback" not in done.stdout
         return Done(done.returncode, done.stdout)
 
-    def killed_at(self, line: str, *arguments: str) -> None:
+    def kill_at(self, line: str, *arguments: str) -> None:
         """A command whose process is killed when it prints a line, if it does."""
         killed = subprocess.Popen(
             [sys.executable, "-m", "cli.main", "deploy", *arguments],
@@ -115,6 +115,6 @@ class Deployed:
         return found
 
     def clean(self) -> None:
-        """Account for the newest run: nothing lost, invented, or enriched wrongly."""
+        """Reconcile the newest run: nothing lost, invented, or enriched wrongly."""
         report = self.stage.verify()
         assert report.ok, report.findings

@@ -34,17 +34,17 @@ def write_figures(scenario: str, figures: Mapping[str, Any]) -> None:
     known = {**read_figures(), scenario: dict(figures)}
     file = report_file()
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**known, SUMMARY: summarized(known)}, indent=1) + "\n")
+    file.write_text(json.dumps({**known, SUMMARY: summarize(known)}, indent=1) + "\n")
     print(f"{scenario}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
 
 
-def summarized(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """How many scenarios there are accounts of, how many are clean, and how long they took."""
-    accounted = [entry for entry in known.values() if "clean" in entry]
-    recoveries = [entry["recovery_s"] for entry in accounted if "recovery_s" in entry]
+def summarize(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How many scenarios were reconciled, how many are clean, and how long they took."""
+    reconciled = [entry for entry in known.values() if "clean" in entry]
+    recoveries = [entry["recovery_s"] for entry in reconciled if "recovery_s" in entry]
     return {
-        "scenarios": len(accounted),
-        "clean": sum(entry["clean"] for entry in accounted),
+        "scenarios": len(reconciled),
+        "clean": sum(entry["clean"] for entry in reconciled),
         "recovery_median_s": round(median(recoveries), 1) if recoveries else None,
         "recovery_max_s": max(recoveries, default=None),
     }
@@ -74,7 +74,7 @@ def figures(report: VerifyReport, **more: Any) -> dict[str, Any]:
 
 
 def check_clean(report: VerifyReport) -> None:
-    """Everything is accounted for; otherwise the first findings are the message."""
+    """Everything is reconciled; otherwise the first findings are the message."""
     assert report.ok, "\n".join(
         f"{f.fault.value}: {f.id}  {f.detail}" for f in report.findings[:10]
     )

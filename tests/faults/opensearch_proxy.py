@@ -1,4 +1,4 @@
-"""A proxy in front of OpenSearch that fails on demand, with the rules of the local Personalize.
+"""A proxy in front of OpenSearch that fails on demand, with the rules of the Personalize emulator.
 
 OpenSearch itself is the real one. Operation is "Bulk", a POST to `_bulk`; all other calls go
 through. Kinds (emulators/faults.py) and what they are here:
@@ -41,7 +41,7 @@ KINDS = (
     "partial",
 )
 
-LARGEST_BODY = 64 * 1024 * 1024
+MAX_BODY_BYTES = 64 * 1024 * 1024
 
 _THROTTLED = (429, "rejected_execution_exception", "rejected execution of coordinating operation")
 _NO_SHARD = (503, "unavailable_shards_exception", "primary shard is not active")
@@ -122,7 +122,7 @@ class OpenSearchProxy:
 
     async def _open(self) -> None:
         self._session = aiohttp.ClientSession()
-        app = web.Application(client_max_size=LARGEST_BODY)
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()

@@ -1,4 +1,4 @@
-"""Fault plans: how a test tells a service to fail (emulators/faults.py)."""
+"""Fault plans: how a test makes a service fail (emulators/faults.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FaultPlans(Protocol):
 
 
 class ServiceFaults:
-    """The plans of the local Personalize, or of the local Firehose."""
+    """The plans of the Personalize emulator, or of the Firehose emulator."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/_local/faults"

@@ -119,11 +119,11 @@ BEHIND_SECONDS = 3.0
 """Events on their way for less than that are not behind."""
 
 
-def caught_up(beats: list[Beat], sent: list[float], since: float) -> float:
+def recovery_seconds(beats: list[Beat], sent: list[float], since: float) -> float:
     """Seconds from ``since`` until no destination was behind any more; pure.
 
     ``sent``: when each distinct event was published, in order. What never arrives (rejected) does
-    not count: the accounts are for that.
+    not count: the reconciliation reports it.
     """
     late = since
     final = beats[-1].counts

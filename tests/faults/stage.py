@@ -1,4 +1,4 @@
-"""A platform of its own for a fault test: the application on it, events, and the accounts."""
+"""A platform for a fault test: the application on it, events, and their reconciliation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jobs.settings import DEFAULT_PIPELINES
 from schemas.codec import Decoder
 from schemas.model import Role, load_contracts
 from tests.faults.plans import Plan, ServiceFaults
-from tests.faults.restless import RestlessHour
+from tests.faults.sources import RestlessHour
 from tests.support.waiting import wait_until
 from verification.generator import GeneratedHour, Hour
 from verification.positions import TopicReader, topic_ends
@@ -36,7 +36,7 @@ from verification.verify import VerifyReport, VerifySettings, verify
 START_SECONDS = 240
 """Longest start of the application; seconds on a machine with nothing else to do."""
 
-ACCOUNT_SECONDS = 300
+RECONCILE_SECONDS = 300
 """The longest that the pipelines get to finish with what was sent."""
 
 RATE = int(os.environ.get("TUNEMESH_FAULTS_RATE", "2000"))
@@ -125,14 +125,14 @@ class Stage:
         return moment
 
     def restart_personalize(self, *arguments: str) -> None:
-        """Kill the local Personalize and start it with these arguments beside its own."""
+        """Kill the Personalize emulator and start it with these arguments beside its own."""
         process.kill(self.settings, PERSONALIZE)
         (server,) = services.servers(self.settings, [PERSONALIZE], self.environ)
         process.stop(self.settings, PERSONALIZE, self.settings.stop_seconds)
         launch = server.prepare()
         launch = replace(launch, arguments=(*launch.arguments, *arguments))
         process.start(self.settings, server, launch, self.environ)
-        wait_until(server.is_healthy, "the local Personalize answers", 60)
+        wait_until(server.is_healthy, "the Personalize emulator answers", 60)
 
     def python_workers(self) -> list[psutil.Process]:
         """The Python processes below the TaskManagers, in which functions run in process mode."""
@@ -149,11 +149,11 @@ class Stage:
         return found
 
     def put_faults(self, plan: Plan) -> None:
-        """Tell the local Personalize how to fail from now on."""
+        """Make the Personalize emulator fail by a plan from now on."""
         self.personalize_faults.put(plan)
 
-    def no_faults(self) -> None:
-        """Tell the local Personalize to work again."""
+    def clear_faults(self) -> None:
+        """Make the Personalize emulator work again."""
         self.personalize_faults.clear()
 
     def fault_report(self) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ class Stage:
         return self.personalize_faults.report()
 
     def personalize_stats(self) -> dict[str, Any]:
-        """What the local Personalize has counted."""
+        """What the Personalize emulator has counted."""
         url = f"{self.settings.personalize.url}/_local/stats"
         with urllib.request.urlopen(url, timeout=10) as answer:
             stats: dict[str, Any] = json.load(answer)
@@ -208,13 +208,13 @@ class Stage:
         ends = topic_ends(self.settings.kafka.address, [self.enriched])
         return sum(ends[self.enriched].values())
 
-    # Accounts
+    # Reconciliation
 
     def verify(self) -> VerifyReport:
-        """Account for the newest run."""
+        """Reconcile the newest run."""
         destinations = application.destinations_of(self.pipelines)
         settings = VerifySettings(
-            wait=ACCOUNT_SECONDS,
+            wait=RECONCILE_SECONDS,
             quiet=90,
             destinations=destinations,
             stale_tolerance_ms=self.stale_tolerance_ms,

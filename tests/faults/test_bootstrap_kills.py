@@ -25,7 +25,7 @@ from connectors.products.reader import ProductReader
 from deploy.local import application, platform
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, LocalSettings
 from schemas.model import load_contracts
-from tests.faults.conftest import passing_home
+from tests.faults.conftest import temporary_home
 from tests.faults.figures import write_figures
 from tests.faults.stage import HOUR_START_MS
 from verification.entries import Kind
@@ -76,7 +76,7 @@ class Mesh:
             )
 
     def state(self) -> dict[str, Any]:
-        """Everything that counts in the end: products, what Personalize knows, its resources."""
+        """Everything that counts in the end: products, what Personalize holds, its resources."""
         s3 = self.s3()
         reader = PersonalizeReader(self.settings.personalize.url)
         found: dict[str, Any] = {}
@@ -110,12 +110,12 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     """The same products, imports and resources as a run that nobody killed has made."""
     with filled() as mesh:
         began = time.monotonic()
-        process = mesh.begin(tmp_path / "whole.log")
-        assert process.wait(LIMIT_SECONDS) == 0, (tmp_path / "whole.log").read_text()[-3000:]
+        process = mesh.begin(tmp_path / "full_stage.log")
+        assert process.wait(LIMIT_SECONDS) == 0, (tmp_path / "full_stage.log").read_text()[-3000:]
         seconds = time.monotonic() - began
-        whole = mesh.state()
-    assert whole["imported interactions"].total() > 1_000
-    assert whole["report"]["trainable"]
+        uninterrupted = mesh.state()
+    assert uninterrupted["imported interactions"].total() > 1_000
+    assert uninterrupted["report"]["trainable"]
 
     chance = random.Random(SEED)
     log = tmp_path / "killed.log"
@@ -140,14 +140,14 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
         assert process.wait(LIMIT_SECONDS) == 0, log.read_text()[-3000:]
         again = mesh.state()
     write_figures(f"{KILLS} kills of export, bootstrap and import", {"seconds": round(seconds, 1)})
-    for what, expected in whole.items():
+    for what, expected in uninterrupted.items():
         assert again[what] == expected, what
 
 
 @contextmanager
 def filled() -> Iterator[Mesh]:
     """A platform with the same content each time."""
-    with passing_home() as (settings, environ):
+    with temporary_home() as (settings, environ):
         platform.up(settings, PARTS, environ=environ)
         mesh = Mesh(settings, environ)
         _fill(mesh)

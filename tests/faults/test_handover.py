@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.faults.conftest import passing_home
+from tests.faults.conftest import temporary_home
 from tests.faults.figures import write_figures
 
 SECONDS = 1_500
@@ -17,8 +17,8 @@ SECONDS = 1_500
 
 @pytest.mark.timeout(SECONDS + 120)
 def test_every_interaction_comes_in_exactly_one_way() -> None:
-    """The demo's own accounts: events flow while the moment passes that divides them."""
-    with passing_home() as (settings, environ):
+    """By the demo's reconciliation report: events flow while the hand-over time passes."""
+    with temporary_home() as (settings, environ):
         done = subprocess.run(
             [sys.executable, "-m", "cli.main", "bootstrap-demo", "--events", "4000"],
             env=environ,

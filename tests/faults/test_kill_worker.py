@@ -34,7 +34,7 @@ def check_restarted(stage: Stage, scenario: str, killed: float, report: VerifyRe
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_taskmanager_costs_no_event(stage: Stage) -> None:
+def test_a_killed_taskmanager_loses_no_event(stage: Stage) -> None:
     """kill -9 of a TaskManager during a replay with anomalies: verify is clean."""
     stage.start()
     with stage.replaying(seconds=SECONDS, rate=RATE, seed=11, restless=True) as replay:
@@ -48,7 +48,7 @@ def test_a_killed_taskmanager_costs_no_event(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_python_worker_costs_no_event(stage: Stage) -> None:
+def test_a_killed_python_worker_loses_no_event(stage: Stage) -> None:
     """kill -9 of a Python worker in process mode during such a replay: verify is clean."""
     stage.start({"tunemesh.application": {"python.execution-mode": "process"}})
     with stage.replaying(seconds=SECONDS, rate=RATE, seed=12, restless=True) as replay:

@@ -63,7 +63,7 @@ def tunemesh(deployed: Deployed, words: str, given: Mapping[str, str]) -> int:
     """Run a command; returns its exit code."""
     arguments = [given.get(one, one) for one in words.split()]
     unknown = [one for one in arguments if re.fullmatch(r"[A-Z_:]{3,}", one)]
-    assert not unknown, f"the runbook names {unknown}, which this test does not know"
+    assert not unknown, f"the runbook names {unknown}, which this test cannot replace"
     return deployed.command(*arguments).code
 
 

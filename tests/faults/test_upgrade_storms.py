@@ -1,6 +1,6 @@
 """Storms: random changes of a running application, one after the other, while events flow.
 
-A seed says which. After each storm every event of it is accounted for.
+A seed says which. After each storm every event of it is reconciled for.
 """
 
 from __future__ import annotations
@@ -95,9 +95,9 @@ class Storm:
         assert self.deployed.tunemesh("rollback").code == 0
 
     def interrupted(self) -> None:
-        """The client is killed at one of its steps, and the next one goes on."""
+        """The client is killed at one of its steps, and the next one continues."""
         release = variants.changed(self.release, next(self.marks))
-        self.deployed.killed_at(self.chance.choice(LINES), "upgrade", str(release))
+        self.deployed.kill_at(self.chance.choice(LINES), "upgrade", str(release))
         assert self.deployed.tunemesh("upgrade").code == 0
         self.release = self.deployed.newest = release
 

@@ -1,4 +1,4 @@
-"""Upgrades on the laptop's cluster while events flow: nothing is lost, whatever becomes of them."""
+"""Upgrades on the local cluster while events flow: nothing is lost, whatever becomes of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_new_code_takes_over_while_events_flow(deployed: Deployed) -> None:
     deployed.clean()
 
 
-def test_a_version_that_restarts_for_ever_is_rolled_back(deployed: Deployed) -> None:
+def test_a_version_that_restarts_again_and_again_is_rolled_back(deployed: Deployed) -> None:
     """It compiles, it is RUNNING, and its tasks fail: the former code and state come back."""
     former = deployed.status()["release"]
     bad = variants.restarting(deployed.release, "b" * 12)
@@ -69,10 +69,10 @@ def test_a_plan_that_does_not_fit_the_state_is_said_before_and_starts_from_the_t
     deployed.clean()
 
 
-def test_a_client_that_is_killed_is_followed_by_one_that_goes_on(deployed: Deployed) -> None:
+def test_a_client_that_is_killed_is_followed_by_one_that_continues(deployed: Deployed) -> None:
     """Killed while the job is being replaced; also another parallelism."""
     with deployed.load(seed=24):
-        deployed.killed_at("the former version stops", "upgrade", "--parallelism", "1")
+        deployed.kill_at("the former version stops", "upgrade", "--parallelism", "1")
         done = deployed.tunemesh("upgrade")
     assert done.code == 0
     assert "continuing the upgrade" in done.output

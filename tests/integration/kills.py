@@ -19,7 +19,7 @@ WRITES = frozenset(
         "upload_part",
     }
 )
-MOST_WRITES = 50
+MAX_WRITES = 50
 SECONDS = 120
 
 
@@ -41,10 +41,10 @@ class Killed:
 def killed_at_each_write(run: Callable[[int], None]) -> Iterator[int]:
     """Runs a function in a process of its own, again and again, until it survives.
 
-    It is told how many changes to survive: none, one, ... Yields how often it was killed, after
-    each time.
+    Its argument is how many changes to survive: none, one, ... Yields how often it was killed,
+    after each time.
     """
-    for survived in range(MOST_WRITES):
+    for survived in range(MAX_WRITES):
         process = multiprocessing.get_context("fork").Process(target=run, args=(survived,))
         process.start()
         process.join(SECONDS)

@@ -1,4 +1,4 @@
-"""Personalize in trouble: it throttles, fails, is silent or gone, and gets everything once."""
+"""Personalize fails: it throttles, fails, is silent or gone, and gets everything once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.waiting import wait_until
 
 RATE = 300
 
-TROUBLE: Plan = {
+FAILURES: Plan = {
     "seed": 21,
     "rules": [
         {"operation": "PutEvents", "kind": "throttle", "rate": 0.3},
@@ -32,16 +32,16 @@ TROUBLE: Plan = {
 
 
 @pytest.mark.timeout(900)
-def test_throttling_errors_and_silence_cost_no_event(stage: Stage) -> None:
+def test_throttling_errors_and_silence_lose_no_event(stage: Stage) -> None:
     """Calls that fail before or after they took effect are sent again; nothing is lost."""
     stage.start()
     with stage.replaying(seconds=40, rate=RATE, seed=21) as replay:
-        stage.put_faults(TROUBLE)
+        stage.put_faults(FAILURES)
         replay.result(timeout=120)
         fired = {
             (rule["kind"], rule["after_write"]): rule["fired"] for rule in stage.fault_report()
         }
-        stage.no_faults()
+        stage.clear_faults()
     report = stage.verify()
     restarts = len(stage.failures())
     faults = {f"{kind}{' after write' * after}": count for (kind, after), count in fired.items()}
@@ -56,7 +56,7 @@ def test_throttling_errors_and_silence_cost_no_event(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_twenty_seconds_without_personalize_cost_no_event(stage: Stage) -> None:
+def test_twenty_seconds_without_personalize_lose_no_event(stage: Stage) -> None:
     """Personalize is killed and started again 20 s later: what waited is delivered."""
     stage.start()
     with stage.replaying(seconds=40, rate=RATE, seed=22):
@@ -66,7 +66,7 @@ def test_twenty_seconds_without_personalize_cost_no_event(stage: Stage) -> None:
             # As long as that many events take to be published.
             wait_until(
                 lambda: stage.enriched_records() >= before + 20 * RATE,
-                "the enrichment goes on without Personalize",
+                "the enrichment continues without Personalize",
                 60,
             )
     report = stage.verify()

@@ -1,7 +1,7 @@
 """One platform with all three pipelines, for one scenario after the other.
 
 A scenario replays a short stretch, sets a fault, lifts it, waits until everything is delivered, and
-accounts for the run at every destination. Destinations are accounted for as a whole, so each
+accounts for the run at every destination. Destinations are reconciled for as a full_stage, so each
 scenario also looks at what the ones before it have left.
 """
 
@@ -20,9 +20,9 @@ from jobs.settings import PIPELINES
 from tests.faults.figures import check_clean, write_figures
 from tests.faults.opensearch_proxy import OpenSearchProxy
 from tests.faults.plans import FaultPlans, ServiceFaults
-from tests.faults.pulse import Arrivals, Pulse, caught_up
-from tests.faults.restless import RestlessHour, WithMore
-from tests.faults.stage import ACCOUNT_SECONDS, START_SECONDS, Stage
+from tests.faults.pulse import Arrivals, Pulse, recovery_seconds
+from tests.faults.sources import RestlessHour, WithMore
+from tests.faults.stage import RECONCILE_SECONDS, START_SECONDS, Stage
 from tests.support.waiting import wait_until
 from verification.destinations import Topics, verify_destinations
 from verification.entries import Entry, Kind, Source
@@ -49,7 +49,7 @@ Rejection = tuple[str, str]
 """A service and what it rejects: an event's id, or the key of a user or item."""
 
 
-class WholeStage(Stage):
+class FullStage(Stage):
     """All three pipelines; OpenSearch behind a proxy that fails on demand.
 
     ``applications`` are the pipelines of each application: by default one application has all.
@@ -132,13 +132,13 @@ class WholeStage(Stage):
     def new_rejections(self) -> set[Rejection]:
         """What destinations have rejected since the last call, from the dead letters."""
         registry = application.registry(self.settings)
-        letters = Topics(self.endpoints, self.contracts, registry).dead_letters()
+        dead_letters = Topics(self.endpoints, self.contracts, registry).dead_letters()
         fresh = {
             (letter["topic"], letter["partition"], letter["offset"], letter["error_code"]): (
                 letter["error_code"].partition(".")[0],
                 letter["event_id"] or (letter["key"] or b"").decode(),
             )
-            for letter in letters
+            for letter in dead_letters
             if letter["step"] == "deliver"
         }
         found = {rejection for known, rejection in fresh.items() if known not in self._known}
@@ -148,7 +148,9 @@ class WholeStage(Stage):
     def wait_datasets(self) -> float:
         """Wait until users and items are in place; returns the moment."""
         registry = application.registry(self.settings)
-        verify_destinations(self.endpoints, ["datasets"], self.contracts, registry, ACCOUNT_SECONDS)
+        verify_destinations(
+            self.endpoints, ["datasets"], self.contracts, registry, RECONCILE_SECONDS
+        )
         return time.time()
 
 
@@ -156,7 +158,7 @@ class WholeStage(Stage):
 class Flow:
     """A replay under way, and what a scenario does to it."""
 
-    stage: WholeStage
+    stage: FullStage
     began: float
     running: Future[ReplaySummary]
     pulse: Pulse
@@ -165,7 +167,7 @@ class Flow:
     restarts: int = 0
     """How often the job was restarted; known at the end."""
 
-    def sent(self) -> ReplaySummary:
+    def wait_sent(self) -> ReplaySummary:
         """Wait until everything is published."""
         return self.running.result(timeout=600)
 
@@ -173,20 +175,20 @@ class Flow:
         """The fault is over, or has struck: recovery counts from now."""
         self.lifted = time.time()
 
-    def until_failed(self, *texts: str) -> None:
+    def wait_failed(self, *texts: str) -> None:
         """Wait until the job has failed with all of these texts in the reason."""
 
-        def told() -> bool:
+        def has_failed() -> bool:
             reasons = self.stage.failures_since(self.began)
             return any(all(text in reason for text in texts) for reason in reasons)
 
-        seconds = wait_until(told, f"the job fails and says {texts}", START_SECONDS)
+        seconds = wait_until(has_failed, f"the job fails and says {texts}", START_SECONDS)
         self.notes["told_after_s"] = round(seconds, 1)
 
 
 @contextmanager
 def scenario(
-    stage: WholeStage,
+    stage: FullStage,
     name: str,
     *,
     seed: int,
@@ -198,7 +200,7 @@ def scenario(
     datasets: bool = False,
     days_ago: int = 0,
 ) -> Iterator[Flow]:
-    """Replay beside the block, which begins as events flow; then account for everything.
+    """Replay beside the block, which begins as events flow; then reconcile everything.
 
     ``more`` are entries put among those of the hour. ``rejected`` is exactly what destinations
     reject. ``datasets``: recovery counts users and items, too. ``days_ago``: when it was listened.
@@ -225,7 +227,7 @@ def scenario(
         )
         flow = Flow(stage, began, running, pulse)
         yield flow
-        sent = moments(flow.sent())
+        sent = publication_times(flow.wait_sent())
         assert flow.lifted is not None, "the scenario has not lifted its fault"
         lost = {service for service, _ in rejected}
         in_place = flow.lifted
@@ -235,9 +237,9 @@ def scenario(
             count >= len(sent) for count in pulse.beats[-1].counts.values()
         )
         if not lost:
-            _patiently(arrived, ACCOUNT_SECONDS)
+            _wait_at_most(arrived, RECONCILE_SECONDS)
         report = stage.verify()
-    recovery = max(in_place - flow.lifted, caught_up(pulse.beats, sent, flow.lifted))
+    recovery = max(in_place - flow.lifted, recovery_seconds(pulse.beats, sent, flow.lifted))
     flow.restarts = len(stage.failures_since(flow.began))
     found = stage.new_rejections()
     clean = report.ok and found == set(rejected)
@@ -255,7 +257,7 @@ def scenario(
     assert found == set(rejected), f"rejected: {found}, expected {set(rejected)}"
 
 
-def moments(sent: ReplaySummary) -> list[float]:
+def publication_times(sent: ReplaySummary) -> list[float]:
     """When each distinct event of a run was published, in order; seconds since the epoch."""
     first: dict[str, int] = {}
     with Ledger.open(sent.ledger) as ledger:
@@ -279,8 +281,8 @@ def summary(report: VerifyReport) -> dict[str, Any]:
     }
 
 
-def _patiently(reached: Callable[[], bool], seconds: float) -> None:
-    """Wait for a condition, at most so long: what is missing then, the accounts name."""
+def _wait_at_most(reached: Callable[[], bool], seconds: float) -> None:
+    """Wait for a condition up to a limit; the reconciliation names what is missing then."""
     deadline = time.monotonic() + seconds
     while not reached() and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.full_stage import FullStage, pass_time, scenario
 from tests.faults.pulse import FIREHOSE, OPENSEARCH
-from tests.faults.whole import WholeStage, pass_time, scenario
 
 RATE = 100
 BEFORE_SECONDS, GONE_SECONDS, AFTER_SECONDS = 30, 120, 30
@@ -14,13 +14,13 @@ PACE = 0.9
 """Of the events that are published, the share that analytics delivers at least meanwhile."""
 
 
-def calls(stage: WholeStage) -> tuple[int, int]:
+def calls(stage: FullStage) -> tuple[int, int]:
     """Events that Personalize has accepted, and its PutEvents calls; since it was started."""
     stats = stage.personalize_stats()
     return stats["accepted_events"], stats["operations"]["PutEvents"]["succeeded"]
 
 
-def outage(stage: WholeStage, name: str, seed: int) -> None:
+def outage(stage: FullStage, name: str, seed: int) -> None:
     """The scenario and its figures."""
     seconds = BEFORE_SECONDS + GONE_SECONDS + AFTER_SECONDS
     with scenario(stage, name, seed=seed, seconds=seconds, rate=RATE, datasets=True) as flow:
@@ -52,12 +52,12 @@ def outage(stage: WholeStage, name: str, seed: int) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_pipelines_in_one_application(whole: WholeStage) -> None:
+def test_pipelines_in_one_application(full_stage: FullStage) -> None:
     """All three in one application."""
-    outage(whole, "Personalize gone for 2 min: one application", 700)
+    outage(full_stage, "Personalize gone for 2 min: one application", 700)
 
 
 @pytest.mark.timeout(1200)
-def test_pipelines_apart(apart: WholeStage) -> None:
+def test_pipelines_apart(split_stage: FullStage) -> None:
     """An application each."""
-    outage(apart, "Personalize gone for 2 min: an application each", 701)
+    outage(split_stage, "Personalize gone for 2 min: an application each", 701)

@@ -1,4 +1,4 @@
-"""Each destination in each kind of trouble, with all pipelines in one application."""
+"""Each destination with each kind of failure, with all pipelines in one application."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.full_stage import FIREHOSE, OPENSEARCH, PERSONALIZE, FullStage, scenario
 from tests.faults.opensearch_proxy import OPERATION as BULK
-from tests.faults.whole import FIREHOSE, OPENSEARCH, PERSONALIZE, WholeStage, scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ Rules = tuple[Mapping[str, Any], ...]
 HELD_SECONDS = 30
 """A call without an answer is held for longer than its client waits."""
 
-TROUBLES: Mapping[str, tuple[Rules, Rules]] = {
+FAILURES: Mapping[str, tuple[Rules, Rules]] = {
     # By kind: rules for many small calls, and for a few large ones.
     "throttles 30%": (({"kind": "throttle", "rate": 0.3},), ({"kind": "throttle", "rate": 0.3},)),
     "500 and 503 10%": (
@@ -72,7 +72,7 @@ TROUBLES: Mapping[str, tuple[Rules, Rules]] = {
 
 
 @contextmanager
-def trouble(stage: WholeStage, destination: Destination, rules: Rules, seed: int) -> Iterator[None]:
+def failing(stage: FullStage, destination: Destination, rules: Rules, seed: int) -> Iterator[None]:
     """The destination fails by these rules; each must have fired at the end."""
     plans = stage.faults[destination.service]
     named = [{"operation": name, **rule} for name in destination.operations for rule in rules]
@@ -89,17 +89,17 @@ def trouble(stage: WholeStage, destination: Destination, rules: Rules, seed: int
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", TROUBLES)
+@pytest.mark.parametrize("kind", FAILURES)
 @pytest.mark.parametrize("destination", DESTINATIONS, ids=lambda one: one.name)
-def test_trouble_costs_no_event(whole: WholeStage, destination: Destination, kind: str) -> None:
+def test_failures_lose_no_event(full_stage: FullStage, destination: Destination, kind: str) -> None:
     """While events flow calls fail; everything arrives, and the job is not restarted."""
-    rules = TROUBLES[kind][destination.few]
+    rules = FAILURES[kind][destination.few]
     if kind == "fails in part" and destination.service == PERSONALIZE:
         pytest.skip("Personalize takes a call as a whole or not at all")
     seed = 100 + len(kind) + 20 * DESTINATIONS.index(destination)
     name = f"{destination.name} {kind}"
-    with scenario(whole, name, seed=seed, datasets=destination.datasets) as flow:
-        with trouble(whole, destination, rules, seed):
-            flow.sent()
+    with scenario(full_stage, name, seed=seed, datasets=destination.datasets) as flow:
+        with failing(full_stage, destination, rules, seed):
+            flow.wait_sent()
         flow.lift()
     assert flow.restarts == 0

@@ -1,4 +1,4 @@
-"""Malformed records among the others: each becomes a dead letter, and the job does not notice."""
+"""Malformed records among the others: each becomes a dead letter, and the job is not restarted."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 def stage(shared_stage: Stage) -> Iterator[Stage]:
     """The platform with Personalize at work again, and without a job, after each test."""
     yield shared_stage
-    shared_stage.no_faults()
+    shared_stage.clear_faults()
     if shared_stage.job:
         shared_stage.rest.cancel(shared_stage.job, 200)
         shared_stage.job = ""

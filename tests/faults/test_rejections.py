@@ -14,30 +14,30 @@ import pytest
 from deploy.local import application, process
 from deploy.local.python_servers import AWS
 from deploy.local.settings import ACCESS_KEY, DELIVERY_STREAM, REGION, SECRET_KEY
-from tests.faults.opensearch_proxy import OPERATION as BULK
-from tests.faults.stage import START_SECONDS
-from tests.faults.whole import (
+from tests.faults.full_stage import (
     FIREHOSE,
     OPENSEARCH,
     PERSONALIZE,
+    FullStage,
     Rejection,
-    WholeStage,
     pass_time,
     scenario,
 )
+from tests.faults.opensearch_proxy import OPERATION as BULK
+from tests.faults.stage import START_SECONDS
 from verification.entries import Entry, Kind
 from verification.generator import GeneratedHour, Hour
 
 GONE_SECONDS, GONE_RATE = 60, 50
 
-Trouble = Callable[[WholeStage], AbstractContextManager[None]]
+Failure = Callable[[FullStage], AbstractContextManager[None]]
 
 
 # Gone
 
 
 @contextmanager
-def without_aws(stage: WholeStage) -> Iterator[None]:
+def without_aws(stage: FullStage) -> Iterator[None]:
     """Firehose, S3 and the schema registry are killed, and started again at the end."""
     process.kill(stage.settings, AWS)
     try:
@@ -47,7 +47,7 @@ def without_aws(stage: WholeStage) -> Iterator[None]:
 
 
 @contextmanager
-def without_opensearch(stage: WholeStage) -> Iterator[None]:
+def without_opensearch(stage: FullStage) -> Iterator[None]:
     """Connections to OpenSearch are refused."""
     stage.proxy.shut()
     try:
@@ -56,8 +56,8 @@ def without_opensearch(stage: WholeStage) -> Iterator[None]:
         stage.proxy.open()
 
 
-GONE: dict[str, Trouble] = {
-    "Personalize": WholeStage.without_personalize,
+GONE: dict[str, Failure] = {
+    "Personalize": FullStage.without_personalize,
     "Firehose": without_aws,
     "OpenSearch": without_opensearch,
 }
@@ -65,18 +65,18 @@ GONE: dict[str, Trouble] = {
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", GONE)
-def test_a_minute_of_refused_connections_costs_no_event(whole: WholeStage, name: str) -> None:
+def test_a_minute_of_refused_connections_loses_no_event(full_stage: FullStage, name: str) -> None:
     """Nobody listens for a minute, while events flow: what waited arrives, without a restart."""
     seed = 300 + list(GONE).index(name)
     with scenario(
-        whole,
+        full_stage,
         f"{name} refuses connections for 60 s",
         seed=seed,
         seconds=GONE_SECONDS,
         rate=GONE_RATE,
         datasets=name == "Personalize",
     ) as flow:
-        with GONE[name](whole):
+        with GONE[name](full_stage):
             pass_time(GONE_SECONDS)
         flow.lift()
     assert flow.restarts == 0
@@ -90,14 +90,14 @@ class Refusal:
     """What is wrong, and what the job must say of it."""
 
     name: str
-    trouble: Trouble
+    failure: Failure
     texts: tuple[str, ...]
     datasets: bool = False
     days_ago: int = 0
 
 
 @contextmanager
-def personalize_started(stage: WholeStage, *arguments: str) -> Iterator[None]:
+def personalize_started(stage: FullStage, *arguments: str) -> Iterator[None]:
     """Personalize with these arguments; at the end as it was, but signatures are verified."""
     stage.restart_personalize(*arguments)
     try:
@@ -106,13 +106,13 @@ def personalize_started(stage: WholeStage, *arguments: str) -> Iterator[None]:
         stage.restart_personalize("--credentials", f"{ACCESS_KEY}:{SECRET_KEY}")
 
 
-def personalize(*arguments: str) -> Trouble:
-    """The trouble of a Personalize that was started like that."""
+def personalize(*arguments: str) -> Failure:
+    """Personalize started with these arguments."""
     return lambda stage: personalize_started(stage, *arguments)
 
 
 @contextmanager
-def planned(stage: WholeStage, service: str, operation: str, kind: str) -> Iterator[None]:
+def planned(stage: FullStage, service: str, operation: str, kind: str) -> Iterator[None]:
     """Every call of an operation fails like that."""
     plans = stage.faults[service]
     plans.put({"rules": [{"operation": operation, "kind": kind}]})
@@ -123,7 +123,7 @@ def planned(stage: WholeStage, service: str, operation: str, kind: str) -> Itera
 
 
 @contextmanager
-def no_delivery_stream(stage: WholeStage) -> Iterator[None]:
+def no_delivery_stream(stage: FullStage) -> Iterator[None]:
     """Somebody has deleted the delivery stream."""
     session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
     firehose = session.client("firehose", endpoint_url=stage.settings.aws.url)
@@ -135,7 +135,7 @@ def no_delivery_stream(stage: WholeStage) -> Iterator[None]:
 
 
 @contextmanager
-def no_index(stage: WholeStage) -> Iterator[None]:
+def no_index(stage: FullStage) -> Iterator[None]:
     """A first document makes no index."""
     auto_create_index(stage, "false")
     try:
@@ -144,7 +144,7 @@ def no_index(stage: WholeStage) -> Iterator[None]:
         auto_create_index(stage, None)
 
 
-def auto_create_index(stage: WholeStage, value: str | None) -> None:
+def auto_create_index(stage: FullStage, value: str | None) -> None:
     """Set what indices a document may make; None: as the configuration says."""
     request = urllib.request.Request(
         f"{stage.settings.opensearch.url}/_cluster/settings",
@@ -206,25 +206,25 @@ REFUSALS = (
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda one: one.name)
-def test_a_refusal_is_told_and_costs_no_event(whole: WholeStage, refusal: Refusal) -> None:
-    """The job fails, says what to do, and once that is done goes on where it was."""
-    before = whole.attempts()
+def test_a_refusal_is_reported_and_loses_no_event(full_stage: FullStage, refusal: Refusal) -> None:
+    """The job fails, says what to do, and once that is done it continues where it was."""
+    before = full_stage.attempts()
     with ExitStack() as stack:
         # Before anything flows: the first document would make the index.
-        stack.enter_context(refusal.trouble(whole))
+        stack.enter_context(refusal.failure(full_stage))
         with scenario(
-            whole,
+            full_stage,
             refusal.name,
             seed=400 + REFUSALS.index(refusal),
             datasets=refusal.datasets,
             days_ago=refusal.days_ago,
         ) as flow:
-            flow.until_failed(*refusal.texts)
-            flow.sent()
+            flow.wait_failed(*refusal.texts)
+            flow.wait_sent()
             stack.close()
             flow.lift()
-            whole.rest.wait_running(whole.job, START_SECONDS)
-            after = whole.attempts()
+            full_stage.rest.wait_running(full_stage.job, START_SECONDS)
+            after = full_stage.attempts()
             restarted = sum(after[vertex] > before[vertex] for vertex in before)
             flow.notes["vertices_restarted"] = f"{restarted} of {len(before)}"
             assert restarted < len(before), "what has nothing to do with it was restarted, too"
@@ -269,18 +269,18 @@ def bad_records(hour: Hour) -> tuple[tuple[Entry, ...], frozenset[Rejection]]:
 
 
 @pytest.mark.timeout(900)
-def test_a_bad_record_in_a_batch_is_rejected_alone(whole: WholeStage) -> None:
+def test_a_bad_record_in_a_batch_is_rejected_alone(full_stage: FullStage) -> None:
     """What one destination cannot take is its dead letter; the rest of the batch arrives."""
     seed = 500
     _, rejected = bad_records(Hour(interactions=100, start_ms=0, seed=seed))
     with scenario(
-        whole,
+        full_stage,
         "one bad record in a batch",
         seed=seed,
         more=lambda hour: bad_records(hour)[0],
         rejected=rejected,
         datasets=True,
     ) as flow:
-        flow.sent()
+        flow.wait_sent()
         flow.lift()
     assert flow.restarts == 0
