@@ -1,4 +1,4 @@
-"""Virtual time, and a destination that does what a test tells it to."""
+"""Virtual time, and a destination whose answers a test scripts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from connectors.delivery.outcomes import DELIVERED
 T = TypeVar("T")
 
 
-class NothingWillHappenError(Exception):
-    """Every task waits, and no timer is set: a real program would hang here for ever."""
+class DeadlockError(Exception):
+    """Every task waits, and no timer is set: a real program would hang here indefinitely."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -29,7 +29,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         if not ready:
             if timeout is None:
-                raise NothingWillHappenError
+                raise DeadlockError
             self.now += max(0.0, timeout)
         return ready
 
@@ -56,7 +56,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class FakeRecord:
     """A record of the scripted destination: the `number`-th of its `key`."""
 
     key: str | None
@@ -71,16 +71,16 @@ class Sent:
     """A call as the destination saw it. `ended` is None when it was cancelled."""
 
     started: float
-    letters: tuple[Letter, ...]
+    records: tuple[FakeRecord, ...]
     outcomes: tuple[Outcome, ...] = ()
     ended: float | None = None
 
 
 Answer = Sequence[Outcome] | Outcome
-Script = Callable[[Sequence[Letter], int], Answer | Awaitable[Answer]]
+Script = Callable[[Sequence[FakeRecord], int], Answer | Awaitable[Answer]]
 
 
-def accept(_batch: Sequence[Letter], _call: int) -> Outcome:
+def accept(_batch: Sequence[FakeRecord], _call: int) -> Outcome:
     return DELIVERED
 
 
@@ -89,7 +89,7 @@ class ScriptedDestination:
     """Answers each call as `script(batch, number of the call from 0)` says, after `latency`
     seconds.
 
-    The script gives one outcome for all, or one for each letter, or an awaitable of either. Checks
+    The script gives one outcome for all, or one for each record, or an awaitable of either. Checks
     on every call what the engine may never do: exceed a limit, mix batch keys.
     """
 
@@ -106,30 +106,30 @@ class ScriptedDestination:
     )
     name: str = "the scripted destination"
     sent: list[Sent] = field(default_factory=list)
-    accepted: list[Letter] = field(default_factory=list)
+    accepted: list[FakeRecord] = field(default_factory=list)
     in_flight: int = 0
     peak_in_flight: int = 0
     closed: bool = False
 
-    def prepare(self, record: Letter) -> Letter | Rejected:
+    def prepare(self, record: FakeRecord) -> FakeRecord | Rejected:
         return record
 
-    def batch_key(self, entry: Letter) -> Hashable:
+    def batch_key(self, entry: FakeRecord) -> Hashable:
         return entry.key if entry.group is None else entry.group
 
-    def order_key(self, entry: Letter) -> Hashable | None:
+    def order_key(self, entry: FakeRecord) -> Hashable | None:
         return entry.key
 
-    def size(self, entry: Letter) -> int:
+    def size(self, entry: FakeRecord) -> int:
         return entry.size
 
-    async def send(self, batch: Sequence[Letter]) -> Sequence[Outcome]:
+    async def send(self, batch: Sequence[FakeRecord]) -> Sequence[Outcome]:
         assert not self.closed
         assert 1 <= len(batch) <= self.limits.max_records
-        assert sum(letter.size for letter in batch) <= self.limits.max_bytes
-        assert len({self.batch_key(letter) for letter in batch}) == 1
+        assert sum(record.size for record in batch) <= self.limits.max_bytes
+        assert len({self.batch_key(record) for record in batch}) == 1
         if self.limits.one_per_order_key:
-            keys = Counter(letter.key for letter in batch if letter.key is not None)
+            keys = Counter(record.key for record in batch if record.key is not None)
             assert not keys or max(keys.values()) == 1
         loop = asyncio.get_running_loop()
         sent = Sent(loop.time(), tuple(batch))
@@ -151,8 +151,8 @@ class ScriptedDestination:
             else list(answer)
         )
         self.accepted += [
-            letter
-            for letter, outcome in zip(batch, outcomes, strict=False)
+            record
+            for record, outcome in zip(batch, outcomes, strict=False)
             if isinstance(outcome, Delivered)
         ]
         sent.outcomes, sent.ended = tuple(outcomes), loop.time()
@@ -163,22 +163,24 @@ class ScriptedDestination:
 
 
 class ReplacingDestination(ScriptedDestination):
-    """A letter replaces those of its key that have a lower number."""
+    """A record replaces those of its key that have a lower number."""
 
-    def version(self, entry: Letter) -> Version:
+    def version(self, entry: FakeRecord) -> Version:
         return (entry.number,)
 
 
-def letters(keys: int, each: int, **more: Any) -> list[Letter]:
-    """`each` letters for each of `keys` keys, interleaved: a0 b0 c0 a1 b1 c1 ..."""
-    return [Letter(f"key-{key}", number, **more) for number in range(each) for key in range(keys)]
+def fake_records(keys: int, each: int, **more: Any) -> list[FakeRecord]:
+    """`each` records for each of `keys` keys, interleaved: a0 b0 c0 a1 b1 c1 ..."""
+    return [
+        FakeRecord(f"key-{key}", number, **more) for number in range(each) for key in range(keys)
+    ]
 
 
-def numbers_by_key(accepted: Sequence[Letter]) -> dict[str | None, list[int]]:
-    """The numbers of the accepted letters of each key, in the order of their acceptance."""
+def numbers_by_key(accepted: Sequence[FakeRecord]) -> dict[str | None, list[int]]:
+    """The numbers of the accepted records of each key, in the order of their acceptance."""
     numbers: dict[str | None, list[int]] = {}
-    for letter in accepted:
-        numbers.setdefault(letter.key, []).append(letter.number)
+    for record in accepted:
+        numbers.setdefault(record.key, []).append(record.number)
     return numbers
 
 
@@ -188,11 +190,11 @@ async def hang() -> Outcome:
     raise AssertionError("unreachable")
 
 
-def refuse_batches_with(bad: Callable[[Letter], bool]) -> Script:
+def refuse_batches_with(bad: Callable[[FakeRecord], bool]) -> Script:
     """As PutEvents does: one bad record, and the call is refused without saying which it was."""
 
-    def script(batch: Sequence[Letter], _call: int) -> Outcome:
-        if any(bad(letter) for letter in batch):
+    def script(batch: Sequence[FakeRecord], _call: int) -> Outcome:
+        if any(bad(record) for record in batch):
             return Rejected("Bad", "one of them is bad", whole_call=True)
         return DELIVERED
 

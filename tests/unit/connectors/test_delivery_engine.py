@@ -37,20 +37,20 @@ from tests.support.delivery_contract import (
 )
 from tests.support.delivery_fakes import (
     VIRTUAL_CLOCK,
-    Letter,
+    FakeRecord,
     ReplacingDestination,
     ScriptedDestination,
     accept,
+    fake_records,
     first,
     hang,
-    letters,
     numbers_by_key,
     refuse_batches_with,
     run,
 )
 
 T = TypeVar("T")
-Engine = DeliveryEngine[Letter, Letter]
+Engine = DeliveryEngine[FakeRecord, FakeRecord]
 
 THROTTLED = Retry(throttled=True, reason="too fast")
 
@@ -76,7 +76,7 @@ def with_engine(
 
 
 def deliver(
-    destination: ScriptedDestination, records: Sequence[Letter], **settings: Any
+    destination: ScriptedDestination, records: Sequence[FakeRecord], **settings: Any
 ) -> list[Settled]:
     return with_engine(destination, lambda engine: engine.deliver(records), **settings)
 
@@ -115,22 +115,22 @@ class ScriptedHarness:
     def calls(self) -> int:
         return len(self.scripted.sent)
 
-    def record(self, key: int, number: int) -> Letter:
-        return Letter(str(key), number, group=self._group)
+    def record(self, key: int, number: int) -> FakeRecord:
+        return FakeRecord(str(key), number, group=self._group)
 
-    def refused_record(self, key: int, number: int) -> Letter:
-        return Letter(str(key), number, size=11, group=self._group)
+    def refused_record(self, key: int, number: int) -> FakeRecord:
+        return FakeRecord(str(key), number, size=11, group=self._group)
 
-    def oversize_record(self, key: int, number: int) -> Letter:
-        return Letter(str(key), number, size=501, group=self._group)
+    def oversize_record(self, key: int, number: int) -> FakeRecord:
+        return FakeRecord(str(key), number, size=501, group=self._group)
 
     def accepted(self) -> list[tuple[int, int]]:
-        return [(int(letter.key or 0), letter.number) for letter in self.scripted.accepted]
+        return [(int(record.key or 0), record.number) for record in self.scripted.accepted]
 
     def fail_next(self, calls: int, trouble: Trouble) -> None:
         self.trouble = [trouble] * calls
 
-    def _answer(self, batch: Sequence[Letter], call: int) -> Outcome | Awaitable[Outcome]:
+    def _answer(self, batch: Sequence[FakeRecord], call: int) -> Outcome | Awaitable[Outcome]:
         if self.trouble:
             match self.trouble.pop():
                 case "throttled":
@@ -141,7 +141,7 @@ class ScriptedHarness:
                     return Fatal("NoSuchTarget", "The target is missing. Create it.")
                 case _:
                     return Retry(reason="passing")
-        bad = refuse_batches_with(lambda letter: letter.size == 11)(batch, call)
+        bad = refuse_batches_with(lambda record: record.size == 11)(batch, call)
         assert not isinstance(bad, Awaitable | Sequence)
         return bad
 
@@ -161,7 +161,7 @@ class TestReplacingContract(ReplacingDestinationContract):
 class TestOutcomes:
     def test_outcomes_are_in_the_order_of_the_records(self) -> None:
         """Whichever call ends first, a record's outcome is at the record's place."""
-        records = letters(keys=5, each=3)
+        records = fake_records(keys=5, each=3)
         bad = records[7]
         destination = ScriptedDestination(
             lambda batch, _: [Rejected("Bad", "no") if one == bad else DELIVERED for one in batch]
@@ -180,12 +180,12 @@ class TestOutcomes:
         """An exception while converting a record rejects it, with the reason."""
 
         class Fussy(ScriptedDestination):
-            def prepare(self, record: Letter) -> Letter | Rejected:
+            def prepare(self, record: FakeRecord) -> FakeRecord | Rejected:
                 if record.number == 1:
                     raise KeyError("title")
                 return Rejected("Unfit", "never") if record.number == 2 else record
 
-        outcomes = deliver(Fussy(), letters(keys=1, each=4))
+        outcomes = deliver(Fussy(), fake_records(keys=1, each=4))
         assert outcomes == [
             Delivered(),
             Rejected("UnusableRecord", "KeyError: 'title'"),
@@ -197,16 +197,16 @@ class TestOutcomes:
     def test_a_wrong_number_of_outcomes_stops(self, outcomes: list[Outcome]) -> None:
         """A destination that cannot count would have its records mixed up."""
         with pytest.raises(FatalDeliveryError, match="outcomes for a batch of 2"):
-            deliver(ScriptedDestination(lambda *_: outcomes), letters(keys=1, each=2))
+            deliver(ScriptedDestination(lambda *_: outcomes), fake_records(keys=1, each=2))
 
     def test_an_exception_of_the_destination_stops(self) -> None:
-        """A bug surfaces in every caller, with its cause; nobody waits for ever."""
+        """A bug surfaces in every caller, with its cause; nobody waits indefinitely."""
 
         def broken(*_: object) -> Outcome:
             raise ZeroDivisionError("oops")
 
         with pytest.raises(FatalDeliveryError, match="ZeroDivisionError: oops") as caught:
-            deliver(ScriptedDestination(broken), letters(keys=30, each=2))
+            deliver(ScriptedDestination(broken), fake_records(keys=30, each=2))
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
     def test_after_a_fatal_error_the_engine_can_be_used_again(self) -> None:
@@ -215,12 +215,12 @@ class TestOutcomes:
 
         async def test(engine: Engine) -> None:
             with pytest.raises(FatalDeliveryError) as caught:
-                await engine.deliver(letters(keys=40, each=1))
+                await engine.deliver(fake_records(keys=40, each=1))
             assert (caught.value.code, caught.value.message) == ("Gone", "Bring it back.")
             assert str(caught.value) == (
                 "Delivery to the scripted destination stopped (Gone): Bring it back."
             )
-            assert await engine.deliver(letters(keys=40, each=1)) == [DELIVERED] * 40
+            assert await engine.deliver(fake_records(keys=40, each=1)) == [DELIVERED] * 40
 
         with_engine(destination, test)
 
@@ -232,9 +232,9 @@ class TestOutcomes:
             ],
             limits=limits(one_per_order_key=True),
         )
-        records = [Letter(f"key-{n}", n, group="all") for n in range(10)]
+        records = [FakeRecord(f"key-{n}", n, group="all") for n in range(10)]
         assert deliver(destination, records) == [DELIVERED] * 10
-        assert [len(sent.letters) for sent in destination.sent] == [10, 5]
+        assert [len(sent.records) for sent in destination.sent] == [10, 5]
         assert sorted(one.number for one in destination.accepted) == list(range(10))
 
 
@@ -245,9 +245,9 @@ class TestOrder:
         destination = ScriptedDestination(
             lambda *_: Retry() if random.random() < 0.4 else DELIVERED
         )
-        deliver(destination, letters(keys=4, each=50))
+        deliver(destination, fake_records(keys=4, each=50))
         for key in range(4):
-            calls = [s for s in destination.sent if s.letters[0].key == f"key-{key}"]
+            calls = [s for s in destination.sent if s.records[0].key == f"key-{key}"]
             assert all(a.ended is not None and a.ended <= b.started for a, b in pairwise(calls))
         assert all(n == list(range(50)) for n in numbers_by_key(destination.accepted).values())
 
@@ -261,7 +261,7 @@ class TestOrder:
         async def test(engine: Engine) -> None:
             async def caller(start: int) -> None:
                 await asyncio.sleep(start / 100)
-                await engine.deliver([Letter("a", n) for n in range(start, start + 15)])
+                await engine.deliver([FakeRecord("a", n) for n in range(start, start + 15)])
 
             await asyncio.gather(caller(0), caller(15), caller(30))
 
@@ -270,7 +270,9 @@ class TestOrder:
 
     def test_order_holds_where_the_batch_key_of_a_key_changes(self) -> None:
         """A session whose listener signs in halfway stays in order, in separate calls."""
-        records = [Letter("session", n, group="guest" if n % 5 < 3 else "user") for n in range(20)]
+        records = [
+            FakeRecord("session", n, group="guest" if n % 5 < 3 else "user") for n in range(20)
+        ]
         destination = ScriptedDestination()
         deliver(destination, records)
         assert [one.number for one in destination.accepted] == list(range(20))
@@ -279,11 +281,11 @@ class TestOrder:
     def test_order_holds_where_halves_of_a_batch_fail(self) -> None:
         """Bisection and retries together keep the order of the good records."""
         random = Random(11)
-        refuse = refuse_batches_with(lambda letter: letter.number in {3, 4, 17})
+        refuse = refuse_batches_with(lambda record: record.number in {3, 4, 17})
         destination = ScriptedDestination(
             lambda batch, call: Retry() if random.random() < 0.5 else refuse(batch, call)
         )
-        outcomes = deliver(destination, letters(keys=2, each=25))
+        outcomes = deliver(destination, fake_records(keys=2, each=25))
         good = [n for n in range(25) if n not in {3, 4, 17}]
         assert numbers_by_key(destination.accepted) == {"key-0": good, "key-1": good}
         assert sum(isinstance(one, Rejected) for one in outcomes) == 6
@@ -295,16 +297,16 @@ class TestOrder:
             lambda batch, _: [Retry() if random.random() < 0.5 else DELIVERED for _ in batch],
             limits=limits(one_per_order_key=True),
         )
-        records = [Letter(f"key-{key}", n, group="all") for n in range(20) for key in range(6)]
+        records = [FakeRecord(f"key-{key}", n, group="all") for n in range(20) for key in range(6)]
         deliver(destination, records)
         assert all(n == list(range(20)) for n in numbers_by_key(destination.accepted).values())
-        assert max(len(sent.letters) for sent in destination.sent) == 6
+        assert max(len(sent.records) for sent in destination.sent) == 6
 
     def test_records_without_order_fill_calls_side_by_side(self) -> None:
         """Without an order key nothing waits for a call that carries something else."""
         destination = ScriptedDestination(latency=1.0)
-        deliver(destination, [Letter(None, n, group="all") for n in range(80)])
-        assert [len(sent.letters) for sent in destination.sent] == [10] * 8
+        deliver(destination, [FakeRecord(None, n, group="all") for n in range(80)])
+        assert [len(sent.records) for sent in destination.sent] == [10] * 8
         assert destination.peak_in_flight == 8
 
     def test_a_retry_without_order_holds_up_nobody(self) -> None:
@@ -314,7 +316,7 @@ class TestOrder:
         )
 
         async def test(engine: Engine) -> None:
-            records = [Letter(None, n, group="all") for n in range(30)]
+            records = [FakeRecord(None, n, group="all") for n in range(30)]
             delivery = asyncio.ensure_future(engine.deliver(records))
             await asyncio.sleep(1)
             assert len(destination.accepted) == 20
@@ -327,8 +329,8 @@ class TestOrder:
 
     def test_unordered_records_are_bisected(self) -> None:
         """Bisection works where records have no order, too."""
-        destination = ScriptedDestination(refuse_batches_with(lambda letter: letter.number == 6))
-        outcomes = deliver(destination, [Letter(None, n, group="all") for n in range(10)])
+        destination = ScriptedDestination(refuse_batches_with(lambda record: record.number == 6))
+        outcomes = deliver(destination, [FakeRecord(None, n, group="all") for n in range(10)])
         assert [n for n, one in enumerate(outcomes) if isinstance(one, Rejected)] == [6]
         assert sorted(one.number for one in destination.accepted) == [0, 1, 2, 3, 4, 5, 7, 8, 9]
 
@@ -339,20 +341,22 @@ class TestBatches:
         destination = ScriptedDestination(
             limits=limits(max_records=200, max_bytes=10_000, calls_per_second=1e6), latency=0.0
         )
-        deliver(destination, [Letter(None, n, group="all") for n in range(900)])
-        sizes = [len(sent.letters) for sent in destination.sent]
+        deliver(destination, [FakeRecord(None, n, group="all") for n in range(900)])
+        sizes = [len(sent.records) for sent in destination.sent]
         assert sizes == [200] * 4 + [100]
 
     def test_batches_end_at_the_byte_limit(self) -> None:
         """A batch holds as many records as fit, by bytes where that comes first."""
         destination = ScriptedDestination()
-        deliver(destination, [Letter("a", n, size=300) for n in range(7)])
-        assert [len(sent.letters) for sent in destination.sent] == [3, 3, 1]
+        deliver(destination, [FakeRecord("a", n, size=300) for n in range(7)])
+        assert [len(sent.records) for sent in destination.sent] == [3, 3, 1]
 
     def test_a_record_of_exactly_the_limit_is_sent(self) -> None:
         """The limit itself is allowed; one byte more is rejected with both figures."""
         destination = ScriptedDestination()
-        outcomes = deliver(destination, [Letter("a", 0, size=500), Letter("a", 1, size=501)])
+        outcomes = deliver(
+            destination, [FakeRecord("a", 0, size=500), FakeRecord("a", 1, size=501)]
+        )
         assert outcomes[0] == Delivered()
         assert outcomes[1] == Rejected(
             "RecordTooLarge",
@@ -362,7 +366,7 @@ class TestBatches:
     def test_keys_that_share_a_batch_key_share_calls(self) -> None:
         """Forty keys of one batch key need four calls."""
         destination = ScriptedDestination()
-        deliver(destination, [Letter(f"key-{n}", n, group="all") for n in range(40)])
+        deliver(destination, [FakeRecord(f"key-{n}", n, group="all") for n in range(40)])
         assert len(destination.sent) == 4
 
     def test_batches_grow_while_the_destination_is_down(self) -> None:
@@ -372,12 +376,12 @@ class TestBatches:
         async def test(engine: Engine) -> None:
             async def caller(number: int) -> None:
                 await asyncio.sleep(number * 0.5)
-                await engine.deliver([Letter("a", number)])
+                await engine.deliver([FakeRecord("a", number)])
 
             await asyncio.gather(*(caller(number) for number in range(8)))
 
         with_engine(destination, test)
-        assert [len(sent.letters) for sent in destination.sent] == [1, 8]
+        assert [len(sent.records) for sent in destination.sent] == [1, 8]
 
 
 class TestTurns:
@@ -387,12 +391,12 @@ class TestTurns:
 
         async def test(engine: Engine) -> float:
             busy = [
-                asyncio.ensure_future(engine.deliver([Letter(key, n) for n in range(1000)]))
+                asyncio.ensure_future(engine.deliver([FakeRecord(key, n) for n in range(1000)]))
                 for key in ("a", "b", "c")
             ]
             await asyncio.sleep(1.0)
             before = now()
-            await engine.deliver([Letter("small", 0)])
+            await engine.deliver([FakeRecord("small", 0)])
             passed = now() - before
             assert not any(one.done() for one in busy)
             for one in busy:
@@ -404,12 +408,12 @@ class TestTurns:
     def test_a_batch_key_with_a_long_backlog_leaves_turns_to_others(self) -> None:
         """Twenty waiting calls of one batch key delay another batch key by a call or two."""
         destination = ScriptedDestination(limits=limits(max_in_flight=1))
-        crowd = [Letter(f"key-{n}", 0, group="crowd") for n in range(200)]
-        deliver(destination, [*crowd, Letter("small", 0)])
-        assert [sent.letters[0].key for sent in destination.sent].index("small") <= 2
+        crowd = [FakeRecord(f"key-{n}", 0, group="crowd") for n in range(200)]
+        deliver(destination, [*crowd, FakeRecord("small", 0)])
+        assert [sent.records[0].key for sent in destination.sent].index("small") <= 2
 
     def test_keys_that_fail_do_not_starve_the_others(self) -> None:
-        """Keys that are retried for ever leave turns to those that work."""
+        """Keys that are retried indefinitely leave turns to those that work."""
         destination = ScriptedDestination(
             lambda batch, _: Retry() if batch[0].key == "bad" else DELIVERED,
             limits=limits(max_in_flight=1, calls_per_second=10.0),
@@ -417,9 +421,9 @@ class TestTurns:
 
         async def test(engine: Engine) -> None:
             bad = asyncio.ensure_future(
-                engine.deliver([Letter("bad", n, group=f"bad-{n}") for n in range(5)])
+                engine.deliver([FakeRecord("bad", n, group=f"bad-{n}") for n in range(5)])
             )
-            await engine.deliver([Letter(f"good-{n}", 0) for n in range(30)])
+            await engine.deliver([FakeRecord(f"good-{n}", 0) for n in range(30)])
             assert now() < 10
             bad.cancel()
 
@@ -432,7 +436,7 @@ class TestTurns:
         async def test(engine: Engine) -> None:
             await asyncio.gather(
                 *(
-                    engine.deliver([Letter(f"{caller}-{n}", 0) for n in range(30)])
+                    engine.deliver([FakeRecord(f"{caller}-{n}", 0) for n in range(30)])
                     for caller in range(5)
                 )
             )
@@ -457,7 +461,7 @@ class TestTurns:
             watching = asyncio.ensure_future(watch())
             await asyncio.gather(
                 *(
-                    engine.deliver([Letter(f"{caller}-{n % 40}", n) for n in range(400)])
+                    engine.deliver([FakeRecord(f"{caller}-{n % 40}", n) for n in range(400)])
                     for caller in range(4)
                 )
             )
@@ -473,7 +477,7 @@ class TestTurns:
 
         async def test(engine: Engine) -> None:
             callers = [
-                asyncio.ensure_future(engine.deliver([Letter(f"{c}-{n}", n) for n in range(5)]))
+                asyncio.ensure_future(engine.deliver([FakeRecord(f"{c}-{n}", n) for n in range(5)]))
                 for c in range(6)
             ]
             await asyncio.sleep(0.5)
@@ -494,7 +498,7 @@ class TestPace:
 
         async def test(engine: Engine) -> None:
             await asyncio.sleep(10)  # a bucket could have filled meanwhile
-            await engine.deliver(letters(keys=1_000, each=1))
+            await engine.deliver(fake_records(keys=1_000, each=1))
 
         with_engine(destination, test, quota_share=0.5, burst=0.05)
         starts = [sent.started for sent in destination.sent]
@@ -510,7 +514,7 @@ class TestPace:
         destination = ScriptedDestination(limits=limits(max_in_flight=40))
 
         async def test(engine: Engine) -> float:
-            await engine.deliver(letters(keys=5_000, each=1))
+            await engine.deliver(fake_records(keys=5_000, each=1))
             return now()
 
         assert with_engine(destination, test) == pytest.approx(5.0 * 1.02, rel=0.005)
@@ -520,7 +524,7 @@ class TestPace:
         destination = ScriptedDestination(limits=limits(calls_per_second=10.0))
 
         async def test(engine: Engine) -> float:
-            await engine.deliver([Letter(f"key-{n}", n, group="all") for n in range(2_000)])
+            await engine.deliver([FakeRecord(f"key-{n}", n, group="all") for n in range(2_000)])
             return now()
 
         assert with_engine(destination, test) == pytest.approx(19.9 * 1.02, rel=0.005)
@@ -533,11 +537,11 @@ class TestPace:
         async def test(engine: Engine) -> float:
             await asyncio.sleep(10)
             begun = now()
-            await engine.deliver([Letter(None, n, size=30, group="all") for n in range(300)])
+            await engine.deliver([FakeRecord(None, n, size=30, group="all") for n in range(300)])
             return now() - begun
 
         took = with_engine(destination, test, quota_share=0.5)
-        bytes_sent = [sum(letter.size for letter in sent.letters) for sent in destination.sent]
+        bytes_sent = [sum(record.size for record in sent.records) for sent in destination.sent]
         starts = [sent.started for sent in destination.sent]
         for start in starts:
             second = zip(starts, bytes_sent, strict=True)
@@ -547,11 +551,11 @@ class TestPace:
         assert min(bytes_sent) >= 90
 
     def test_a_record_above_the_bytes_of_a_second_goes_alone(self) -> None:
-        """It cannot be kept within the share, and must not wait for ever."""
+        """It cannot be kept within the share, and must not wait indefinitely."""
         destination = ScriptedDestination(limits=limits(bytes_per_second=100))
-        records = [Letter("a", n, size=size) for n, size in enumerate([40, 300, 40, 40, 300])]
+        records = [FakeRecord("a", n, size=size) for n, size in enumerate([40, 300, 40, 40, 300])]
         assert deliver(destination, records) == [Delivered()] * 5
-        assert [len(sent.letters) for sent in destination.sent] == [1, 1, 2, 1]
+        assert [len(sent.records) for sent in destination.sent] == [1, 1, 2, 1]
         starts = [sent.started for sent in destination.sent]
         assert all(after - before >= 1.0 for before, after in pairwise(starts))
 
@@ -591,7 +595,7 @@ class TestPace:
         destination = ScriptedDestination(first(16, THROTTLED), latency=1.0)
 
         async def test(engine: Engine) -> list[float]:
-            delivery = asyncio.ensure_future(engine.deliver(letters(keys=8, each=1)))
+            delivery = asyncio.ensure_future(engine.deliver(fake_records(keys=8, each=1)))
             rates: list[float] = []
             while not delivery.done():
                 await asyncio.sleep(0.5)
@@ -617,7 +621,7 @@ class TestPace:
                     await asyncio.sleep(0.01)
 
             watching = asyncio.ensure_future(watch())
-            await engine.deliver(letters(keys=20, each=1))
+            await engine.deliver(fake_records(keys=20, each=1))
             watching.cancel()
             ceiling = 1000 / 1.02
             assert 0.05 * ceiling <= lowest < 0.06 * ceiling
@@ -647,7 +651,7 @@ class TestPace:
         destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
 
         async def test(engine: Engine) -> float:
-            await engine.deliver(letters(keys=4_500, each=1))
+            await engine.deliver(fake_records(keys=4_500, each=1))
             return now()
 
         seconds = with_engine(destination, test)
@@ -665,7 +669,7 @@ class TestPace:
         )
 
         async def test(engine: Engine) -> float:
-            await engine.deliver(letters(keys=14_000, each=1))
+            await engine.deliver(fake_records(keys=14_000, each=1))
             return now()
 
         seconds = with_engine(destination, test)
@@ -689,7 +693,7 @@ class TestPace:
         destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
 
         async def test(engine: Engine) -> float:
-            await engine.deliver(letters(keys=7_000, each=1))
+            await engine.deliver(fake_records(keys=7_000, each=1))
             return now()
 
         seconds = with_engine(destination, test)
@@ -704,7 +708,7 @@ class TestRetries:
         destination = ScriptedDestination(first(1, Retry(after=12.5)), latency=0.0)
 
         async def test(engine: Engine) -> None:
-            await engine.deliver([Letter("a", 0)])
+            await engine.deliver([FakeRecord("a", 0)])
 
         with_engine(destination, test)
         assert destination.sent[1].started - (destination.sent[0].ended or 0) == pytest.approx(12.5)
@@ -714,7 +718,7 @@ class TestRetries:
         destination = ScriptedDestination(first(7, Retry()), latency=0.0)
 
         async def test(engine: Engine) -> None:
-            await engine.deliver([Letter("a", 0)])
+            await engine.deliver([FakeRecord("a", 0)])
 
         with_engine(destination, test, random=MaxRandom(), backoff_base=0.1, backoff_cap=2.0)
         waits = [round(b.started - a.started, 3) for a, b in pairwise(destination.sent)]
@@ -723,7 +727,9 @@ class TestRetries:
     def test_waits_after_throttling_are_short(self) -> None:
         """The rate spreads the calls already; a long wait would hold up the whole micro-batch."""
         destination = ScriptedDestination(first(12, THROTTLED), latency=0.0)
-        deliver(destination, [Letter("a", 0)], backoff_base=0.1, throttled_cap=0.3, rate_floor=1.0)
+        deliver(
+            destination, [FakeRecord("a", 0)], backoff_base=0.1, throttled_cap=0.3, rate_floor=1.0
+        )
         assert max(b.started - a.started for a, b in pairwise(destination.sent)) < 0.301
 
     def test_waits_are_spread_over_their_whole_range(self) -> None:
@@ -733,7 +739,7 @@ class TestRetries:
             limits=limits(max_in_flight=400, calls_per_second=1e6),
             latency=0.0,
         )
-        deliver(destination, letters(keys=400, each=1), backoff_base=1.0)
+        deliver(destination, fake_records(keys=400, each=1), backoff_base=1.0)
         waits = [sent.started for sent in destination.sent[400:800]]
         shares = [sum(low <= wait < low + 0.25 for wait in waits) for low in (0, 0.25, 0.5, 0.75)]
         assert all(60 < share < 140 for share in shares)
@@ -741,7 +747,7 @@ class TestRetries:
     def test_retries_have_no_end(self) -> None:
         """After a thousand failures, and after an outage of hours, the record still arrives."""
         destination = ScriptedDestination(first(5_000, Retry(reason="refused")))
-        assert deliver(destination, [Letter("a", 0)]) == [DELIVERED]
+        assert deliver(destination, [FakeRecord("a", 0)]) == [DELIVERED]
         assert len(destination.sent) == 5_001
         assert destination.sent[-1].started > 3 * 3600
 
@@ -750,7 +756,7 @@ class TestRetries:
         destination = ScriptedDestination(lambda *_: Retry(reason="connection refused"))
 
         async def test(engine: Engine) -> None:
-            waiting = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            waiting = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(1)
             assert engine.last_trouble == "connection refused"
             waiting.cancel()
@@ -762,7 +768,7 @@ class TestRetries:
         destination = ScriptedDestination(lambda _, call: hang() if call < 3 else DELIVERED)
 
         async def test(engine: Engine) -> None:
-            records = [*letters(keys=2, each=4), Letter("late", 0)]
+            records = [*fake_records(keys=2, each=4), FakeRecord("late", 0)]
             assert await engine.deliver(records) == [DELIVERED] * 9
             assert engine.metrics.timed_out == 3
             assert now() < 7
@@ -775,9 +781,9 @@ class TestRetries:
         destination = ScriptedDestination(latency=4.0)
 
         async def test(engine: Engine) -> None:
-            one = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            one = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(3)
-            await asyncio.gather(one, engine.deliver([Letter("b", 0)]))
+            await asyncio.gather(one, engine.deliver([FakeRecord("b", 0)]))
             assert engine.metrics.timed_out == 0
 
         with_engine(destination, test, call_timeout=5.0)
@@ -790,9 +796,9 @@ class TestRetries:
         )
 
         async def test(engine: Engine) -> None:
-            bad = asyncio.ensure_future(engine.deliver([Letter("bad", 0)]))
+            bad = asyncio.ensure_future(engine.deliver([FakeRecord("bad", 0)]))
             await asyncio.sleep(1)
-            await engine.deliver(letters(keys=10, each=1))
+            await engine.deliver(fake_records(keys=10, each=1))
             assert now() < 2
             bad.cancel()
 
@@ -804,20 +810,20 @@ class TestBisection:
     def test_one_bad_record_of_ten_costs_few_calls(self, bad: set[int]) -> None:
         """About two calls for each halving; not one call for each record."""
         destination = ScriptedDestination(refuse_batches_with(lambda one: one.number in bad))
-        deliver(destination, letters(keys=1, each=10))
+        deliver(destination, fake_records(keys=1, each=10))
         assert len(destination.sent) <= 9
 
     def test_records_that_come_later_do_not_get_into_a_bisection(self) -> None:
         """A half is not filled up again: the search would start from the beginning."""
         destination = ScriptedDestination(refuse_batches_with(lambda one: one.number == 0))
-        deliver(destination, letters(keys=1, each=30))
-        sizes = [len(sent.letters) for sent in destination.sent]
+        deliver(destination, fake_records(keys=1, each=30))
+        sizes = [len(sent.records) for sent in destination.sent]
         assert sizes == [10, 5, 2, 1, 1, 3, 5, 10, 10]
 
     def test_halves_of_several_keys_are_found_side_by_side(self) -> None:
         """A batch of many keys is bisected across keys."""
         destination = ScriptedDestination(refuse_batches_with(lambda one: one.number in {3, 8}))
-        records = [Letter(f"key-{n}", n, group="all") for n in range(10)]
+        records = [FakeRecord(f"key-{n}", n, group="all") for n in range(10)]
         outcomes = deliver(destination, records)
         assert [n for n, one in enumerate(outcomes) if isinstance(one, Rejected)] == [3, 8]
         assert len(destination.sent) <= 15
@@ -826,7 +832,8 @@ class TestBisection:
         """Where the service names the bad records, there is nothing to search."""
         destination = ScriptedDestination(lambda *_: Rejected("Bad", "each of them"))
         assert (
-            deliver(destination, letters(keys=1, each=10)) == [Rejected("Bad", "each of them")] * 10
+            deliver(destination, fake_records(keys=1, each=10))
+            == [Rejected("Bad", "each of them")] * 10
         )
         assert len(destination.sent) == 1
 
@@ -839,10 +846,10 @@ class TestSuperseding:
         destination = ReplacingDestination(latency=1.0)
 
         async def test(engine: Engine) -> None:
-            under_way = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            under_way = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(0.1)
-            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
-            newer = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            older = asyncio.ensure_future(engine.deliver([FakeRecord("a", 1)]))
+            newer = asyncio.ensure_future(engine.deliver([FakeRecord("a", 2)]))
             await asyncio.sleep(1.4)
             assert under_way.done()
             assert not older.done()
@@ -858,10 +865,10 @@ class TestSuperseding:
         destination = ReplacingDestination(latency=1.0)
 
         async def test(engine: Engine) -> None:
-            under_way = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            under_way = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(0.1)
-            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
-            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            older = asyncio.ensure_future(engine.deliver([FakeRecord("a", 1)]))
+            doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", 2)]))
             await asyncio.sleep(0.1)
             doomed.cancel()
             assert await older == await under_way == [Delivered()]
@@ -874,9 +881,9 @@ class TestSuperseding:
         destination = ReplacingDestination(lambda _, call: hang() if call == 0 else DELIVERED)
 
         async def test(engine: Engine) -> None:
-            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 2)]))
+            doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", 2)]))
             await asyncio.sleep(0.1)
-            older = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            older = asyncio.ensure_future(engine.deliver([FakeRecord("a", 1)]))
             await asyncio.sleep(0.1)
             doomed.cancel()
             assert await older == [Delivered()]
@@ -888,7 +895,7 @@ class TestSuperseding:
         destination = ReplacingDestination(latency=1.0)
 
         async def test(engine: Engine) -> None:
-            one, two, three = (Letter("a", 5, size=size) for size in (1, 2, 3))
+            one, two, three = (FakeRecord("a", 5, size=size) for size in (1, 2, 3))
             first = asyncio.ensure_future(engine.deliver([one]))
             await asyncio.sleep(0.1)
             others = await engine.deliver([two, three])
@@ -905,7 +912,7 @@ class TestSuperseding:
         destination = ReplacingDestination(
             lambda *_: Retry() if random.random() < 0.4 else DELIVERED
         )
-        records = [Letter(f"key-{n % 5}", n, group="all") for n in range(500)]
+        records = [FakeRecord(f"key-{n % 5}", n, group="all") for n in range(500)]
         random.shuffle(records)
         outcomes = deliver(destination, records)
         assert set(outcomes) == {Delivered(), Superseded()}
@@ -918,12 +925,12 @@ class TestSuperseding:
         destination = ReplacingDestination(latency=1.0, limits=limits(max_in_flight=1))
 
         async def test(engine: Engine) -> None:
-            first = asyncio.ensure_future(engine.deliver([Letter("x", 0, group="one")]))
+            first = asyncio.ensure_future(engine.deliver([FakeRecord("x", 0, group="one")]))
             await asyncio.sleep(0.1)
-            records = [Letter("a", 1, group="one"), Letter("b", 1, group="one")]
+            records = [FakeRecord("a", 1, group="one"), FakeRecord("b", 1, group="one")]
             others = asyncio.ensure_future(engine.deliver(records))
             await asyncio.sleep(0.1)
-            assert await engine.deliver([Letter("a", 2, group="two")]) == [Delivered()]
+            assert await engine.deliver([FakeRecord("a", 2, group="two")]) == [Delivered()]
             assert await others == [Superseded(), Delivered()]
             assert await first == [Delivered()]
             assert engine.held()["lanes"] == 0
@@ -938,13 +945,13 @@ class TestSuperseding:
     def test_records_without_an_order_key_replace_nothing(self) -> None:
         """They are delivered, each of them."""
         destination = ReplacingDestination()
-        records = [Letter(None, n, group="all") for n in range(30)]
+        records = [FakeRecord(None, n, group="all") for n in range(30)]
         assert deliver(destination, records) == [Delivered()] * 30
 
     def test_what_a_destination_without_versions_gets_is_everything(self) -> None:
         """Without `version` a burst of one key is as many records as before."""
         destination = ScriptedDestination()
-        assert deliver(destination, letters(keys=1, each=50)) == [Delivered()] * 50
+        assert deliver(destination, fake_records(keys=1, each=50)) == [Delivered()] * 50
         assert len(destination.accepted) == 50
 
     def test_memory_of_accepted_versions_is_bounded(self) -> None:
@@ -952,13 +959,13 @@ class TestSuperseding:
         destination = ReplacingDestination()
 
         async def test(engine: Engine) -> None:
-            await engine.deliver([Letter(f"key-{n}", 5, group="all") for n in range(10)])
-            await engine.deliver([Letter("key-0", 6, group="all")])
-            await engine.deliver([Letter("new", 5, group="all")])
+            await engine.deliver([FakeRecord(f"key-{n}", 5, group="all") for n in range(10)])
+            await engine.deliver([FakeRecord("key-0", 6, group="all")])
+            await engine.deliver([FakeRecord("new", 5, group="all")])
             assert engine.held()["versions"] == 10
-            assert await engine.deliver([Letter("key-0", 5, group="all")]) == [Superseded()]
-            assert await engine.deliver([Letter("key-2", 4, group="all")]) == [Superseded()]
-            assert await engine.deliver([Letter("key-1", 4, group="all")]) == [Delivered()]
+            assert await engine.deliver([FakeRecord("key-0", 5, group="all")]) == [Superseded()]
+            assert await engine.deliver([FakeRecord("key-2", 4, group="all")]) == [Superseded()]
+            assert await engine.deliver([FakeRecord("key-1", 4, group="all")]) == [Delivered()]
 
         with_engine(destination, test, remembered_versions=10)
 
@@ -967,7 +974,7 @@ class TestSuperseding:
         destination = ReplacingDestination()
 
         async def test(engine: Engine) -> None:
-            outcomes = await engine.deliver([Letter("a", n) for n in range(1_000)])
+            outcomes = await engine.deliver([FakeRecord("a", n) for n in range(1_000)])
             assert outcomes[-1] == Delivered()
             assert engine.snapshot()["waiting"] == 0
             assert len(destination.accepted) < 1_000 / 5
@@ -982,26 +989,26 @@ class TestCancellation:
 
         async def test(engine: Engine) -> None:
             # Takes the first second's call, so that the other two callers' records share the next.
-            warm_up = asyncio.ensure_future(engine.deliver([Letter("warm-up", 0)]))
-            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 0), Letter("b", 0)]))
-            other = asyncio.ensure_future(engine.deliver([Letter("a", 1)]))
+            warm_up = asyncio.ensure_future(engine.deliver([FakeRecord("warm-up", 0)]))
+            doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0), FakeRecord("b", 0)]))
+            other = asyncio.ensure_future(engine.deliver([FakeRecord("a", 1)]))
             await asyncio.sleep(1.5)
             doomed.cancel()
             assert await warm_up == await other == [DELIVERED]
             assert engine.snapshot()["in_flight"] == 0
 
         with_engine(destination, test)
-        assert destination.sent[1].letters == (Letter("a", 0), Letter("a", 1))
-        assert not any(one.key == "b" for sent in destination.sent for one in sent.letters)
+        assert destination.sent[1].records == (FakeRecord("a", 0), FakeRecord("a", 1))
+        assert not any(one.key == "b" for sent in destination.sent for one in sent.records)
 
     def test_a_key_goes_on_behind_a_cancelled_call(self) -> None:
         """Others' records of the same key wait for the cancelled call's end, then go."""
         destination = ScriptedDestination(lambda _, call: hang() if call == 0 else DELIVERED)
 
         async def test(engine: Engine) -> None:
-            doomed = asyncio.ensure_future(engine.deliver([Letter("a", n) for n in range(10)]))
+            doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", n) for n in range(10)]))
             await asyncio.sleep(0.1)
-            other = asyncio.ensure_future(engine.deliver([Letter("a", 10)]))
+            other = asyncio.ensure_future(engine.deliver([FakeRecord("a", 10)]))
             await asyncio.sleep(0.1)
             doomed.cancel()
             assert await other == [DELIVERED]
@@ -1010,11 +1017,11 @@ class TestCancellation:
         with_engine(destination, test)
 
     def test_a_call_cancelled_before_its_first_step_leaves_nothing_behind(self) -> None:
-        """Cancelled in the moment of its start, a call is not made, and not counted for ever."""
+        """A call that is cancelled at its start is not made, and its bytes are not counted."""
         destination = ScriptedDestination(limits=limits(bytes_per_second=100))
 
         async def test(engine: Engine) -> None:
-            doomed = asyncio.ensure_future(engine.deliver([Letter("a", 0)]))
+            doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(0)  # the call's task has been made, and has not run yet
             assert engine.snapshot()["in_flight"] == 1
             await engine.close()
@@ -1032,7 +1039,7 @@ class TestCancellation:
         destination = ScriptedDestination(first(1, Retry(after=5)))
 
         async def test(engine: Engine) -> None:
-            doomed = asyncio.ensure_future(engine.deliver([Letter(key, 0, group="all")]))
+            doomed = asyncio.ensure_future(engine.deliver([FakeRecord(key, 0, group="all")]))
             await asyncio.sleep(1)
             assert engine.snapshot()["waiting"] == 1
             doomed.cancel()
@@ -1040,7 +1047,7 @@ class TestCancellation:
             assert engine.snapshot()["waiting"] == 0
             await asyncio.sleep(10)
             assert len(destination.sent) == 1
-            assert await engine.deliver([Letter(key, 1, group="all")]) == [DELIVERED]
+            assert await engine.deliver([FakeRecord(key, 1, group="all")]) == [DELIVERED]
 
         with_engine(destination, test)
 
@@ -1052,10 +1059,10 @@ class TestCancellation:
         )
 
         async def test(engine: Engine) -> None:
-            doomed = asyncio.ensure_future(engine.deliver(letters(keys=50, each=30)))
+            doomed = asyncio.ensure_future(engine.deliver(fake_records(keys=50, each=30)))
             await asyncio.sleep(0.1)
             doomed.cancel()
-            await engine.deliver(letters(keys=60, each=3))
+            await engine.deliver(fake_records(keys=60, each=3))
             await asyncio.sleep(60)
             assert not any(engine.held().values())
 
@@ -1067,7 +1074,8 @@ class TestCancellation:
 
         async def test(engine: Engine) -> None:
             waiting = [
-                asyncio.ensure_future(engine.deliver(letters(keys=30, each=2))) for _ in range(3)
+                asyncio.ensure_future(engine.deliver(fake_records(keys=30, each=2)))
+                for _ in range(3)
             ]
             await asyncio.sleep(1)
             await engine.close()
@@ -1084,7 +1092,7 @@ class TestCancellation:
         destination = ScriptedDestination(first(3, Retry(after=3)))
 
         async def test(engine: Engine) -> None:
-            await engine.deliver(letters(keys=3, each=2))
+            await engine.deliver(fake_records(keys=3, each=2))
             await engine.close()
             await asyncio.sleep(0)
             assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -1100,13 +1108,13 @@ class TestMetrics:
     def test_the_counters_tell_what_happened(self) -> None:
         """Each counter against a run whose figures are known."""
         script: dict[int, Outcome] = {0: THROTTLED, 1: Retry()}
-        refuse = refuse_batches_with(lambda letter: letter.number == 1)
+        refuse = refuse_batches_with(lambda record: record.number == 1)
         destination = ScriptedDestination(
             lambda batch, call: script[call] if call in script else refuse(batch, call)
         )
 
         async def test(engine: Engine) -> dict[str, float]:
-            await engine.deliver(letters(keys=1, each=4))
+            await engine.deliver(fake_records(keys=1, each=4))
             return engine.snapshot()
 
         values = with_engine(destination, test)
@@ -1136,9 +1144,9 @@ class TestMetrics:
         destination = ScriptedDestination(lambda *_: hang())
 
         async def test(engine: Engine) -> None:
-            one = asyncio.ensure_future(engine.deliver(letters(keys=10, each=1)))
+            one = asyncio.ensure_future(engine.deliver(fake_records(keys=10, each=1)))
             await asyncio.sleep(2)
-            two = asyncio.ensure_future(engine.deliver(letters(keys=1, each=5)))
+            two = asyncio.ensure_future(engine.deliver(fake_records(keys=1, each=5)))
             await asyncio.sleep(1)
             state = engine.snapshot()
             assert (state["in_flight"], state["waiting"]) == (8, 7)
@@ -1183,7 +1191,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("limit", ["max_records", "max_bytes", "max_in_flight"])
     def test_a_limit_below_one_is_refused(self, limit: str) -> None:
-        """A limit of nothing would wait for ever."""
+        """A limit of nothing would wait indefinitely."""
         with pytest.raises(SettingError, match=limit):
             limits(**{limit: 0})
         with pytest.raises(SettingError, match="calls_per_second"):

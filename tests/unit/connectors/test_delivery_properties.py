@@ -28,7 +28,7 @@ from connectors.delivery import (
 )
 from connectors.delivery.outcomes import DELIVERED
 from connectors.delivery.rate import AdaptiveRate
-from tests.support.delivery_fakes import VIRTUAL_CLOCK, Letter, ScriptedDestination, hang, run
+from tests.support.delivery_fakes import VIRTUAL_CLOCK, FakeRecord, ScriptedDestination, hang, run
 
 OVERSIZE = 101
 
@@ -117,7 +117,7 @@ def destination_of(scenario: Scenario, bad: set[int]) -> ScriptedDestination:
             return Retry(reason="passing")
         return None
 
-    def script(batch: Sequence[Letter], _call: int) -> Sequence[Outcome] | Awaitable[Outcome]:
+    def script(batch: Sequence[FakeRecord], _call: int) -> Sequence[Outcome] | Awaitable[Outcome]:
         if random.random() < scenario.hanging:
             return hang()
         if scenario.answers_for_each:
@@ -149,19 +149,19 @@ def test_nothing_is_lost_invented_reordered_or_out_of_bounds(scenario: Scenario)
     flight, batch keys, counts and bytes are checked on each call by the scripted destination.)
     """
     bad: set[int] = set()
-    handed_over: list[Letter] = []
-    expected: set[Letter] = set()
-    optional: set[Letter] = set()
+    handed_over: list[FakeRecord] = []
+    expected: set[FakeRecord] = set()
+    optional: set[FakeRecord] = set()
 
-    async def call(engine: DeliveryEngine[Letter, Letter], caller: Caller) -> None:
+    async def call(engine: DeliveryEngine[FakeRecord, FakeRecord], caller: Caller) -> None:
         await asyncio.sleep(caller.comes)
         mine = []
         for draft in caller.drafts:
-            letter = Letter(draft.key, len(handed_over), draft.size, draft.group)
-            handed_over.append(letter)
-            mine.append(letter)
+            record = FakeRecord(draft.key, len(handed_over), draft.size, draft.group)
+            handed_over.append(record)
+            mine.append(record)
             if draft.bad:
-                bad.add(letter.number)
+                bad.add(record.number)
         good = {one for one in mine if one.number not in bad and one.size < OVERSIZE}
         try:
             # Not wait_for: it makes a task in Python 3.11, which would hand over a turn later.
@@ -172,12 +172,12 @@ def test_nothing_is_lost_invented_reordered_or_out_of_bounds(scenario: Scenario)
             return
         expected.update(good)
         assert [type(one) for one in outcomes] == [
-            Delivered if letter in good else Rejected for letter in mine
+            Delivered if record in good else Rejected for record in mine
         ]
 
     async def main() -> ScriptedDestination:
         destination = destination_of(scenario, bad)
-        engine: DeliveryEngine[Letter, Letter] = DeliveryEngine(
+        engine: DeliveryEngine[FakeRecord, FakeRecord] = DeliveryEngine(
             destination,
             random=Random(scenario.seed),
             clock=VIRTUAL_CLOCK,

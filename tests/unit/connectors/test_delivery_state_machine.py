@@ -39,7 +39,7 @@ from connectors.delivery import (
 from connectors.delivery.outcomes import DELIVERED
 from tests.support.delivery_fakes import (
     VIRTUAL_CLOCK,
-    Letter,
+    FakeRecord,
     ScriptedDestination,
     VirtualTimeLoop,
     hang,
@@ -58,12 +58,12 @@ class Replacing(ScriptedDestination):
     """Letters of one key replace each other, by the version that the test has given them."""
 
     versions: dict[int, Version]
-    look: Callable[[Sequence[Letter]], None]
+    look: Callable[[Sequence[FakeRecord]], None]
 
-    def version(self, entry: Letter) -> Version:
+    def version(self, entry: FakeRecord) -> Version:
         return self.versions[entry.number]
 
-    async def send(self, batch: Sequence[Letter]) -> Sequence[Outcome]:
+    async def send(self, batch: Sequence[FakeRecord]) -> Sequence[Outcome]:
         self.look(batch)
         return await super().send(batch)
 
@@ -72,7 +72,7 @@ class Replacing(ScriptedDestination):
 class Caller:
     """One `deliver()`: what it was given, and what became of it."""
 
-    letters: tuple[Letter, ...]
+    records: tuple[FakeRecord, ...]
     task: asyncio.Task[list[Settled]]
     gave_up: bool = False
 
@@ -85,8 +85,8 @@ class World:
     versions: dict[int, Version] = field(default_factory=dict)
     mood: Mood = "well"
 
-    def letters(self) -> list[Letter]:
-        return [letter for caller in self.callers for letter in caller.letters]
+    def fake_records(self) -> list[FakeRecord]:
+        return [record for caller in self.callers for record in caller.records]
 
 
 DRAFTS = st.lists(
@@ -155,7 +155,7 @@ class Delivery(RuleBasedStateMachine):
         self.runner.run(self._open(seed))
 
     async def _open(self, seed: int) -> None:
-        self.engine: DeliveryEngine[Letter, Letter] = DeliveryEngine(
+        self.engine: DeliveryEngine[FakeRecord, FakeRecord] = DeliveryEngine(
             self.destination,
             random=Random(seed),
             clock=VIRTUAL_CLOCK,
@@ -169,18 +169,18 @@ class Delivery(RuleBasedStateMachine):
     @rule(drafts=DRAFTS)
     def hand_over(self, drafts: list[tuple[str, int, int]]) -> None:
         """A caller comes; its records are numbered in the order of their arrival."""
-        first = len(self.world.letters())
-        letters = tuple(
-            Letter(key, first + n, size, key if self.groups == "one a key" else "all")
+        first = len(self.world.fake_records())
+        records = tuple(
+            FakeRecord(key, first + n, size, key if self.groups == "one a key" else "all")
             for n, (key, _, size) in enumerate(drafts)
         )
-        for letter, (_, version, _) in zip(letters, drafts, strict=True):
-            self.world.versions[letter.number] = (version,)
+        for record, (_, version, _) in zip(records, drafts, strict=True):
+            self.world.versions[record.number] = (version,)
 
         async def deliver() -> Caller:
-            task = asyncio.ensure_future(self.engine.deliver(letters))
+            task = asyncio.ensure_future(self.engine.deliver(records))
             await asyncio.sleep(0)
-            return Caller(letters, task)
+            return Caller(records, task)
 
         self.world.callers.append(self.runner.run(deliver()))
 
@@ -236,30 +236,30 @@ class Delivery(RuleBasedStateMachine):
         state = self.engine.snapshot()
         assert (state["waiting"], state["in_flight"], self.engine.held()["lanes"]) == (0, 0, 0)
         counted = sum(state[n] for n in ("delivered", "rejected", "superseded", "abandoned"))
-        assert counted == len(self.world.letters())
+        assert counted == len(self.world.fake_records())
         await self.engine.close()
 
     def _check(self) -> None:
         accepted = self.destination.accepted
-        position = {letter: place for place, letter in enumerate(accepted)}
-        assert set(accepted) <= {one for one in self.world.letters() if self._is_good(one)}
+        position = {record: place for place, record in enumerate(accepted)}
+        assert set(accepted) <= {one for one in self.world.fake_records() if self._is_good(one)}
         for caller in self.world.callers:
             if caller.task.cancelled():
                 assert caller.gave_up
                 continue
-            for letter, outcome in zip(caller.letters, caller.task.result(), strict=True):
+            for record, outcome in zip(caller.records, caller.task.result(), strict=True):
                 if isinstance(outcome, Rejected):
-                    assert not self._is_good(letter)
+                    assert not self._is_good(record)
                 elif isinstance(outcome, Delivered):
-                    assert letter in position
+                    assert record in position
                 else:
                     assert isinstance(outcome, Superseded)
                     assert self.replaces
-                    assert self._is_good(letter) or letter.size == BAD
-                    assert any(self._replaces(newer, letter) for newer in accepted)
+                    assert self._is_good(record) or record.size == BAD
+                    assert any(self._replaces(newer, record) for newer in accepted)
         for key in KEYS:
-            of_key = [letter for letter in accepted if letter.key == key]
-            ranks = [self._rank(letter) for letter in of_key]
+            of_key = [record for record in accepted if record.key == key]
+            ranks = [self._rank(record) for record in of_key]
             assert ranks == sorted(ranks)
         starts = [sent.started for sent in self.destination.sent]
         for start in starts:
@@ -268,39 +268,39 @@ class Delivery(RuleBasedStateMachine):
             self._check_bytes(self.byte_rate)
 
     def _check_bytes(self, most: int) -> None:
-        """No second has more of them, unless it is a single letter that alone is larger."""
+        """No second has more of them, unless it is a single record that alone is larger."""
         for start in (sent.started for sent in self.destination.sent):
             second = [s for s in self.destination.sent if start <= s.started < start + 1.0]
-            letters = [letter for sent in second for letter in sent.letters]
-            assert sum(letter.size for letter in letters) <= most or len(letters) == 1
+            records = [record for sent in second for record in sent.records]
+            assert sum(record.size for record in records) <= most or len(records) == 1
 
     # --- the model --------------------------------------------------------------------------------
 
-    def _is_good(self, letter: Letter) -> bool:
-        return letter.size not in (BAD, OVERSIZE)
+    def _is_good(self, record: FakeRecord) -> bool:
+        return record.size not in (BAD, OVERSIZE)
 
-    def _rank(self, letter: Letter) -> tuple[Any, ...]:
+    def _rank(self, record: FakeRecord) -> tuple[Any, ...]:
         """What the order of a key goes by: its version, where there are some, and its arrival."""
-        version = self.world.versions[letter.number] if self.replaces else ()
+        version = self.world.versions[record.number] if self.replaces else ()
         # With a full buffer callers are let in by turns, in an order that the model does not know.
-        return (version, letter.number if self.max_buffered >= 10_000 else 0)
+        return (version, record.number if self.max_buffered >= 10_000 else 0)
 
-    def _look(self, batch: Sequence[Letter]) -> None:
-        """Nothing is sent that a good newer letter of its key, waiting or accepted, replaces."""
+    def _look(self, batch: Sequence[FakeRecord]) -> None:
+        """Nothing is sent that a good newer record of its key, waiting or accepted, replaces."""
         if self.max_buffered < 10_000:
             return  # the newer one may not have been let in yet
         for caller in self.world.callers:
-            for letter in caller.letters if not caller.gave_up else ():
-                if self._is_good(letter):
+            for record in caller.records if not caller.gave_up else ():
+                if self._is_good(record):
                     assert not any(
-                        self._replaces(letter, older) for older in batch if older != letter
+                        self._replaces(record, older) for older in batch if older != record
                     )
 
-    def _replaces(self, newer: Letter, older: Letter) -> bool:
+    def _replaces(self, newer: FakeRecord, older: FakeRecord) -> bool:
         return newer.key == older.key and self._rank(newer) >= self._rank(older)
 
     def _answer(
-        self, batch: Sequence[Letter], _call: int
+        self, batch: Sequence[FakeRecord], _call: int
     ) -> Sequence[Outcome] | Outcome | Awaitable[Outcome]:
         match self.world.mood:
             case "hanging":
@@ -314,12 +314,12 @@ class Delivery(RuleBasedStateMachine):
             return [
                 Retry(reason="failing")
                 if self.random.random() < failing
-                else (Rejected("Bad", "it is") if letter.size == BAD else DELIVERED)
-                for letter in batch
+                else (Rejected("Bad", "it is") if record.size == BAD else DELIVERED)
+                for record in batch
             ]
         if self.random.random() < failing:
             return Retry(reason="failing")
-        refused = any(letter.size == BAD for letter in batch)
+        refused = any(record.size == BAD for record in batch)
         return Rejected("Bad", "one is", whole_call=True) if refused else DELIVERED
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from connectors.flink.internals.gauges import Gauges
 from jobs.delivery_functions import EngineThread
-from tests.support.delivery_fakes import ScriptedDestination, letters
+from tests.support.delivery_fakes import ScriptedDestination, fake_records
 
 
 class Group:
@@ -105,7 +105,7 @@ def test_two_functions_of_one_engine_add_up_to_what_it_has_delivered(engine: Eng
     first, second = object(), object()
     engine.join(first)
     engine.join(second)
-    engine.deliver(letters(keys=2, each=2))
+    engine.deliver(fake_records(keys=2, each=2))
 
     assert engine.metrics(first)["delivered"] == 4
     assert engine.metrics(second)["delivered"] == 0
@@ -119,9 +119,9 @@ def test_a_restarted_job_counts_from_nothing_on(engine: EngineThread) -> None:
     """The engine lives on in the worker; what it did for the former attempt is not counted."""
     former, present = object(), object()
     engine.join(former)
-    engine.deliver(letters(keys=1, each=3))
+    engine.deliver(fake_records(keys=1, each=3))
     engine.leave(former)
     engine.join(present)
-    engine.deliver(letters(keys=1, each=2))
+    engine.deliver(fake_records(keys=1, each=2))
     assert engine.metrics(present)["delivered"] == 2
     assert engine.metrics(former)["delivered"] == 0
