@@ -28,19 +28,17 @@ from benchmarks.backlog import SIDE_BY_SIDE, deliver, demand, say
 from benchmarks.measure import busiest_second
 from benchmarks.personalize import ANSWER_SECONDS, QUOTAS, RESOURCES, LocalPersonalize
 from benchmarks.personalize import local_personalize as running
+from connectors.aws import Answer, NoAnswer, SignedJsonClient
 from connectors.clock import now_ms
 from connectors.delivery import Delivered, Superseded
 from connectors.personalize import (
     ITEMS,
-    Answer,
-    BotocoreCredentials,
     DatasetRecord,
-    NoAnswer,
     PutEventsDestination,
     PutRecordsDestination,
-    SignedJsonClient,
     dataset_fields,
 )
+from connectors.personalize.client import events_client
 from deploy.local.settings import LocalSettings
 from schemas.codec import Record
 from schemas.errors import TunemeshError
@@ -285,15 +283,7 @@ RATIOS = (
 
 
 def _client(service: LocalPersonalize, connections: int) -> TimedClient:
-    return TimedClient(
-        SignedJsonClient(
-            endpoint_url=service.url,
-            region=RESOURCES.region,
-            credentials=BotocoreCredentials(),
-            connections=connections,
-            request_timeout=10.0,
-        )
-    )
+    return TimedClient(events_client(RESOURCES.region, service.url, connections, 10.0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

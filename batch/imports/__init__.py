@@ -15,7 +15,7 @@ from batch.imports.calls import LOCAL_PACE, Calls, Pace
 from batch.imports.errors import ImportsError, ServiceRefused
 from batch.imports.output import BootstrapOutput, read_output
 from batch.imports.plan import DatasetSchemas, DatasetType, ImportSettings, Mode
-from batch.imports.run import Imported, Progress, run_imports
+from batch.imports.run import Imported, run_imports
 
 __all__ = [
     "LOCAL_PACE",
@@ -28,7 +28,6 @@ __all__ = [
     "ImportsError",
     "Mode",
     "Pace",
-    "Progress",
     "ServiceRefused",
     "read_output",
     "run_imports",

@@ -13,32 +13,23 @@ s3               objects by address
 from __future__ import annotations
 
 from connectors.aws.calls import ClassifiedCalls
-from connectors.aws.classification import CredentialsRefused, ErrorCode, Kind, Verdict
 from connectors.aws.client import JsonClient, SignedJsonClient
 from connectors.aws.credentials import (
     BotocoreCredentials,
     Credentials,
-    CredentialSource,
     NoCredentialsError,
 )
 from connectors.aws.endpoint import service_endpoint
-from connectors.aws.signature import Signature
 from connectors.http import Answer, NoAnswer
 
 __all__ = [
     "Answer",
     "BotocoreCredentials",
     "ClassifiedCalls",
-    "CredentialSource",
     "Credentials",
-    "CredentialsRefused",
-    "ErrorCode",
     "JsonClient",
-    "Kind",
     "NoAnswer",
     "NoCredentialsError",
-    "Signature",
     "SignedJsonClient",
-    "Verdict",
     "service_endpoint",
 ]

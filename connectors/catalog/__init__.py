@@ -8,20 +8,17 @@ pii           the PII classes of fields, and which columns a grant includes
 
 from __future__ import annotations
 
-from connectors.catalog.catalog import CENTRAL_DATABASE, Catalog, Grant, OpenedProduct, Registration
+from connectors.catalog.catalog import Catalog, Grant, OpenedProduct
 from connectors.catalog.errors import CatalogError, NotGranted
 from connectors.catalog.pii import PiiClass
-from connectors.catalog.tables import CatalogColumn, Product
+from connectors.catalog.tables import Product
 
 __all__ = [
-    "CENTRAL_DATABASE",
     "Catalog",
-    "CatalogColumn",
     "CatalogError",
     "Grant",
     "NotGranted",
     "OpenedProduct",
     "PiiClass",
     "Product",
-    "Registration",
 ]

@@ -11,9 +11,9 @@ rate          the pace of calls
 
 from __future__ import annotations
 
-from connectors.delivery.destination import Destination, Limits, Replacing, Version
+from connectors.delivery.destination import Destination, Limits, Version
 from connectors.delivery.engine import DeliveryEngine
-from connectors.delivery.metrics import CATALOGUE, DeliveryMetrics, Metric
+from connectors.delivery.metrics import CATALOGUE
 from connectors.delivery.outcomes import (
     Delivered,
     DeliveryClosedError,
@@ -32,16 +32,13 @@ __all__ = [
     "Delivered",
     "DeliveryClosedError",
     "DeliveryEngine",
-    "DeliveryMetrics",
     "DeliverySettings",
     "Destination",
     "Fatal",
     "FatalDeliveryError",
     "Limits",
-    "Metric",
     "Outcome",
     "Rejected",
-    "Replacing",
     "Retry",
     "Settled",
     "Superseded",

@@ -163,8 +163,6 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
         self._random = random
         self.metrics = DeliveryMetrics()
         """Counters are always current; gauges only after `snapshot()`."""
-        self.last_trouble = ""
-        """The reason of the most recent retry, which an operator sees during an outage."""
 
         share = self._limits.calls_per_second * self._settings.quota_share
         ceiling = share / A_SECOND
@@ -430,7 +428,6 @@ class DeliveryEngine(Generic[RecordT, EntryT]):
                 throttled = throttled or outcome.throttled
                 after = max(after, outcome.after or 0.0)
                 self.metrics.retried += 1
-                self.last_trouble = outcome.reason
                 if not item.owner.is_over():
                     again.append(item)
             else:

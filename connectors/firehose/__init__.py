@@ -7,21 +7,17 @@ destination      both together, as a destination of the sink engine
 
 from __future__ import annotations
 
-from connectors.firehose.classification import classify, record_outcomes
 from connectors.firehose.destination import (
     FirehoseDestination,
     FirehoseSettings,
     firehose_destination,
 )
-from connectors.firehose.requests import FirehoseRecord, firehose_record, put_record_batch_body
+from connectors.firehose.requests import FirehoseRecord, firehose_record
 
 __all__ = [
     "FirehoseDestination",
     "FirehoseRecord",
     "FirehoseSettings",
-    "classify",
     "firehose_destination",
     "firehose_record",
-    "put_record_batch_body",
-    "record_outcomes",
 ]

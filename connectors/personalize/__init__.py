@@ -10,12 +10,6 @@ dataset_destination   PutUsers and PutItems, likewise
 
 from __future__ import annotations
 
-from connectors.personalize.classification import Answer, NoAnswer, classify
-from connectors.personalize.client import (
-    BotocoreCredentials,
-    SignedJsonClient,
-    personalize_events_endpoint,
-)
 from connectors.personalize.dataset_destination import (
     PutDatasetSettings,
     PutRecordsDestination,
@@ -24,11 +18,7 @@ from connectors.personalize.dataset_destination import (
 )
 from connectors.personalize.datasets import (
     ITEMS,
-    USERS,
-    Dataset,
-    DatasetField,
     DatasetRecord,
-    FieldKind,
     dataset_fields,
 )
 from connectors.personalize.destination import (
@@ -37,36 +27,20 @@ from connectors.personalize.destination import (
     put_events_destination,
 )
 from connectors.personalize.requests import (
-    DEFAULT_PROPERTIES,
-    EventProperty,
     EventRequests,
     PutEventsEvent,
-    put_events_body,
 )
 
 __all__ = [
-    "DEFAULT_PROPERTIES",
     "ITEMS",
-    "USERS",
-    "Answer",
-    "BotocoreCredentials",
-    "Dataset",
-    "DatasetField",
     "DatasetRecord",
-    "EventProperty",
     "EventRequests",
-    "FieldKind",
-    "NoAnswer",
     "PutDatasetSettings",
     "PutEventsDestination",
     "PutEventsEvent",
     "PutEventsSettings",
     "PutRecordsDestination",
-    "SignedJsonClient",
-    "classify",
     "dataset_fields",
-    "personalize_events_endpoint",
-    "put_events_body",
     "put_events_destination",
     "put_items_destination",
     "put_users_destination",

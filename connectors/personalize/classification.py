@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from connectors.aws.classification import (
-    CredentialsRefused,
     ErrorCode,
     Kind,
     Verdict,
@@ -22,18 +21,6 @@ from connectors.aws.classification import (
 )
 from connectors.delivery import Fatal, Retry
 from connectors.http import Answer, NoAnswer
-
-__all__ = [
-    "ERROR_CODES",
-    "Answer",
-    "CredentialsRefused",
-    "ErrorCode",
-    "Kind",
-    "NoAnswer",
-    "Verdict",
-    "classify",
-    "error_codes",
-]
 
 _CHECK_TRACKER: Final = (
     "Check the tracking id and the region, and that the event tracker exists and is ACTIVE "

@@ -94,9 +94,9 @@ class PutEventsEvent:
 
 
 class EventRequests:
-    """Converts enriched events with a given set of properties; counts the dropped properties."""
+    """Converts enriched events with a given set of properties."""
 
-    __slots__ = ("_properties", "properties_dropped")
+    __slots__ = ("_properties",)
 
     def __init__(self, properties: Sequence[EventProperty] = DEFAULT_PROPERTIES) -> None:
         if len(properties) > MAX_METADATA_FIELDS:
@@ -107,8 +107,6 @@ class EventRequests:
         if len({entry.key.lower() for entry in properties}) < len(properties):
             raise ValueError("two event properties have the same key")
         self._properties = tuple(properties)
-        self.properties_dropped = 0
-        """Properties dropped because an event's properties were longer than the limit."""
 
     def convert(self, record: Mapping[str, Any]) -> PutEventsEvent | Rejected:
         """The event to send, or why PutEvents would reject it.
@@ -190,7 +188,6 @@ class EventRequests:
         text = encode_json(properties)
         while len(text) > MAX_PROPERTIES_LENGTH:
             properties.popitem()  # the last: a dict keeps the order of insertion
-            self.properties_dropped += 1
             text = encode_json(properties)
         return text if properties else None
 

@@ -751,18 +751,6 @@ class TestRetries:
         assert len(destination.sent) == 5_001
         assert destination.sent[-1].started > 3 * 3600
 
-    def test_the_reason_of_a_retry_can_be_seen(self) -> None:
-        """While an outage lasts, the engine tells why records are sent again."""
-        destination = ScriptedDestination(lambda *_: Retry(reason="connection refused"))
-
-        async def test(engine: Engine) -> None:
-            waiting = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
-            await asyncio.sleep(1)
-            assert engine.last_trouble == "connection refused"
-            waiting.cancel()
-
-        with_engine(destination, test)
-
     def test_a_call_that_hangs_is_cancelled_and_repeated(self) -> None:
         """No answer within the call's time-out counts as a failure of the network."""
         destination = ScriptedDestination(lambda _, call: hang() if call < 3 else DELIVERED)

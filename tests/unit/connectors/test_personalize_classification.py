@@ -5,15 +5,10 @@ from __future__ import annotations
 import botocore.session
 import pytest
 
+from connectors.aws import Answer, NoAnswer
+from connectors.aws.classification import CredentialsRefused, Kind
 from connectors.delivery import Delivered, Fatal, Rejected, Retry
-from connectors.personalize.classification import (
-    ERROR_CODES,
-    Answer,
-    CredentialsRefused,
-    Kind,
-    NoAnswer,
-    classify,
-)
+from connectors.personalize.classification import ERROR_CODES, classify
 
 
 @pytest.mark.parametrize(

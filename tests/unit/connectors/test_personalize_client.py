@@ -18,14 +18,16 @@ import pytest
 from aiohttp import web
 from botocore.credentials import ReadOnlyCredentials
 
-from connectors.personalize.classification import Answer, NoAnswer
-from connectors.personalize.client import (
+from connectors.aws import (
+    Answer,
     BotocoreCredentials,
     Credentials,
+    NoAnswer,
     NoCredentialsError,
     SignedJsonClient,
-    personalize_events_endpoint,
+    service_endpoint,
 )
+from connectors.personalize.client import SIGNING_NAME
 from schemas.errors import SettingError
 from tests.support.ports import free_port
 
@@ -65,6 +67,7 @@ async def calling(url: str, **changed: Any) -> AsyncIterator[SignedJsonClient]:
     settings: dict[str, Any] = {
         "endpoint_url": url,
         "region": "us-east-1",
+        "signing_name": SIGNING_NAME,
         "credentials": FixedCredentials(),
         "connections": 4,
         "request_timeout": 5.0,
@@ -353,13 +356,13 @@ class TestEndpoint:
     )
     def test_the_service_in_a_region(self, region: str, url: str) -> None:
         """From botocore's own data, for every partition."""
-        assert personalize_events_endpoint(region) == url
+        assert service_endpoint("personalize-events", region) == url
 
     @pytest.mark.parametrize("region", ["", "somewhere"])
     def test_an_unknown_region_is_named(self, region: str) -> None:
         """The start of the job stops with the name."""
         with pytest.raises(SettingError, match=f"the region is '{region}'; expected"):
-            personalize_events_endpoint(region)
+            service_endpoint("personalize-events", region)
 
     @pytest.mark.parametrize("url", ["localhost:28500", "ftp://x", "http://", ""])
     def test_a_wrong_url_is_named(self, url: str) -> None:
@@ -368,6 +371,7 @@ class TestEndpoint:
             SignedJsonClient(
                 endpoint_url=url,
                 region="us-east-1",
+                signing_name=SIGNING_NAME,
                 credentials=FixedCredentials(),
                 connections=1,
                 request_timeout=1,

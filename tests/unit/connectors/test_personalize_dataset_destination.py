@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors.aws import Answer, NoAnswer
 from connectors.delivery import (
     Delivered,
     DeliveryEngine,
@@ -17,7 +18,6 @@ from connectors.delivery import (
     Rejected,
     Superseded,
 )
-from connectors.personalize.classification import Answer, NoAnswer
 from connectors.personalize.dataset_destination import (
     PutDatasetSettings,
     PutRecordsDestination,

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
+from connectors.aws import Answer, NoAnswer, NoCredentialsError
 from connectors.delivery import DeliveryEngine, FatalDeliveryError, Rejected
-from connectors.personalize.classification import Answer, NoAnswer
-from connectors.personalize.client import NoCredentialsError
 from connectors.personalize.destination import (
     PutEventsDestination,
     PutEventsSettings,
