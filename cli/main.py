@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from schemas.errors import TunemeshError
+from schemas.settings import ENVIRONMENT, read
 
 INTERRUPTED = 130
 LOG_BYTES = 1_000_000
@@ -138,7 +139,9 @@ def log_to_file(file: Path) -> None:
 
 def log_path() -> Path:
     """Return the log file of the commands, also where other settings cannot be used."""
-    return Path(os.environ.get("TUNEMESH_HOME") or ".tunemesh").expanduser() / "logs" / "cli.log"
+    from deploy.local.settings import HomeSettings
+
+    return read(HomeSettings, {ENVIRONMENT: os.environ}).home / "logs" / "cli.log"
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from connectors.firehose import classification as firehose
 from connectors.flink.properties import ProcessSettings, RunOptions
 from connectors.opensearch import classification as opensearch
 from connectors.personalize import classification as personalize
-from deploy.local.settings import CacheSettings, LocalSettings
+from deploy.local.settings import CacheSettings, HomeSettings, LocalSettings
 from jobs import metrics
 from jobs import settings as jobs_settings
 from schemas.invalid import Reason
@@ -46,6 +46,7 @@ the property, the value and what was expected. The groups `tunemesh.recommendati
 
 DECLARATION = ("default", "values", "meaning")
 ENVIRONMENT = (
+    HomeSettings,
     LocalSettings,
     CacheSettings,
     ContractSettings,

@@ -103,16 +103,20 @@ class CacheSettings:
 
 
 @group(ENVIRONMENT)
-class LocalSettings:
-    """The settings of the platform.
+class HomeSettings:
+    """The folder of the platform; it can be read although other settings are invalid."""
 
-    A relative ``home`` is relative to the current directory.
-    """
-
-    jar_cache: Path
     home: Path = setting(
         "TUNEMESH_HOME", FOLDER, "data, logs, ledgers and reports", default=".tunemesh"
     )
+
+
+@group(ENVIRONMENT)
+class LocalSettings:
+    """The settings of the platform."""
+
+    home: Path
+    jar_cache: Path
     kafka: Port = port("TUNEMESH_KAFKA_PORT", 29092, "Kafka")
     kafka_controller: Port = port("TUNEMESH_KAFKA_CONTROLLER_PORT", 29093, "Kafka's controller")
     aws: Port = port("TUNEMESH_AWS_PORT", 25000, "Glue, Lake Formation, Firehose and S3 (moto)")
@@ -145,7 +149,8 @@ class LocalSettings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> LocalSettings:
         """Settings from `TUNEMESH_*` variables; raises :class:`SettingError` for an invalid one."""
-        settings = read(cls, {ENVIRONMENT: environ}, jar_cache=jar_cache(environ))
+        home = read(HomeSettings, {ENVIRONMENT: environ}).home
+        settings = read(cls, {ENVIRONMENT: environ}, home=home, jar_cache=jar_cache(environ))
         settings.check_ports()
         return settings
 
