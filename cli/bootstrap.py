@@ -183,11 +183,11 @@ def stream_settings(products: Products) -> dict[str, str]:
     "--full/--incremental",
     "full",
     default=True,
-    help="Replace the datasets, or add to them. [full]",
+    help="Replace the datasets, or add to them.",
 )
 @click.option("--since", metavar="T", help="Only interactions published at T or later.")
 @click.option("--until", metavar="T", help="Only interactions published before T.")
-@click.option("--consumer", default=CONSUMER, show_default=True, help="Consumer with the grants.")
+@click.option("--consumer", default=CONSUMER, help="Consumer with the grants.")
 @click.option(
     "--from", "location", metavar="S3", help="Import an existing output, s3://BUCKET/RUN/."
 )
@@ -197,7 +197,7 @@ def stream_settings(products: Products) -> dict[str, str]:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with users.json, items.json and interactions.json; by default this version's.",
 )
-@click.option("--name", default="tunemesh", show_default=True, help="Name of the dataset group.")
+@click.option("--name", default="tunemesh", help="Name of the dataset group.")
 @click.option("--aws", "region", metavar="REGION", help="Use Amazon Personalize in REGION.")
 @click.option(
     "--role", metavar="ARN", help="Role with which Personalize reads the bucket; for --aws."

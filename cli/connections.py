@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -18,8 +19,6 @@ from connectors.products.location import Location
 from deploy.local.settings import REGION, LocalSettings
 from schemas.errors import TunemeshError
 from schemas.timestamps import epoch_ms
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 CONNECT_SECONDS = 5.0
 """After this time without a connection a service counts as unreachable."""
@@ -109,16 +108,16 @@ class Mesh:
                 s3.create_bucket(Bucket=location.bucket)
 
 
-def aws_options(command: _Command) -> _Command:
-    """Add the options of :class:`Mesh` to a command."""
-    for option in (
-        click.option("--endpoint-url", metavar="URL", help="Endpoint of AWS, if not AWS's own."),
-        click.option(
-            "--region", metavar="REGION", help="AWS region; by default the local platform."
-        ),
-    ):
-        command = option(command)
-    return command
+def with_mesh(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options --region and --endpoint-url; the command gets their Mesh."""
+
+    @click.option("--region", metavar="REGION", help="AWS region; by default the local platform.")
+    @click.option("--endpoint-url", metavar="URL", help="Endpoint of AWS, if not AWS's own.")
+    @wraps(command)
+    def call(region: str | None, endpoint_url: str | None, **arguments: Any) -> Any:
+        return command(Mesh(region, endpoint_url), **arguments)
+
+    return call
 
 
 def parse_time(option: str, text: str) -> int:

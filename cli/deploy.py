@@ -60,7 +60,6 @@ def deploy() -> None:
 @click.option(
     "--pipelines",
     default=",".join(DEFAULT_PIPELINES),
-    show_default=True,
     help=f"What a new application runs: one or more of {', '.join(PIPELINES)}.",
 )
 @click.option(
@@ -82,9 +81,7 @@ def submit(
 
     A new application starts without state, a stopped one from its last snapshot.
 
-    \b
-    Example:
-      tunemesh deploy submit dist/tunemesh-stream-0.1.0-0123456789ab.zip
+    Example: tunemesh deploy submit dist/tunemesh-stream-0.1.0-0123456789ab.zip
     """
     target = context.target
     try:
@@ -142,9 +139,7 @@ def submit(
     " changes and starts a stopped application.",
 )
 @click.option("--dry-run", is_flag=True, help="Run the checks and print the steps; change nothing.")
-@click.option(
-    "--keep", type=click.IntRange(1), default=5, show_default=True, help="Snapshots to keep."
-)
+@click.option("--keep", type=click.IntRange(1), default=5, help="Snapshots to keep.")
 @click.option(
     "--verify-seconds",
     type=click.IntRange(5, 7_200),
@@ -226,9 +221,7 @@ def rollback(context: DeploymentContext, verify_seconds: int | None) -> None:
     If the plan is the same, the present state is kept. Otherwise the state is restored from the
     snapshot before the upgrade, and the records since then are read again.
 
-    \b
-    Example:
-      tunemesh deploy rollback
+    Example: tunemesh deploy rollback
     """
     context = _with_verify_timeout(context, verify_seconds)
     last = context.machine.read_journal()
@@ -307,9 +300,7 @@ def snapshots(
 ) -> None:
     """List the application's snapshots, the oldest first; take and delete them.
 
-    \b
-    Example:
-      tunemesh deploy snapshots --create before-maintenance
+    Example: tunemesh deploy snapshots --create before-maintenance
     """
     target = context.target
     needed = upgrade_snapshots.names_for_rollback(context.machine.read_journal())

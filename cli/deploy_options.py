@@ -29,18 +29,14 @@ _DEPLOYMENT = (
         "kind",
         type=click.Choice(["local", "aws"]),
         default="local",
-        show_default=True,
         help="The local cluster, or Managed Service for Apache Flink.",
     ),
-    click.option(
-        "--application", default="tunemesh", show_default=True, help="The application's name."
-    ),
+    click.option("--application", default="tunemesh", help="The application's name."),
     click.option("--region", help="aws: the region."),
     click.option("--bucket", help="aws: the S3 bucket for releases."),
     click.option(
         "--prefix",
         default="tunemesh/",
-        show_default=True,
         help="aws: prefix of releases.",
     ),
     click.option("--role", help="aws: ARN of the role that a new application assumes."),

@@ -29,9 +29,7 @@ _REASON = click.option("--reason", help="Only with this reason, such as truncate
 def dlq_list(reason: str | None) -> None:
     """Count dead letters by topic, step and reason.
 
-    \b
-    Example:
-      tunemesh dlq list --reason truncated_body
+    Example: tunemesh dlq list --reason truncated_body
     """
     letters = dead_letters.select(dead_letters.read_dead_letters(_endpoints()), reason)
     if not letters:
@@ -50,9 +48,7 @@ def dlq_list(reason: str | None) -> None:
 def dlq_show(letter_id: str) -> None:
     """Print one dead letter: its fields, its payload, and the payload's fields.
 
-    \b
-    Example:
-      tunemesh dlq show interactions:0:1234
+    Example: tunemesh dlq show interactions:0:1234
     """
     endpoints = _endpoints()
     registry = connect_registry(endpoints)
@@ -71,9 +67,7 @@ def dlq_replay(reason: str | None, again: bool, letter_ids: tuple[str, ...]) -> 
 
     Exits with 1 if some were replayed before.
 
-    \b
-    Example:
-      tunemesh dlq replay --reason unknown_schema_id
+    Example: tunemesh dlq replay --reason unknown_schema_id
     """
     if reason is None and not letter_ids:
         raise click.UsageError("name a --reason or the dead letters to replay")

@@ -70,9 +70,7 @@ def start_services(settings: LocalSettings, services: Sequence[str], *, fresh: b
 def down(services: tuple[str, ...]) -> None:
     """Stop SERVICEs, by default all. Their data is kept.
 
-    \b
-    Example:
-      tunemesh down flink
+    Example: tunemesh down flink
     """
     stop_services(LocalSettings.from_environment(os.environ), services)
     click.echo("down: no process is left")
@@ -87,15 +85,13 @@ def stop_services(settings: LocalSettings, services: Sequence[str] = ()) -> None
 @click.command()
 @click.argument("name", metavar="SERVICE")
 @click.option("-f", "--follow", is_flag=True, help="Print new lines until Ctrl-C.")
-@click.option("-n", "--lines", default=200, show_default=True, help="Number of last lines.")
+@click.option("-n", "--lines", default=200, help="Number of last lines.")
 def logs(name: str, follow: bool, lines: int) -> None:
     """Print the log of SERVICE: kafka, aws, personalize, opensearch, flink-jobmanager, ...
 
     The log of these commands is named cli.
 
-    \b
-    Example:
-      tunemesh logs flink-taskmanager-1 -f
+    Example: tunemesh logs flink-taskmanager-1 -f
     """
     settings = LocalSettings.from_environment(os.environ)
     log = settings.log(name)
@@ -135,9 +131,7 @@ def jars() -> None:
 def jars_fetch(sets: tuple[str, ...]) -> None:
     """Download the jars that the cache lacks, and verify their sha256.
 
-    \b
-    Example:
-      tunemesh jars fetch flink kafka
+    Example: tunemesh jars fetch flink kafka
     """
     fetch_jars(sets)
 
@@ -158,9 +152,7 @@ def jars_list() -> None:
 def jars_path(jar_set: str) -> None:
     """Print a set as a Java class path.
 
-    \b
-    Example:
-      java -cp "$(tunemesh jars path kafka)" kafka.Kafka --version
+    Example: java -cp "$(tunemesh jars path kafka)" kafka.Kafka --version
     """
     click.echo(jar_list.class_path(jar_set, jar_cache(os.environ)))
 

@@ -11,11 +11,8 @@ import logging.handlers
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -28,95 +25,60 @@ LOG_BYTES = 1_000_000
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Where a sub-command is defined (`module:attribute`), and its line in `tunemesh --help`."""
-
-    target: str
-    summary: str
-
-
-COMMANDS: Mapping[str, Entry] = {
-    "demo": Entry("cli.demos.stream:demo", "Run the whole stream on this machine and verify it."),
-    "bootstrap-demo": Entry(
-        "cli.demos.bootstrap:bootstrap_demo", "From empty stores to a trained campaign."
-    ),
-    "upgrade-demo": Entry(
-        "cli.demos.upgrade:upgrade_demo", "Upgrades and a rollback while events flow."
-    ),
-    "up": Entry("cli.local:up", "Start services of the local platform."),
-    "submit": Entry("cli.submit:submit", "Start the application on the local cluster."),
-    "down": Entry("cli.local:down", "Stop services of the local platform."),
-    "status": Entry("cli.status:status", "Show services, and the progress of running jobs."),
-    "logs": Entry("cli.local:logs", "Print or follow the log of a service."),
-    "jars": Entry("cli.local:jars", "Fetch and list the jars of pom-deps.txt."),
-    "package": Entry("cli.package:package", "Build the zip for Managed Flink."),
-    "deploy": Entry("cli.deploy:deploy", "Submit, upgrade and roll back applications."),
-    "schemas": Entry("cli.schemas:schemas", "Check, register and compare contracts."),
-    "export": Entry("cli.products:export", "Export stores to data products on S3."),
-    "catalog": Entry("cli.products:catalog", "Register, find and grant data products."),
-    "replay": Entry("cli.replay:replay", "Publish events, and record them in a ledger."),
-    "fill": Entry("cli.replay:fill", "Send events to the domains' back ends."),
-    "verify": Entry("cli.verify:verify", "Reconcile a ledger with every destination."),
-    "bootstrap": Entry("cli.bootstrap:bootstrap", "Train a campaign from data products."),
-    "dlq": Entry("cli.dlq:dlq", "List, show and replay dead letters."),
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("cli.demos.stream", "Run the whole stream on this machine and verify it."),
+    "bootstrap-demo": ("cli.demos.bootstrap", "From empty stores to a trained campaign."),
+    "upgrade-demo": ("cli.demos.upgrade", "Upgrades and a rollback while events flow."),
+    "up": ("cli.local", "Start services of the local platform."),
+    "submit": ("cli.submit", "Start the application on the local cluster."),
+    "down": ("cli.local", "Stop services of the local platform."),
+    "status": ("cli.status", "Show services, and the progress of running jobs."),
+    "logs": ("cli.local", "Print or follow the log of a service."),
+    "jars": ("cli.local", "Fetch and list the jars of pom-deps.txt."),
+    "package": ("cli.package", "Build the zip for Managed Flink."),
+    "deploy": ("cli.deploy", "Submit, upgrade and roll back applications."),
+    "schemas": ("cli.schemas", "Check, register and compare contracts."),
+    "export": ("cli.products", "Export stores to data products on S3."),
+    "catalog": ("cli.products", "Register, find and grant data products."),
+    "replay": ("cli.replay", "Publish events, and record them in a ledger."),
+    "fill": ("cli.replay", "Send events to the domains' back ends."),
+    "verify": ("cli.verify", "Reconcile a ledger with every destination."),
+    "bootstrap": ("cli.bootstrap", "Train a campaign from data products."),
+    "dlq": ("cli.dlq", "List, show and replay dead letters."),
 }
+"""The module of each sub-command, and its line in `tunemesh --help`."""
 
 
 class LazyGroup(click.Group):
     """A click group that imports a sub-command's module when the sub-command is called."""
 
-    def __init__(self, entries: Mapping[str, Entry], **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self.entries = entries
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table."""
-        return list(self.entries)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a sub-command; None for a name that is not in the table."""
-        entry = self.entries.get(cmd_name)
-        if entry is None:
+        if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = entry.target.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{entry.target} is not a click command")
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of sub-commands without importing any."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in self.entries.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
 
 tunemesh = LazyGroup(
-    COMMANDS,
     name="tunemesh",
     help="""Real-time recommendations in a data mesh.
 
-    \b
-    Example:
-      tunemesh demo        run everything on this machine, verify it, and stop it
+    Example: tunemesh demo
     """,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    params=[
-        click.Option(
-            ["--version"],
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            help="Show the version and exit.",
-            callback=lambda ctx, _, wanted: _show_version(ctx) if wanted else None,
-        )
-    ],
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
-
-
-def _show_version(ctx: click.Context) -> None:
-    click.echo(f"tunemesh {version('tunemesh')}")
-    ctx.exit()
+click.version_option(package_name="tunemesh", message="%(prog)s %(version)s")(tunemesh)
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):

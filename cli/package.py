@@ -17,21 +17,18 @@ from deploy.package.wheels import PYTHONS
     "--application",
     type=click.Choice(list(APPLICATIONS)),
     default="stream",
-    show_default=True,
     help="Application to package.",
 )
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("dist"),
-    show_default=True,
     help="Folder of the zip and its description.",
 )
 @click.option(
     "--python",
     type=click.Choice(PYTHONS),
     default=PYTHONS[0],
-    show_default=True,
     help="Python version of the wheels; the service has 3.12.",
 )
 def package(application: str, output: Path, python: str) -> None:
@@ -39,9 +36,7 @@ def package(application: str, output: Path, python: str) -> None:
 
     Downloads the jars and wheels that the caches lack.
 
-    \b
-    Example:
-      tunemesh package --output dist
+    Example: tunemesh package --output dist
     """
     with terminal.waiting_for("jars, wheels and zip"):
         built = build(application, output, python=python, report=click.echo)

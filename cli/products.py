@@ -14,7 +14,7 @@ from batch.exports.point_in_time import PointInTimeExport
 from batch.exports.publication import MAX_REJECTED_SHARE, ExportReport, Limits
 from batch.exports.records import RecordSource, export_records
 from cli import terminal
-from cli.connections import Mesh, aws_options, parse_time, require_reachable, require_services
+from cli.connections import Mesh, parse_time, require_reachable, require_services, with_mesh
 from connectors.catalog import Catalog, Grant, PiiClass, Product
 from connectors.kafka.librdkafka import LOGGER, KafkaOffsets
 from connectors.products.columns import columns_of
@@ -47,21 +47,18 @@ class ExportError(TunemeshError):
     "--most-rejected",
     type=click.FloatRange(0, 1),
     default=MAX_REJECTED_SHARE,
-    show_default=True,
     help="Maximum share of rejected records.",
 )
 @click.option(
     "--partitions",
     type=click.IntRange(1, 1000),
     default=8,
-    show_default=True,
     help="Partitions that a store is read in.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
     default=4,
-    show_default=True,
     help="Partitions that are read at the same time.",
 )
 @click.option(
@@ -87,8 +84,9 @@ class ExportError(TunemeshError):
     metavar="SERVERS",
     help="With --until: wait until everything published before T is archived.",
 )
-@aws_options
+@with_mesh
 def export(
+    mesh: Mesh,
     domains: tuple[str, ...],
     until: str | None,
     most_rejected: float,
@@ -99,8 +97,6 @@ def export(
     point_in_time: str | None,
     archive: str | None,
     kafka: str | None,
-    region: str | None,
-    endpoint_url: str | None,
 ) -> None:
     """Export domains from their stores to their data products on S3.
 
@@ -112,7 +108,6 @@ def export(
       tunemesh export users songs podcasts
       tunemesh export interactions --until 2026-11-23T14:25:00Z
     """
-    mesh = Mesh(region, endpoint_url)
     contracts = load_contracts()
     chosen = [contracts[name] for name in domains]
     end = None if until is None else parse_time("--until", until)
@@ -222,17 +217,12 @@ def catalog() -> None:
 
 @catalog.command("register")
 @click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...")
-@aws_options
-def catalog_register(
-    domains: tuple[str, ...], region: str | None, endpoint_url: str | None
-) -> None:
+@with_mesh
+def catalog_register(mesh: Mesh, domains: tuple[str, ...]) -> None:
     """Register the current versions of domains' products, and share them.
 
-    \b
-    Example:
-      tunemesh catalog register users songs podcasts
+    Example: tunemesh catalog register users songs podcasts
     """
-    mesh = Mesh(region, endpoint_url)
     contracts: Contracts = load_contracts()
     for contract in [contracts[name] for name in domains]:
         _register(mesh.catalog(), contract, Location.of(contract), mesh.client("s3"))
@@ -257,22 +247,15 @@ def _register(catalog: Catalog, contract: Contract, location: Location, s3: Any)
 )
 @click.option("--field", help="Only with a column of this name.")
 @click.option("--tag", help="Only with this tag.")
-@aws_options
+@with_mesh
 def catalog_find(
-    domain: str | None,
-    role: str | None,
-    field: str | None,
-    tag: str | None,
-    region: str | None,
-    endpoint_url: str | None,
+    mesh: Mesh, domain: str | None, role: str | None, field: str | None, tag: str | None
 ) -> None:
     """List the products, or those that match every option.
 
-    \b
-    Example:
-      tunemesh catalog find --role item --field genres
+    Example: tunemesh catalog find --role item --field genres
     """
-    products = Mesh(region, endpoint_url).catalog().find(domain, role, field, tag)
+    products = mesh.catalog().find(domain, role, field, tag)
     if not products:
         click.echo("no product matches")
         return
@@ -283,15 +266,13 @@ def catalog_find(
 
 @catalog.command("describe")
 @click.argument("product")
-@aws_options
-def catalog_describe(product: str, region: str | None, endpoint_url: str | None) -> None:
+@with_mesh
+def catalog_describe(mesh: Mesh, product: str) -> None:
     """Show a product: its columns with types and PII classes, and its grants.
 
-    \b
-    Example:
-      tunemesh catalog describe songs
+    Example: tunemesh catalog describe songs
     """
-    catalog = Mesh(region, endpoint_url).catalog()
+    catalog = mesh.catalog()
     terminal.show(*describe(catalog.describe(product), catalog.list_grants(product)))
 
 
@@ -320,14 +301,9 @@ def describe(product: Product, grants: Sequence[Grant]) -> Iterator[RenderableTy
     type=click.Choice([str(one) for one in PiiClass]),
     help="A PII class to include beside public and internal. Repeatable.",
 )
-@aws_options
+@with_mesh
 def catalog_grant(
-    product: str,
-    consumer: str,
-    columns: tuple[str, ...],
-    pii: tuple[str, ...],
-    region: str | None,
-    endpoint_url: str | None,
+    mesh: Mesh, product: str, consumer: str, columns: tuple[str, ...], pii: tuple[str, ...]
 ) -> None:
     """Let a consumer (a role, its ARN, or an account) read columns of a product.
 
@@ -337,41 +313,33 @@ def catalog_grant(
     Example:
       tunemesh catalog grant songs recommender --column song_id --column genres
     """
-    grant = Mesh(region, endpoint_url).catalog().grant(product, consumer, columns or None, pii)
+    grant = mesh.catalog().grant(product, consumer, columns or None, pii)
     click.echo(f"{grant.consumer} may read of {grant.product}: {', '.join(grant.columns)}")
 
 
 @catalog.command("revoke")
 @click.argument("product")
 @click.argument("consumer")
-@aws_options
-def catalog_revoke(
-    product: str, consumer: str, region: str | None, endpoint_url: str | None
-) -> None:
+@with_mesh
+def catalog_revoke(mesh: Mesh, product: str, consumer: str) -> None:
     """Revoke a consumer's grant on a product.
 
-    \b
-    Example:
-      tunemesh catalog revoke songs recommender
+    Example: tunemesh catalog revoke songs recommender
     """
-    grant = Mesh(region, endpoint_url).catalog().revoke(product, consumer)
+    grant = mesh.catalog().revoke(product, consumer)
     click.echo(f"{grant.consumer} may no longer read {grant.product}")
 
 
 @catalog.command("list")
 @click.option("--product", help="Only of this product.")
 @click.option("--consumer", help="Only of this consumer.")
-@aws_options
-def catalog_list(
-    product: str | None, consumer: str | None, region: str | None, endpoint_url: str | None
-) -> None:
+@with_mesh
+def catalog_list(mesh: Mesh, product: str | None, consumer: str | None) -> None:
     """List the grants: which consumer may read which columns.
 
-    \b
-    Example:
-      tunemesh catalog list --consumer recommender
+    Example: tunemesh catalog list --consumer recommender
     """
-    grants = Mesh(region, endpoint_url).catalog().list_grants(product, consumer)
+    grants = mesh.catalog().list_grants(product, consumer)
     if not grants:
         click.echo("no grant matches")
         return

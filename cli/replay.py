@@ -25,7 +25,7 @@ from verification.replay import replay as replay_source
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--seed", type=int, default=1, show_default=True, help="Of generated data."),
+        click.option("--seed", type=int, default=1, help="Of generated data."),
         click.option("--dirt", "anomalies", is_flag=True, hidden=True),
         click.option(
             "--anomalies",
@@ -63,7 +63,6 @@ def _source(
     "--malformed",
     type=float,
     default=0.01,
-    show_default=True,
     help="Share of malformed records, with --anomalies.",
 )
 @click.option("--poison", "malformed", type=float, default=0.01, hidden=True)
@@ -74,14 +73,12 @@ def _source(
     "--settle",
     type=float,
     default=5.0,
-    show_default=True,
     help="Seconds between users and items and the first interaction.",
 )
 @click.option(
     "--update-settle",
     type=float,
     default=0.0,
-    show_default=True,
     help="Seconds between an update and the next interaction.",
 )
 @click.option("--run", help="Name of the run and of its ledger.")
@@ -150,9 +147,7 @@ def fill(
     The back ends store and publish them (`tunemesh up services`, and the services that it needs).
     Malformed records are left out. Exits with 1 if a back end refuses a record.
 
-    \b
-    Example:
-      tunemesh fill --generate 1000
+    Example: tunemesh fill --generate 1000
     """
     source = _source(directory, generate, anomalies, seed)
     settings = LocalSettings.from_environment(os.environ)

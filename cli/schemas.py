@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from typing import Any, NamedTuple
 
 import click
 
 from cli import terminal
-from cli.connections import Mesh, aws_options
+from cli.connections import Mesh, with_mesh
 from connectors.glue.registry import GlueRegistry, RegisteredVersion
 from deploy.local.settings import REGISTRY
 from schemas.checks import check as check_contracts
@@ -27,15 +28,15 @@ def schemas() -> None:
     """Contracts: check them, register their schema versions, compare both."""
 
 
-_registry_option = click.option(
-    "--registry", "name", default=REGISTRY, show_default=True, help="Name of the registry."
-)
+def _with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
+    @click.option("--registry", "name", default=REGISTRY, help="Name of the registry.")
+    @with_mesh
+    @wraps(command)
+    def call(mesh: Mesh, name: str, **arguments: Any) -> Any:
+        registry = GlueRegistry.connect(mesh.region, mesh.endpoint_url, name)
+        return command(registry, **arguments)
 
-
-def connect(endpoint_url: str | None, region: str | None, name: str = REGISTRY) -> GlueRegistry:
-    """Return the registry of AWS in a region, by default that of the local platform."""
-    mesh = Mesh(region, endpoint_url)
-    return GlueRegistry.connect(mesh.region, mesh.endpoint_url, name)
+    return call
 
 
 @schemas.command("check")
@@ -69,20 +70,16 @@ def schemas_check() -> None:
 
 
 @schemas.command("register")
-@_registry_option
-@aws_options
-def schemas_register(endpoint_url: str | None, region: str | None, name: str) -> None:
+@_with_registry
+def schemas_register(registry: GlueRegistry) -> None:
     """Register every schema version that the registry lacks.
 
     If a version is incompatible with the registered ones, nothing of its contract is registered.
     Idempotent.
 
-    \b
-    Example:
-      tunemesh schemas register --region eu-west-1
+    Example: tunemesh schemas register --region eu-west-1
     """
     contracts = load_contracts()
-    registry = connect(endpoint_url, region, name)
     rows = [
         (
             contract.name,
@@ -99,26 +96,15 @@ def schemas_register(endpoint_url: str | None, region: str | None, name: str) ->
 
 @schemas.command("diff")
 @click.argument("contract", required=False)
-@_registry_option
-@aws_options
-@click.pass_context
-def schemas_diff(
-    ctx: click.Context,
-    contract: str | None,
-    endpoint_url: str | None,
-    region: str | None,
-    name: str,
-) -> None:
+@_with_registry
+def schemas_diff(registry: GlueRegistry, contract: str | None) -> None:
     """Compare the registered schema versions with those in the folder, field by field.
 
     Exits with 1 if a version is incompatible, or is in the registry only.
 
-    \b
-    Example:
-      tunemesh schemas diff songs
+    Example: tunemesh schemas diff songs
     """
     contracts = load_contracts()
-    registry = connect(endpoint_url, region, name)
     comparisons = [
         compare(one, registry.registered_versions(one), registry.registered_compatibility(one))
         for one in (contracts if contract is None else [contracts[contract]])
@@ -126,7 +112,7 @@ def schemas_diff(
     for comparison in comparisons:
         click.echo(comparison.text())
     if not all(comparison.is_registrable for comparison in comparisons):
-        ctx.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 class Comparison(NamedTuple):

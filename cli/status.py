@@ -38,9 +38,7 @@ def status(as_json: bool) -> None:
 
     Exits with 3 if a service has crashed or does not answer.
 
-    \b
-    Example:
-      tunemesh status --json
+    Example: tunemesh status --json
     """
     settings = LocalSettings.from_environment(os.environ)
     services = platform.status(settings, os.environ)

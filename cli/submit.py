@@ -18,7 +18,6 @@ from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 @click.option(
     "--pipelines",
     default=",".join(DEFAULT_PIPELINES),
-    show_default=True,
     help=f"Pipelines of the application: one or more of {', '.join(PIPELINES)}.",
 )
 @click.option(

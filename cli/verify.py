@@ -27,21 +27,18 @@ MAX_SHOWN_IDS = 20
     "--wait",
     type=click.FloatRange(min=0),
     default=60.0,
-    show_default=True,
     help="Maximum seconds to wait for the pipelines to finish.",
 )
 @click.option(
     "--quiet",
     type=click.FloatRange(min=0),
     default=15.0,
-    show_default=True,
     help="Stop waiting after so many seconds without a new record.",
 )
 @click.option(
     "--stale-tolerance",
     type=click.IntRange(min=0),
     default=0,
-    show_default=True,
     help="Accept a user or item that was replaced up to so many milliseconds before the event.",
 )
 @click.option("--without-personalize", is_flag=True, help="Do not reconcile PutEvents.")
@@ -65,9 +62,7 @@ def verify(
     Prints the reconciliation report and writes it to reports/verify.json. Exits with 1 if a record
     is lost, invented or enriched wrongly.
 
-    \b
-    Example:
-      tunemesh verify --destination datasets --wait 120
+    Example: tunemesh verify --destination datasets --wait 120
     """
     settings = LocalSettings.from_environment(os.environ)
     services = ["kafka", "aws"]

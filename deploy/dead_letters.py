@@ -22,7 +22,13 @@ from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
 from schemas.model import Contracts, Role, load_contracts
 from verification.endpoints import Endpoints
-from verification.positions import FLUSH_SECONDS, TopicReader, create_producer, topic_beginnings
+from verification.positions import (
+    FLUSH_SECONDS,
+    TopicReader,
+    create_producer,
+    produce,
+    topic_beginnings,
+)
 from verification.progress import Progress, Step, silent
 from verification.replay import connect_registry
 
@@ -250,21 +256,17 @@ def _publish(
         published.append(letter.id)
 
     for letter in letters:
-        while True:
-            try:
-                producer.produce(
-                    letter.topic,
-                    key=letter.key,
-                    value=letter.payload,
-                    headers=[(REPLAYED_FROM_HEADER, letter.id.encode())],
-                    on_delivery=partial(on_delivery, letter),
-                )
-                break
-            except BufferError:
-                producer.poll(0.05)
-            except KafkaException as error:
-                failures.append(f"{letter.id}: {error.args[0]}")
-                break
+        try:
+            produce(
+                producer,
+                letter.topic,
+                key=letter.key,
+                value=letter.payload,
+                headers=[(REPLAYED_FROM_HEADER, letter.id.encode())],
+                on_delivery=partial(on_delivery, letter),
+            )
+        except KafkaException as error:
+            failures.append(f"{letter.id}: {error.args[0]}")
         producer.poll(0)
         progress(Step("replaying dead letters", len(published), len(letters)))
     producer.flush(FLUSH_SECONDS)

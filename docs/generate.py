@@ -89,13 +89,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def cli() -> list[str]:
     """Every command with its arguments and options."""
     lines = ["Every command has `--help`.", ""]
-    for context in commands(click.Context(tunemesh, info_name="tunemesh")):
+    for context in commands(click.Context(tunemesh, info_name="tunemesh", show_default=True)):
         command = context.command
         usage = [context.command_path, *command.collect_usage_pieces(context)]
-        text, _, examples = inspect.cleandoc(command.help or "").partition("\b\nExample")
-        lines += [f"## {context.command_path}", "", text.rstrip(), ""]
+        text, _, examples = inspect.cleandoc(command.help or "").partition("Example")
+        lines += [f"## {context.command_path}", "", text.removesuffix("\b\n").rstrip(), ""]
         if examples:
-            example_lines = textwrap.dedent(examples.partition("\n")[2]).splitlines()
+            example_lines = textwrap.dedent(examples.partition(":")[2].strip("\n")).splitlines()
             lines += ["```bash", *example_lines, "```", ""]
         lines += ["```text", " ".join(usage), "```", ""]
         records = [p.get_help_record(context) for p in command.params]
@@ -133,7 +133,7 @@ def environment() -> list[str]:
     """The environment variables: declared ones, and those of options."""
     options = [
         (f"`{option.envvar}`", "", "", f"option `{option.opts[0]}` of `{context.command_path}`")
-        for context in commands(click.Context(tunemesh, info_name="tunemesh"))
+        for context in commands(click.Context(tunemesh, info_name="tunemesh", show_default=True))
         for option in context.command.params
         if option.envvar
     ]

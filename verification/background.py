@@ -1,4 +1,4 @@
-"""Work beside the main thread."""
+"""Work in a background thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Background:
-    """Work on a thread of its own; :meth:`result` waits for it and passes on what it raised."""
+    """Runs work in a daemon thread; :meth:`result` waits for it and raises its error."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._outcome: Any = None
@@ -17,12 +17,12 @@ class Background:
         self._thread.start()
 
     @property
-    def running(self) -> bool:
-        """Whether it has not ended."""
+    def is_running(self) -> bool:
+        """Whether the work has not ended."""
         return self._thread.is_alive()
 
     def result(self) -> Any:
-        """What the work returned."""
+        """Return the result of the work, or raise its error."""
         self._thread.join()
         if self._error is not None:
             raise self._error

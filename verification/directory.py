@@ -1,12 +1,12 @@
-"""A replay set on disk: NDJSON files (plain or gzip), one a domain.
+"""A replay set: NDJSON files (plain or gzip), one per domain.
 
 ``<domain>.ndjson`` or ``<domain>.ndjson.gz`` for every contract that the enrichment reads;
 ``interactions`` is required. ``expected.json`` may hold a ``schedule``: for a line of a dimension
 file (1-based) the moment ``at_ms`` at which it is sent. Without a schedule, a later line of the
 same id is an update sent at its ``updated_at``, or with the first lines when it has none.
 
-A line that only says ``deleted: true`` is sent in both forms that a deletion has: on an odd line
-as a record with deleted = true, on an even one as a tombstone (a null value).
+A line with only an id and ``deleted: true`` is sent as a record on an odd line, and as a tombstone
+(a null value) on an even one.
 """
 
 from __future__ import annotations
@@ -14,28 +14,20 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from schemas.errors import TunemeshError
 from schemas.model import Contract, Contracts, Role
-from verification.entries import Entry, Kind
+from verification.entries import Entry, Kind, Scheduled, merge_scheduled
 
 
 class ReplaySetError(TunemeshError):
-    """A replay set cannot be read; the message names the file and the line."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Scheduled:
-    at_ms: int
-    order: int
-    entry: Entry
+    """A replay set cannot be read."""
 
 
 class ReplayDirectory:
-    """A source of entries from a directory; scheduled lines are held in memory, others streamed.
+    """A source of entries from a directory; only scheduled lines are kept in memory.
 
     Raises ReplaySetError at the first file or line that cannot be read.
     """
@@ -43,14 +35,15 @@ class ReplayDirectory:
     def __init__(self, folder: Path, contracts: Contracts) -> None:
         self.folder = folder
         if not folder.is_dir():
-            raise ReplaySetError(f"{folder}: there is no such directory")
+            raise ReplaySetError(f"{folder} is not a directory")
         interactions = contracts.only(Role.INTERACTION)
-        self._events = self._file(interactions)
-        if self._events is None:
+        events = self._file(interactions)
+        if events is None:
             raise ReplaySetError(
-                f"{folder}: there is no {interactions.name}.ndjson or {interactions.name}.ndjson.gz"
+                f"{folder} has no {interactions.name}.ndjson or {interactions.name}.ndjson.gz"
             )
-        self._interactions = interactions
+        self._events = events
+        self._interactions_name = interactions.name
         self._dimensions = [
             (contract, path)
             for role in (Role.USER, Role.ITEM)
@@ -58,7 +51,7 @@ class ReplayDirectory:
             if (path := self._file(contract)) is not None
         ]
         self._schedule = self._read_schedule()
-        self._scheduled: list[_Scheduled] = []
+        self._scheduled: list[Scheduled] = []
         self._later: dict[str, set[int]] = {}
         self._first_lines = 0
         for contract, path in self._dimensions:
@@ -68,21 +61,21 @@ class ReplayDirectory:
 
     @property
     def description(self) -> str:
-        """What it is, for the ledger and the terminal."""
+        """A description for the ledger and the terminal."""
         return f"replay set {self.folder.name}: {self._event_lines:,} event lines"
 
     @property
     def dimension_count(self) -> int:
-        """Lines of the dimension files that are sent first."""
+        """Number of lines of the dimension files that are sent first."""
         return self._first_lines
 
     @property
     def stream_count(self) -> int:
-        """Event lines and scheduled dimension lines."""
+        """Number of event lines and scheduled dimension lines."""
         return self._event_lines + len(self._scheduled)
 
     def dimensions(self) -> Iterator[Entry]:
-        """Users and items without their scheduled lines, file by file in line order."""
+        """Yield users and items without their scheduled lines, file by file."""
         for contract, path in self._dimensions:
             later = self._later[contract.name]
             for number, record in _records(path):
@@ -90,28 +83,20 @@ class ReplayDirectory:
                     yield _version(contract, record, number, path)
 
     def stream(self) -> Iterator[Entry]:
-        """Event lines in order; scheduled lines before the first event at or after them."""
-        scheduled = iter(self._scheduled)
-        due = next(scheduled, None)
+        """Yield event lines in order, with the scheduled lines between them."""
+        return merge_scheduled(self._interactions(), self._scheduled)
+
+    def _interactions(self) -> Iterator[Entry]:
         seen: set[str] = set()
-        path = self._events
-        assert path is not None
-        for number, record in _records(path):
-            occurred_at = record.get("occurred_at")
-            if isinstance(occurred_at, int):
-                while due is not None and due.at_ms <= occurred_at:
-                    yield due.entry
-                    due = next(scheduled, None)
+        for number, record in _records(self._events):
             event_id = str(record.get("event_id"))
             kind = Kind.DUPLICATE if event_id in seen else Kind.VALID
             seen.add(event_id)
-            yield Entry(self._interactions.name, record, kind, where=f"{path}, line {number}")
-        while due is not None:
-            yield due.entry
-            due = next(scheduled, None)
+            where = f"{self._events}, line {number}"
+            yield Entry(self._interactions_name, record, kind, where=where)
 
     def entries(self) -> Iterator[Entry]:
-        """Everything, to be checked before anything is sent."""
+        """Yield all entries."""
         yield from self.dimensions()
         yield from self.stream()
 
@@ -136,12 +121,12 @@ class ReplayDirectory:
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ReplaySetError(
-                f"{path}: the schedule is not usable ({error}); expected"
+                f"{path}: the schedule is invalid ({error}); expected"
                 ' {"schedule": {"users": [{"line": 2, "at_ms": 0}, ...], ...}}'
             ) from None
 
     def _plan(self, contract: Contract, path: Path) -> None:
-        moments = None if self._schedule is None else self._schedule.get(contract.name, {})
+        times = None if self._schedule is None else self._schedule.get(contract.name, {})
         mapping = contract.item or contract.user
         updated = mapping.updated if mapping else None
         later: set[int] = set()
@@ -149,8 +134,8 @@ class ReplayDirectory:
         count = 0
         for number, record in _records(path):
             count += 1
-            if moments is not None:
-                at_ms = moments.get(number)
+            if times is not None:
+                at_ms = times.get(number)
             else:
                 key = str(record.get(contract.newest.field_names[0]))
                 at_ms = record.get(updated) if key in seen and updated else None
@@ -159,10 +144,10 @@ class ReplayDirectory:
                 continue
             later.add(number)
             entry = _version(contract, record, number, path)
-            self._scheduled.append(_Scheduled(int(at_ms), len(self._scheduled), entry))
-        if moments is not None and (beyond := [line for line in moments if line > count]):
+            self._scheduled.append(Scheduled(int(at_ms), len(self._scheduled), entry))
+        if times is not None and (unknown := [line for line in times if line > count]):
             raise ReplaySetError(
-                f"{self.folder / 'expected.json'}: the schedule names line {beyond[0]} of"
+                f"{self.folder / 'expected.json'}: the schedule names line {unknown[0]} of"
                 f" {path.name}, which has {count} lines"
             )
         self._later[contract.name] = later
@@ -174,8 +159,8 @@ def _version(contract: Contract, record: dict[str, Any], number: int, path: Path
     mapping = contract.item or contract.user
     key_field = contract.newest.field_names[0]
     deleted = mapping.deleted if mapping else None
-    only_says_deleted = deleted is not None and record.get(deleted) is True and len(record) == 2
-    if only_says_deleted and number % 2 == 0 and record.get(key_field):
+    is_only_deletion = deleted is not None and record.get(deleted) is True and len(record) == 2
+    if is_only_deletion and number % 2 == 0 and record.get(key_field):
         return Entry(contract.name, None, Kind.VERSION, key=str(record[key_field]), where=where)
     return Entry(contract.name, record, Kind.VERSION, where=where)
 
@@ -187,7 +172,7 @@ def _open(path: Path) -> TextIO:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers and lines of a file; empty lines are passed over."""
+    """Yield line numbers and lines of a file, without empty ones."""
     number = 0
     try:
         with _open(path) as lines:
@@ -199,7 +184,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects of a file."""
+    """Yield line numbers and objects of a file."""
     for number, line in _lines(path):
         try:
             record = json.loads(line)

@@ -1,8 +1,8 @@
-"""What a source hands to the replay: records before they are bytes."""
+"""Entries: the records of a source, before they are encoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record to publish on a domain's topic.
+    """A record to publish on a domain's topic.
 
     ``record`` is None for a tombstone (a null value), then ``key`` has its key. For a
     malformed record, ``record`` is the valid record to corrupt, ``reason`` the dead letter's
@@ -40,23 +40,60 @@ class Entry:
     where: str = ""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Scheduled:
+    """An entry with the time at which it is due."""
+
+    at_ms: int
+    order: int
+    entry: Entry
+
+
+def merge_scheduled(
+    interactions: Iterable[Entry], schedule: Iterable[Scheduled]
+) -> Iterator[Entry]:
+    """Yield interactions, and before each the scheduled entries that are due when it occurred."""
+    scheduled = iter(schedule)
+    due = next(scheduled, None)
+    for entry in interactions:
+        occurred_at = (entry.record or {}).get("occurred_at")
+        while due is not None and isinstance(occurred_at, int) and due.at_ms <= occurred_at:
+            yield due.entry
+            due = next(scheduled, None)
+        yield entry
+    if due is not None:
+        yield due.entry
+    yield from (late.entry for late in scheduled)
+
+
 class Source(Protocol):
-    """Where the records of a replay come from."""
+    """A source of records for a replay."""
 
     @property
     def description(self) -> str:
-        """What it is, for the ledger and the terminal."""
+        """A description for the ledger and the terminal."""
 
     @property
     def dimension_count(self) -> int:
-        """Records that ``dimensions`` yields."""
+        """Number of records of ``dimensions``."""
 
     @property
     def stream_count(self) -> int:
-        """Records that ``stream`` yields."""
+        """Number of records of ``stream``."""
 
     def dimensions(self) -> Iterator[Entry]:
-        """Users and items as they are before the first interaction."""
+        """Yield users and items as they are before the first interaction."""
 
     def stream(self) -> Iterator[Entry]:
-        """Interactions in line order, dimension updates between them at their moment."""
+        """Yield interactions in order, with dimension updates between them at their time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSource:
+    """A :class:`Source` that consists of functions."""
+
+    description: str
+    dimension_count: int
+    stream_count: int
+    dimensions: Callable[[], Iterator[Entry]]
+    stream: Callable[[], Iterator[Entry]]

@@ -1,9 +1,9 @@
-"""A synthetic hour of listening: pure, seeded, streamed.
+"""A generated hour of interactions: pure, seeded, streamed.
 
-Listeners and items belong to genre clusters: a listener keeps to one or two of them and has a few
-favourites, so who plays what together can be learnt. The same settings give the same entries; the
-memory needed grows with the scheduled updates and the last 30 s of held-back lines, not with the
-number of interactions.
+Users and items belong to genre clusters: a user prefers one or two of them and has a few
+favourites, so a recommender can learn from the data. The same settings generate the same entries.
+Memory grows with the scheduled updates and the last 30 s of late events, not with the number of
+interactions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from connectors.clock import now_ms
 from schemas.errors import TunemeshError
-from verification.entries import Entry, Kind
+from verification.entries import Entry, Kind, Scheduled, merge_scheduled
 from verification.malformed import DIMENSION_REASONS, INTERACTION_REASONS
 
 GENRES = (
@@ -36,7 +36,7 @@ _LANGUAGES = ("en", "de", "es", "fr", "pt")
 _MASK = (1 << 64) - 1
 _DAY_MS = 86_400_000
 
-LATEST_MS = 30_000
+MAX_LATE_MS = 30_000
 PODCAST_SHARE = 0.15
 ANONYMOUS_SHARE = 0.03
 RECOMMENDED_SHARE = 0.05
@@ -54,7 +54,7 @@ HOUR_MS = 3_600_000
 
 
 def hour_ago_ms() -> int:
-    """When an hour that ends now began, in milliseconds since the epoch."""
+    """Return the time an hour ago, in milliseconds since the epoch."""
     return now_ms() - HOUR_MS
 
 
@@ -104,7 +104,7 @@ class Hour:
 
 
 def _mix(*parts: int) -> int:
-    """A 64-bit number from small ones, evenly spread (the finisher of splitmix64)."""
+    """Return a 64-bit hash of numbers (the finisher of splitmix64)."""
     state = 0x9E3779B97F4A7C15
     for part in parts:
         state = ((state ^ part) * 0xBF58476D1CE4E5B9) & _MASK
@@ -113,26 +113,19 @@ def _mix(*parts: int) -> int:
     return state
 
 
-class _Every:
-    """Fires for a share of the calls, evenly spaced, so that counts are exact."""
+class _EvenShare:
+    """Returns True for a share of the calls, evenly spaced, so that counts are exact."""
 
     def __init__(self, share: float, phase: float) -> None:
         self._share = share
-        self._held = phase
+        self._sum = phase
 
     def __call__(self) -> bool:
-        self._held += self._share
-        if self._held >= 1:
-            self._held -= 1
+        self._sum += self._share
+        if self._sum >= 1:
+            self._sum -= 1
             return True
         return False
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class _Scheduled:
-    at_ms: int
-    order: int
-    entry: Entry
 
 
 class GeneratedHour:
@@ -143,7 +136,7 @@ class GeneratedHour:
 
     @property
     def description(self) -> str:
-        """What it is, for the ledger and the terminal."""
+        """A description for the ledger and the terminal."""
         anomalies = "with" if self.hour.anomalies else "without"
         return (
             f"generated hour: {self.hour.interactions:,} events, seed {self.hour.seed},"
@@ -152,13 +145,13 @@ class GeneratedHour:
 
     @property
     def dimension_count(self) -> int:
-        """Number of users and items, with the malformed records among them."""
+        """Number of users and items, including malformed records."""
         catalogue = self.hour.user_count + self.hour.song_count + self.hour.podcast_count
         return catalogue + (3 * len(DIMENSION_REASONS) if self.hour.anomalies else 0)
 
     @property
     def stream_count(self) -> int:
-        """About as many as ``stream`` yields; exact without anomalies."""
+        """Approximate number of records of ``stream``; exact without anomalies."""
         count = self.hour.interactions
         if self.hour.anomalies:
             count += int(count * DUPLICATE_SHARE) + int(count * self.hour.malformed_share)
@@ -167,7 +160,7 @@ class GeneratedHour:
     # Catalogue
 
     def user(self, index: int, version: int = 0, at_ms: int | None = None) -> dict[str, Any]:
-        """A user's record; a third of the users never say when they were updated."""
+        """Return a user's record; a third of the users have no updated_at."""
         mixed = _mix(self.hour.seed, 1, index)
         created = self.hour.start_ms - _DAY_MS * (30 + mixed % 2000)
         record: dict[str, Any] = {
@@ -182,7 +175,7 @@ class GeneratedHour:
         return record
 
     def song(self, index: int, version: int = 0, at_ms: int | None = None) -> dict[str, Any]:
-        """A song's record."""
+        """Return a song's record."""
         mixed = _mix(self.hour.seed, 2, index)
         genre = GENRES[index % len(GENRES)]
         second = GENRES[((mixed >> 8) + version) % len(GENRES)]
@@ -200,7 +193,7 @@ class GeneratedHour:
         return record
 
     def podcast(self, index: int, version: int = 0, at_ms: int | None = None) -> dict[str, Any]:
-        """A podcast's record."""
+        """Return a podcast's record."""
         mixed = _mix(self.hour.seed, 3, index)
         category = CATEGORIES[index % len(CATEGORIES)]
         record: dict[str, Any] = {
@@ -217,7 +210,7 @@ class GeneratedHour:
         return record
 
     def dimensions(self) -> Iterator[Entry]:
-        """Users, songs and podcasts, each followed by malformed records with anomalies."""
+        """Yield users, songs and podcasts; with anomalies, malformed records after each domain."""
         for domain, count, record in self._catalogue():
             for index in range(count):
                 yield Entry(domain, record(index), Kind.VERSION)
@@ -236,13 +229,13 @@ class GeneratedHour:
     # Updates and deletions
 
     @cached_property
-    def _schedule(self) -> list[_Scheduled]:
-        """Updates and deletions with their moment, in the order of sending."""
+    def _schedule(self) -> list[Scheduled]:
+        """Updates and deletions with their times, in the order of sending."""
         chance = random.Random(f"{self.hour.seed} schedule")
-        found: list[_Scheduled] = []
+        scheduled: list[Scheduled] = []
 
-        def at(moment: int, entry: Entry) -> None:
-            found.append(_Scheduled(moment, len(found), entry))
+        def at(at_ms: int, entry: Entry) -> None:
+            scheduled.append(Scheduled(at_ms, len(scheduled), entry))
 
         for domain, count, record in self._catalogue():
             users = domain == "users"
@@ -252,17 +245,16 @@ class GeneratedHour:
             deletions = max(2, int(count * delete_share))
             chosen = chance.sample(range(count), updates + deletions)
             for turn, index in enumerate(chosen[:updates]):
-                moment = self._moment(chance)
-                at(moment, Entry(domain, record(index, 1, moment), Kind.VERSION))
+                at_ms = self._random_time(chance)
+                at(at_ms, Entry(domain, record(index, 1, at_ms), Kind.VERSION))
                 if self.hour.anomalies and turn % 2 == 0:
-                    # The newer change was sent first; this one, older, arrives after it.
-                    late = record(index, 2, moment - chance.randrange(1_000, 60_000))
-                    after = moment + chance.randrange(1, LATEST_MS)
-                    at(after, Entry(domain, late, Kind.VERSION))
+                    # An older change that arrives after the newer one.
+                    late = record(index, 2, at_ms - chance.randrange(1_000, 60_000))
+                    at(at_ms + chance.randrange(1, MAX_LATE_MS), Entry(domain, late, Kind.VERSION))
             for turn, index in enumerate(chosen[updates:]):
                 self._delete(domain, record(index), index, turn, chance, at)
-        found.sort()
-        return found
+        scheduled.sort()
+        return scheduled
 
     def _delete(
         self,
@@ -273,53 +265,42 @@ class GeneratedHour:
         chance: random.Random,
         at: Any,
     ) -> None:
-        moment = self._moment(chance)
-        name = next(iter(record))
+        at_ms = self._random_time(chance)
         if turn % 2:
-            # A tombstone has no updated_at: its Kafka timestamp, which is now, orders it.
-            at(moment, Entry(domain, None, Kind.VERSION, key=record[name]))
+            # A tombstone has no updated_at: it is ordered by its Kafka timestamp.
+            at(at_ms, Entry(domain, None, Kind.VERSION, key=next(iter(record.values()))))
             return
-        gone: dict[str, Any] = {**record, "deleted": True}
-        if "updated_at" in record:
-            gone["updated_at"] = moment
-        at(moment, Entry(domain, gone, Kind.VERSION))
-        if self.hour.anomalies and turn % 4 == 0:
-            back = moment + self.hour.span_ms // 20
-            again = dict(record)
-            if "updated_at" in record:
-                again["updated_at"] = back
-            at(back, Entry(domain, again, Kind.VERSION))
 
-    def _moment(self, chance: random.Random) -> int:
+        def updated(time_ms: int, **fields: Any) -> Entry:
+            if "updated_at" in record:
+                fields["updated_at"] = time_ms
+            return Entry(domain, {**record, **fields}, Kind.VERSION)
+
+        at(at_ms, updated(at_ms, deleted=True))
+        if self.hour.anomalies and turn % 4 == 0:
+            back_ms = at_ms + self.hour.span_ms // 20
+            at(back_ms, updated(back_ms))
+
+    def _random_time(self, chance: random.Random) -> int:
         span = self.hour.span_ms
         return self.hour.start_ms + int(span * (0.1 + 0.8 * chance.random()))
 
     # Interactions
 
     def stream(self) -> Iterator[Entry]:
-        """Interactions, with updates and deletions before the first event at or after them."""
-        scheduled = iter(self._schedule)
-        due = next(scheduled, None)
-        for entry in self._lines():
-            occurred_at = entry.record["occurred_at"] if entry.record else 0
-            while due is not None and due.at_ms <= occurred_at:
-                yield due.entry
-                due = next(scheduled, None)
-            yield entry
-        while due is not None:
-            yield due.entry
-            due = next(scheduled, None)
+        """Yield interactions, with the updates and deletions between them."""
+        return merge_scheduled(self._lines(), self._schedule)
 
     def _lines(self) -> Iterator[Entry]:
-        """Interaction lines in order, late and duplicate ones at their later place."""
+        """Yield interactions in order, late and duplicate ones at their later position."""
         if not self.hour.anomalies:
             yield from (Entry("interactions", event, Kind.VALID) for event in self._events())
             return
         # The text seeds the sequence: another one would change what a seed generates.
         chance = random.Random(f"{self.hour.seed} dirt")
-        duplicate = _Every(DUPLICATE_SHARE, chance.random())
-        late = _Every(LATE_SHARE, chance.random())
-        malformed = _Every(self.hour.malformed_share, chance.random())
+        duplicate = _EvenShare(DUPLICATE_SHARE, chance.random())
+        late = _EvenShare(LATE_SHARE, chance.random())
+        malformed = _EvenShare(self.hour.malformed_share, chance.random())
         held: list[tuple[int, int, Entry]] = []
         order = turn = repeated = 0
         for event in self._events():
@@ -330,7 +311,7 @@ class GeneratedHour:
             again = Entry("interactions", event, Kind.DUPLICATE)
             order += 1
             if late():
-                release = now + chance.randrange(1_000, LATEST_MS - 1_000)
+                release = now + chance.randrange(1_000, MAX_LATE_MS - 1_000)
                 heapq.heappush(held, (release, order, entry))
                 continue
             yield entry
@@ -339,7 +320,7 @@ class GeneratedHour:
                 if repeated % 2:
                     yield again
                 else:
-                    release = now + chance.randrange(1_000, LATEST_MS - 1_000)
+                    release = now + chance.randrange(1_000, MAX_LATE_MS - 1_000)
                     heapq.heappush(held, (release, order, again))
             if malformed():
                 base = {**event, "event_id": f"{event['event_id'][:-1]}!"}
@@ -351,20 +332,20 @@ class GeneratedHour:
             yield heapq.heappop(held)[2]
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        """The distinct valid events by time."""
+        """Yield the distinct valid events by time."""
         hour = self.hour
         chance = random.Random(f"{hour.seed} events")
-        missing_item = _Every(MISSING_ITEM_SHARE if hour.anomalies else 0, chance.random())
-        missing_user = _Every(MISSING_USER_SHARE if hour.anomalies else 0, chance.random())
+        missing_item = _EvenShare(MISSING_ITEM_SHARE if hour.anomalies else 0, chance.random())
+        missing_user = _EvenShare(MISSING_USER_SHARE if hour.anomalies else 0, chance.random())
         slot = hour.span_ms / hour.interactions
-        # An event id says which hour it is from: another start or seed gives other ids.
+        # Another start or seed generates other event ids.
         prefix = f"{_mix(hour.seed, hour.start_ms, hour.interactions):016x}"
         for number in range(hour.interactions):
             at = hour.start_ms + int((number + chance.random()) * slot)
-            # Few listeners play much, many play little.
+            # Few users play much, many play little.
             user = int(hour.user_count * chance.random() ** 2)
             session = _mix(hour.seed, 4, user, (at + user * 7_919) // _SESSION_MS)
-            item, kind, length_ms, loved = self._choice(chance, user)
+            item, kind, length_ms, is_favourite = self._choice(chance, user)
             event: dict[str, Any] = {
                 "event_id": _uuid(prefix, number),
                 "user_id": f"u{user + 1}",
@@ -379,7 +360,7 @@ class GeneratedHour:
             elif chance.random() < ANONYMOUS_SHARE:
                 event["user_id"] = None
                 event["session_id"] = f"anon-{session:016x}"
-            event["event_type"], event["played_ms"] = _listening(chance, loved, length_ms)
+            event["event_type"], event["played_ms"] = _listening(chance, is_favourite, length_ms)
             event["device"] = _DEVICES[(user + (chance.random() < 0.2)) % len(_DEVICES)]
             event["occurred_at"] = at
             if chance.random() < RECOMMENDED_SHARE:
@@ -389,7 +370,7 @@ class GeneratedHour:
             yield event
 
     def _choice(self, chance: random.Random, user: int) -> tuple[str, str, int, bool]:
-        """An item for a user: id, type, length in milliseconds, whether it is a favourite."""
+        """Choose an item for a user: id, type, milliseconds, whether it is a favourite."""
         podcast = chance.random() < PODCAST_SHARE
         count = self.hour.podcast_count if podcast else self.hour.song_count
         mixed = _mix(self.hour.seed, 6, user)
@@ -398,9 +379,9 @@ class GeneratedHour:
         taste = chance.random()
         rank = chance.random()
         per_genre = count // len(GENRES)
-        loved = taste < 0.35
-        if loved:
-            # Five favourites of one's own, from the more popular half of the cluster.
+        is_favourite = taste < 0.35
+        if is_favourite:
+            # Five favourites per user, from the more popular half of the cluster.
             favourite = _mix(user, int(rank * 5), 7) % max(1, per_genre // 2)
             index = first + len(GENRES) * favourite
         else:
@@ -408,23 +389,23 @@ class GeneratedHour:
             popular = int(per_genre * rank**3)
             index = genre % len(GENRES) + len(GENRES) * popular
         if podcast:
-            return f"p{index + 1}", "podcast", 1_800_000, loved
+            return f"p{index + 1}", "podcast", 1_800_000, is_favourite
         length = 120 + (_mix(self.hour.seed, 2, index) >> 16) % 300
-        return f"s{index + 1}", "song", length * 1000, loved
+        return f"s{index + 1}", "song", length * 1000, is_favourite
 
 
 def _uuid(prefix: str, number: int) -> str:
     return f"{prefix[:8]}-{prefix[8:12]}-8{prefix[13:]}-a000-{number:012x}"
 
 
-def _listening(chance: random.Random, loved: bool, length_ms: int) -> tuple[str, int]:
-    """Event type and played milliseconds: favourites are finished and liked, others skipped."""
+def _listening(chance: random.Random, is_favourite: bool, length_ms: int) -> tuple[str, int]:
+    """Choose event type and played milliseconds: favourites are completed and liked more often."""
     drawn = chance.random()
     part = chance.random()
-    if drawn < (0.15 if loved else 0.04):
+    if drawn < (0.15 if is_favourite else 0.04):
         return "like", 0
-    if drawn < (0.17 if loved else 0.24):
+    if drawn < (0.17 if is_favourite else 0.24):
         return "skip", int(length_ms * 0.15 * part)
-    if drawn < (0.65 if loved else 0.50):
+    if drawn < (0.65 if is_favourite else 0.50):
         return "complete", length_ms
     return "play", int(length_ms * (0.2 + 0.7 * part))

@@ -1,8 +1,8 @@
-"""The ledger: every record that a run sent, and what became of the sending.
+"""The ledger: every record that a run sent, and the broker's answers.
 
-One SQLite file a run, append-only (triggers refuse changes). ``sent`` is written before a record
-goes out, ``reported`` when the broker's answer is there; a ``sent`` row without a ``reported`` row
-is *unknown*: the process died in between, and the record may or may not be on the topic.
+One append-only SQLite file per run (triggers reject changes). ``sent`` is written before a record
+is sent, ``reported`` when the broker has answered. A ``sent`` row without a ``reported`` row is
+*unknown*: the process ended in between, and the record may or may not be on the topic.
 
 Tables:
   run(name, value JSON)   run, started_ms, finished_ms, source, seed, cluster_id, start, ...
@@ -47,11 +47,11 @@ CREATE TRIGGER reported_keeps_all BEFORE DELETE ON reported
 
 
 class LedgerError(TunemeshError):
-    """A ledger cannot be used; the message names the file."""
+    """A ledger cannot be used."""
 
 
 class Status(StrEnum):
-    """What is known of a sent record."""
+    """The status of a sent record."""
 
     ACKNOWLEDGED = "acknowledged"
     FAILED = "failed"
@@ -60,7 +60,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """The broker's answer to one sent record; ``error`` is None when it is on the topic."""
+    """The broker's answer to a sent record; ``error`` is None if it is on the topic."""
 
     seq: int
     partition: int | None
@@ -71,7 +71,7 @@ class DeliveryReport:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """One sent record as reconciliation reads it; the position is None unless acknowledged."""
+    """A sent record with its status; the position is None unless acknowledged."""
 
     seq: int
     topic: str
@@ -90,7 +90,7 @@ class LedgerRow:
 
 
 class Ledger:
-    """One run's ledger file. Not thread-safe: one writer, in one thread."""
+    """The ledger of a run. Not thread-safe."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -98,13 +98,13 @@ class Ledger:
 
     @classmethod
     def create(cls, path: Path, about: Mapping[str, Any]) -> Ledger:
-        """Start a new file; raises LedgerError when there is one already."""
+        """Create the file; raises LedgerError if it exists."""
         if path.exists():
-            raise LedgerError(f"{path}: a ledger of that name exists; choose another run name")
+            raise LedgerError(f"{path} exists already. Choose another name: --run")
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
-        # Survives the end of this process at any moment; only a power cut can cost the last rows.
+        # Rows survive a crash of the process; only a power failure can lose the last ones.
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_TABLES)
         ledger = cls(path, connection)
@@ -113,21 +113,21 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path) -> Ledger:
-        """Open a file for reading; raises LedgerError when it is not a ledger of this format."""
+        """Open the file for reading; raises LedgerError if it is not a ledger of this format."""
         if not path.exists():
-            raise LedgerError(f"{path}: there is no such ledger")
+            raise LedgerError(f"{path} does not exist")
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None
         )
         ledger = cls(path, connection)
         try:
-            found = ledger.about().get("format")
+            version = ledger.about().get("format")
         except sqlite3.Error as error:
             connection.close()
             raise LedgerError(f"{path}: not a ledger ({error})") from None
-        if found != _FORMAT:
+        if version != _FORMAT:
             connection.close()
-            raise LedgerError(f"{path}: ledger format {found!r}, this version reads {_FORMAT}")
+            raise LedgerError(f"{path}: ledger format {version!r}, this version reads {_FORMAT}")
         return ledger
 
     def __enter__(self) -> Self:
@@ -146,21 +146,21 @@ class Ledger:
         self._connection.close()
 
     def note(self, about: Mapping[str, Any]) -> None:
-        """Write facts about the run itself, such as ``finished_ms``."""
+        """Write facts about the run, such as ``finished_ms``."""
         self._connection.executemany(
             "INSERT OR REPLACE INTO run VALUES (?, ?)",
             [(name, json.dumps(value)) for name, value in about.items()],
         )
 
     def about(self) -> dict[str, Any]:
-        """The facts about the run."""
+        """Return the facts about the run."""
         return {
             name: json.loads(value)
             for name, value in self._connection.execute("SELECT name, value FROM run")
         }
 
     def record_sent(self, first_seq: int, publications: Iterable[Publication]) -> None:
-        """Append records that are about to go out, numbered from ``first_seq``, as one unit."""
+        """Append records before they are sent, numbered from ``first_seq``, in one transaction."""
         self._append(
             "INSERT INTO sent VALUES (?,?,?,?,?,?,?,?,?,?)",
             (
@@ -181,7 +181,7 @@ class Ledger:
         )
 
     def record_reports(self, reports: Iterable[DeliveryReport]) -> None:
-        """Append the broker's answers, as one unit."""
+        """Append the broker's answers in one transaction."""
         self._append(
             "INSERT INTO reported VALUES (?,?,?,?,?)",
             ((r.seq, r.partition, r.offset, r.timestamp, r.error) for r in reports),
@@ -197,7 +197,7 @@ class Ledger:
         self._connection.execute("COMMIT")
 
     def rows(self, *kinds: Kind) -> Iterator[LedgerRow]:
-        """Sent records in the order of sending, with their status; all, or those of some kinds."""
+        """Yield sent records in the order of sending, all or those of some kinds."""
         chosen = kinds or tuple(Kind)
         marks = ",".join("?" * len(chosen))
         cursor = self._connection.execute(
@@ -207,27 +207,9 @@ class Ledger:
             f" WHERE kind IN ({marks}) ORDER BY s.seq",
             [kind.value for kind in chosen],
         )
-        for (
-            seq,
-            topic,
-            key,
-            event_id,
-            kind,
-            reason,
-            entity,
-            updated_at,
-            deleted,
-            body,
-            answered,
-            partition,
-            offset,
-            timestamp,
-            error,
-        ) in cursor:
-            if answered is None:
-                status = Status.UNKNOWN
-            else:
-                status = Status.ACKNOWLEDGED if error is None else Status.FAILED
+        for seq, topic, key, event_id, kind, reason, *rest in cursor:
+            entity, updated_at, deleted, body, reported, partition, offset, timestamp, error = rest
+            status = Status.UNKNOWN if reported is None else Status.ACKNOWLEDGED
             yield LedgerRow(
                 seq,
                 topic,
@@ -239,25 +221,14 @@ class Ledger:
                 updated_at,
                 bool(deleted),
                 body,
-                status,
+                status if error is None else Status.FAILED,
                 partition,
                 offset,
                 timestamp,
             )
 
-    def counts(self) -> dict[tuple[str, Kind, Status], int]:
-        """Number of records by topic, kind and status."""
-        found: dict[tuple[str, Kind, Status], int] = {}
-        for topic, kind, status, count in self._connection.execute(
-            "SELECT topic, kind, CASE WHEN r.seq IS NULL THEN 'unknown' WHEN error IS NULL"
-            " THEN 'acknowledged' ELSE 'failed' END AS status, COUNT(*)"
-            " FROM sent s LEFT JOIN reported r ON r.seq = s.seq GROUP BY 1, 2, 3"
-        ):
-            found[topic, Kind(kind), Status(status)] = count
-        return found
-
     def event_ids(self) -> set[str]:
-        """All event ids of the run."""
+        """Return all event ids of the run."""
         return {
             event_id
             for (event_id,) in self._connection.execute(
@@ -266,26 +237,26 @@ class Ledger:
         }
 
     def ends(self) -> dict[str, dict[int, int]]:
-        """For each topic and partition, the offset after the run's last acknowledged record."""
-        found: dict[str, dict[int, int]] = {}
+        """Return the offset after the run's last acknowledged record, by topic and partition."""
+        ends: dict[str, dict[int, int]] = {}
         for topic, partition, last in self._connection.execute(
             "SELECT topic, partition, MAX(offset) FROM sent s JOIN reported r ON r.seq = s.seq"
             " WHERE error IS NULL GROUP BY 1, 2"
         ):
-            found.setdefault(topic, {})[partition] = last + 1
-        return found
+            ends.setdefault(topic, {})[partition] = last + 1
+        return ends
 
 
 _KINDS = {kind.value: kind for kind in Kind}
 
 
 def ledger_path(home: Path, run: str) -> Path:
-    """Where the ledger of a run is."""
+    """Return the path of a run's ledger."""
     return home / "ledger" / f"{run}.sqlite"
 
 
 def runs(home: Path) -> list[str]:
-    """Names of the runs that have a ledger, oldest first."""
+    """Return the names of the runs with a ledger, the oldest first."""
     started: list[tuple[int, str]] = []
     for path in (home / "ledger").glob("*.sqlite"):
         try:

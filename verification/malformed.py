@@ -13,7 +13,7 @@ from schemas.model import Contract, Role
 from schemas.rules import MAX_ID_LENGTH
 from verification.entries import Record
 
-# Few distinct unknown ids: a decode step asks the registry once for each of them.
+# Few distinct unknown ids: the decode step makes a registry call for each of them.
 _UNKNOWN_IDS = 4
 # Later than any clock that reads this: the year 2300 and on.
 _AHEAD_MS = 330 * 365 * 86_400_000
@@ -42,7 +42,7 @@ _EVENT_IDS = ("event_id", "item_id", "session_id", "user_id")
 
 
 def corrupt_record(reason: Reason, contract: Contract, record: Record, variant: int) -> Record:
-    """The record with the fault in its fields, or as it is when the fault is in the bytes."""
+    """Return the record with a corrupt field, or unchanged if its bytes are to be corrupted."""
     interaction = contract.role is Role.INTERACTION
     names = contract.newest.field_names
     ids = _EVENT_IDS if interaction else names[:1]
@@ -54,17 +54,17 @@ def corrupt_record(reason: Reason, contract: Contract, record: Record, variant: 
         padded = "device" if interaction else names[1]
         return {**record, padded: "x" * (contract.max_bytes + 1)}
     if reason is Reason.FUTURE_TIMESTAMP:
-        moment = "occurred_at" if interaction else "updated_at"
-        return {**record, moment: (record[moment] or 0) + _AHEAD_MS}
+        name = "occurred_at" if interaction else "updated_at"
+        return {**record, name: (record[name] or 0) + _AHEAD_MS}
     return record
 
 
 def corrupt_value(
     reason: Reason, contract: Contract, value: bytes, foreign: bytes, variant: int
 ) -> bytes | None:
-    """A record's value with the fault in its bytes.
+    """Return a record's value with corrupt bytes.
 
-    ``value`` is the encoded record, ``foreign`` a whole value of another contract.
+    ``value`` is the encoded record, ``foreign`` a valid value of another contract.
     """
     body = value[wire.HEADER_SIZE :]
     match reason:
@@ -84,12 +84,12 @@ def corrupt_value(
         case Reason.WRONG_SCHEMA:
             return foreign
         case Reason.TRUNCATED_BODY:
-            # Inside the first string, the id: whatever follows, there is not enough of it.
+            # Ends in the first string, the id.
             return value[: wire.HEADER_SIZE + 2]
         case Reason.TRAILING_BYTES:
             return value + b"\x00\x02"
         case Reason.WRONG_TYPE:
-            # Where the first field is a string, these bytes are none: 0xff is never UTF-8.
+            # The first field is a string, and 0xff is never valid in UTF-8.
             return value[: wire.HEADER_SIZE + 1] + b"\xff" + value[wire.HEADER_SIZE + 2 :]
         case _:
             return value

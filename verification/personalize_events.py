@@ -1,4 +1,4 @@
-"""What the local Personalize holds, read over its own pages for tools."""
+"""Reads the content of the local Personalize from its pages for tools."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ _SECONDS = 30.0
 
 
 class PersonalizeUnavailable(TunemeshError):
-    """The local Personalize does not answer; the message says what to do."""
+    """The local Personalize does not answer."""
 
 
 class PersonalizeReader:
-    """Reads accepted and ignored events, each row once; ``duplicates`` reads the counts anew."""
+    """Reads the tables of the local Personalize; accepted and ignored events once each."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
         self._after = {"events": 0, "ignored": 0}
 
     def accepted(self) -> Iterator[Accepted]:
-        """Events accepted since the last call; raises PersonalizeUnavailable."""
-        return map(_accepted, self._new("events"))
+        """Yield events accepted since the last call; raises PersonalizeUnavailable."""
+        for row in self._new("events"):
+            yield Accepted(row["event_id"], row["accepted_at"], row["duplicates"])
 
     def ignored(self) -> Iterator[Ignored]:
-        """Events answered with 200 and left out, since the last call."""
+        """Yield events answered with 200 and not stored, since the last call."""
         for row in self._new("ignored"):
             yield Ignored(row["event_id"], row["reason"], row.get("same_as"))
 
     def duplicates(self) -> Iterator[tuple[str, int]]:
-        """Every accepted event that was repeated, and how often, as of now."""
+        """Yield accepted events with duplicates, and the number of duplicates."""
         for row in self._rows("events", 0):
             if row["duplicates"]:
                 yield row["event_id"], row["duplicates"]
 
     def records(self, dataset: str) -> Iterator[tuple[str, str | None]]:
-        """Id and properties of the ``users`` or ``items`` as they stand now."""
+        """Yield id and properties of the present ``users`` or ``items``."""
         for row in self._rows(dataset, 0):
             yield row[f"{dataset.removesuffix('s')}_id"], row["properties"]
 
     def rows(self, table: str) -> Iterator[dict[str, Any]]:
-        """All rows of a table as they stand now, such as ``imported/interactions``."""
+        """Yield all present rows of a table, such as ``imported/interactions``."""
         return self._rows(table, 0)
 
     def _new(self, table: str) -> Iterator[dict[str, Any]]:
@@ -73,10 +74,6 @@ class PersonalizeReader:
                 return content
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise PersonalizeUnavailable(
-                f"the local Personalize does not answer at {self._url} ({error});"
-                " run `tunemesh up`, or verify with --without-personalize"
+                f"the service personalize does not answer at {self._url} ({error})."
+                " Start it: tunemesh up personalize"
             ) from None
-
-
-def _accepted(row: dict[str, Any]) -> Accepted:
-    return Accepted(row["event_id"], row["accepted_at"], row["duplicates"])

@@ -59,6 +59,16 @@ def create_producer(bootstrap_servers: str, settings: Mapping[str, Any]) -> Prod
     )
 
 
+def produce(producer: Producer, topic: str, **record: Any) -> None:
+    """Queue a record; blocks while the queue is full. Raises KafkaException."""
+    while True:
+        try:
+            producer.produce(topic, **record)
+            return
+        except BufferError:
+            producer.poll(0.05)
+
+
 def _consumer(bootstrap_servers: str) -> Consumer:
     return Consumer(
         {

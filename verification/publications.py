@@ -1,4 +1,4 @@
-"""Entries to Kafka keys and values, checked against the contract before anything is sent."""
+"""Publications: the Kafka keys and values of entries, validated against their contracts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DAY_MS = 86_400_000
 
 
 class UnusableEntry(TunemeshError):
-    """A record of the source does not fit its contract; the message says where and why."""
+    """A record of the source does not fit its contract."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A record as it goes to Kafka and into the ledger.
+    """A record for Kafka and the ledger.
 
     ``body`` is what reconciliation compares with: the Avro body (newest schema version) of a valid
     event or dimension version, the whole value of a malformed record, None for a tombstone.
@@ -44,7 +44,7 @@ class Publication:
 
 
 class _Domain:
-    """One contract as the publisher uses it."""
+    """A contract with its encoder, defaults and mapped fields."""
 
     def __init__(self, contract: Contract, version_id: UUID) -> None:
         self.contract = contract
@@ -62,17 +62,17 @@ class _Domain:
         self.deleted = mapping.deleted if mapping else None
 
     def known(self, record: Record) -> dict[str, Any]:
-        """The fields of a record of another version that the contract has."""
+        """Return the fields of a record that the contract has."""
         return {name: value for name, value in record.items() if name in self.names}
 
     def conform(self, record: Record) -> dict[str, Any]:
-        """All fields of the contract: absent ones get their default, or null where that is allowed.
+        """Return a record with all fields; missing ones get their default, or null if allowed.
 
-        A record that says deleted needs no more than its id. Raises UnusableEntry.
+        A deletion needs its id only. Raises UnusableEntry.
         """
         if not self.names.issuperset(record):
             unknown = ", ".join(sorted(set(record) - self.names))
-            raise UnusableEntry(f"unknown field {unknown}; {self.contract.name} has no such field")
+            raise UnusableEntry(f"unknown field {unknown}; {self.contract.name} does not have it")
         missing = next((name for name in self.fillers if name not in record), None)
         if missing is None:
             return {**self.defaults, **record}
@@ -82,25 +82,25 @@ class _Domain:
 
 
 def _filler(avro: Any) -> Any:
-    """An empty value of a required field, for a record that says deleted."""
+    """Return an empty value of a required field, for a deletion."""
     kind = avro["type"] if isinstance(avro, Mapping) else avro
     values = {"string": "", "array": [], "boolean": False, "int": 0, "long": 0}
     return values.get(kind) if isinstance(kind, str) else None
 
 
-class Publishes(Protocol):
-    """Whatever turns entries into publications."""
+class PublicationFactory(Protocol):
+    """Creates the publications of entries."""
 
-    def publication(self, entry: Entry, now_ms: int) -> Publication:
-        """The key, value and ledger row of an entry."""
+    def create_publication(self, entry: Entry, now_ms: int) -> Publication:
+        """Return the key, value and ledger row of an entry."""
 
 
 class Publisher:
-    """Turns entries into publications; pure but for the ids of the registered schema versions.
+    """Creates publications with the ids of registered schema versions; pure.
 
-    ``accounts``: the contracts that the accounts are kept by, where the producer's are newer. The
-    producer leaves out what its newer contract has no more; a publication's body is in the layout
-    of the accounts, without the fields that they do not know.
+    ``ledger_contracts``: the contracts of reconciliation, if the producer's are newer. Fields that
+    the newer contract removed are left out of the value; the body has the fields of
+    ``ledger_contracts``.
     """
 
     def __init__(
@@ -120,36 +120,36 @@ class Publisher:
             for contract in contracts.sources
         }
         self._foreign = {
-            name: frame_of_another(name, version_ids, self._domains) for name in self._domains
+            name: _value_of_another(name, version_ids, self._domains) for name in self._domains
         }
 
-    def publication(self, entry: Entry, now_ms: int) -> Publication:
-        """The key, value and ledger row of an entry.
+    def create_publication(self, entry: Entry, now_ms: int) -> Publication:
+        """Return the key, value and ledger row of an entry.
 
-        ``now_ms`` is the moment of publication: a valid event more than 24 h after it would be
-        refused downstream. Raises UnusableEntry, with the line when the entry has one.
+        ``now_ms`` is the time of publication: the pipelines reject events more than 24 h after it.
+        Raises UnusableEntry, with the line of the entry.
         """
         try:
-            return self._publication(entry, now_ms)
+            return self._create(entry, now_ms)
         except UnusableEntry as error:
             if not entry.where:
                 raise
             raise UnusableEntry(f"{entry.where}: {error}") from None
 
-    def _publication(self, entry: Entry, now_ms: int) -> Publication:
+    def _create(self, entry: Entry, now_ms: int) -> Publication:
         domain = self._domains[entry.domain]
         contract = domain.contract
         if entry.record is None:
             key = entry.key or ""
-            _check_id("the id of what is deleted", key)
+            _check_id("the id of the deletion", key)
             return Publication(
                 contract.topic, key.encode(), None, entry.kind, entity=key, deleted=True
             )
-        newer = entry.domain in self._ledger_contracts
-        record = domain.conform(domain.known(entry.record) if newer else entry.record)
+        is_newer = entry.domain in self._ledger_contracts
+        record = domain.conform(domain.known(entry.record) if is_newer else entry.record)
         key = _key(contract, record)
         if entry.kind is Kind.MALFORMED:
-            return self._malformed(entry, domain, record, key)
+            return self._create_malformed(entry, domain, record, key)
         try:
             value = domain.encoder.encode(record)
         except InvalidRecord as error:
@@ -171,7 +171,7 @@ class Publisher:
             )
         _check_id(contract.key, key)
         updated_at = record[domain.updated] if domain.updated else None
-        _check_moment(domain.updated or "", updated_at, now_ms)
+        _check_time(domain.updated or "", updated_at, now_ms)
         return Publication(
             contract.topic,
             key.encode(),
@@ -189,7 +189,7 @@ class Publisher:
             value = kept.encoder.encode(kept.conform(kept.known(record)))
         return value[wire.HEADER_SIZE :]
 
-    def _malformed(
+    def _create_malformed(
         self, entry: Entry, domain: _Domain, record: dict[str, Any], key: str
     ) -> Publication:
         contract = domain.contract
@@ -215,16 +215,16 @@ class Publisher:
         )
 
 
-def frame_of_another(
+def _value_of_another(
     name: str, version_ids: Mapping[str, UUID], domains: Mapping[str, _Domain]
 ) -> bytes:
-    """A whole, valid value of another contract than ``name``, from that contract's examples."""
+    """Return a valid value of another contract, from its examples."""
     for other, domain in domains.items():
         if other != name and (examples := domain.contract.examples("valid")):
-            # An example may have a field that the newest version has no more.
+            # An example may have a field that the newest version has removed.
             example = next(iter(examples.values()))
             return domain.encoder.encode(domain.conform(domain.known(example)))
-    # A mesh of one domain: the id of the domain itself, which nothing can be wrong about.
+    # In a mesh of one domain: the domain's own id, without a body.
     return wire.frame(version_ids[name], b"")
 
 
@@ -241,10 +241,10 @@ def _check_id(name: str, value: str) -> None:
         raise UnusableEntry(error.message) from None
 
 
-def _check_moment(name: str, moment: int | None, now_ms: int) -> None:
-    if moment is not None and not 0 <= moment <= now_ms + _DAY_MS:
+def _check_time(name: str, time_ms: int | None, now_ms: int) -> None:
+    if time_ms is not None and not 0 <= time_ms <= now_ms + _DAY_MS:
         raise UnusableEntry(
-            f"{name} {moment} is not from 1970 up to 24 h ahead of the clock, in milliseconds"
+            f"{name} is {time_ms}; expected milliseconds from 1970 to 24 h ahead of the clock"
         )
 
 
@@ -253,4 +253,4 @@ def _check_event(record: Record, now_ms: int) -> None:
         _check_id(name, record[name])
     if record["user_id"] is not None:
         _check_id("user_id", record["user_id"])
-    _check_moment("occurred_at", record["occurred_at"], now_ms)
+    _check_time("occurred_at", record["occurred_at"], now_ms)

@@ -1,7 +1,7 @@
 """Reconciliation of what was published with what came out. Pure; reading is done elsewhere.
 
-Every claim is by event_id; records without a readable one are known by their position
-(topic/partition/offset). A finding is one thing that is wrong, with the id a person can look up.
+Records are identified by event_id, or by their position (topic/partition/offset) if it cannot be
+read. A finding is one error, with the id to look up.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from verification.reference import (
     NOTHING_PUBLISHED,
     History,
     Version,
-    differing,
+    differing_fields,
+    find_problem,
     item_content,
-    judge,
     user_content,
 )
 
@@ -34,7 +34,7 @@ Positions = Mapping[str, Mapping[int, int]]
 
 
 class Fault(StrEnum):
-    """Kinds of findings; part of the report's format."""
+    """Kinds of findings; the values are part of the report's format."""
 
     NOT_ENRICHED = "lost: not enriched"
     NOT_ACCEPTED = "lost: enriched, not accepted"
@@ -51,7 +51,7 @@ class Fault(StrEnum):
     UNREADABLE = "unreadable output"
 
 
-# Projections that are kept: popular items are attached again and again.
+# Cached projections: popular items are attached often.
 _CACHED_CONTENTS = 50_000
 
 LOST = (Fault.NOT_ENRICHED, Fault.NOT_ACCEPTED)
@@ -60,7 +60,7 @@ INVENTED = (Fault.INVENTED_ENRICHED, Fault.INVENTED_ACCEPTED, Fault.INVENTED_DEA
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: ``id`` is an event_id, or a position where there is none."""
+    """An error; ``id`` is an event_id, or a position without one."""
 
     fault: Fault
     id: str
@@ -69,7 +69,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An event that Personalize accepted, or left out as identical to ``same_as``."""
+    """An event that Personalize accepted."""
 
     event_id: str
     accepted_ms: int
@@ -78,7 +78,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """An event that Personalize answered with 200 and left out."""
+    """An event that Personalize answered with 200 and did not store."""
 
     event_id: str
     reason: str
@@ -87,7 +87,7 @@ class Ignored:
 
 @dataclass(slots=True)
 class _Published:
-    """One publication of an event, valid or malformed."""
+    """A publication of an event, valid or malformed."""
 
     kind: Kind
     event_id: str | None
@@ -102,9 +102,9 @@ class _Published:
 
 @dataclass(slots=True)
 class _Event:
-    """An event over all its publications.
+    """An event with all its publications.
 
-    ``acknowledged``: one of them is on the topic for certain; ``unsure``: of one nobody knows.
+    ``acknowledged``: one of them is on the topic; ``unsure``: one has no answer from the broker.
     """
 
     acknowledged: bool = False
@@ -139,11 +139,11 @@ class Tally:
 
 
 class Reconciliation:
-    """What one run published, and everything that was seen of it since.
+    """Compares what a run published with the records at the destinations.
 
-    Feed it with ``add_enriched``, ``add_dead_letter`` and ``add_accepted``; then ``findings``.
-    ``start`` and ``end`` are the offsets between which the run published; a record that came from
-    outside of them is another producer's and is only counted.
+    Add the records with ``add_enriched``, ``add_dead_letter`` and ``add_accepted``; then call
+    ``findings``. The run published between the offsets ``start`` and ``end``; records from other
+    offsets belong to other producers and are only counted.
     """
 
     def __init__(
@@ -172,8 +172,8 @@ class Reconciliation:
         self._users: dict[str, History] = {}
         self._items: dict[str, History] = {}
         self._contents: dict[str, dict[str, Any]] = {}
-        self._found: dict[tuple[Fault, str], str] = {}
-        self._beyond: list[tuple[Fault, str, str]] = []
+        self._findings: dict[tuple[Fault, str], str] = {}
+        self._other_origins: list[tuple[Fault, str, str]] = []
         self._waiting_dead_letters = 0
         self._waiting_publications = 0
         self.tally = Tally()
@@ -182,7 +182,7 @@ class Reconciliation:
         for row in rows:
             self._add_row(row)
 
-    # What was published
+    # Publications
 
     def _add_row(self, row: LedgerRow) -> None:
         if row.kind is Kind.VERSION:
@@ -223,7 +223,7 @@ class Reconciliation:
         histories = self._users if contract.role is Role.USER else self._items
         history = histories.setdefault(row.entity or "", History())
         if row.status is not Status.ACKNOWLEDGED:
-            # A failed one may be on the topic as well: the answer is what got lost.
+            # A failed one may be on the topic, too: only the answer may be lost.
             history.uncertain = True
             return
         origin = f"{row.topic}/{row.partition}/{row.offset}"
@@ -240,10 +240,10 @@ class Reconciliation:
         if mine:
             self._versions[origin] = row.entity or ""
 
-    # What was seen
+    # Records at the destinations
 
     def add_enriched(self, position: str, emitted_ms: int, record: Record) -> None:
-        """One record of the enriched topic, found at ``position``, appended at ``emitted_ms``."""
+        """Add a record of the enriched topic, with its position and append time."""
         origin, event_id = str(record["origin"]), str(record["event_id"])
         published = self._published.get(origin)
         if published is None:
@@ -252,7 +252,7 @@ class Reconciliation:
         self.tally.enriched_records += 1
         published.emitted += 1
         if published.kind is Kind.MALFORMED:
-            self._note(
+            self._add_finding(
                 Fault.MALFORMED_PASSED, event_id or origin, f"{published.reason} at {origin}"
             )
             return
@@ -261,15 +261,18 @@ class Reconciliation:
         else:
             self._waiting_publications -= 1
         if event_id != published.event_id:
-            detail = f"{position} says it is from {origin}, which holds {published.event_id}"
-            self._note(Fault.INVENTED_ENRICHED, event_id, detail)
+            detail = f"{position} names the origin {origin}, which is {published.event_id}"
+            self._add_finding(Fault.INVENTED_ENRICHED, event_id, detail)
             return
         event = self._events[event_id]
         if event.enriched_ms is None or emitted_ms < event.enriched_ms:
             event.enriched_ms = emitted_ms
         self._check_event(published, record)
-        self._check_user(published, record, emitted_ms)
-        self._check_item(published, record, emitted_ms)
+        self.tally.without_user += record["user"] is None
+        self.tally.without_item += record["item"] is None
+        for what, histories in (("user", self._users), ("item", self._items)):
+            entity, attached = record[f"{what}_id"], record[what]
+            self._check_attached(what, histories, entity, attached, published, emitted_ms)
 
     def _unknown_origin(self, origin: str, event_id: str) -> None:
         if event_id in self._events and self._events[event_id].unsure:
@@ -277,13 +280,15 @@ class Reconciliation:
             return
         if self._is_of_others(origin, self._interactions):
             self.tally.other_enriched += 1
-            self._beyond.append((Fault.INVENTED_ENRICHED, event_id, origin))
+            self._other_origins.append((Fault.INVENTED_ENRICHED, event_id, origin))
             return
-        what = "another position is in the ledger" if event_id in self._events else "nothing is"
-        self._note(Fault.INVENTED_ENRICHED, event_id, f"origin {origin}, of which {what}")
+        detail = f"the origin {origin} is not in the ledger"
+        if event_id in self._events:
+            detail += ", which has another one"
+        self._add_finding(Fault.INVENTED_ENRICHED, event_id, detail)
 
     def _is_of_others(self, origin: str, *topics: str) -> bool:
-        """Whether a position is one that another producer wrote, before or after the run."""
+        """Whether a position was written by another producer, before or after the run."""
         topic, _, rest = origin.rpartition("/")
         topic, _, partition = topic.rpartition("/")
         if topic not in topics or not partition.isdecimal() or not rest.isdecimal():
@@ -298,29 +303,17 @@ class Reconciliation:
         event_id = published.event_id or ""
         if record["published_at"] != published.timestamp:
             detail = f"published_at is {record['published_at']}, was {published.timestamp}"
-            self._note(Fault.ALTERED, event_id, detail)
-        found = {name: record[name] for name in self._event_fields}
-        # The same bytes are the same record; only other bytes are worth decoding.
+            self._add_finding(Fault.ALTERED, event_id, detail)
+        actual = {name: record[name] for name in self._event_fields}
+        # Equal bytes are equal records; only different bytes are decoded.
         try:
-            if encode_body(self._schema, found) == published.body:
+            if encode_body(self._schema, actual) == published.body:
                 return
         except InvalidRecord:
             pass
         expected = self._bodies[self._interactions].read(published.body or b"")
-        if names := differing(expected, found):
-            self._note(Fault.ALTERED, event_id, ", ".join(names))
-
-    def _check_user(self, published: _Published, record: Record, emitted_ms: int) -> None:
-        user_id, attached = record["user_id"], record["user"]
-        if attached is None:
-            self.tally.without_user += 1
-        self._check_attached("user", self._users, user_id, attached, published, emitted_ms)
-
-    def _check_item(self, published: _Published, record: Record, emitted_ms: int) -> None:
-        item_id, attached = record["item_id"], record["item"]
-        if attached is None:
-            self.tally.without_item += 1
-        self._check_attached("item", self._items, item_id, attached, published, emitted_ms)
+        if names := differing_fields(expected, actual):
+            self._add_finding(Fault.ALTERED, event_id, ", ".join(names))
 
     def _check_attached(
         self,
@@ -336,16 +329,18 @@ class Reconciliation:
             self.tally.unchecked += 1
             return
         origin = None if attached is None else str(attached["origin"])
-        problem = judge(history, origin, published.timestamp, emitted_ms, self._stale_tolerance_ms)
+        problem = find_problem(
+            history, origin, published.timestamp, emitted_ms, self._stale_tolerance_ms
+        )
         if problem is None and attached is not None and origin is not None:
             version = history.find(origin)
             assert version is not None
-            found = {name: value for name, value in attached.items() if name != "origin"}
-            if names := differing(self._content(version), found):
-                problem = f"{origin} says otherwise: {', '.join(names)}"
+            actual = {name: value for name, value in attached.items() if name != "origin"}
+            if names := differing_fields(self._content(version), actual):
+                problem = f"differs from {origin}: {', '.join(names)}"
         if problem is not None:
             detail = f"{what} {entity}: {problem}"
-            self._note(Fault.MISENRICHED, published.event_id or "", detail)
+            self._add_finding(Fault.MISENRICHED, published.event_id or "", detail)
 
     def _content(self, version: Version) -> dict[str, Any]:
         content = self._contents.get(version.origin)
@@ -365,7 +360,7 @@ class Reconciliation:
         return item_content(contract.item, record)
 
     def add_dead_letter(self, record: Record) -> None:
-        """One record of the dead-letter topic."""
+        """Add a record of the dead-letter topic."""
         origin = f"{record['topic']}/{record['partition']}/{record['offset']}"
         code = str(record["error_code"])
         if record["step"] == "deliver":
@@ -379,13 +374,13 @@ class Reconciliation:
             name = (published.event_id if published else None) or origin
             if published is not None and published.event_id is not None:
                 self._events[published.event_id].refused = True
-            self._note(Fault.REFUSED, name, f"{code} at {origin}: {record['message']}")
+            self._add_finding(Fault.REFUSED, name, f"{code} at {origin}: {record['message']}")
             return
         if self._is_of_others(origin, *self._contracts) or self.tally.unacknowledged:
             self.tally.other_dead_letters += 1
-            self._beyond.append((Fault.INVENTED_DEAD_LETTER, origin, origin))
+            self._other_origins.append((Fault.INVENTED_DEAD_LETTER, origin, origin))
             return
-        self._note(Fault.INVENTED_DEAD_LETTER, origin, f"{code}; nothing was sent there")
+        self._add_finding(Fault.INVENTED_DEAD_LETTER, origin, f"{code}; no record was sent there")
 
     def _check_dead_letter(
         self, published: _Published, record: Record, origin: str, code: str
@@ -397,7 +392,7 @@ class Reconciliation:
             self.tally.dead_letters[code] = self.tally.dead_letters.get(code, 0) + 1
         if code != published.reason:
             detail = f"{origin}: {code}, expected {published.reason}"
-            self._note(Fault.WRONG_DEAD_LETTER, name, detail)
+            self._add_finding(Fault.WRONG_DEAD_LETTER, name, detail)
         for field_name, expected in (
             ("payload", published.body),
             ("key", published.key),
@@ -405,7 +400,7 @@ class Reconciliation:
         ):
             if record[field_name] != expected:
                 detail = f"{origin}: {field_name} is not what was sent"
-                self._note(Fault.WRONG_DEAD_LETTER, name, detail)
+                self._add_finding(Fault.WRONG_DEAD_LETTER, name, detail)
 
     def _add_rejected(self, origin: str, code: str, event_id: str | None) -> None:
         event = self._events.get(event_id or "")
@@ -418,33 +413,35 @@ class Reconciliation:
             self.tally.other_dead_letters += 1
             return
         name = event_id or origin
-        self._note(Fault.INVENTED_DEAD_LETTER, name, f"{code} at {origin}; no such event was sent")
+        self._add_finding(
+            Fault.INVENTED_DEAD_LETTER, name, f"{code} at {origin}; no such event was sent"
+        )
 
     def add_accepted(
         self, accepted: Accepted, is_of_others: Callable[[Accepted], bool] = lambda _: False
     ) -> None:
-        """An event that Personalize holds; ``is_of_others`` knows other runs' events."""
+        """Add an accepted event; ``is_of_others`` decides whether it is from another run."""
         event = self._events.get(accepted.event_id)
         if event is None:
             if is_of_others(accepted):
                 self.tally.other_accepted += 1
             else:
                 detail = f"accepted at {accepted.accepted_ms}; no such event was sent"
-                self._note(Fault.INVENTED_ACCEPTED, accepted.event_id, detail)
+                self._add_finding(Fault.INVENTED_ACCEPTED, accepted.event_id, detail)
             return
         if event.accepted_ms is not None:
-            self._note(Fault.ACCEPTED_TWICE, accepted.event_id, "two events for the training")
+            self._add_finding(Fault.ACCEPTED_TWICE, accepted.event_id, "Personalize has it twice")
             return
         event.accepted_ms = accepted.accepted_ms
         event.duplicates = accepted.duplicates
 
     def set_duplicates(self, event_id: str, duplicates: int) -> None:
-        """How often Personalize has ignored an accepted event's repetition so far."""
+        """Set how often Personalize has ignored a duplicate of an accepted event."""
         if (event := self._events.get(event_id)) is not None:
             event.duplicates = duplicates
 
     def add_ignored(self, ignored: Ignored) -> None:
-        """An event that Personalize left out: fine when it has the same one under another id."""
+        """Add an event that Personalize did not store, as identical to another one."""
         event = self._events.get(ignored.event_id)
         if event is None or event.identical or event.accepted_ms is not None:
             return
@@ -453,16 +450,16 @@ class Reconciliation:
             self.tally.identical_ignored += 1
 
     def add_unreadable(self, position: str, problem: str) -> None:
-        """A record of an output topic that does not decode."""
-        self._note(Fault.UNREADABLE, position, problem)
+        """Add a record of an output topic that cannot be decoded."""
+        self._add_finding(Fault.UNREADABLE, position, problem)
 
-    def _note(self, fault: Fault, name: str, detail: str) -> None:
-        self._found.setdefault((fault, name), detail)
+    def _add_finding(self, fault: Fault, name: str, detail: str) -> None:
+        self._findings.setdefault((fault, name), detail)
 
-    # What follows
+    # Results
 
     def outstanding(self, *, accepted: bool = True) -> tuple[int, int, int]:
-        """Counts of enriched events, dead letters and accepted events that are missing so far."""
+        """Return how many enriched events, dead letters and accepted events are still missing."""
         events = (e for e in self._events.values() if e.acknowledged)
         left = sum(
             1
@@ -484,24 +481,24 @@ class Reconciliation:
         )
 
     def findings(self, bounds: Positions | None = None, *, accepted: bool = True) -> list[Finding]:
-        """All that is wrong; ``accepted`` False leaves Personalize out of it.
+        """Return all findings; without those of PutEvents if ``accepted`` is False.
 
-        ``bounds`` are the offsets at which the source topics end now: whatever claims to come from
-        there or beyond was invented.
+        ``bounds`` are the present end offsets of the source topics: a record whose origin is not
+        below them was invented.
         """
-        found = [Finding(fault, name, text) for (fault, name), text in self._found.items()]
-        for fault, name, origin in self._beyond if bounds is not None else ():
+        findings = [Finding(fault, name, text) for (fault, name), text in self._findings.items()]
+        for fault, name, origin in self._other_origins if bounds is not None else ():
             topic, partition, offset = origin.rsplit("/", 2)
             if int(offset) >= (bounds or {}).get(topic, {}).get(int(partition), 0):
-                found.append(Finding(fault, name, f"origin {origin}, which does not exist"))
+                findings.append(Finding(fault, name, f"origin {origin}, which does not exist"))
         for event_id, event in self._events.items():
             if not event.acknowledged or event.refused:
                 continue
             if event.enriched_ms is None:
                 detail = "no enriched record"
                 if event.accepted_ms is not None:
-                    detail += ", though Personalize has it"
-                found.append(Finding(Fault.NOT_ENRICHED, event_id, detail))
+                    detail += ", but Personalize has it"
+                findings.append(Finding(Fault.NOT_ENRICHED, event_id, detail))
             elif (
                 accepted
                 and event.accepted_ms is None
@@ -509,15 +506,15 @@ class Reconciliation:
                 and not event.identical
             ):
                 detail = f"enriched at {event.enriched_ms}"
-                found.append(Finding(Fault.NOT_ACCEPTED, event_id, detail))
+                findings.append(Finding(Fault.NOT_ACCEPTED, event_id, detail))
         for origin, published in self._published.items():
             if published.kind is Kind.MALFORMED and not published.dead_lettered:
                 detail = f"{published.reason} at {origin}"
-                found.append(Finding(Fault.NO_DEAD_LETTER, published.event_id or origin, detail))
-        return found
+                findings.append(Finding(Fault.NO_DEAD_LETTER, published.event_id or origin, detail))
+        return findings
 
     def event_counts(self) -> dict[str, int]:
-        """Distinct valid events: acknowledged, enriched, accepted."""
+        """Return the numbers of distinct valid events: acknowledged, enriched, accepted."""
         events = [event for event in self._events.values() if event.acknowledged]
         return {
             "valid": len(events),
@@ -527,10 +524,10 @@ class Reconciliation:
         }
 
     def delays_ms(self) -> tuple[list[int], list[int]]:
-        """Milliseconds from publication to emission and to acceptance, sorted.
+        """Return the milliseconds from publication to emission and to acceptance, sorted.
 
-        An event that Personalize had before it was published (a replay of the same event ids) has
-        no delay of acceptance.
+        Events that Personalize had before (a replay of the same event ids) are left out of the
+        latter.
         """
         emission: list[int] = []
         acceptance: list[int] = []
@@ -551,6 +548,6 @@ class _BodyReader:
         self._schema = parse_plain(contract.newest.definition)
 
     def read(self, body: bytes) -> dict[str, Any]:
-        """The record in a body."""
+        """Return the record in a body."""
         record: dict[str, Any] = fastavro.schemaless_reader(io.BytesIO(body), self._schema, None)
         return record

@@ -1,13 +1,13 @@
-"""What an enriched event may carry, in plain Python: the oracle that the pipeline is held to.
+"""The oracle: which versions of users and items an enriched event may have, in plain Python.
 
-Shares nothing with the pipeline but the contracts: the projection is written anew here.
+It shares only the contracts with the pipeline: the projection is implemented independently.
 
 The rule. A version of a user or item is a record on a dimension topic; the order of versions is
 updated_at (the Kafka timestamp where it is null), then offset, so an older one that arrives late
 is never the newest. An event is published at P (its Kafka timestamp) and its enriched record
 emitted at E (the broker's append time). The version attached must have been the newest published
-at some moment from P to E. Nothing attached is right when the newest was a deletion, or there was
-none yet, at some moment from P - 5 s to E.
+at some time from P to E. No version may be attached if the newest was a deletion, or none was
+published yet, at some time from P - 5 s to E.
 
 Clocks. Timestamps are whole milliseconds, so two records of the same millisecond have no known
 order: a version of millisecond P counts as published before and after P, one of millisecond E as
@@ -23,12 +23,12 @@ from typing import Any
 from schemas.model import ItemMapping, UserMapping
 
 MISSING_TOLERANCE_MS = 5_000
-"""A user or item published this long before an event must be there (issue: 5 s or more)."""
+"""A user or item published this long before an event must be attached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One published version of a user or an item.
+    """A published version of a user or an item.
 
     ``published_ms`` is the Kafka timestamp; ``origin`` is topic/partition/offset; ``content`` is
     the projection expected on an enriched event, None for a deletion.
@@ -43,13 +43,13 @@ class Version:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Versions compare by this; the larger one is newer."""
-        moment = self.published_ms if self.updated_at is None else self.updated_at
-        return moment, self.offset
+        """The sort key: the larger one is newer."""
+        updated_at = self.published_ms if self.updated_at is None else self.updated_at
+        return updated_at, self.offset
 
 
 class History:
-    """All versions of one user or item; ``uncertain`` when one was sent without an answer."""
+    """All versions of a user or item; ``uncertain`` if one was sent without an answer."""
 
     __slots__ = ("_newest", "_versions", "uncertain")
 
@@ -59,20 +59,20 @@ class History:
         self.uncertain = uncertain
 
     def add(self, version: Version) -> None:
-        """One version more."""
+        """Add a version."""
         self._versions.append(version)
         self._versions.sort(key=lambda v: (v.published_ms, v.offset))
         self._newest = None
 
     def find(self, origin: str) -> Version | None:
-        """The version read from that position."""
+        """Return the version at a position."""
         return next((v for v in self._versions if v.origin == origin), None)
 
     def newest_during(self, first_ms: int, last_ms: int) -> list[Version | None]:
-        """Which versions were the newest at some moment from ``first_ms`` to ``last_ms``.
+        """Return the versions that were the newest at some time from ``first_ms`` to ``last_ms``.
 
-        In order of time; None stands for a moment before the first version. Versions published in
-        the very millisecond ``first_ms`` count as not yet there at its beginning.
+        In order of time; None stands for the time before the first version. A version published in
+        the millisecond ``first_ms`` was not yet published at its beginning.
         """
         if self._newest is None:
             self._newest = _running_newest(self._versions)
@@ -100,17 +100,17 @@ def _running_newest(versions: Sequence[Version]) -> list[Version]:
 NOTHING_PUBLISHED = History()
 
 
-def judge(
+def find_problem(
     history: History,
     attached_origin: str | None,
     published_ms: int,
     emitted_ms: int,
     stale_tolerance_ms: int = 0,
 ) -> str | None:
-    """What is wrong with the version attached to an event, None when it is right.
+    """Return what is wrong with the version attached to an event; None if it is right.
 
-    ``attached_origin`` is None when nothing is attached. ``stale_tolerance_ms`` moves the beginning
-    of the interval back, for systems that promise less than the rule above.
+    ``attached_origin`` is None if no version is attached. ``stale_tolerance_ms`` moves the start of
+    the interval back, for systems that guarantee less than the rule above.
     """
     if history.uncertain:
         return None
@@ -118,11 +118,11 @@ def judge(
         states = history.newest_during(published_ms - MISSING_TOLERANCE_MS, emitted_ms)
         if any(state is None or state.deleted for state in states):
             return None
-        there = states[0]
-        assert there is not None
+        published = states[0]
+        assert published is not None
         return (
-            f"missing, though {there.origin} was published"
-            f" {published_ms - there.published_ms} ms before the event"
+            f"missing, although {published.origin} was published"
+            f" {published_ms - published.published_ms} ms before the event"
         )
     attached = history.find(attached_origin)
     if attached is None:
@@ -130,7 +130,7 @@ def judge(
     states = history.newest_during(published_ms - stale_tolerance_ms, emitted_ms)
     if attached in states:
         if attached.deleted:
-            return f"{attached_origin} is a deletion, yet it is attached"
+            return f"{attached_origin} is attached, but is a deletion"
         return None
     if attached.published_ms > emitted_ms:
         return f"{attached_origin} was published {attached.published_ms - emitted_ms} ms later"
@@ -138,7 +138,7 @@ def judge(
     if newest is None:  # pragma: no cover - a version published up to E is one of the states
         return f"{attached_origin} was not the newest"
     if newest.order > attached.order and newest.published_ms < attached.published_ms:
-        return f"{attached_origin} is older than {newest.origin}, which was there before it"
+        return f"{attached_origin} is older than {newest.origin}, which was published before it"
     return (
         f"{attached_origin} is stale: {newest.origin} was published"
         f" {published_ms - newest.published_ms} ms before the event"
@@ -146,7 +146,7 @@ def judge(
 
 
 def item_content(mapping: ItemMapping, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What an enriched event must say of an item, without its origin."""
+    """Return the item of an enriched event, without its origin."""
     creator = next((record[name] for name in mapping.creator if record[name]), None)
     length = record[mapping.duration] if mapping.duration else None
     return {
@@ -161,7 +161,7 @@ def item_content(mapping: ItemMapping, record: Mapping[str, Any]) -> dict[str, A
 
 
 def user_content(mapping: UserMapping, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What an enriched event must say of a user, without its origin."""
+    """Return the user of an enriched event, without its origin."""
     named = {
         "country": mapping.country,
         "age_band": mapping.age_band,
@@ -171,8 +171,8 @@ def user_content(mapping: UserMapping, record: Mapping[str, Any]) -> dict[str, A
     return {name: record[source] if source else None for name, source in named.items()}
 
 
-def differing(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Names of the fields that are not as expected, sorted."""
-    names = expected.keys() | found.keys()
+def differing_fields(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+    """Return the names of the fields that differ, sorted."""
+    names = expected.keys() | actual.keys()
     absent = object()
-    return sorted(n for n in names if expected.get(n, absent) != found.get(n, absent))
+    return sorted(n for n in names if expected.get(n, absent) != actual.get(n, absent))

@@ -1,8 +1,8 @@
-"""Publish a source's records to the domains' topics, and keep the ledger of it.
+"""Publish a source's records to the domains' topics, and record them in a ledger.
 
-Dimensions go first; when the broker has acknowledged them and a settling time is over, the
-interactions follow in line order. A dimension update between them is sent, and acknowledged,
-before the next interaction is. Kafka timestamps are the moment of sending.
+Dimension records are sent first. Once the broker has acknowledged them and a settling time is over,
+the interactions follow in order. A dimension record between them is acknowledged before the next
+interaction is sent. Kafka timestamps are the time of sender.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from verification.directory import ReplayDirectory
 from verification.endpoints import Endpoints
 from verification.entries import Entry, Kind, Source
 from verification.ledger import DeliveryReport, Ledger, ledger_path
-from verification.positions import FLUSH_SECONDS, cluster_id, create_producer, topic_ends
+from verification.positions import FLUSH_SECONDS, cluster_id, create_producer, produce, topic_ends
 from verification.progress import Progress, Step, silent
-from verification.publications import Publication, Publisher, Publishes
+from verification.publications import Publication, PublicationFactory, Publisher
 
-# Records in one ledger transaction: large enough that SQLite is not what limits the rate.
+# Records per ledger transaction: large enough that SQLite does not limit the rate.
 _CHUNK = 500
+MAX_IN_FLIGHT = 5_000
+"""Records sent and not acknowledged."""
+
 _INTERRUPTED_FLUSH_SECONDS = 10.0
 
 
 class ReplayError(TunemeshError):
-    """The replay could not go on; the ledger says what had been sent."""
+    """The replay failed; the ledger has what was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,12 @@ class ReplaySettings:
 
     ``rate`` is interactions a second (None: as fast as they are acknowledged), ``settle`` the
     seconds between the acknowledged dimensions and the first interaction, ``update_settle`` those
-    between an acknowledged update and the next interaction, ``in_flight`` the bound of records
-    sent and not acknowledged.
+    between an acknowledged update and the next interaction.
     """
 
     rate: float | None = None
     settle: float = 5.0
     update_settle: float = 0.0
-    in_flight: int = 5_000
     run: str | None = None
 
     def __post_init__(self) -> None:
@@ -59,27 +60,20 @@ class ReplaySettings:
             raise TunemeshError(f"the rate is {self.rate}, expected events a second above 0")
         if self.settle < 0 or self.update_settle < 0:
             raise TunemeshError("a settling time is 0 or more seconds")
-        if self.in_flight < 1:
-            raise TunemeshError(f"in_flight is {self.in_flight}, expected 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySummary:
-    """What a replay sent; ``seconds`` and ``events_per_second`` are of the interactions alone."""
+    """What a replay sent; ``seconds`` and ``events_per_second`` are of the interactions."""
 
     run: str
     ledger: Path
-    source: str
     dimensions: int
     updates: int
     interactions: int
     valid: int
     duplicates: int
     malformed: int
-    acknowledged: int
-    failed: int
-    started_ms: int
-    first_interaction_ms: int
     seconds: float
     events_per_second: float
 
@@ -92,28 +86,27 @@ def replay(
     *,
     registry: VersionIds | None = None,
     contracts: Contracts | None = None,
-    publisher: Publishes | None = None,
+    publisher: PublicationFactory | None = None,
     before_interactions: Callable[[], object] = lambda: None,
 ) -> ReplaySummary:
-    """Send everything that a source has; returns when the broker has acknowledged all of it.
+    """Send all records of a source; return when the broker has acknowledged them.
 
-    ``before_interactions`` is called when users and items are published and settled: it may wait
-    for somebody.
+    ``before_interactions`` is called once users and items are published and settled; it may block.
 
-    Raises UnusableEntry before anything is sent when a line of a replay set does not fit its
-    contract, ReplayError when the broker or a topic is not there or a record is refused.
+    Raises UnusableEntry, before anything is sent, if a line of a replay set does not fit its
+    contract, KafkaUnavailable, and ReplayError if the broker rejects a record.
     """
     settings = settings or ReplaySettings()
     ledger_contracts = load_contracts()
     contracts = contracts or ledger_contracts
     if publisher is None:
-        publisher = publisher_of(
+        publisher = create_publisher(
             contracts, registry or connect_registry(endpoints), ledger_contracts
         )
     if isinstance(source, ReplayDirectory):
-        _check(source, publisher, progress)
+        _check_lines(source, publisher, progress)
     started_ms = clock.now_ms()
-    run = settings.run or new_run_name(started_ms)
+    run = settings.run or create_run_name(started_ms)
     topics = [contract.topic for contract in contracts]
     with Ledger.create(
         ledger_path(endpoints.home, run),
@@ -126,33 +119,33 @@ def replay(
             "settings": asdict(settings),
         },
     ) as ledger:
-        sending = _Sending(endpoints, ledger, publisher, settings, contracts, progress)
+        sender = _Sender(endpoints, ledger, publisher, settings, contracts, progress)
         try:
-            return sending.run(source, run, started_ms, before_interactions)
+            return sender.run(source, run, before_interactions)
         except KeyboardInterrupt:
-            sending.flush(_INTERRUPTED_FLUSH_SECONDS)
+            sender.flush(_INTERRUPTED_FLUSH_SECONDS)
             raise
         finally:
-            sending.write_reports()
+            sender.write_reports()
             ledger.note({"finished_ms": clock.now_ms()})
 
 
-def publisher_of(
+def create_publisher(
     contracts: Contracts, registry: VersionIds, ledger_contracts: Contracts
 ) -> Publisher:
-    """The publisher of producers with these contracts, with the ids that the registry has."""
+    """Return a publisher for these contracts, with the ids of the registry."""
     ids = {contract.name: registry.version_id(contract) for contract in contracts.sources}
     return Publisher(contracts, ids, ledger_contracts)
 
 
-def new_run_name(now_ms: int) -> str:
-    """A name for a run: when it was, and four letters against a second one of the same second."""
-    moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ms / 1000))
-    return f"{moment}-{secrets.token_hex(2)}"
+def create_run_name(now_ms: int) -> str:
+    """Return a name of the time and a random suffix."""
+    seconds = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now_ms / 1000))
+    return f"{seconds}-{secrets.token_hex(2)}"
 
 
 def connect_registry(endpoints: Endpoints) -> Any:
-    """The registry client for those endpoints."""
+    """Return the client of the registry at the endpoints."""
     from connectors.glue.registry import GlueRegistry
 
     return GlueRegistry.connect(
@@ -160,25 +153,27 @@ def connect_registry(endpoints: Endpoints) -> Any:
     )
 
 
-def _check(source: ReplayDirectory, publisher: Publishes, progress: Progress) -> None:
-    """Encode every line once, so that a line that does not fit stops the replay before it began."""
+def _check_lines(
+    source: ReplayDirectory, publisher: PublicationFactory, progress: Progress
+) -> None:
+    """Encode every line, so that an unusable one stops the replay before anything is sent."""
     now_ms = clock.now_ms()
     total = source.dimension_count + source.stream_count
     for done, entry in enumerate(source.entries(), 1):
-        publisher.publication(entry, now_ms)
+        publisher.create_publication(entry, now_ms)
         if done % 1000 == 0:
             progress(Step("checking lines", done, total))
     progress(Step("checking lines", total, total))
 
 
-class _Sending:
-    """The state of one replay: producer, ledger, what is in flight."""
+class _Sender:
+    """Sends the records of a replay, and writes the broker's answers to the ledger."""
 
     def __init__(
         self,
         endpoints: Endpoints,
         ledger: Ledger,
-        publisher: Publishes,
+        publisher: PublicationFactory,
         settings: ReplaySettings,
         contracts: Contracts,
         progress: Progress,
@@ -207,81 +202,75 @@ class _Sending:
         )
 
     def run(
-        self, source: Source, run: str, started_ms: int, before_interactions: Callable[[], object]
+        self, source: Source, run: str, before_interactions: Callable[[], object]
     ) -> ReplaySummary:
-        """Dimensions, settling time, interactions."""
-        for chunk in _chunks(source.dimensions(), _CHUNK):
+        """Send dimension records, wait for the settling time, send interactions."""
+        for chunk in _chunks(source.dimensions(), self._interactions.name, _CHUNK):
             self._send(chunk)
             self._progress(Step("users and items", self._sent, source.dimension_count))
         dimensions = self._sent
-        self._acknowledged_all()
+        self._wait_acknowledged()
         self._progress(Step("users and items", dimensions, dimensions))
         self._wait(self._settings.settle, "settling")
         before_interactions()
-        first_ms = clock.now_ms()
         began = time.monotonic()
-        interactions, updates = self._stream(source)
+        interactions, updates = self._send_stream(source)
         seconds = max(time.monotonic() - began, 1e-6)
         if self._failed:
             raise ReplayError(
-                f"the broker refused {self._failed:,} records, the first: {self._first_failure};"
-                f" see {self._ledger.path}"
+                f"the broker rejected {self._failed:,} records, the first: {self._first_failure}."
+                f" See {self._ledger.path}"
             )
         return ReplaySummary(
             run=run,
             ledger=self._ledger.path,
-            source=source.description,
             dimensions=dimensions,
             updates=updates,
             interactions=interactions,
             valid=self._counts[Kind.VALID],
             duplicates=self._counts[Kind.DUPLICATE],
             malformed=self._counts[Kind.MALFORMED],
-            acknowledged=self._reported - self._failed,
-            failed=self._failed,
-            started_ms=started_ms,
-            first_interaction_ms=first_ms,
             seconds=seconds,
             events_per_second=interactions / seconds,
         )
 
-    def _stream(self, source: Source) -> tuple[int, int]:
+    def _send_stream(self, source: Source) -> tuple[int, int]:
         rate = self._settings.rate
         total = source.stream_count
-        # A few sends a tick: at low rates each record goes out alone, at its own moment.
+        # Some 100 chunks a second: at low rates each record is sent alone, at its time.
         chunk_size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 100)))
         began = time.monotonic()
         interactions = updates = 0
-        settled = True
-        for chunk in _runs(source.stream(), self._interactions.name, chunk_size):
+        is_settled = True
+        for chunk in _chunks(source.stream(), self._interactions.name, chunk_size):
             if chunk[0].domain != self._interactions.name:
-                # Held until the broker has them: no interaction overtakes an update.
+                # No interaction overtakes an update.
                 self._send(chunk)
-                self._acknowledged_all()
+                self._wait_acknowledged()
                 updates += len(chunk)
-                settled = False
+                is_settled = False
                 continue
-            if not settled:
+            if not is_settled:
                 self._wait(self._settings.update_settle, "settling an update")
-                settled = True
+                is_settled = True
             if rate is not None:
-                self._until(began + interactions / rate)
+                self._wait_until(began + interactions / rate)
             self._send(chunk)
             interactions += len(chunk)
             self._progress(Step("interactions", interactions + updates, total))
-        self._acknowledged_all()
+        self._wait_acknowledged()
         self._progress(Step("interactions", interactions + updates, interactions + updates))
         return interactions, updates
 
     def _send(self, entries: list[Entry]) -> None:
         now_ms = clock.now_ms()
-        publications = [self._publisher.publication(entry, now_ms) for entry in entries]
+        publications = [self._publisher.create_publication(entry, now_ms) for entry in entries]
         first = self._sent + 1
         self._ledger.record_sent(first, publications)
         for seq, publication in enumerate(publications, first):
             self._produce(seq, publication)
         self._producer.poll(0)
-        while self._sent - self._reported >= self._settings.in_flight:
+        while self._sent - self._reported >= MAX_IN_FLIGHT:
             self._producer.poll(0.05)
             self._raise_fatal()
         self._raise_fatal()
@@ -289,23 +278,19 @@ class _Sending:
             self.write_reports()
 
     def _produce(self, seq: int, publication: Publication) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    publication.topic,
-                    key=publication.key,
-                    value=publication.value,
-                    on_delivery=functools.partial(self._on_delivery, seq),
-                )
-            except BufferError:
-                self._producer.poll(0.05)
-                self._raise_fatal()
-                continue
-            except KafkaException as error:
-                raise ReplayError(f"topic {publication.topic}: {error.args[0]}") from None
-            self._sent = seq
-            self._counts[publication.kind] += 1
-            return
+        try:
+            produce(
+                self._producer,
+                publication.topic,
+                key=publication.key,
+                value=publication.value,
+                on_delivery=functools.partial(self._on_delivery, seq),
+            )
+        except KafkaException as error:
+            self._raise_fatal()
+            raise ReplayError(f"topic {publication.topic}: {error.args[0]}") from None
+        self._sent = seq
+        self._counts[publication.kind] += 1
 
     def _on_delivery(self, seq: int, error: KafkaError | None, message: Message) -> None:
         self._reported += 1
@@ -324,30 +309,30 @@ class _Sending:
 
     def _raise_fatal(self) -> None:
         if self._fatal is not None:
-            raise ReplayError(f"the producer cannot go on: {self._fatal}")
+            raise ReplayError(f"the producer failed: {self._fatal}")
 
-    def _acknowledged_all(self) -> None:
+    def _wait_acknowledged(self) -> None:
         self.flush(FLUSH_SECONDS)
         if self._reported < self._sent:
             raise ReplayError(
-                f"{self._sent - self._reported:,} records are not acknowledged after"
-                f" {FLUSH_SECONDS:.0f} s; is Kafka still there? `tunemesh status` says"
+                f"{self._sent - self._reported:,} records were not acknowledged within"
+                f" {FLUSH_SECONDS:.0f} s. Is Kafka running? See: tunemesh status"
             )
 
     def flush(self, seconds: float) -> None:
-        """Wait for the broker's answers, at most so long, and write them to the ledger."""
+        """Wait for the broker's answers, and write them to the ledger."""
         self._producer.flush(seconds)
         self._raise_fatal()
         self.write_reports()
 
     def write_reports(self) -> None:
-        """Write the answers that are there to the ledger."""
+        """Write the broker's answers so far to the ledger."""
         if self._reports:
             reports, self._reports = self._reports, []
             self._ledger.record_reports(reports)
 
-    def _until(self, moment: float) -> None:
-        while (left := moment - time.monotonic()) > 0:
+    def _wait_until(self, end: float) -> None:
+        while (left := end - time.monotonic()) > 0:
             # poll() serves delivery reports while it waits.
             self._producer.poll(min(left, 0.2))
             if left > 0.05:
@@ -357,22 +342,11 @@ class _Sending:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._progress(Step(name, round(seconds - left), round(seconds), "s"))
-            self._until(min(end, time.monotonic() + 0.5))
+            self._wait_until(min(end, time.monotonic() + 0.5))
 
 
-def _chunks(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    chunk: list[Entry] = []
-    for entry in entries:
-        chunk.append(entry)
-        if len(chunk) >= size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _runs(entries: Iterable[Entry], interactions: str, size: int) -> Iterator[list[Entry]]:
-    """Chunks that hold either interactions or dimension records, never both."""
+def _chunks(entries: Iterable[Entry], interactions: str, size: int) -> Iterator[list[Entry]]:
+    """Yield chunks of either interactions or dimension records."""
     chunk: list[Entry] = []
     for entry in entries:
         same = bool(chunk) and (chunk[0].domain == interactions) == (entry.domain == interactions)

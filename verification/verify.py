@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from verification.ledger import Ledger, LedgerError, LedgerRow, ledger_path, run
 from verification.personalize_events import PersonalizeReader
 from verification.positions import KafkaUnavailable, TopicReader, cluster_id, topic_ends
 from verification.progress import Progress, Step, silent
-from verification.reconcile import INVENTED, LOST, Accepted, Fault, Finding, Reconciliation
+from verification.reconcile import INVENTED, LOST, Accepted, Fault, Finding, Reconciliation, Tally
 from verification.replay import connect_registry
 
 _POLL_SECONDS = 0.5
@@ -46,26 +46,14 @@ class VerifySettings:
     destinations: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
+@dataclass(slots=True, kw_only=True)
+class VerifyReport(Tally):
     """The reconciliation report; counts are of distinct events unless they say records."""
 
     run: str
-    produced: int
-    unacknowledged: int
     valid: int
     enriched: int
-    enriched_records: int
     accepted: int
-    dead_letters: Mapping[str, int]
-    rejected: Mapping[str, int]
-    duplicates_ignored: int
-    identical_ignored: int
-    reemitted: int
-    without_user: int
-    without_item: int
-    unchecked: int
-    others: int
     findings: tuple[Finding, ...]
     emission_p50_ms: int | None
     emission_p99_ms: int | None
@@ -73,6 +61,11 @@ class VerifyReport:
     acceptance_p99_ms: int | None
     seconds: float
     destinations: tuple[DestinationReport, ...] = ()
+
+    @property
+    def others(self) -> int:
+        """Records of other runs and producers."""
+        return self.other_enriched + self.other_dead_letters + self.other_accepted
 
     @property
     def ok(self) -> bool:
@@ -108,19 +101,15 @@ class VerifyReport:
 
     def document(self) -> dict[str, Any]:
         """Return the report as JSON, with all ids."""
-        plain = {
-            name: getattr(self, name)
-            for name in self.__dataclass_fields__
-            if name not in ("findings", "dead_letters", "rejected", "destinations")
-        }
+        lists = ("findings", "destinations")
+        names = [f.name for f in fields(self) if f.name not in lists and f.name[:6] != "other_"]
         return {
-            **plain,
+            **{name: getattr(self, name) for name in names},
+            "others": self.others,
             "ok": self.ok,
             "lost": self.lost,
             "invented": self.invented,
             "misenriched": self.misenriched,
-            "dead_letters": dict(self.dead_letters),
-            "rejected": dict(self.rejected),
             "destinations": {report.name: report.document() for report in self.destinations},
             "findings": {
                 fault.value: [{"id": f.id, "detail": f.detail} for f in findings]
@@ -357,25 +346,12 @@ def _report(
     destinations: tuple[DestinationReport, ...],
     began: float,
 ) -> VerifyReport:
-    tally, events = reconciliation.tally, reconciliation.event_counts()
     emission, acceptance = reconciliation.delays_ms()
+    counts = asdict(reconciliation.tally) | reconciliation.event_counts()
+    for name in ("dead_letters", "rejected"):
+        counts[name] = dict(sorted(counts[name].items()))
     return VerifyReport(
         run=run,
-        produced=tally.produced,
-        unacknowledged=tally.unacknowledged,
-        valid=events["valid"],
-        enriched=events["enriched"],
-        enriched_records=tally.enriched_records,
-        accepted=events["accepted"],
-        dead_letters=dict(sorted(tally.dead_letters.items())),
-        rejected=dict(sorted(tally.rejected.items())),
-        duplicates_ignored=events["duplicates_ignored"],
-        identical_ignored=tally.identical_ignored,
-        reemitted=tally.reemitted,
-        without_user=tally.without_user,
-        without_item=tally.without_item,
-        unchecked=tally.unchecked,
-        others=tally.other_enriched + tally.other_dead_letters + tally.other_accepted,
         findings=tuple(findings),
         emission_p50_ms=percentile(emission, 50),
         emission_p99_ms=percentile(emission, 99),
@@ -383,6 +359,7 @@ def _report(
         acceptance_p99_ms=percentile(acceptance, 99),
         seconds=time.monotonic() - began,
         destinations=destinations,
+        **counts,
     )
 
 

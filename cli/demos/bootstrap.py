@@ -13,7 +13,8 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ from schemas.errors import TunemeshError
 from schemas.model import Contracts, Role, load_contracts
 from verification.background import Background
 from verification.directory import ReplayDirectory
-from verification.entries import Entry, Kind, Source
+from verification.entries import Entry, FunctionSource, Kind, Source
 from verification.fill import fill
 from verification.generator import GeneratedHour, Hour
-from verification.known import Difference, Expected, Known, compare, read_known
 from verification.personalize_events import PersonalizeReader
 from verification.progress import Progress, Step
+from verification.stored import Difference, Expected, Stored, compare, read_stored
 
 PARTS = ("kafka", "aws", "personalize", "opensearch", "flink", "postgresql", "dynamodb", "services")
 APPLICATIONS = (("enrichment",), ("analytics",))
@@ -56,53 +57,29 @@ class BootstrapDemoError(TunemeshError):
     """The demo ended, and Personalize does not have each interaction exactly once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The entries ``first`` to ``last`` of a source's stream; the first part has users and items.
+def part(source: Source, first: int, last: int, rate: float = 0) -> Source:
+    """Return the entries ``first`` to ``last`` of a source; the first part has users and items.
 
     ``rate``: entries a second, 0: unlimited. Duplicates of events of an earlier part are left out:
     imports have no event ids, so an event that is repeated after T would count twice.
     """
 
-    source: Source
-    first: int
-    last: int
-    rate: float = 0
-
-    @property
-    def description(self) -> str:
-        """That of the source."""
-        return self.source.description
-
-    @property
-    def dimension_count(self) -> int:
-        """Number of users and items."""
-        return 0 if self.first else self.source.dimension_count
-
-    @property
-    def stream_count(self) -> int:
-        """Number of entries of the part."""
-        return self.last - self.first
-
-    def dimensions(self) -> Iterator[Entry]:
-        """Yield those of the source in the first part."""
-        return iter(()) if self.first else self.source.dimensions()
-
-    def stream(self) -> Iterator[Entry]:
-        """Yield the entries of the part, at its rate."""
+    def stream() -> Iterator[Entry]:
         began = time.monotonic()
         before: set[str] = set()
-        for number, entry in enumerate(self.source.stream()):
-            if number >= self.last:
-                return
+        for number, entry in enumerate(islice(source.stream(), last)):
             event_id = (entry.record or {}).get("event_id")
-            if number < self.first:
+            if number < first:
                 before.add(event_id or "")
             elif not (entry.kind is Kind.DUPLICATE and event_id in before):
-                if self.rate:
-                    due = began + (number - self.first) / self.rate
+                if rate:
+                    due = began + (number - first) / rate
                     time.sleep(max(0.0, due - time.monotonic()))
                 yield entry
+
+    dimensions = (lambda: iter(())) if first else source.dimensions
+    count = 0 if first else source.dimension_count
+    return FunctionSource(source.description, count, last - first, dimensions, stream)
 
 
 @click.command("bootstrap-demo")
@@ -116,19 +93,16 @@ class Part:
     "--events",
     type=click.IntRange(min=3000),
     default=10_000,
-    show_default=True,
     help="Number of generated events.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of generated data.")
+@click.option("--seed", type=int, default=1, help="Seed of generated data.")
 @click.option("--keep", is_flag=True, help="Keep everything running at the end.")
 def bootstrap_demo(directory: Path | None, events: int, seed: int, keep: bool) -> None:
     """Fill the stores, export them, bootstrap Personalize, and continue with the stream.
 
     Writes reports/bootstrap.json. Exits with 1 unless Personalize has every interaction once.
 
-    \b
-    Example:
-      tunemesh bootstrap-demo --events 20000
+    Example: tunemesh bootstrap-demo --events 20000
     """
     settings = replace(
         LocalSettings.from_environment(os.environ), task_slots=len(APPLICATIONS) + 1, taskmanagers=1
@@ -169,13 +143,13 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
         click.echo(f"{pipelines[0]} runs")
 
     with terminal.ProgressDisplay() as progress:
-        filled = fill(Part(source, 0, half), settings.services.url, contracts, progress)
+        filled = fill(part(source, 0, half), settings.services.url, contracts, progress)
     show_fill(filled)
     before = {user: top_items(settings, user) for user in listeners}
 
     # Events flow at T, and while everything is exported and imported.
     left = source.stream_count - half
-    rest = Part(source, half, source.stream_count, max(MIN_EVENTS_A_SECOND, left / FLOWING_SECONDS))
+    rest = part(source, half, source.stream_count, max(MIN_EVENTS_A_SECOND, left / FLOWING_SECONDS))
     flow = Background(lambda: fill(rest, settings.services.url, contracts))
     time.sleep(2)
     until = now_ms()
@@ -196,11 +170,11 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
     with terminal.ProgressDisplay() as progress:
         progress(Step("waiting for the last events"))
         flow.result()
-        known, difference = wait_until_known(settings, expected, rejected["no_user"], progress)
-    return document(expected, known, difference, rejected, before, after) | {
+        stored, difference = wait_until_stored(settings, expected, rejected["no_user"], progress)
+    return document(expected, stored, difference, rejected, before, after) | {
         "until": until,
-        "imported": known.imported.total(),
-        "streamed": known.streamed.total(),
+        "imported": stored.imported.total(),
+        "streamed": stored.streamed.total(),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -219,42 +193,42 @@ def expectation(source: Source, contracts: Contracts, half: int) -> tuple[Expect
     return expected, [user for user, _ in played.most_common(LISTENERS)]
 
 
-def wait_until_known(
+def wait_until_stored(
     settings: LocalSettings, expected: Expected, no_user: int, progress: Progress
-) -> tuple[Known, Difference]:
+) -> tuple[Stored, Difference]:
     """Return what Personalize has once nothing is missing except rejected rows, or at the limit."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
-        known = read_known(PersonalizeReader(settings.personalize.url), expected)
-        difference = compare(expected, known)
-        if difference.unknown <= no_user or time.monotonic() >= deadline:
-            return known, difference
-        note = f"{difference.unknown - no_user:,} interactions are missing"
+        stored = read_stored(PersonalizeReader(settings.personalize.url), expected)
+        difference = compare(expected, stored)
+        if difference.missing <= no_user or time.monotonic() >= deadline:
+            return stored, difference
+        note = f"{difference.missing - no_user:,} interactions are missing"
         progress(Step("waiting for Personalize", note=note))
         time.sleep(1)
 
 
 def document(
     expected: Expected,
-    known: Known,
+    stored: Stored,
     difference: Difference,
     rejected: Counter[str],
     before: dict[str, list[str]],
     after: dict[str, list[str]],
 ) -> dict[str, Any]:
     """Return the report. Interactions without a user cannot be imported: those are not lost."""
-    interactions = known.imported + known.streamed
+    interactions = stored.imported + stored.streamed
     missing = {
-        "users": len(expected.records["users"] - known.users),
-        "items": len(expected.records["items"] - known.items),
+        "users": len(expected.records["users"] - stored.users),
+        "items": len(expected.records["items"] - stored.items),
     }
     return {
-        "users": len(known.users),
-        "items": len(known.items),
+        "users": len(stored.users),
+        "items": len(stored.items),
         "interactions": interactions.total(),
         "rejected": rejected.total(),
         "rejected_by_reason": dict(rejected),
-        "lost": difference.unknown - rejected["no_user"] + sum(missing.values()),
+        "lost": difference.missing - rejected["no_user"] + sum(missing.values()),
         "invented": difference.invented,
         "twice": difference.twice,
         "missing": missing,

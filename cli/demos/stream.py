@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from schemas.model import Contracts, Role, load_contracts
 from schemas.projection import project_item, record_id
 from verification.background import Background
 from verification.directory import ReplayDirectory
-from verification.entries import Entry, Kind, Source
+from verification.entries import Entry, FunctionSource, Kind, Source
 from verification.generator import GeneratedHour, Hour
 from verification.personalize_events import PersonalizeReader
 from verification.progress import Step
@@ -41,6 +41,13 @@ PLAYS = 8
 
 WARM_UP_EVENTS = 5_000
 """Number of first events among which the demo's user is chosen."""
+
+REPORTED = (
+    "produced", "valid", "enriched", "accepted", "dead_letters", "rejected", "duplicates_ignored",
+    "identical_ignored", "reemitted", "without_user", "without_item", "emission_p50_ms",
+    "emission_p99_ms",
+)  # fmt: skip
+ERRORS = ("lost", "invented", "misenriched")
 
 
 class DemoError(TunemeshError):
@@ -55,36 +62,27 @@ class Listener:
     plays: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Plays:
-    """A source of a few interactions of one user."""
-
-    listener: Listener
-    stamp_ms: int
-    description: str = "a few likes of one user"
-    dimension_count: int = 0
-    stream_count: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.stream_count = len(self.listener.plays)
-
-    def dimensions(self) -> Iterator[Entry]:
-        """Yield nothing: users and items are published already."""
-        return iter(())
-
-    def stream(self) -> Iterator[Entry]:
-        """Yield a like of each item, a second apart."""
-        for number, item_id in enumerate(self.listener.plays):
-            record = {
-                "event_id": f"demo-{self.stamp_ms}-{number}",
-                "user_id": self.listener.user_id,
-                "session_id": f"demo-{self.stamp_ms}",
+def likes_of(listener: Listener, stamp_ms: int) -> Source:
+    """Return a source of a like of each item, a second apart."""
+    entries = [
+        Entry(
+            "interactions",
+            {
+                "event_id": f"demo-{stamp_ms}-{number}",
+                "user_id": listener.user_id,
+                "session_id": f"demo-{stamp_ms}",
                 "item_id": item_id,
                 "event_type": "like",
                 "device": "web",
-                "occurred_at": self.stamp_ms + number * 1000,
-            }
-            yield Entry("interactions", record, Kind.VALID, where=f"play {number}")
+                "occurred_at": stamp_ms + number * 1000,
+            },
+            Kind.VALID,
+        )
+        for number, item_id in enumerate(listener.plays)
+    ]
+    return FunctionSource(
+        "a few likes of one user", 0, len(entries), lambda: iter(()), lambda: iter(entries)
+    )
 
 
 @click.command()
@@ -98,17 +96,15 @@ class Plays:
     "--events",
     type=click.IntRange(min=1000),
     default=20_000,
-    show_default=True,
     help="Number of generated events.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=1),
     default=400.0,
-    show_default=True,
     help="Interactions a second.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of generated data.")
+@click.option("--seed", type=int, default=1, help="Seed of generated data.")
 @click.option(
     "--analytics", is_flag=True, help="Also run the analytics pipeline: OpenSearch, Firehose."
 )
@@ -121,9 +117,7 @@ def demo(
     Starts the local platform with empty data, publishes events with anomalies, and reconciles every
     event. Writes reports/demo.json. Exits with 1 if an event is lost, invented or enriched wrongly.
 
-    \b
-    Example:
-      tunemesh demo --events 100000 --rate 2000
+    Example: tunemesh demo --events 100000 --rate 2000
     """
     settings = LocalSettings.from_environment(os.environ)
     source = _source(directory, events, seed)
@@ -176,7 +170,7 @@ def _run(
         first_accepted_s = first.result()
         before = top_items(settings, listener.user_id)
         likes = replay(
-            Plays(listener, now_ms()),
+            likes_of(listener, now_ms()),
             endpoints,
             ReplaySettings(rate=20, settle=0),
             contracts=contracts,
@@ -209,25 +203,11 @@ def demo_document(
 ) -> dict[str, Any]:
     """Return the demo's report; counts are of the replay, errors also of the likes after it."""
     return {
-        "produced": report.produced,
-        "valid": report.valid,
-        "enriched": report.enriched,
-        "accepted": report.accepted,
-        "dead_letters": dict(report.dead_letters),
-        "rejected": dict(report.rejected),
-        "lost": report.lost + moved.lost,
-        "invented": report.invented + moved.invented,
+        **{name: getattr(report, name) for name in REPORTED},
+        **{name: getattr(report, name) + getattr(moved, name) for name in ERRORS},
         "duplicates_published": summary.duplicates,
-        "duplicates_ignored": report.duplicates_ignored,
-        "identical_ignored": report.identical_ignored,
-        "reemitted": report.reemitted,
-        "misenriched": report.misenriched + moved.misenriched,
-        "without_user": report.without_user,
-        "without_item": report.without_item,
         "users_and_items": summary.dimensions,
         "updates": summary.updates,
-        "emission_p50_ms": report.emission_p50_ms,
-        "emission_p99_ms": report.emission_p99_ms,
         "p50_ms": report.acceptance_p50_ms,
         "p99_ms": report.acceptance_p99_ms,
         "events_per_second": round(summary.events_per_second, 1),

@@ -79,7 +79,6 @@ class Step:
     "--rate",
     type=click.FloatRange(min=10),
     default=500.0,
-    show_default=True,
     help="Interactions a second.",
 )
 @click.option("--keep", is_flag=True, help="Keep everything running at the end.")
@@ -88,9 +87,7 @@ def upgrade_demo(rate: float, keep: bool) -> None:
 
     Writes reports/upgrade.json. Exits with 1 if an event is lost, invented or enriched wrongly.
 
-    \b
-    Example:
-      tunemesh upgrade-demo --rate 1000
+    Example: tunemesh upgrade-demo --rate 1000
     """
     settings = LocalSettings.from_environment(os.environ)
     try:

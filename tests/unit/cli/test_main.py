@@ -19,7 +19,7 @@ from connectors.aws.endpoint import service_endpoint
 from deploy.local.settings import LocalSettings
 from tests.support.ports import free_port
 
-EXAMPLE = re.compile(r"^ +(tunemesh .*)$", re.MULTILINE)
+EXAMPLE = re.compile(r"^ +(?:Example: )?(tunemesh .*)$", re.MULTILINE)
 
 
 def leaves(context: click.Context) -> Iterator[click.Context]:

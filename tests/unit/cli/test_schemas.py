@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from cli import connections
 from cli import schemas as schemas_commands
-from cli.schemas import compare, connect, field_changes, schemas
+from cli.schemas import compare, field_changes, schemas
 from connectors.glue.registry import RegisteredVersion
 from schemas.model import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
 
@@ -114,13 +114,11 @@ def test_a_compatible_version_and_another_mode_are_told() -> None:
     ]
 
 
-def test_without_options_the_registry_is_the_laptops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_options_the_registry_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
     """On its own port; a region alone means AWS."""
     monkeypatch.setenv("TUNEMESH_AWS_PORT", "25123")
-    monkeypatch.delenv("AWS_ENDPOINT_URL_GLUE", raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setattr(connections, "require_reachable", lambda *_: None)
-    assert connect(None, None)._endpoint == "http://127.0.0.1:25123"
-    assert connect(None, "eu-west-1")._endpoint == "https://glue.eu-west-1.amazonaws.com"
-    assert connect("http://127.0.0.1:1", None)._endpoint == "http://127.0.0.1:1"
+    assert connections.Mesh(None, None).endpoint_url == "http://127.0.0.1:25123"
+    aws = connections.Mesh("eu-west-1", None)
+    assert (aws.region, aws.endpoint_url) == ("eu-west-1", None)
+    assert connections.Mesh(None, "http://127.0.0.1:1").endpoint_url == "http://127.0.0.1:1"

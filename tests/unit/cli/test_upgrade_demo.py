@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from cli.demos.upgrade import AFTER_SECONDS, Step, document, longest_pause, newer
 from schemas.model import BUILT_IN_FOLDER, load_contracts
-from verification.flow import Until
+from verification.flow import until_set
 from verification.generator import GeneratedHour, Hour
 from verification.publications import Publisher
 
@@ -48,12 +49,14 @@ def test_the_report_has_medians_of_the_upgrades_that_fit_and_of_the_plain_ones()
 def test_a_source_ends_when_it_is_told_to() -> None:
     """Users and items are all there."""
     hour = GeneratedHour(Hour(interactions=500, start_ms=1_760_000_000_000))
-    until = Until(hour)
+    ended = threading.Event()
+    until = until_set(hour, ended)
     assert len(list(until.dimensions())) == until.dimension_count == hour.dimension_count
     taken = []
     for entry in until.stream():
         taken.append(entry)
-        until.ended = len(taken) == 7
+        if len(taken) == 7:
+            ended.set()
     assert len(taken) == 7
     interactions = [entry.record for entry in taken if entry.domain == "interactions"]
     assert interactions
@@ -69,14 +72,14 @@ def test_what_flows_after_the_schemas_have_changed_can_be_published() -> None:
     hour = Hour(500, 1_760_000_000_000, users=100, songs=100, podcasts=20)
     flowing = GeneratedHour(hour)
     for entry in (*flowing.dimensions(), *flowing.stream()):
-        found = publisher.publication(entry, 1_760_000_000_000)
+        found = publisher.create_publication(entry, 1_760_000_000_000)
         assert (found.value is None) == (entry.record is None)
         # The accounts have it as the jobs read it, with their contracts.
         if entry.domain == "interactions" and entry.record is not None:
             assert b"ios" not in (found.value or b"")
             record = {name: value for name, value in entry.record.items() if name != "device"}
-            read = same.publication(replace(entry, record=record), 1_760_000_000_000)
+            read = same.create_publication(replace(entry, record=record), 1_760_000_000_000)
             assert found.value != read.value
         else:
-            read = same.publication(entry, 1_760_000_000_000)
+            read = same.create_publication(entry, 1_760_000_000_000)
         assert found.body == read.body

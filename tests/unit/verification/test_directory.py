@@ -47,7 +47,7 @@ def write(folder: Path, **files: list[str]) -> ReplayDirectory:
 def check(source: ReplayDirectory) -> None:
     publisher = Publisher(CONTRACTS, {c.name: UUID(int=1) for c in CONTRACTS})
     for entry in source.entries():
-        publisher.publication(entry, NOW)
+        publisher.create_publication(entry, NOW)
 
 
 def told(entries: list[Entry]) -> list[Any]:
@@ -143,7 +143,7 @@ def test_a_dimension_line_without_its_id_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_replay_set_is_refused(tmp_path: Path) -> None:
     """It is not there, has no interactions, is cut off, or its schedule points nowhere."""
-    with pytest.raises(ReplaySetError, match="no such directory"):
+    with pytest.raises(ReplaySetError, match="is not a directory"):
         ReplayDirectory(tmp_path / "nowhere", CONTRACTS)
     with pytest.raises(ReplaySetError, match="no interactions"):
         ReplayDirectory(tmp_path, CONTRACTS)
@@ -156,7 +156,7 @@ def test_a_folder_that_is_no_replay_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReplaySetError, match=r"line 9 of songs\.ndjson, which has 1 lines"):
         write(tmp_path, songs=[song("one")], interactions=[event(1, 1)])
     (tmp_path / "expected.json").write_text('{"schedule": {"songs": [{"line": 1}]}}')
-    with pytest.raises(ReplaySetError, match="schedule is not usable"):
+    with pytest.raises(ReplaySetError, match="schedule is invalid"):
         write(tmp_path, songs=[song("one")], interactions=[event(1, 1)])
 
 

@@ -42,7 +42,7 @@ def events(source: GeneratedHour) -> list[Entry]:
 
 def published(entries: list[Entry]) -> list[Publication]:
     publisher = Publisher(CONTRACTS, VERSION_IDS)
-    return [publisher.publication(entry, START + 3_600_000) for entry in entries]
+    return [publisher.create_publication(entry, START + 3_600_000) for entry in entries]
 
 
 def test_the_same_seed_gives_the_same_hour() -> None:

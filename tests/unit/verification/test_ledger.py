@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,6 @@ def test_what_was_sent_is_read_back_with_its_answer(tmp_path: Path) -> None:
         assert [row.entity for row in ledger.rows(Kind.VERSION)] == ["s1"]
         assert ledger.ends() == {"interactions": {1: 43}}
         assert ledger.event_ids() == {"e1", "e2"}
-        assert ledger.counts() == {
-            ("interactions", Kind.VALID, Status.ACKNOWLEDGED): 1,
-            ("interactions", Kind.MALFORMED, Status.FAILED): 1,
-            ("songs", Kind.VERSION, Status.UNKNOWN): 1,
-        }
         assert ledger.about()["run"] == "a"
     assert (event.topic, event.key, event.event_id, event.kind) == (
         "interactions", b"u1", "e1", Kind.VALID,
@@ -103,10 +99,8 @@ def test_a_killed_writer_leaves_its_sends_as_unknown(tmp_path: Path) -> None:
     )
     assert done.returncode == -9
     with Ledger.open(path) as ledger:
-        assert ledger.counts() == {
-            ("t", Kind.VALID, Status.ACKNOWLEDGED): 400,
-            ("t", Kind.VALID, Status.UNKNOWN): 600,
-        }
+        statuses = Counter(row.status for row in ledger.rows())
+    assert statuses == {Status.ACKNOWLEDGED: 400, Status.UNKNOWN: 600}
 
 
 def test_it_keeps_up_with_more_than_any_replay_sends(tmp_path: Path) -> None:
@@ -123,7 +117,7 @@ def test_it_keeps_up_with_more_than_any_replay_sends(tmp_path: Path) -> None:
 
 def test_files_that_are_no_ledger_are_named(tmp_path: Path) -> None:
     """A missing one, another format, an existing one, something else altogether."""
-    with pytest.raises(LedgerError, match=r"a\.sqlite: there is no such ledger"):
+    with pytest.raises(LedgerError, match=r"a\.sqlite does not exist"):
         Ledger.open(tmp_path / "a.sqlite")
     Ledger.create(tmp_path / "a.sqlite", {}).close()
     with pytest.raises(LedgerError, match="exists"):

@@ -56,7 +56,7 @@ class World:
                 self._deliver(entry, origin, row, users, items)
 
     def _row(self, entry: Entry, moment: int, seq: int) -> LedgerRow:
-        publication = PUBLISHER.publication(entry, moment)
+        publication = PUBLISHER.create_publication(entry, moment)
         offset = self._ends[publication.topic]
         self._ends[publication.topic] += 1
         return LedgerRow(
@@ -300,19 +300,19 @@ def accept(event_id: str) -> Corrupt:
     ("corrupt", "fault", "name", "says"),
     [
         (lose, Fault.NOT_ENRICHED, "e1", "no enriched record"),
-        (accept_without_enriching, Fault.NOT_ENRICHED, "e1", "though Personalize has it"),
+        (accept_without_enriching, Fault.NOT_ENRICHED, "e1", "but Personalize has it"),
         (lose_before_personalize, Fault.NOT_ACCEPTED, "e3", "enriched at"),
         (add_enriched(event_id="ghost", origin="interactions/0/103x"),
-         Fault.INVENTED_ENRICHED, "ghost", "nothing is"),
+         Fault.INVENTED_ENRICHED, "ghost", "is not in the ledger"),
         (add_enriched(event_id="ghost", origin="interactions/7/101"),
          Fault.INVENTED_ENRICHED, "ghost", "interactions/7/101"),
         (add_enriched(event_id="ghost", origin="interactions/0/9999"),
          Fault.INVENTED_ENRICHED, "ghost", "does not exist"),
-        (add_enriched(event_id="ghost"), Fault.INVENTED_ENRICHED, "ghost", "which holds e1"),
+        (add_enriched(event_id="ghost"), Fault.INVENTED_ENRICHED, "ghost", "which is e1"),
         (accept("ghost"), Fault.INVENTED_ACCEPTED, "ghost", "no such event"),
         (invent_letter, Fault.INVENTED_DEAD_LETTER, "interactions/0/9999", "does not exist"),
         (invent_rejection, Fault.INVENTED_DEAD_LETTER, "ghost", "no such event"),
-        (accept("e1"), Fault.ACCEPTED_TWICE, "e1", "two"),
+        (accept("e1"), Fault.ACCEPTED_TWICE, "e1", "twice"),
         (change("e1", event_type="skip"), Fault.ALTERED, "e1", "event_type"),
         (change("e1", played_ms="many"), Fault.ALTERED, "e1", "played_ms"),
         (change("e1", published_at=1), Fault.ALTERED, "e1", "published_at"),

@@ -9,9 +9,9 @@ from verification.reference import (
     NOTHING_PUBLISHED,
     History,
     Version,
-    differing,
+    differing_fields,
+    find_problem,
     item_content,
-    judge,
     user_content,
 )
 
@@ -29,7 +29,7 @@ def version(
 
 def verdict(attached: int | None, *versions: Version, tolerance: int = 0) -> str | None:
     origin = None if attached is None else f"songs/0/{attached}"
-    return judge(History(versions), origin, P, E, tolerance)
+    return find_problem(History(versions), origin, P, E, tolerance)
 
 
 OLD = version(0, 10_000)
@@ -156,8 +156,8 @@ def test_a_tolerance_excuses_what_is_behind_by_less() -> None:
 def test_an_unsure_history_accuses_nobody() -> None:
     """A version that was sent without an answer may be on the topic or not."""
     history = History([OLD, FRESH], uncertain=True)
-    assert judge(history, "songs/0/0", P, E) is None
-    assert judge(history, None, P, E) is None
+    assert find_problem(history, "songs/0/0", P, E) is None
+    assert find_problem(history, None, P, E) is None
 
 
 def test_versions_may_come_to_the_history_in_any_order() -> None:
@@ -167,7 +167,7 @@ def test_versions_may_come_to_the_history_in_any_order() -> None:
         history.add(one)
         history.newest_during(P, E)
     assert [v.origin for v in history.newest_during(P, E) if v] == ["songs/0/2"]
-    assert judge(NOTHING_PUBLISHED, None, P, E) is None
+    assert find_problem(NOTHING_PUBLISHED, None, P, E) is None
 
 
 def test_songs_are_projected_by_their_contract() -> None:
@@ -224,5 +224,9 @@ def test_users_are_projected_by_their_contract() -> None:
 
 def test_differing_names_changed_absent_and_surplus_fields() -> None:
     """A field that is null is not a field that is absent."""
-    assert differing({"a": 1, "b": None, "c": 3}, {"a": 1, "c": 4, "d": 5}) == ["b", "c", "d"]
-    assert differing({"a": [1]}, {"a": [1]}) == []
+    assert differing_fields({"a": 1, "b": None, "c": 3}, {"a": 1, "c": 4, "d": 5}) == [
+        "b",
+        "c",
+        "d",
+    ]
+    assert differing_fields({"a": [1]}, {"a": [1]}) == []

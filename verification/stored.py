@@ -1,6 +1,6 @@
-"""What the local Personalize knows, from imports in bulk and from the stream together.
+"""Comparison of a source with what Personalize has from imports and from the stream together.
 
-An imported row has no event id: an interaction is known by its user (None: anonymous), item, type
+Imported rows have no event id: an interaction is identified by user (None: anonymous), item, type
 and second.
 """
 
@@ -20,15 +20,14 @@ Identity = tuple[str | None, str, str, int]
 
 @dataclass(slots=True)
 class Expected:
-    """What a source says that there is: interactions once each by event id, and their identities;
-    the users and items that are left at its end, by id."""
+    """The distinct interactions of a source by event id, and the users and items at its end."""
 
     contracts: Contracts
     interactions: dict[str, Identity] = field(default_factory=dict)
     records: dict[str, set[str]] = field(default_factory=lambda: {"users": set(), "items": set()})
 
     def add(self, entry: Entry) -> None:
-        """One more entry, in the order of the source; a malformed record adds nothing."""
+        """Add an entry, in the order of the source; malformed records are ignored."""
         contract = self.contracts[entry.domain]
         if entry.kind is Kind.MALFORMED:
             return
@@ -36,17 +35,17 @@ class Expected:
             assert entry.record is not None
             self.interactions.setdefault(entry.record["event_id"], identity(entry.record))
             return
-        found = self.records["users" if contract.role is Role.USER else "items"]
+        ids = self.records["users" if contract.role is Role.USER else "items"]
         key = entry.key if entry.record is None else str(entry.record[contract.key])
         if entry.record is None or entry.record.get("deleted"):
-            found.discard(key or "")
+            ids.discard(key or "")
         else:
-            found.add(key or "")
+            ids.add(key or "")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """Personalize's side: how often each interaction is known, by an import and by the stream."""
+class Stored:
+    """How often Personalize has each interaction, from imports and from the stream."""
 
     imported: Counter[Identity]
     streamed: Counter[Identity]
@@ -56,20 +55,15 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Expected against known, in numbers of interactions.
+    """Numbers of interactions that are missing, were never sent, or are stored twice."""
 
-    ``unknown``: that Personalize has in no way, ``invented``: that it has and nobody sent,
-    ``twice``: more often than sent. ``anonymous`` of the unknown have no user.
-    """
-
-    unknown: int
-    anonymous: int
+    missing: int
     invented: int
     twice: int
 
 
 def identity(record: Mapping[str, Any]) -> Identity:
-    """Of an interaction as its producer has it."""
+    """Return the identity of an interaction."""
     return (
         record.get("user_id"),
         record["item_id"],
@@ -78,10 +72,10 @@ def identity(record: Mapping[str, Any]) -> Identity:
     )
 
 
-def read_known(reader: PersonalizeReader, expected: Expected) -> Known:
-    """All of it as of now; ``reader`` a new one.
+def read_stored(reader: PersonalizeReader, expected: Expected) -> Stored:
+    """Read everything with a new reader.
 
-    An event that Personalize has left out as identical to another one is known by that.
+    An event that Personalize ignored as identical to another one counts as stored.
     """
     imported = Counter(
         (row["USER_ID"], row["ITEM_ID"], row["EVENT_TYPE"], int(row["TIMESTAMP"]))
@@ -94,7 +88,7 @@ def read_known(reader: PersonalizeReader, expected: Expected) -> Known:
     for ignored in reader.ignored():
         if ignored.same_as is not None and ignored.event_id in expected.interactions:
             streamed[expected.interactions[ignored.event_id]] += 1
-    return Known(
+    return Stored(
         imported,
         streamed,
         frozenset(_ids(reader, "users", "USER_ID")),
@@ -102,22 +96,21 @@ def read_known(reader: PersonalizeReader, expected: Expected) -> Known:
     )
 
 
-def compare(expected: Expected, known: Known) -> Difference:
-    """How they differ."""
+def compare(expected: Expected, stored: Stored) -> Difference:
+    """Compare a source with what is stored."""
     sent = Counter(expected.interactions.values())
-    both = known.imported + known.streamed
-    unknown = sent - both
-    more = both - sent
+    present = stored.imported + stored.streamed
+    missing = sent - present
+    surplus = present - sent
     return Difference(
-        unknown=unknown.total(),
-        anonymous=sum(count for one, count in unknown.items() if one[0] is None),
-        invented=sum(count for one, count in more.items() if one not in sent),
-        twice=sum(count for one, count in more.items() if one in sent),
+        missing=missing.total(),
+        invented=sum(count for key, count in surplus.items() if key not in sent),
+        twice=sum(count for key, count in surplus.items() if key in sent),
     )
 
 
 def _ids(reader: PersonalizeReader, dataset: str, column: str) -> Iterable[str]:
     for row in reader.rows(f"imported/{dataset}"):
         yield row[column]
-    for found, _ in reader.records(dataset):
-        yield found
+    for record_id, _ in reader.records(dataset):
+        yield record_id

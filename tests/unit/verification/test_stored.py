@@ -1,15 +1,15 @@
-"""Expected against known: interactions of an import and of the stream, users and items."""
+"""Expected against stored: interactions of an import and of the stream, users and items."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
-from cli.demos.bootstrap import Part, document
+from cli.demos.bootstrap import document, part
 from schemas.model import load_contracts
 from verification.entries import Entry, Kind
-from verification.known import Difference, Expected, Identity, Known, compare, read_known
 from verification.reconcile import Ignored
+from verification.stored import Difference, Expected, Identity, Stored, compare, read_stored
 
 CONTRACTS = load_contracts()
 
@@ -25,7 +25,7 @@ def play(number: int, user_id: str | None = "u1", kind: Kind = Kind.VALID) -> En
     return Entry("interactions", record, kind)
 
 
-def known_as(number: int, user_id: str | None = "u1") -> Identity:
+def identity_of(number: int, user_id: str | None = "u1") -> Identity:
     return (user_id, f"s{number}", "play", number)
 
 
@@ -36,22 +36,24 @@ def expected(*entries: Entry) -> Expected:
     return made
 
 
-def known(imported: list[Identity], streamed: list[Identity]) -> Known:
-    return Known(Counter(imported), Counter(streamed), frozenset(), frozenset())
+def stored(imported: list[Identity], streamed: list[Identity]) -> Stored:
+    return Stored(Counter(imported), Counter(streamed), frozenset(), frozenset())
 
 
 def test_each_once_is_no_difference() -> None:
     """One way or the other; what was published twice counts once, a malformed record not at all."""
     source = expected(play(1), play(2), play(1, kind=Kind.DUPLICATE), play(3, kind=Kind.MALFORMED))
-    found = compare(source, known([known_as(1)], [known_as(2)]))
-    assert found == Difference(unknown=0, anonymous=0, invented=0, twice=0)
+    found = compare(source, stored([identity_of(1)], [identity_of(2)]))
+    assert found == Difference(missing=0, invented=0, twice=0)
 
 
 def test_every_difference_is_counted() -> None:
-    """Both ways at once is twice; what nobody sent is invented; the anonymous are told apart."""
+    """Both ways at once is twice; what nobody sent is invented; another user is another event."""
     source = expected(play(1), play(2), play(3, None), play(4))
-    found = compare(source, known([known_as(1), known_as(9)], [known_as(1), known_as(4, "u2")]))
-    assert found == Difference(unknown=3, anonymous=1, invented=2, twice=1)
+    found = compare(
+        source, stored([identity_of(1), identity_of(9)], [identity_of(1), identity_of(4, "u2")])
+    )
+    assert found == Difference(missing=3, invented=2, twice=1)
 
 
 def test_users_and_items_are_those_left_at_the_end() -> None:
@@ -91,9 +93,9 @@ class Reader:
 
 def test_what_personalize_has_is_read_from_both_sides() -> None:
     """An event that it left out as identical to another is known by that one."""
-    found = read_known(Reader(), expected(play(4), play(5)))  # type: ignore[arg-type]
-    assert found.imported == Counter([known_as(1)])
-    assert found.streamed == Counter([(None, "s2", "play", 2), known_as(4)])
+    found = read_stored(Reader(), expected(play(4), play(5)))  # type: ignore[arg-type]
+    assert found.imported == Counter([identity_of(1)])
+    assert found.streamed == Counter([(None, "s2", "play", 2), identity_of(4)])
     assert found.users == {"u1", "users-put"}
     assert found.items == {"s1", "items-put"}
 
@@ -102,7 +104,7 @@ def test_what_could_not_be_imported_is_not_lost() -> None:
     """As many anonymous ones as the bootstrap has rejected; one more is lost."""
     source = expected(play(1), play(2, None), play(3, None))
     source.records["users"].add("u1")
-    state = known([known_as(1)], [])
+    state = stored([identity_of(1)], [])
     difference = compare(source, state)
     lost = {
         rejected: document(source, state, difference, Counter({"no_user": rejected}), {}, {})[
@@ -127,7 +129,7 @@ class Source:
 
 def test_a_source_is_divided_without_repeating_across_the_moment() -> None:
     """Users and items with the first part; a repetition within a part stays."""
-    first, second = Part(Source(), 0, 3), Part(Source(), 3, 6)
+    first, second = part(Source(), 0, 3), part(Source(), 3, 6)
     assert (len(list(first.dimensions())), len(list(second.dimensions()))) == (1, 0)
     ids = [[(e.record or {})["event_id"] for e in part.stream()] for part in (first, second)]
     assert ids == [["e1", "e2", "e3"], ["e4", "e4"]]
