@@ -1,4 +1,4 @@
-# `make` lists the targets. Only Python 3.11 or 3.12 has to be there; PYTHON=... names one.
+# `make` lists the targets. They need Python 3.11 or 3.12 and nothing else; PYTHON=... names one.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 

@@ -50,20 +50,20 @@ awk '/^[a-z]/ { wanted = /^(uv|setuptools)==/ } wanted' requirements.lock >"$ven
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
     --require-hashes -r "$venv/bootstrap.txt"
 
-# uv does not read pip's configuration (a mirror, a proxy's certificate): pip is the way out.
-# Of its output the lists are left out that say again, a line a package, what has been done.
+# uv does not read pip's configuration (a mirror, a proxy's certificate): pip is the fallback.
+# The lines of single packages are left out of its output.
 {
     UV_NO_CONFIG=1 "$venv/bin/uv" pip sync --python "$venv/bin/python" \
         --require-hashes --no-build-isolation requirements.lock 2>&1 || : >"$venv/.uv-failed"
 } | grep -Ev '^( [+~-] | *(Downloaded|Building|Built) )' || :
 if [ -e "$venv/.uv-failed" ]; then
     rm "$venv/.uv-failed"
-    say "==> uv could not; once more with pip, which takes a minute or two"
+    say "==> uv failed; installing with pip, which takes a minute or two"
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-input \
         --require-hashes --no-build-isolation -r requirements.lock
 fi
 
-# Now, with all cores, instead of by each process of the platform when it starts for the first time.
+# Now, on all cores, instead of in each process of the platform at its first start.
 say "==> compiling the large packages"
 packages=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
 (cd "$packages" && "$OLDPWD/$venv/bin/python" -m compileall -q -j 0 -x '/tests?/' pyflink apache_beam \
