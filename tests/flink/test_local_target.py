@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from deploy.local.settings import PROJECT, LocalSettings
 from deploy.upgrades.local_cluster import LocalCluster
 from deploy.upgrades.prepared_submission import PreparedSubmission
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, NoApplicationError, Status
+from tests.support.ports import free_port
 from tests.support.upgrade_contract import TargetCase, TargetContract
 
 pytestmark = pytest.mark.timeout(900)
@@ -58,12 +58,11 @@ def cluster(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[LocalSettings, dict[str, str]]]:
     """A cluster of one TaskManager on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
     environ = {
         **os.environ,
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
         "TUNEMESH_HOME": str(tmp_path_factory.mktemp("cluster")),
-        "TUNEMESH_FLINK_PORT": str(port),
+        "TUNEMESH_FLINK_PORT": str(free_port()),
         "TUNEMESH_TASKMANAGERS": "1",
     }
     settings = LocalSettings.from_environment(environ)
