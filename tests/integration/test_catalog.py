@@ -124,8 +124,8 @@ def test_a_description_says_types_and_classes(catalog: Catalog, users: Contract)
         "updated_at": ("timestamp", PiiClass.INTERNAL),
         "deleted": ("boolean", PiiClass.INTERNAL),
     }
-    with pytest.raises(CatalogError, match=r"no product 'nobodys'; it has: .*register nobodys"):
-        catalog.describe("nobodys")
+    with pytest.raises(CatalogError, match=r"no product 'unknown'; it has: .*register unknown"):
+        catalog.describe("unknown")
 
 
 def test_the_tables_name_the_current_version(
@@ -189,8 +189,8 @@ def test_an_ungranted_consumer_is_refused(catalog: Catalog, users: Contract) -> 
         match=f"fraud-detector may not read the product {users.name}.*{users.owner}.*catalog grant",
     ):
         catalog.open_product(users.name, "fraud-detector")
-    with pytest.raises(CatalogError, match="no product 'nobodys'"):
-        catalog.open_product("nobodys", "recommender")
+    with pytest.raises(CatalogError, match="no product 'unknown'"):
+        catalog.open_product("unknown", "recommender")
 
 
 def test_a_revoked_consumer_is_refused(catalog: Catalog, users: Contract) -> None:
@@ -395,7 +395,7 @@ def test_a_product_that_was_not_exported_cannot_be_registered(run: Callable[...,
 
 
 def test_products_tables_and_grants_outlast_a_restart(tmp_path: Path) -> None:
-    """On the laptop they are files; what was revoked stays revoked."""
+    """The emulator stores them in files; a revoked grant is revoked after a restart."""
     port = free_port()
     with aws_emulator(port, tmp_path) as url:
         s3 = sdk_client("s3", "us-east-1", url)

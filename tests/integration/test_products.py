@@ -167,11 +167,11 @@ def test_a_changed_file_is_not_read(s3: Any, location: Location) -> None:
 
 
 def test_former_versions_are_kept_for_a_while(s3: Any, location: Location) -> None:
-    """Three of them for ever, more for an hour after they were superseded."""
-    moments = [NOON_MS + number * 60_000 for number in range(6)]
-    versions = [publish(s3, location, f"s{n}", now_ms=now) for n, now in enumerate(moments)]
+    """Three of them indefinitely, more for an hour after they were superseded."""
+    times = [NOON_MS + number * 60_000 for number in range(6)]
+    versions = [publish(s3, location, f"s{n}", now_ms=now) for n, now in enumerate(times)]
     assert [ids(s3, location, version) for version in versions] == [[f"s{n}"] for n in range(6)]
-    newest = publish(s3, location, "s6", now_ms=moments[-1] + GRACE_MS + 1)
+    newest = publish(s3, location, "s6", now_ms=times[-1] + GRACE_MS + 1)
     current = read_current(s3, location)
     assert current is not None
     assert current.version == newest

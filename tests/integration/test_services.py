@@ -185,7 +185,7 @@ def first_seen(history: list[Any]) -> list[Any]:
 
 
 def test_the_parts_listen_on_loopback_only(whole: Mesh) -> None:
-    """DynamoDB Local by itself would listen on every interface."""
+    """DynamoDB Local listens on every interface by default."""
     for part in ("postgresql", "dynamodb", "services"):
         addresses = {
             connection.laddr.ip.removeprefix("::ffff:")
@@ -255,10 +255,10 @@ def test_an_item_of_any_domain_goes_to_its_table_and_its_topic(
     assert [record and record["deleted"] for record in versions] == [False, True]
 
 
-def test_an_item_removed_by_hand_becomes_a_tombstone_and_a_foreign_one_stops_nobody(
+def test_an_item_removed_by_hand_becomes_a_tombstone_and_a_foreign_one_stops_no_other(
     whole: Mesh,
 ) -> None:
-    """Somebody writes to the table beside the back end: what does not fit is passed over."""
+    """Another program writes to the table beside the back end: what does not fit is skipped."""
     tables = dynamodb.client(whole.settings, "dynamodb")
     tables.put_item(
         TableName="tunemesh-podcasts", Item={"podcast_id": {"S": "odd"}, "x": {"N": "1"}}
@@ -271,7 +271,8 @@ def test_an_item_removed_by_hand_becomes_a_tombstone_and_a_foreign_one_stops_nob
 
 
 def test_interactions_are_published_and_each_bad_one_is_reported(whole: Mesh) -> None:
-    """The others of the request go on; the key is the user's, the session's for anonymous ones."""
+    """The others of the request are published; the key is the user's, the session's for anonymous
+    ones."""
     now = now_ms()
     good = {
         "event_id": "e1",
@@ -449,7 +450,7 @@ def test_what_is_committed_is_published_in_order_when_the_publisher_is_killed(
 def test_what_is_committed_is_published_in_order_when_the_broker_is_away(
     whole: Mesh, writers: list[tuple[str, str, Writer]]
 ) -> None:
-    """kill -9 of the broker: the stores go on, and what they took comes out when it is back."""
+    """kill -9 of the broker: the stores accept changes, which are published after its restart."""
     await_some(writers, 15)
     process.kill(whole.settings, "kafka")
     await_some(writers, 15)
@@ -471,7 +472,7 @@ def test_what_is_committed_is_published_in_order_when_the_database_is_killed(
 
 
 def test_a_second_publisher_stands_by(whole: Mesh) -> None:
-    """While one is at work another takes nothing; when it is gone, the other takes over."""
+    """While one publisher is active another publishes nothing; after its end, the other does."""
     database = postgresql.connection_string(whole.settings)
     publisher = TopicPublisher(whole.settings.kafka.address, whole.registry)
     second = OutboxPublisher(database, publisher, whole.contracts, threading.Event())

@@ -33,7 +33,7 @@ Trouble = Literal["throttled", "server error", "connection lost", "hanging", "fa
 
 
 class Harness(Protocol):
-    """A destination, with a service behind it that can be told to fail."""
+    """A destination, with a service behind it that fails on demand."""
 
     @property
     def destination(self) -> Destination[Any, Any]: ...
@@ -272,7 +272,7 @@ class DestinationContract:
         assert _in_order(accepted) or not _is_ordered(harness)
 
     def test_an_oversize_record_is_rejected_unsent(self, harness: Harness) -> None:
-        """What the destination could never take costs no call and holds up nobody."""
+        """A record that the destination never accepts costs no call and delays no other."""
         outcomes = _deliver(
             harness,
             [

@@ -197,7 +197,7 @@ class TestReport:
         ],
     )
     def test_too_little_is_said(self, figure: str, value: int, problem: str) -> None:
-        """Each minimum by itself."""
+        """Each minimum on its own."""
         counts = {**COUNTS, ("interactions", figure): value}
         found = training_problems(counts, counts["interactions", "good"], 5)
         assert any(text.startswith(problem) for text in found), found
@@ -302,7 +302,7 @@ def test_a_header_is_put_before_an_object_on_s3(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_domain_is_read_through_its_own_manifest_alone(tmp_path: Path) -> None:
-    """Every product's folder and files are in the script, and the moment that divides them."""
+    """Every product's folder and files are in the script, and the time that separates them."""
     locations = {name: publish(tmp_path, name, {f"{name}.parquet": b"3"}) for name in NAMES}
     products = read_products(CONTRACTS, locations, {}, LocalStorage())
     made = script(CONTRACTS, products, "file:///w", Window(77, 123))

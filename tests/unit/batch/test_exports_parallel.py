@@ -45,7 +45,7 @@ def test_an_error_is_raised_and_ends_the_others() -> None:
 
 
 def test_a_consumer_that_stops_early_ends_the_readers() -> None:
-    """They wait for nobody."""
+    """They do not wait for a consumer."""
 
     def endless() -> Iterator[int]:
         while True:

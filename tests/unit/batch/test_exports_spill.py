@@ -26,7 +26,7 @@ def rows(first: int, count: int) -> pa.RecordBatch:
 
 
 def test_all_rows_of_a_key_are_in_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever they came; files are gone when they were read."""
+    """In any order of arrival; files are removed after they were read."""
     monkeypatch.setattr(spill, "PENDING_ROWS", 64)
     files = HashFiles(tmp_path, "event_id", 5)
     for start in range(0, 1000, 30):
@@ -47,7 +47,7 @@ def test_days_are_in_order_and_of_utc(tmp_path: Path) -> None:
         day: [row["occurred_at"] for batch in batches for row in batch.to_pylist()]
         for day, batches in files.days()
     }
-    assert {day: len(moments) for day, moments in found.items()} == {
+    assert {day: len(times) for day, times in found.items()} == {
         "1970-01-01": 10,
         "1970-01-02": 10,
         "1970-01-03": 10,
@@ -56,8 +56,8 @@ def test_days_are_in_order_and_of_utc(tmp_path: Path) -> None:
     }
     assert list(found) == sorted(found)
     assert all(
-        moment.astimezone(UTC).strftime("%Y-%m-%d") == day
-        for day, moments in found.items()
-        for moment in moments
-        if isinstance(moment, datetime)
+        time.astimezone(UTC).strftime("%Y-%m-%d") == day
+        for day, times in found.items()
+        for time in times
+        if isinstance(time, datetime)
     )

@@ -53,7 +53,7 @@ def answer_of(
 
 
 def test_the_target_is_sent_and_signed() -> None:
-    """A service with the JSON protocol finds the operation in a header, which nobody may change."""
+    """A service with the JSON protocol finds the operation in a header, which is signed."""
     seen: list[web.Request] = []
 
     async def handler(request: web.Request) -> web.Response:

@@ -54,8 +54,8 @@ def by_botocore(
     now: int,
 ) -> dict[str, str]:
     request = AWSRequest(method, url, headers=headers, data=body)
-    moment = datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
-    with mock.patch.object(botocore.auth, "get_current_datetime", return_value=moment):
+    timestamp = datetime.fromtimestamp(now, UTC).replace(tzinfo=None)
+    with mock.patch.object(botocore.auth, "get_current_datetime", return_value=timestamp):
         botocore.auth.SigV4Auth(keys, service, region).add_auth(request)
     return dict(request.headers.items())
 

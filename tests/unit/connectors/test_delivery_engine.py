@@ -200,7 +200,7 @@ class TestOutcomes:
             deliver(ScriptedDestination(lambda *_: outcomes), fake_records(keys=1, each=2))
 
     def test_an_exception_of_the_destination_stops(self) -> None:
-        """A bug surfaces in every caller, with its cause; nobody waits indefinitely."""
+        """A bug surfaces in every caller, with its cause; no caller waits indefinitely."""
 
         def broken(*_: object) -> Outcome:
             raise ZeroDivisionError("oops")
@@ -210,7 +210,7 @@ class TestOutcomes:
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
     def test_after_a_fatal_error_the_engine_can_be_used_again(self) -> None:
-        """A restarted job in the same process gets going once the cause is gone."""
+        """A restarted job in the same process delivers once the cause is removed."""
         destination = ScriptedDestination(first(1, Fatal("Gone", "Bring it back.")))
 
         async def test(engine: Engine) -> None:
@@ -309,8 +309,8 @@ class TestOrder:
         assert [len(sent.records) for sent in destination.sent] == [10] * 8
         assert destination.peak_in_flight == 8
 
-    def test_a_retry_without_order_holds_up_nobody(self) -> None:
-        """Unordered records go on while others of theirs wait to be sent again."""
+    def test_a_retry_without_order_delays_no_other(self) -> None:
+        """Unordered records are sent while others wait to be sent again."""
         destination = ScriptedDestination(
             lambda batch, call: [Retry(after=60) if call == 0 else DELIVERED] * len(batch)
         )
@@ -352,7 +352,7 @@ class TestBatches:
         assert [len(sent.records) for sent in destination.sent] == [3, 3, 1]
 
     def test_a_record_of_exactly_the_limit_is_sent(self) -> None:
-        """The limit itself is allowed; one byte more is rejected with both figures."""
+        """The limit itself is allowed; one byte more is rejected with both sizes."""
         destination = ScriptedDestination()
         outcomes = deliver(
             destination, [FakeRecord("a", 0, size=500), FakeRecord("a", 1, size=501)]
@@ -943,7 +943,7 @@ class TestSuperseding:
         assert len(destination.accepted) == 50
 
     def test_memory_of_accepted_versions_is_bounded(self) -> None:
-        """The least recently accepted keys are forgotten; the others are not."""
+        """The least recently accepted keys are dropped; the others are not."""
         destination = ReplacingDestination()
 
         async def test(engine: Engine) -> None:
@@ -972,7 +972,7 @@ class TestSuperseding:
 
 class TestCancellation:
     def test_calls_that_carry_others_records_go_on(self) -> None:
-        """A call is cancelled only when nobody waits for any of its records."""
+        """A call is cancelled only when no caller waits for any of its records."""
         destination = ScriptedDestination(latency=1.0, limits=limits(calls_per_second=1.0))
 
         async def test(engine: Engine) -> None:
@@ -1022,7 +1022,7 @@ class TestCancellation:
         assert destination.sent == []
 
     @pytest.mark.parametrize("key", ["a", None])
-    def test_waiting_retries_are_forgotten(self, key: str | None) -> None:
+    def test_waiting_retries_are_dropped(self, key: str | None) -> None:
         """A cancelled caller's records are not sent when their back-off ends."""
         destination = ScriptedDestination(first(1, Retry(after=5)))
 
@@ -1057,7 +1057,7 @@ class TestCancellation:
         with_engine(destination, test)
 
     def test_close_fails_those_who_wait(self) -> None:
-        """Close cancels what is under way, tells every caller, and closes the destination."""
+        """Close cancels what is under way, fails every caller, and closes the destination."""
         destination = ScriptedDestination(lambda *_: hang())
 
         async def test(engine: Engine) -> None:
@@ -1094,7 +1094,7 @@ class TestCancellation:
 
 class TestMetrics:
     def test_the_counters_tell_what_happened(self) -> None:
-        """Each counter against a run whose figures are known."""
+        """Each counter against a run with known counts."""
         script: dict[int, Outcome] = {0: THROTTLED, 1: Retry()}
         refuse = refuse_batches_with(lambda record: record.number == 1)
         destination = ScriptedDestination(

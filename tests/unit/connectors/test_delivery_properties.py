@@ -248,7 +248,7 @@ def test_the_rate_keeps_its_bounds(
             if rate.note_throttled(started_at=now, now=now):
                 assert rate.rate(now) == max(min(floor, ceiling), before / 2)
                 halved_at = now
-            else:  # put up with
+            else:  # in a trial
                 assert rate.rate(now) >= before
         elif halved_at >= 0:
             before = rate.rate(now)

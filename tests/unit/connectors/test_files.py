@@ -1,4 +1,4 @@
-"""Files and links appear as a whole, whoever else makes them at that moment."""
+"""Files and links appear atomically, also with concurrent writers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_a_link_takes_the_place_of_one_that_is_there(tmp_path: Path) -> None:
     """Also of one that leads nowhere."""
     link, target = tmp_path / "link", tmp_path / "target"
     target.touch()
-    link.symlink_to(tmp_path / "gone")
+    link.symlink_to(tmp_path / "missing")
     write_link(link, target)
     assert link.readlink() == target
     write_link(link, target)

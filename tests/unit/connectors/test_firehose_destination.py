@@ -1,4 +1,4 @@
-"""PutRecordBatch through the sink engine, with a service that can be told to fail."""
+"""PutRecordBatch through the sink engine, with a service that fails on demand."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class TestRecord:
         assert line(record({"title": "a\nb\r\u2028"})).count(b"\n") == 1
 
     def test_the_largest_record(self) -> None:
-        """1,000 KiB with the line end are sent, one byte more is rejected with the figures."""
+        """1,000 KiB with the line end are sent, one byte more is rejected with the sizes."""
         assert len(line(record(of_size(1_024_000)))) == 1_024_000
         assert firehose_record(of_size(1_024_001)) == Rejected(
             "RecordTooLarge", "1024001 bytes as a line of JSON; at most 1024000 are allowed"
@@ -89,7 +89,7 @@ class TestBody:
 
 
 def test_the_constants_are_those_of_the_service_model() -> None:
-    """botocore has the figures, and does not hold anybody to them."""
+    """botocore has the limits, and does not enforce them."""
     model = botocore.session.Session().get_service_model("firehose")
     shape = model.shape_for
     assert shape("PutRecordBatchRequestEntryList").metadata["max"] == requests.MAX_RECORDS_PER_CALL

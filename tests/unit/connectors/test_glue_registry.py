@@ -1,4 +1,4 @@
-"""The registry client: patient for records in flight, brief for people, and never asks twice."""
+"""The registry client: waits for records in flight, gives up for commands, caches answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ARN = "arn:aws:glue:us-east-1:000000000000:schema/tunemesh/songs"
 def failure(code: str, status: int = 400) -> botocore.exceptions.ClientError:
     return botocore.exceptions.ClientError(
         {
-            "Error": {"Code": code, "Message": "as told"},
+            "Error": {"Code": code, "Message": "the reason"},
             "ResponseMetadata": {"HTTPStatusCode": status},
         },
         "GetSchemaVersion",
@@ -61,7 +61,8 @@ def version(status: str = "AVAILABLE", arn: str = ARN, data_format: str = "AVRO"
 
 
 class Client:
-    """Answers get_schema_version from a list, the last answer for ever; exceptions are raised."""
+    """Answers get_schema_version from a list, the last answer indefinitely; exceptions are
+    raised."""
 
     def __init__(self, *answers: dict[str, Any] | Exception) -> None:
         self.answers = list(answers)
@@ -120,7 +121,7 @@ def test_a_person_does_not_wait_for_ever(error: Exception) -> None:
 def test_denied_access_is_neither_waited_for_nor_the_records_fault(code: str) -> None:
     """The job stops with the service's own words."""
     client = Client(failure(code))
-    with pytest.raises(RegistryError, match=f"{code}: as told"):
+    with pytest.raises(RegistryError, match=f"{code}: the reason"):
         registry(client).by_id(ID.bytes)
     assert client.asked == 1
 
@@ -155,7 +156,7 @@ def test_an_unknown_id_is_asked_for_once_a_minute(code: str) -> None:
 
 
 def test_unknown_ids_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Poison records may carry a new one each: the oldest is forgotten."""
+    """Malformed records may carry a new one each: the oldest is dropped."""
     monkeypatch.setattr(module, "MAX_UNKNOWN_IDS", 3)
     client = Client(failure("EntityNotFoundException"))
     glue = registry(client)
@@ -210,7 +211,7 @@ def test_many_threads_ask_once() -> None:
 
 
 def test_a_registration_does_not_wait_for_ever_for_glues_check() -> None:
-    """After a minute the version's id and state are told."""
+    """After a minute the error has the version's id and state."""
     glue = registry(Client(version("PENDING")))
     with pytest.raises(RegistryError, match=rf"version {ID} is PENDING"):
         glue._available(SONGS, SONGS.newest, str(ID))
@@ -233,7 +234,7 @@ def test_a_refused_registration_is_an_error() -> None:
         ("http://127.0.0.1.example.com", False),
     ],
 )
-def test_only_this_machine_gets_the_laptops_credentials(
+def test_only_this_machine_gets_the_local_credentials(
     monkeypatch: pytest.MonkeyPatch, url: str, expected: bool
 ) -> None:
     """And this machine never gets the real ones."""

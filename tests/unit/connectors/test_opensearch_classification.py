@@ -92,7 +92,7 @@ class TestDocuments:
 
     @pytest.mark.parametrize("code", ["cluster_block_exception", "brand_new_exception"])
     def test_a_type_that_is_not_in_the_table_goes_by_its_status(self, code: str) -> None:
-        """A full disk is waited for, a block that somebody has set is not."""
+        """A full disk is waited for, a block that an operator has set is not."""
         found = outcomes(*(item(status, code) for status in (429, 503, 500, 408, 403, 401, 400)))
         reason = f"{code}: why"
         assert found[:4] == [Retry(throttled=True, reason=reason), *[Retry(reason=reason)] * 3]

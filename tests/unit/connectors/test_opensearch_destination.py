@@ -1,4 +1,4 @@
-"""`_bulk` through the sink engine, with an OpenSearch that can be told to fail."""
+"""`_bulk` through the sink engine, with an OpenSearch that fails on demand."""
 
 from __future__ import annotations
 

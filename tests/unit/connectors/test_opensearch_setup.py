@@ -200,7 +200,7 @@ def headers_of_a_call(monkeypatch: pytest.MonkeyPatch, **changed: Any) -> dict[s
 
 class TestAuthentication:
     def test_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The laptop's cluster asks for nothing; AWS keys in the environment stay there."""
+        """The local cluster needs none; AWS keys in the environment are not sent."""
         assert "Authorization" not in headers_of_a_call(monkeypatch)
 
     def test_a_password(self, monkeypatch: pytest.MonkeyPatch) -> None:

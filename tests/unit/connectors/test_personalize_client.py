@@ -274,7 +274,7 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_credentials")
 class TestCredentials:
     def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Until somebody says that they were refused; then what is there now is taken."""
+        """Until they are rejected; then the present ones are read."""
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
 
@@ -307,8 +307,8 @@ class TestCredentials:
 
     def test_an_unknown_profile(self) -> None:
         """The same for a profile that is not there."""
-        with pytest.raises(NoCredentialsError, match="nobody"):
-            asyncio.run(BotocoreCredentials(profile="nobody").current())
+        with pytest.raises(NoCredentialsError, match="unknown"):
+            asyncio.run(BotocoreCredentials(profile="unknown").current())
 
     def test_temporary_ones_are_refreshed_before_they_end(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

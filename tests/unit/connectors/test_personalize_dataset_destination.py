@@ -1,4 +1,4 @@
-"""PutUsers and PutItems through the sink engine, with a service that can be told to fail."""
+"""PutUsers and PutItems through the sink engine, with a service that fails on demand."""
 
 from __future__ import annotations
 

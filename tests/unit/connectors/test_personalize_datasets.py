@@ -141,7 +141,7 @@ class TestMapping:
 
 class TestLimits:
     def test_the_constants_are_those_of_the_service_model(self) -> None:
-        """botocore's model, which it does not enforce itself, has the same figures."""
+        """botocore's model, which it does not enforce itself, has the same limits."""
         model = botocore.session.Session().get_service_model("personalize-events")
         shape = model.shape_for
         for dataset, noun in ((USERS, "User"), (ITEMS, "Item")):
@@ -213,14 +213,14 @@ class TestLimits:
             Rejected("InvalidRecord", f"properties have {most + 1} characters, at most {most}")
         )
 
-    @pytest.mark.parametrize("letter", ["🎧", '"', "\\", "\x01", "é", "\x7f"])
-    def test_no_record_is_larger_than_said(self, letter: str) -> None:
-        """Whatever the letters: the engine refuses nothing that the service would take."""
+    @pytest.mark.parametrize("character", ["🎧", '"', "\\", "\x01", "é", "\x7f"])
+    def test_no_record_is_larger_than_said(self, character: str) -> None:
+        """For all characters: the engine rejects nothing that the service would take."""
         fields = [DatasetField(f"f{n}", FieldKind.TEXT) for n in range(40)]
         requests = DatasetRequests(ITEMS, fields)
         for length in range(50, 1000, 50):
-            record = {f"f{n}": letter * length for n in range(40)}
-            entry = requests.convert(DatasetRecord(letter * 256, (0,), record))
+            record = {f"f{n}": character * length for n in range(40)}
+            entry = requests.convert(DatasetRecord(character * 256, (0,), record))
             if isinstance(entry, DatasetEntry):
                 assert entry.size <= requests.max_record_bytes
 

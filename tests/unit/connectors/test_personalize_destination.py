@@ -1,4 +1,4 @@
-"""PutEvents through the sink engine, with a service that can be told to fail."""
+"""PutEvents through the sink engine, with a service that fails on demand."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class TestMapping:
 
 class TestLimits:
     def test_the_constants_are_those_of_the_service_model(self) -> None:
-        """botocore's model, which it does not enforce itself, has the same figures."""
+        """botocore's model, which it does not enforce itself, has the same limits."""
         session = botocore.session.Session()
         shape = session.get_service_model("personalize-events").shape_for
         assert shape("EventList").metadata["max"] == requests.MAX_EVENTS_PER_CALL
@@ -159,7 +159,7 @@ class TestLimits:
         assert EventRequests().convert(record) == Rejected("InvalidEvent", f"{field} is missing")
 
     def test_the_session_null_is_rejected(self) -> None:
-        """Personalize would answer 200 and ignore the event; here somebody hears of it."""
+        """Personalize would answer 200 and ignore the event; here it becomes a dead letter."""
         outcome = EventRequests().convert(enriched(session_id="null"))
         assert isinstance(outcome, Rejected)
         assert "ignores" in outcome.message
@@ -189,7 +189,8 @@ class TestLimits:
         assert said in outcome.message
 
     def test_an_event_has_at_most_ten_kilobytes(self) -> None:
-        """25 long ids in a script of four bytes a letter are too much, though each is allowed."""
+        """25 long ids in a script of four bytes a character are too much, though each is
+        allowed."""
         outcome = EventRequests().convert(enriched(impression=["🎧" * 256] * 25))
         assert isinstance(outcome, Rejected)
         assert outcome.code == "EventTooLarge"

@@ -133,7 +133,7 @@ def test_a_manifest_is_read_as_it_was_written() -> None:
     assert document["rejected"]["rows"] == 1
 
 
-def test_a_versions_name_begins_with_its_moment() -> None:
+def test_a_versions_name_begins_with_its_time() -> None:
     """So that names sort as versions do."""
     name = version_name(1_795_443_900_999, "1a2b3c4d")
     assert name == "20261123T142500Z-1a2b3c4d"

@@ -35,7 +35,7 @@ def test_a_record_comes_back_from_its_row_and_its_item(contract: Contract) -> No
 
 
 def test_columns_have_the_types_of_the_contract() -> None:
-    """Moments are moments and lists are arrays."""
+    """Timestamps are timestamptz and lists are arrays."""
     assert Table(USERS).columns == {
         "user_id": "text",
         "country": "text",
@@ -61,12 +61,12 @@ def test_a_name_cannot_end_its_quotes() -> None:
     assert quoted('a"; DROP TABLE users; --') == '"a""; DROP TABLE users; --"'
 
 
-def test_a_moment_keeps_its_milliseconds_over_all_years() -> None:
+def test_a_timestamp_keeps_its_milliseconds_over_all_years() -> None:
     """No rounding, before 1970 neither."""
     table = Table(USERS)
     base = {"user_id": "u", "country": None, "age_band": None, "subscription": None}
-    for moment in (-62_135_596_800_000, -1, 0, 1, 1_790_000_000_123, 253_402_300_799_999):
-        record = {**base, "created_at": moment, "updated_at": moment, "deleted": False}
+    for timestamp in (-62_135_596_800_000, -1, 0, 1, 1_790_000_000_123, 253_402_300_799_999):
+        record = {**base, "created_at": timestamp, "updated_at": timestamp, "deleted": False}
         assert table.from_row(table.to_row(record)) == record
 
 
@@ -77,7 +77,7 @@ def test_a_column_that_was_added_later_has_its_default() -> None:
 
 
 def test_an_item_has_no_attribute_for_null_and_may_have_others() -> None:
-    """What somebody else keeps beside the record is not part of it."""
+    """Attributes beside the contract's fields are not part of the record."""
     item = to_item({"song_id": "s1", "title": "T", "genres": ["a"], "artist": None})
     assert item == {"song_id": {"S": "s1"}, "title": {"S": "T"}, "genres": {"L": [{"S": "a"}]}}
     assert ItemReader(SONGS)({**item, "extra": {"S": "x"}})["deleted"] is False

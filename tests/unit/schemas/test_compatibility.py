@@ -328,7 +328,7 @@ def _has_one_name_once(avro: Json) -> bool:
 
 
 def _changed(avro: Any) -> st.SearchStrategy[Any]:
-    """The type itself, or what somebody might make of it."""
+    """The type itself, or a variation of it."""
     if isinstance(avro, list):
         return st.one_of(st.just(avro), st.permutations(avro), st.just([*avro, enum("q")]))
     if isinstance(avro, str):

@@ -419,7 +419,7 @@ def test_the_check_finds_what_would_fail_later(
 
 
 def test_a_folder_without_a_contract_is_not_passed_over(mesh: Path) -> None:
-    """Schema files that nobody reads are a contract.yaml that was forgotten or misspelt."""
+    """Schema files without a contract.yaml: it is missing or misspelt."""
     (mesh / "songs" / "contract.yaml").rename(mesh / "songs" / "contract.yml")
     with pytest.raises(ContractError, match=r"songs.*contract\.yaml"):
         load(mesh)

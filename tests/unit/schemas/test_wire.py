@@ -38,7 +38,7 @@ def test_what_is_framed_is_unframed(body: bytes, compress: bool) -> None:
 
 
 def test_each_malformed_header_has_its_reason() -> None:
-    """The reasons are in the dead letters, so they are told apart."""
+    """The reasons are in the dead letters, so they are distinguished."""
     good = wire.frame(ID, b"body")
     assert refused(b"") is Reason.EMPTY_VALUE
     assert refused(b"\x00" + good[1:]) is Reason.BAD_MAGIC_BYTE

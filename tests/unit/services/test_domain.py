@@ -20,7 +20,7 @@ SONG: dict[str, Any] = {"song_id": "s1", "title": "Song", "genres": ["rock"]}
 
 
 class Dictionary:
-    """A record store; what it was told to change is in ``changes``."""
+    """A record store; its changes are in ``changes``."""
 
     def __init__(self) -> None:
         self.records: dict[str, dict[str, Any]] = {}
@@ -189,7 +189,7 @@ def test_a_mistake_is_answered_with_its_reason_and_field(
 def test_a_store_that_is_away_is_503_and_a_fault_of_ours_is_500(
     caller: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller is told to try again, or that the log knows; never what the exception says."""
+    """The answer says to retry, or to see the log, without the exception's text."""
     caller.store.away = True
     answer = caller.send("GET", "/songs/s1")
     assert error_of(answer) == (503, "unavailable", None)

@@ -122,7 +122,7 @@ def test_a_batch_of_changes_is_published_up_to_the_first_that_fails() -> None:
     }
 
 
-def test_a_removed_item_is_a_tombstone_and_a_table_of_nobody_is_an_error() -> None:
+def test_a_removed_item_is_a_tombstone_and_an_unknown_table_is_an_error() -> None:
     """A stream that no domain has is a mistake in the deployment, not a record to drop."""
     topics = Topics()
     item_stream.publish([change(1, "REMOVE", {"song_id": "a"})], topics)
@@ -226,7 +226,7 @@ class Streams:
 
 
 class Handler:
-    """Takes changes until it has seen ``wanted`` of them; fails as it is told."""
+    """Takes changes until it has seen ``wanted`` of them; fails on demand."""
 
     def __init__(self, stop: threading.Event, wanted: int, failures: Sequence[str] = ()) -> None:
         self.stop = stop
@@ -260,7 +260,7 @@ def run_mapping(path: Path, streams: Streams, wanted: int, failures: Sequence[st
 
 
 def test_a_stream_is_handed_on_in_order_parent_before_child(tmp_path: Path) -> None:
-    """Each change once while nothing fails; the next start goes on behind the last."""
+    """Each change once while nothing fails; the next start continues after the last."""
     path = tmp_path / "checkpoints.json"
     streams = Streams()
     assert run_mapping(path, streams, 5).seen == ["1", "2", "3", "4", "5"]

@@ -72,9 +72,9 @@ def test_a_record_that_says_deleted_takes_the_rest_from_what_is_there() -> None:
     """No more than its id is needed; its version is not that of the record before."""
     current = taken("songs", {**SONG, "updated_at": 5})
 
-    gone = taken("songs", {"song_id": "s1", "deleted": True}, current)
+    deleted = taken("songs", {"song_id": "s1", "deleted": True}, current)
 
-    assert gone == {**current, "deleted": True, "updated_at": None}
+    assert deleted == {**current, "deleted": True, "updated_at": None}
     with pytest.raises(InvalidInput) as caught:
         taken("songs", {"song_id": "s1", "deleted": True})
     assert (caught.value.reason, caught.value.field) == ("missing_field", "title")
