@@ -138,10 +138,10 @@ def serving(
 
 def _fetch_jars(jar_set: str, settings: LocalSettings) -> None:
     """Fetch the jars of a set that are missing."""
-    listed = jars.of_sets(jars.load(), [jar_set])
-    if jars.missing(listed, settings.jar_cache):
+    listed = jars.select_sets(jars.load(), [jar_set])
+    if jars.list_missing(listed, settings.jar_cache):
         print(f"fetching the jars of {jar_set} ...", flush=True)
-        jars.fetch(listed, settings.jar_cache, jars.repository(os.environ))
+        jars.fetch(listed, settings.jar_cache, jars.repository_url(os.environ))
 
 
 def _check(settings: LocalSettings, server: process.Server, record: process.Record) -> None:

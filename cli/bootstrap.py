@@ -141,7 +141,7 @@ def run_job(mesh: Mesh, products: Products) -> str:
     request = products.request()
     click.echo(f"job {request.run}: {', '.join(products.opened)} -> {request.folder}")
     with waiting_for("the bootstrap job"):
-        report = local_bootstrap.in_process(mesh.settings, request)
+        report = local_bootstrap.run_in_process(mesh.settings, request)
     for dataset in ("users", "items", "interactions"):
         counts = ", ".join(f"{count:,} {name}" for name, count in report[dataset].items())
         click.echo(f"  {dataset:<12} {counts}")

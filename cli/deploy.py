@@ -18,7 +18,7 @@ from cli.deploy_options import (
     with_options,
 )
 from cli.terminal import show, table, waiting_for
-from deploy.package import read
+from deploy.package import read_description
 from deploy.upgrades import planning, preflight
 from deploy.upgrades import snapshots as upgrade_snapshots
 from deploy.upgrades.journal import Journal, Step
@@ -89,7 +89,7 @@ def submit(
     except NoApplicationError:
         seen = None
     if seen is not None:
-        same = release is None or read(release).name == seen.configuration.release
+        same = release is None or read_description(release).name == seen.configuration.release
         changed = not same or assignments or parallelism or properties
         if changed or seen.status not in (Status.READY, Status.STARTING):
             raise UpgradeError(
@@ -105,7 +105,7 @@ def submit(
             raise click.UsageError("a new application needs a release. Build one: tunemesh package")
         groups = new_properties(context, pipelines, properties, assignments)
         count = parallelism or context.settings.taskmanagers * context.settings.task_slots
-        configuration = Configuration(read(release).name, groups, count)
+        configuration = Configuration(read_description(release).name, groups, count)
         if context.is_local:
             from deploy.local import application
 
@@ -171,7 +171,9 @@ def upgrade(
     unfinished = context.machine.read_journal()
     is_abandoned = force and unfinished is not None and unfinished.step is Step.ROLL_BACK
     if unfinished is not None and not unfinished.is_ended and not is_abandoned:
-        is_another = release is not None and read(release).name != unfinished.wanted.release
+        is_another = (
+            release is not None and read_description(release).name != unfinished.wanted.release
+        )
         if is_another or assignments or parallelism or dry_run or force:
             raise UpgradeError(
                 f"an upgrade to {unfinished.wanted.release} is not finished. Continue it with"

@@ -160,8 +160,8 @@ def jars_path(jar_set: str) -> None:
 def fetch_jars(sets: Sequence[str] = ()) -> None:
     """Download the missing jars of the sets, by default of all."""
     cache = jar_cache(os.environ)
-    wanted = jar_list.of_sets(jar_list.load(), sets)
-    absent = jar_list.missing(wanted, cache)
+    wanted = jar_list.select_sets(jar_list.load(), sets)
+    absent = jar_list.list_missing(wanted, cache)
     if not absent:
         click.echo(f"jars: all {len(wanted)} in {cache}")
         return
@@ -172,10 +172,10 @@ def fetch_jars(sets: Sequence[str] = ()) -> None:
         def show(count: int) -> None:
             nonlocal received
             received += count
-            done = len(absent) - len(jar_list.missing(absent, cache))
+            done = len(absent) - len(jar_list.list_missing(absent, cache))
             progress(Step("jars", done, len(absent), f"{received / 1e6:.1f} MB"))
 
-        jar_list.fetch(absent, cache, jar_list.repository(os.environ), show)
+        jar_list.fetch(absent, cache, jar_list.repository_url(os.environ), show)
     click.echo(
         f"jars: {len(absent)} of {len(wanted)} fetched to {cache} and verified,"
         f" {received / 1e6:.1f} MB in {time.monotonic() - started:.1f} s"

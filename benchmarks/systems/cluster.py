@@ -105,7 +105,7 @@ class Cluster:
                 *(str(found.executable), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"),
                 *flink_cluster.java_options(),
                 "-Dlog4j.configurationFile="
-                + str(flink_cluster.conf(settings) / "log4j-client.properties"),
+                + str(flink_cluster.conf_folder(settings) / "log4j-client.properties"),
                 *("-classpath", flink_cluster.class_path()),
                 *("org.apache.flink.client.cli.CliFrontend", "run", "--detached"),
                 *(f"-D{key}={value}" for key, value in configuration.items()),
@@ -122,7 +122,7 @@ class Cluster:
         settings.log(_CLIENT_LOG).write_text(done.stdout + done.stderr)
         submitted = re.findall(r"Job has been submitted with JobID ([0-9a-f]{32})", done.stdout)
         if done.returncode != 0 or not submitted:
-            text = flink.telling_end(done.stdout + done.stderr)
+            text = flink.extract_error(done.stdout + done.stderr)
             raise BenchmarkError(f"{main_class} was not submitted:\n{text}")
         return str(submitted[-1])
 

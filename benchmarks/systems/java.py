@@ -52,9 +52,9 @@ class JavaTools:
     def make(self) -> None:
         """Fetch what is missing and compile; raises SystemUnavailable when that is impossible."""
         cache = settings.jar_cache(os.environ)
-        wanted = [*self._listed(), *jars.of_sets(jars.load(), ["flink"])]
+        wanted = [*self._listed(), *jars.select_sets(jars.load(), ["flink"])]
         try:
-            jars.fetch(wanted, cache, jars.repository(os.environ))
+            jars.fetch(wanted, cache, jars.repository_url(os.environ))
         except jars.JarError as error:
             raise SystemUnavailable(f"the yardstick's jars cannot be had: {error}") from error
         if not self.jar.exists():

@@ -126,7 +126,7 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     time.sleep(AFTER_SECONDS)
     steps = list(_steps(settings, releases, flow))
     changed = newer(contracts)
-    registry = application.registry(settings)
+    registry = application.connect_registry(settings)
     for contract in changed.sources:
         registry.register(contract)
     began = time.time()

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.package import build, read, unpack
-from deploy.package.release import plan_description
+from deploy.package import build, read_description, unpack
+from deploy.package.release import describe_plan
 from schemas.model import Contract, SchemaVersion
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -57,17 +57,17 @@ def replanned(release: Path, mark: str) -> Path:
             edge["source"] += 1000
             edge["target"] += 1000
         text = json.dumps(plan, indent=1)
-        plans[file.stem] = plan_description(text)
+        plans[file.stem] = describe_plan(text)
         for part in ON_THE_PATH:
             (other / part / "jobs" / "plans" / file.name).write_text(text, encoding="ascii")
-    described = replace(read(other), plans=plans)
+    described = replace(read_description(other), plans=plans)
     (other / "release.json").write_bytes(described.json())
     return other
 
 
 def _copy(release: Path, mark: str) -> Path:
     """Return a copy whose content hash begins with the mark."""
-    description = read(release)
+    description = read_description(release)
     content_hash = mark + description.content_hash[len(mark) :]
     other = release.with_name(f"release-{mark}")
     shutil.copytree(release, other)

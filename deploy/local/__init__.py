@@ -1,5 +1,9 @@
-"""The laptop platform: the real parts behind the stream, on 127.0.0.1, without Docker.
+"""The local platform: the real services behind the streams, on 127.0.0.1, without Docker.
 
-`settings` says where and on which ports; `jars` fetches what the parts run on; `process`
-owns the processes; `parts` says what each part is, `platform` starts, watches and stops them.
+settings.py       folders, ports and limits
+jars.py           downloads the jars that services run from
+process.py        starts, finds and stops server processes
+services.py       the services, each with its servers
+platform.py       starts, observes and stops services
+application.py    topics, schemas, properties and job of an application
 """

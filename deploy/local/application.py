@@ -1,4 +1,4 @@
-"""The product on the laptop platform: its topics, schemas, property groups and job."""
+"""An application on the local platform: its topics, schemas, property groups and job."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from schemas.errors import TunemeshError
 from schemas.model import Contract, Contracts, load_contracts
 
 RUNNING_SECONDS = 300
-"""The longest that an application gets to run; some 20 on a machine with nothing else to do."""
+"""Time for an application to start; takes about 20 on an otherwise idle machine."""
 
 PARTITIONS = 2
-"""Of each topic, as many as the platform has task slots by default."""
+"""The number of partitions per topic: as many as the platform has task slots by default."""
 
 MIN_TOPIC_BYTES = 1_048_588
-"""Kafka's own default for max.message.bytes: a record beyond its contract still gets to the topic,
-where the job finds it; beyond this the broker refuses it to the producer's face."""
+"""Kafka's default of max.message.bytes. A record larger than its contract allows still reaches the
+topic, where the job finds it; a record larger than this is rejected by the broker."""
 
 _RECORD_OVERHEAD_BYTES = 65_536
 _DAYS = re.compile(r"P(\d+)D")
 
 
 def topic_spec(contract: Contract) -> TopicSpec:
-    """The topic of a contract; the broker's clock is the publication time on all of them."""
+    """Return the topic of a contract; the broker's clock is the publication time on all topics."""
     config = {
         "message.timestamp.type": "LogAppendTime",
         "max.message.bytes": str(max(MIN_TOPIC_BYTES, contract.max_bytes + _RECORD_OVERHEAD_BYTES)),
@@ -65,7 +65,7 @@ def topic_spec(contract: Contract) -> TopicSpec:
 def job_configuration(
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Mapping[str, str]:
-    """What the job is told beside the cluster's configuration, by its execution mode."""
+    """Return the job's Flink configuration, which depends on its execution mode."""
     mode = (overrides or {}).get("tunemesh.application", {}).get("python.execution-mode")
     if mode != "process" and shared_libpython() is not None:
         return {}
@@ -83,28 +83,25 @@ def services_for(pipelines: Iterable[str]) -> list[str]:
 
 
 def destinations_of(pipelines: Iterable[str]) -> tuple[str, ...]:
-    """What there is to reconcile beside PutEvents (:mod:`verification.destinations`)."""
-    found: tuple[str, ...] = ()
-    if "recommendations" in pipelines:
-        found += ("datasets",)
-    if "analytics" in pipelines:
-        found += ("archive", "search", "trends")
-    return found
+    """Return the destinations to reconcile beside PutEvents (:mod:`verification.destinations`)."""
+    datasets = ("datasets",) if "recommendations" in pipelines else ()
+    analytics = ("archive", "search", "trends") if "analytics" in pipelines else ()
+    return (*datasets, *analytics)
 
 
-def registry(settings: LocalSettings) -> GlueRegistry:
-    """The platform's schema registry."""
+def connect_registry(settings: LocalSettings) -> GlueRegistry:
+    """Connect to the platform's schema registry."""
     return GlueRegistry.connect(REGION, settings.aws.url, REGISTRY)
 
 
 def create_delivery(settings: LocalSettings) -> None:
-    """Create the bucket and the delivery stream of the enriched interactions; what is there stays.
+    """Create the bucket and the delivery stream of enriched interactions, unless they exist.
 
-    Raises ServiceUnavailable when the platform's AWS does not answer or refuses.
+    Raises ServiceUnavailable when the AWS emulator does not answer or refuses a call.
     """
     s3, firehose = (sdk_client(name, REGION, settings.aws.url) for name in ("s3", "firehose"))
-    attempt = f"make the delivery stream {DELIVERY_STREAM} at {settings.aws.url}"
-    with service_errors(attempt, "Is the part aws up? See: tunemesh status"):
+    attempt = f"create the delivery stream {DELIVERY_STREAM} at {settings.aws.url}"
+    with service_errors(attempt, "Check the service aws: tunemesh status"):
         if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
             s3.create_bucket(Bucket=BUCKET)
         if DELIVERY_STREAM not in firehose.list_delivery_streams()["DeliveryStreamNames"]:
@@ -120,10 +117,10 @@ def create_delivery(settings: LocalSettings) -> None:
 
 
 def prepare(settings: LocalSettings, contracts: Contracts | None = None) -> None:
-    """Create topics, schemas and the delivery stream of all contracts; what is there stays."""
+    """Create missing topics, schemas and the delivery stream of all contracts."""
     contracts = contracts or load_contracts()
     create_topics(settings.kafka.address, [topic_spec(contract) for contract in contracts])
-    schemas = registry(settings)
+    schemas = connect_registry(settings)
     for contract in contracts:
         schemas.register(contract)
     create_delivery(settings)
@@ -134,7 +131,7 @@ def property_groups(
     pipelines: tuple[str, ...] = DEFAULT_PIPELINES,
     overrides: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Groups:
-    """The property groups of an application on this platform."""
+    """Return the property groups of an application on this platform."""
     groups: dict[str, dict[str, str]] = {
         RUN_OPTIONS: {
             "jarfile": ";".join(str(jar) for jar in jars.paths("flink", settings.jar_cache)),
@@ -192,7 +189,7 @@ def submit(
 ) -> str:
     """Submit an application to the platform's cluster; returns the job's id once it runs.
 
-    ``parallelism``: how many slots it takes; None: all that the platform has.
+    ``parallelism``: the number of task slots; None: all that the platform has.
     """
     if savepoint is not None:
         overrides = {

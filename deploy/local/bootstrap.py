@@ -1,4 +1,4 @@
-"""The bootstrap on the laptop platform: in a process of its own, or on the standalone cluster."""
+"""The bootstrap on the local platform, in a separate process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from deploy.local.settings import PROJECT, REGION, LocalSettings, aws_environmen
 from schemas.errors import TunemeshError
 
 JAVA_OPTIONS = "-XX:+UseParallelGC"
-"""A batch has no latency to keep: 13% faster than with G1 on ten million rows and two cores."""
+"""For a batch latency does not matter: 13% faster than G1 on ten million rows and two cores."""
 
-SECONDS = 3600.0
-"""For the whole job, on this machine."""
+RUN_SECONDS = 3600.0
+"""Time limit of the job."""
 
 
 class BootstrapError(TunemeshError):
-    """A bootstrap that did not come to a report; the message has the end of what it said."""
+    """A bootstrap ended without a report; the message has the end of its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Request:
 
     @property
     def folder(self) -> str:
-        """The address of what this run puts."""
+        """The address of this run's output."""
         return f"{self.output.rstrip('/')}/{self.run}"
 
 
 def property_groups(settings: LocalSettings, request: Request) -> Groups:
-    """The property groups of a run on this platform."""
+    """Return the property groups of a run on this platform."""
     own = {
         "output": request.output,
         "run": request.run,
@@ -79,7 +79,7 @@ def write_properties(settings: LocalSettings, request: Request) -> Path:
 
 
 def process_environment(settings: LocalSettings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of `python -m batch.bootstrap` in the minicluster: Java, S3, logs."""
+    """Return the environment of `python -m batch.bootstrap`: Java, S3, logs."""
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     return {
@@ -91,17 +91,17 @@ def process_environment(settings: LocalSettings, environ: Mapping[str, str]) -> 
         "FLINK_LOG_DIR": str(logs),
         "FLINK_ENV_JAVA_OPTS": JAVA_OPTIONS,
         "FLINK_PLUGINS_DIR": str(
-            flink_cluster.plugins(settings.home / "bootstrap-plugins", settings.jar_cache)
+            flink_cluster.prepare_plugins(settings.home / "bootstrap-plugins", settings.jar_cache)
         ),
     }
 
 
-def in_process(
+def run_in_process(
     settings: LocalSettings, request: Request, environ: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run in the minicluster of a process of its own; needs the part `aws` and no Flink.
+    """Run in the minicluster of a separate process; needs the service `aws`, but no Flink.
 
-    Returns the report; raises BootstrapError when there is none.
+    Returns the report; raises BootstrapError without one.
     """
     properties = write_properties(settings, request)
     done = subprocess.run(
@@ -110,47 +110,20 @@ def in_process(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=RUN_SECONDS,
         check=False,
     )
-    # 1 may also be a report that says that there is not enough to train with.
-    if done.returncode not in (0, 1) or (found := _report(settings, request)) is None:
-        said = flink.telling_end(done.stdout + done.stderr)
-        raise BootstrapError(f"the bootstrap {request.run} ended with {done.returncode}:\n{said}")
-    return found
+    # With 1 there may also be a report: too few records to train with.
+    if done.returncode not in (0, 1) or (report := _read_report(settings, request)) is None:
+        output = flink.extract_error(done.stdout + done.stderr)
+        raise BootstrapError(f"the bootstrap {request.run} ended with {done.returncode}:\n{output}")
+    return report
 
 
-def on_cluster(
-    settings: LocalSettings, request: Request, environ: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """Run on the platform's cluster; needs the parts `aws` and `flink`.
-
-    Returns the report; raises FlinkError when there is none.
-    """
-    properties = write_properties(settings, request)
-    try:
-        flink.run_job(
-            settings,
-            PROJECT / "batch" / "bootstrap" / "__main__.py",
-            ["--properties", str(properties)],
-            environ=environ,
-            seconds=SECONDS,
-        )
-    except flink.FlinkError:
-        # A complete run submits nothing, and one with too little to train ends with 1.
-        if (found := _report(settings, request)) is None:
-            raise
-        return found
-    made = _report(settings, request)
-    if made is None:
-        raise BootstrapError(f"the bootstrap {request.run} has ended without {REPORT}")
-    return made
-
-
-def _report(settings: LocalSettings, request: Request) -> dict[str, Any] | None:
+def _read_report(settings: LocalSettings, request: Request) -> dict[str, Any] | None:
     storage = storage_of(request.output, REGION, settings.aws.url)
     try:
-        found: dict[str, Any] = json.loads(storage.read(f"{request.folder}/{REPORT}"))
+        report: dict[str, Any] = json.loads(storage.read(f"{request.folder}/{REPORT}"))
     except FileNotFoundError:
         return None
-    return found
+    return report

@@ -85,7 +85,7 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
             ports=(settings.dynamodb,),
             address=settings.dynamodb.url,
             prepare=lambda: _prepare(settings, java),
-            is_healthy=lambda: _answers(settings),
+            is_healthy=lambda: _is_answering(settings),
         ),
     )
 
@@ -132,19 +132,19 @@ def _native_folder(cache: Path) -> Path:
     raise DynamoDbError(f"pom-deps.txt has no {SQLITE} in the set {JAR_SET}.")
 
 
-def _answers(settings: LocalSettings) -> bool:
+def _is_answering(settings: LocalSettings) -> bool:
     if not is_listening(settings.dynamodb):
         return False
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        client(settings, "dynamodb").list_tables(Limit=1)
+        create_client(settings, "dynamodb").list_tables(Limit=1)
     except (BotoCoreError, ClientError):
         return False
     return True
 
 
-def client(settings: LocalSettings, service: str) -> Any:
+def create_client(settings: LocalSettings, service: str) -> Any:
     """A boto3 client of `dynamodb` or `dynamodbstreams` of the platform."""
     import boto3
     from botocore.config import Config

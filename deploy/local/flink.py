@@ -1,4 +1,4 @@
-"""Jobs on the laptop's Flink cluster: submitted by its client, watched through its REST API."""
+"""Jobs on the local Flink cluster: submitted by its client, observed through its REST API."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ CLIENT_LOG = "flink-client"
 REST_SECONDS = 20
 POLL_SECONDS = 0.2
 ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
-"""The states that a job does not leave (beside SUSPENDED, which needs high availability)."""
+"""The final states of a job (beside SUSPENDED, which needs high availability)."""
 
 
 class FlinkError(TunemeshError):
-    """Something that Flink refused or did not do in time."""
+    """Flink refused a call, did not answer, or did not finish in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,18 @@ class Vertex:
 
 
 class FlinkRest:
-    """The REST API of a JobManager. Each call blocks; FlinkError says which call failed and why."""
+    """The REST API of a JobManager; calls block, and raise FlinkError with the cause."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
     @classmethod
     def of(cls, settings: LocalSettings) -> FlinkRest:
-        """The API of the platform's cluster."""
+        """Return the API of the platform's cluster."""
         return cls(settings.flink.url)
 
     def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
-        """Sends one request and returns the JSON of the answer."""
+        """Send a request and return the JSON of the answer."""
         request = urllib.request.Request(
             self.url + path,
             method=method,
@@ -97,15 +97,15 @@ class FlinkRest:
             ) from error
 
     def jobs(self) -> tuple[Job, ...]:
-        """Every job that the JobManager knows, the newest first."""
+        """Return every job of the JobManager, the newest first."""
         listed = self.call("GET", "/jobs/overview")["jobs"]
-        found = (
+        jobs = (
             Job(job["jid"], job["name"], job["state"], job["start-time"] / 1000) for job in listed
         )
-        return tuple(sorted(found, key=lambda job: -job.started))
+        return tuple(sorted(jobs, key=lambda job: -job.started))
 
     def running_jobs(self) -> tuple[Job, ...]:
-        """The jobs that have not ended, also those that restart at the moment."""
+        """Return the jobs that have not ended, including those that are restarting."""
         return tuple(job for job in self.jobs() if job.state not in ENDED)
 
     def is_running(self, job: str) -> bool:
@@ -113,29 +113,29 @@ class FlinkRest:
         return any(running.id == job for running in self.running_jobs())
 
     def job_status(self, job: str) -> str:
-        """The state of a job, such as RUNNING, RESTARTING or FAILED."""
+        """Return the state of a job, such as RUNNING, RESTARTING or FAILED."""
         return str(self.call("GET", f"/jobs/{job}/status")["status"])
 
     def job_exception(self, job: str) -> str:
-        """Why a job failed or restarted last; empty if it never did."""
+        """Return why a job last failed or restarted; empty if it never did."""
         answer = self.call("GET", f"/jobs/{job}/exceptions")
         entries = answer.get("exceptionHistory", {}).get("entries", [])
         return str(entries[0]["stacktrace"]) if entries else str(answer.get("root-exception") or "")
 
     def restarts(self, job: str) -> int:
-        """How often a job was restarted since it was submitted."""
+        """Return how often a job was restarted since it was submitted."""
         values = self.job_metrics(job, ["numRestarts"])
         return int(values.get("numRestarts", 0))
 
     def vertices(self, job: str) -> tuple[Vertex, ...]:
-        """The operator chains of a job."""
+        """Return the operator chains of a job."""
         return tuple(
             Vertex(vertex["id"], vertex["name"], vertex["parallelism"], vertex["status"])
             for vertex in self.call("GET", f"/jobs/{job}")["vertices"]
         )
 
     def all_running(self, job: str) -> bool:
-        """Whether every subtask of a job runs: a job is RUNNING before its operators are set up."""
+        """Whether every subtask of a job runs; a job is RUNNING before its operators are set up."""
         answer = self.call("GET", f"/jobs/{job}")
         return answer["state"] == "RUNNING" and all(
             vertex["status"] == "RUNNING"
@@ -144,7 +144,7 @@ class FlinkRest:
         )
 
     def wait_running(self, job: str, seconds: float = 60.0) -> None:
-        """Returns when every subtask runs; FlinkError with the reason if the job ends instead."""
+        """Return when every subtask runs; raises FlinkError with the reason if the job ends."""
 
         def reached() -> bool:
             state = self.job_status(job)
@@ -155,7 +155,7 @@ class FlinkRest:
         _wait(reached, seconds, lambda: f"job {job} runs ({self.job_status(job)} now)")
 
     def wait_ended(self, job: str, seconds: float = 60.0) -> str:
-        """Returns the final state of a job."""
+        """Wait until a job has ended, and return its final state."""
         _wait(
             lambda: self.job_status(job) in ENDED,
             seconds,
@@ -164,7 +164,7 @@ class FlinkRest:
         return self.job_status(job)
 
     def cancel(self, job: str, seconds: float = 60.0) -> None:
-        """Cancels a job and waits until it has ended; one that has ended already is left alone."""
+        """Cancel a job and wait until it has ended; does nothing if it has ended already."""
         if self.job_status(job) not in ENDED:
             self.call("PATCH", f"/jobs/{job}?mode=cancel")
             self.wait_ended(job, seconds)
@@ -172,7 +172,7 @@ class FlinkRest:
     def stop_with_savepoint(
         self, job: str, directory: Path, seconds: float = 120.0, *, drain: bool = False
     ) -> str:
-        """Stops a job with a savepoint below the directory and returns the savepoint's address."""
+        """Stop a job with a savepoint below the directory and return the savepoint's location."""
         answer = self.call(
             "POST",
             f"/jobs/{job}/stop",
@@ -217,11 +217,11 @@ class FlinkRest:
         )
 
     def completed_checkpoints(self, job: str) -> int:
-        """How many checkpoints a job has completed since it was submitted."""
+        """Return how many checkpoints a job has completed since it was submitted."""
         return int(self.call("GET", f"/jobs/{job}/checkpoints")["counts"]["completed"])
 
     def wait_checkpoint(self, job: str, seconds: float = 60.0) -> None:
-        """Returns when a checkpoint has completed that was not complete at the call."""
+        """Return when another checkpoint has completed."""
         before = self.completed_checkpoints(job)
         _wait(
             lambda: self.completed_checkpoints(job) > before,
@@ -230,20 +230,20 @@ class FlinkRest:
         )
 
     def taskmanagers(self) -> tuple[TaskManager, ...]:
-        """The TaskManagers that are registered; one that was killed stays in it for a moment."""
+        """Return the registered TaskManagers; a killed one remains until its heartbeat fails."""
         return tuple(
             TaskManager(entry["id"], entry["slotsNumber"], entry["freeSlots"])
             for entry in self.call("GET", "/taskmanagers")["taskmanagers"]
         )
 
     def job_metrics(self, job: str, names: Iterable[str]) -> dict[str, float]:
-        """The job's own metrics by name; those that Flink does not have (yet) are left out."""
+        """Return the job's metrics by name, without those that Flink does not have (yet)."""
         return self._metrics(f"/jobs/{job}/metrics?get={_names(names)}")
 
     def vertex_metrics(
         self, job: str, vertex: str, names: Iterable[str], aggregation: str = "sum"
     ) -> dict[str, float]:
-        """Metrics of a vertex over its subtasks: `sum`, `min`, `max` or `avg`."""
+        """Return metrics of a vertex, aggregated over subtasks by `sum`, `min`, `max` or `avg`."""
         answer = self.call(
             "GET",
             f"/jobs/{job}/vertices/{vertex}/subtasks/metrics?get={_names(names)}&agg={aggregation}",
@@ -251,7 +251,7 @@ class FlinkRest:
         return {entry["id"]: float(entry[aggregation]) for entry in answer}
 
     def vertex_metric_names(self, job: str, vertex: str) -> tuple[str, ...]:
-        """The names of the metrics that the subtasks of a vertex have."""
+        """Return the names of the metrics of a vertex's subtasks."""
         answer = self.call("GET", f"/jobs/{job}/vertices/{vertex}/subtasks/metrics")
         return tuple(entry["id"] for entry in answer)
 
@@ -276,12 +276,12 @@ def run_job(
     configuration: Mapping[str, str] | None = None,
     seconds: float = 180.0,
 ) -> str:
-    """Submits a Python job to the platform's cluster (`flink run --detached -py`); returns its id.
+    """Submit a Python job to the platform's cluster (`flink run --detached -py`); returns its id.
 
-    The script runs here, in Flink's client; `environ` is added to its environment, and
-    `configuration` to its Flink configuration. `python_files` go on the path of the client and of
-    the workers, `jar` on the job's class path. Blocks until the job is submitted, not until it
-    runs. The client's output is kept in the log `flink-client`. Raises :class:`FlinkError` with the
+    The script runs in Flink's client, on this machine; `environ` is added to its environment, and
+    `configuration` to its Flink configuration. `python_files` are added to the path of the client
+    and of the workers, `jar` to the job's class path. Blocks until the job is submitted, not until
+    it runs. The client's output is in the log `flink-client`. Raises :class:`FlinkError` with the
     end of it when the script fails, submits nothing, or takes longer than `seconds`.
     """
     options = [f"-D{key}={value}" for key, value in (configuration or {}).items()]
@@ -312,7 +312,7 @@ def run_job(
                 f"submitting {script.name} took longer than {seconds:.0f} s. "
                 f"The client's log: {log}"
             ) from error
-    return submitted_job(script, code, log)
+    return read_job_id(script, code, log)
 
 
 def client_launch(
@@ -322,17 +322,18 @@ def client_launch(
     options: Sequence[str],
     python_path: tuple[str, ...] | None = None,
 ) -> Launch:
-    """How to start Flink's client for a Python job: `flink run --detached OPTIONS -py SCRIPT`."""
-    found = java.find(os.environ)
+    """Return how to start the client of a Python job: `flink run --detached OPTIONS -py SCRIPT`."""
+    installed = java.find(os.environ)
+    log_configuration = flink_cluster.conf_folder(settings) / "log4j-client.properties"
     return Launch(
         (
-            str(found.executable),
-            # It lives for seconds: compiling thoroughly would not pay.
+            str(installed.executable),
+            # It runs for seconds: further compilation would not pay off.
             "-XX:TieredStopAtLevel=1",
             "-XX:+UseSerialGC",
             "-Xmx512m",
             *flink_cluster.java_options(),
-            f"-Dlog4j.configurationFile={flink_cluster.conf(settings) / 'log4j-client.properties'}",
+            f"-Dlog4j.configurationFile={log_configuration}",
             "-classpath",
             flink_cluster.class_path(),
             "org.apache.flink.client.cli.CliFrontend",
@@ -343,38 +344,34 @@ def client_launch(
             str(script),
             *arguments,
         ),
-        flink_cluster.environment(settings, found, os.environ, python_path),
+        flink_cluster.environment(settings, installed, os.environ, python_path),
     )
 
 
-def submitted_job(script: Path, code: int, log: Path) -> str:
-    """The id of the job that a client has submitted, by its exit code and its log.
+def read_job_id(script: Path, code: int, log: Path) -> str:
+    """Return the id of the job that a client has submitted, by its exit code and its log.
 
-    Raises FlinkError with what the log says most.
+    Raises FlinkError with the error in the log.
     """
     text = log.read_text(encoding="utf-8", errors="replace")
     submitted = re.findall(r"Job has been submitted with JobID ([0-9a-f]{32})", text)
     if code != 0 or not submitted:
         what = "failed" if code != 0 else "submitted no job"
-        raise FlinkError(f"{script.name} {what}. The end of {log}:\n{telling_end(text)}")
+        raise FlinkError(f"{script.name} {what}. The end of {log}:\n{extract_error(text)}")
     return str(submitted[-1])
 
 
-def telling_end(text: str, lines: int = 25) -> str:
-    """What a client's log says most at its end.
+def extract_error(text: str, lines: int = 25) -> str:
+    """Return the error at the end of a client's log.
 
-    That is the last Python traceback, if there is one, with the causes on the Java side, which tell
-    what was wrong with a statement; else just the last lines.
+    That is the last Python traceback, if there is one, with its causes in Java, which describe
+    errors in statements; otherwise the last lines.
     """
-    everything = text.rstrip().splitlines()
-    begins = [
-        number
-        for number, line in enumerate(everything)
-        if line.startswith("Traceback (most recent")
-    ]
-    chosen = everything[-lines:]
-    if begins:
-        after = everything[begins[-1] :]
+    log = text.rstrip().splitlines()
+    starts = [n for n, line in enumerate(log) if line.startswith("Traceback (most recent")]
+    chosen = log[-lines:]
+    if starts:
+        after = log[starts[-1] :]
         # A traceback ends with its first line that is not indented.
         end = next(
             (n for n, line in enumerate(after[1:], 1) if not line.startswith(" ")), len(after)
@@ -385,11 +382,10 @@ def telling_end(text: str, lines: int = 25) -> str:
     return "\n".join(f"    {line}" for line in chosen)
 
 
-def latest_checkpoint(settings: LocalSettings) -> str | None:
-    """The newest complete checkpoint of any job that ran here, to start one from; None if there is
-    none."""
-    found = (settings.data(flink_cluster.NAME) / "checkpoints").glob("*/chk-*/_metadata")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+def find_latest_checkpoint(settings: LocalSettings) -> str | None:
+    """Return the location of the newest complete checkpoint of any job; None without one."""
+    files = (settings.data(flink_cluster.NAME) / "checkpoints").glob("*/chk-*/_metadata")
+    newest = max(files, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else newest.parent.as_uri()
 
 
@@ -398,7 +394,7 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
-    """What Flink says of a refused request: its first error, without the stack trace."""
+    """Return the first errors of a refused request, without the stack trace."""
     try:
         reasons = json.loads(error.read())["errors"]
     except (OSError, ValueError, KeyError, TypeError):

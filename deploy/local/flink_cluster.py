@@ -1,9 +1,9 @@
-"""Flink on the laptop: a standalone cluster from the pip package, its processes started one by one.
+"""Flink on the local platform: a standalone cluster from the pip package.
 
-One JobManager and some TaskManagers, each a server of its own, so that each can be killed and
-started again alone. They are started as the package's own scripts start them: same class path, same
-main classes, same Java options. The memory figures are written out instead of being worked out by a
-Java program first, which saves seconds a process. The package's folder stays untouched.
+The JobManager and each TaskManager are separate servers, which can be killed and started alone.
+They are started as the package's scripts start them: same class path, main classes and Java
+options. Memory sizes are configured instead of being computed by a Java program first, which saves
+seconds per process. The package's folder is not changed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MEBI = 1 << 20
 JOBMANAGER_HEAP = 640
 JOBMANAGER_OFF_HEAP = 128
 JOBMANAGER_METASPACE = 256
-"""The JobManager's memory in MiB: 1 GiB with what Java itself needs."""
+"""The JobManager's memory in MiB: 1 GiB including Java's own."""
 
 LOG_PROPERTIES = """\
 status = warn
@@ -51,7 +51,7 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1.} %x - %m%n
 rootLogger.level = {level}
 rootLogger.appenderRef.console.ref = console
-# A line for each class of the SQL parser.
+# Logs a line per class of the SQL parser.
 logger.types.name = org.apache.flink.api.java.typeutils.TypeExtractor
 logger.types.level = warn
 """
@@ -59,9 +59,9 @@ logger.types.level = warn
 
 @dataclass(frozen=True, slots=True)
 class TaskManagerMemory:
-    """The memory of one TaskManager in MiB, in Flink's own terms (1.7 GiB with the overhead).
+    """The memory of a TaskManager in MiB, in Flink's terms (1.7 GiB with the overhead).
 
-    In thread mode the Python interpreter lives in the same process and comes on top.
+    In thread mode the memory of the Python interpreter in the same process is additional.
     """
 
     framework_heap: int = 128
@@ -74,7 +74,7 @@ class TaskManagerMemory:
     overhead: int = 128
 
     def java_options(self) -> tuple[str, ...]:
-        """What the scripts derive from these figures."""
+        """Return the Java options that the scripts derive from these sizes."""
         heap = self.framework_heap + self.task_heap
         direct = self.framework_off_heap + self.task_off_heap + self.network
         return (
@@ -85,7 +85,7 @@ class TaskManagerMemory:
         )
 
     def configuration(self, slots: int) -> dict[str, object]:
-        """What a TaskManager wants to be told that was not started by the scripts."""
+        """Return the configuration of a TaskManager that is not started by the scripts."""
         return {
             "taskmanager.cpu.cores": float(slots),
             "taskmanager.memory.framework.heap.size": f"{self.framework_heap}m",
@@ -101,8 +101,8 @@ class TaskManagerMemory:
         }
 
 
-def package() -> Path:
-    """The folder of the pip package, which is also FLINK_HOME."""
+def flink_home() -> Path:
+    """Return the folder of the pip package, which is also FLINK_HOME."""
     import importlib.util
 
     spec = importlib.util.find_spec("pyflink")  # without importing it
@@ -112,13 +112,13 @@ def package() -> Path:
 
 
 def class_path() -> str:
-    """Flink's own jars in the order of its scripts, and flink-python.
+    """Return the class path: Flink's jars in the order of its scripts, and flink-python.
 
-    flink-python is here, and not only in each job's upload, so that the interpreter that it embeds
-    in thread mode is loaded once a process and not once a job: a native library belongs to one
-    class loader.
+    flink-python is included, and not only uploaded with each job, so that the interpreter that it
+    embeds in thread mode is loaded once per process and not per job: a native library belongs to
+    one class loader.
     """
-    home = package()
+    home = flink_home()
     library = sorted((home / "lib").glob("*.jar"))
     dist = [jar for jar in library if jar.name.startswith("flink-dist")]
     others = [jar for jar in library if jar not in dist]
@@ -127,9 +127,9 @@ def class_path() -> str:
 
 
 def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
-    """The cluster's configuration, flat keys as in Flink's documentation."""
+    """Return the cluster's configuration, with flat keys as in Flink's documentation."""
     data = settings.data(NAME)
-    # What Managed Flink sets too, with its default of 60 s between checkpoints made shorter.
+    # As Managed Flink sets them, but with a shorter interval than its 60 s.
     checkpoints: dict[str, object] = {
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",
@@ -139,7 +139,7 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
         "execution.checkpointing.dir": (data / "checkpoints").as_uri(),
         "execution.checkpointing.savepoint-dir": (data / "savepoints").as_uri(),
     }
-    # A killed TaskManager is noticed at the first failed call; a stuck one after ten seconds.
+    # A killed TaskManager is detected at the first failed call; a stuck one after ten seconds.
     failures: dict[str, object] = {
         "heartbeat.interval": "2 s",
         "heartbeat.timeout": "10 s",
@@ -185,10 +185,10 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
 
 
 def _reporters(settings: LocalSettings) -> dict[str, object]:
-    """Metrics for Prometheus, if there are ports for it.
+    """Return the configuration of Prometheus's metrics, if ports are set for them.
 
-    Not by default: Flink 2.2's reporter takes a port and no address and listens on every interface
-    of the machine, where all else of the platform is on loopback only.
+    They are off by default: Flink 2.2's reporter accepts a port but no address, and listens on
+    every interface of the machine; the rest of the platform is on loopback only.
     """
     if settings.prometheus is None:
         return {}
@@ -207,18 +207,19 @@ def environment(
     environ: Mapping[str, str],
     python_path: tuple[str, ...] | None = None,
 ) -> dict[str, str]:
-    """What every Flink process and the client get: where Flink, Java and Python's modules are (by
-    default this checkout and this Python's packages)."""
-    home = package()
+    """Return the environment of Flink's processes and the client: the locations of Flink, Java and
+    Python's modules (by default this checkout and this Python's packages)."""
+    home = flink_home()
+    plugins = prepare_plugins(settings.run / "flink-plugins", settings.jar_cache)
     if python_path is None:
-        python_path = flink_workers.of_checkout(settings).python_path
+        python_path = flink_workers.checkout_workers(settings).python_path
     result = {
         "FLINK_HOME": str(home),
-        "FLINK_CONF_DIR": str(conf(settings)),
+        "FLINK_CONF_DIR": str(conf_folder(settings)),
         "FLINK_BIN_DIR": str(home / "bin"),
         "FLINK_LIB_DIR": str(home / "lib"),
         "FLINK_OPT_DIR": str(home / "opt"),
-        "FLINK_PLUGINS_DIR": str(plugins(settings.run / "flink-plugins", settings.jar_cache)),
+        "FLINK_PLUGINS_DIR": str(plugins),
         "JAVA_HOME": str(java.home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")]),
         "PYTHONPATH": os.pathsep.join(python_path),
@@ -230,12 +231,12 @@ def environment(
     return result
 
 
-def plugins(folder: Path, jar_cache: Path) -> Path:
-    """A plugin folder (FLINK_PLUGINS_DIR): the package's own plugins, and S3 where it has been
-    fetched; returns it."""
-    own = {path.name: [path] for path in (package() / "plugins").iterdir() if path.is_dir()}
-    s3 = jars.of_sets(jars.load(), ["s3"])
-    if not jars.missing(s3, jar_cache):
+def prepare_plugins(folder: Path, jar_cache: Path) -> Path:
+    """Fill a plugin folder (FLINK_PLUGINS_DIR) with the package's plugins, and S3 if its jars have
+    been fetched; returns it."""
+    own = {path.name: [path] for path in (flink_home() / "plugins").iterdir() if path.is_dir()}
+    s3 = jars.select_sets(jars.load(), ["s3"])
+    if not jars.list_missing(s3, jar_cache):
         own["s3-fs-hadoop"] = [jar_cache / jar.path for jar in s3]
     for name, sources in own.items():
         target = folder / name
@@ -243,19 +244,19 @@ def plugins(folder: Path, jar_cache: Path) -> Path:
         files = [f for s in sources for f in (s.glob("*.jar") if s.is_dir() else (s,))]
         for file in files:
             if not (target / file.name).exists():
-                # JobManager and TaskManagers start side by side, each with this.
+                # The JobManager and the TaskManagers run this concurrently.
                 write_link(target / file.name, file)
     return folder
 
 
-def conf(settings: LocalSettings) -> Path:
-    """The folder with the generated configuration (FLINK_CONF_DIR)."""
+def conf_folder(settings: LocalSettings) -> Path:
+    """Return the folder with the generated configuration (FLINK_CONF_DIR)."""
     return settings.run / "flink-conf"
 
 
 def java_options() -> tuple[str, ...]:
-    """The options for Java 17 that the package's own configuration lists (opened modules)."""
-    own = yaml.safe_load((package() / "conf" / "config.yaml").read_text(encoding="utf-8"))
+    """Return the options for Java 17 in the package's configuration (opened modules)."""
+    own = yaml.safe_load((flink_home() / "conf" / "config.yaml").read_text(encoding="utf-8"))
     return tuple(str(own["env"]["java"]["opts"]["all"]).split())
 
 
@@ -271,7 +272,7 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
             prepare=cluster.jobmanager,
             is_healthy=lambda: _overview(settings) is not None,
         ),
-        *_taskmanagers(cluster, flink_workers.present(settings)),
+        *_taskmanagers(cluster, flink_workers.read_workers(settings)),
     )
 
 
@@ -291,14 +292,14 @@ def _taskmanagers(cluster: _Cluster, workers: Workers) -> tuple[Server, ...]:
             ports=(),
             address=f"slots: {settings.task_slots}",
             prepare=partial(cluster.taskmanager, name, workers.python_path),
-            is_healthy=partial(_registered, settings, name),
+            is_healthy=partial(_is_registered, settings, name),
         )
         for name in workers.names
     )
 
 
 class _Cluster:
-    """Writes the configuration once for all of the servers that are started together."""
+    """Writes the configuration once for all servers that are started together."""
 
     def __init__(self, settings: LocalSettings, java: Java) -> None:
         self.settings = settings
@@ -323,7 +324,7 @@ class _Cluster:
     def taskmanager(self, name: str, python_path: tuple[str, ...]) -> Launch:
         self.configure()
         own = f"{name}-{time.time_ns():x}"
-        _identity(self.settings, name).write_text(own, encoding="utf-8")
+        _resource_id_file(self.settings, name).write_text(own, encoding="utf-8")
         return self._launch(
             name,
             (*TaskManagerMemory().java_options(), "-XX:+UseG1GC"),
@@ -336,11 +337,11 @@ class _Cluster:
         with self.lock:
             if self.configured:
                 return
-            folder = conf(self.settings)
+            folder = conf_folder(self.settings)
             folder.mkdir(parents=True, exist_ok=True)
             (self.settings.run / "flink-tmp").mkdir(exist_ok=True)
             file = folder / "config.yaml"
-            # Servers that run already find each other by the port in the present file.
+            # Running servers find each other by the port in the existing file.
             port = _read_rpc_port(file) if process.list_running(self.settings, "flink-") else None
             contents = configuration(self.settings, port or process.free_ports(1)[0])
             file.write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
@@ -357,13 +358,13 @@ class _Cluster:
         arguments: tuple[str, ...],
         python_path: tuple[str, ...] | None = None,
     ) -> Launch:
-        folder = conf(self.settings)
+        folder = conf_folder(self.settings)
         return Launch(
             (
                 str(self.java.executable),
                 *options,
                 *java_options(),
-                # Where the web UI looks for the log; the console is written there.
+                # The web UI shows this file, which has the console's output.
                 f"-Dlog.file={self.settings.log(name)}",
                 f"-Dlog4j.configurationFile={folder / 'log4j.properties'}",
                 "-classpath",
@@ -377,16 +378,16 @@ class _Cluster:
         )
 
 
-def identity(settings: LocalSettings, name: str) -> str | None:
-    """Under which id a TaskManager registers as it was last started; None: it never was."""
+def read_resource_id(settings: LocalSettings, name: str) -> str | None:
+    """Return the id of a TaskManager since its last start; None if it was never started."""
     try:
-        return _identity(settings, name).read_text(encoding="utf-8")
+        return _resource_id_file(settings, name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
 
 
-def _identity(settings: LocalSettings, name: str) -> Path:
-    return conf(settings) / f"{name}.id"
+def _resource_id_file(settings: LocalSettings, name: str) -> Path:
+    return conf_folder(settings) / f"{name}.id"
 
 
 def _read_rpc_port(file: Path) -> int | None:
@@ -407,12 +408,12 @@ def _overview(settings: LocalSettings) -> Any:
     return _get(settings, "/overview")
 
 
-def _registered(settings: LocalSettings, name: str) -> bool:
-    """Whether the TaskManager as it was last started has registered and offered its slots.
+def _is_registered(settings: LocalSettings, name: str) -> bool:
+    """Whether the TaskManager has registered since its last start, and has offered its slots.
 
-    The slots arrive with a report of their own, a moment after the registration.
+    The slots are reported separately, shortly after the registration.
     """
-    own = identity(settings, name)
+    own = read_resource_id(settings, name)
     answer = _get(settings, "/taskmanagers")
     return answer is not None and any(
         entry["id"] == own and entry["slotsNumber"] == settings.task_slots

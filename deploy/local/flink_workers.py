@@ -1,9 +1,9 @@
-"""Which TaskManagers the cluster has, and whose code they run: the checkout's, or a release's.
+"""The TaskManagers of the cluster, and the code that they run: the checkout's, or a release's.
 
-In thread mode a TaskManager keeps the Python modules that it has loaded, so code goes with its
-TaskManagers. ``tunemesh up`` starts those of the checkout; an upgrade puts others in their place
-and notes them here, so that a later ``tunemesh up`` brings back the right ones when one has died.
-The note is good for as long as the JobManager lives: without it there is no job either.
+In thread mode a TaskManager keeps the Python modules that it has loaded, so a version of the code
+needs its own TaskManagers. ``tunemesh up`` starts those of the checkout; an upgrade replaces them
+and records its own here, so that a later ``tunemesh up`` restarts the right ones after a crash.
+The record is valid while the JobManager runs: without it no job runs either.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ TASKMANAGER = "flink-taskmanager-"
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The TaskManagers by name, and the PYTHONPATH that they have."""
+    """The names of TaskManagers, and their PYTHONPATH."""
 
     names: tuple[str, ...]
     python_path: tuple[str, ...]
 
 
-def of_checkout(settings: LocalSettings) -> Workers:
-    """What `tunemesh up` starts."""
+def checkout_workers(settings: LocalSettings) -> Workers:
+    """Return the TaskManagers that `tunemesh up` starts."""
     names = tuple(f"{TASKMANAGER}{number}" for number in range(1, settings.taskmanagers + 1))
     return Workers(names, (str(PROJECT), site_packages()))
 
 
-def present(settings: LocalSettings) -> Workers:
-    """The TaskManagers that the running cluster should have."""
+def read_workers(settings: LocalSettings) -> Workers:
+    """Return the TaskManagers that the cluster should have."""
     try:
-        noted = json.loads(_file(settings).read_text(encoding="utf-8"))
-        if noted["jobmanager"] == _jobmanager(settings):
-            return Workers(tuple(noted["names"]), tuple(noted["python_path"]))
+        record = json.loads(_file(settings).read_text(encoding="utf-8"))
+        if record["jobmanager"] == _jobmanager(settings):
+            return Workers(tuple(record["names"]), tuple(record["python_path"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         pass
-    return of_checkout(settings)
+    return checkout_workers(settings)
 
 
-def note(settings: LocalSettings, workers: Workers) -> None:
-    """These are the TaskManagers from now on."""
+def write_workers(settings: LocalSettings, workers: Workers) -> None:
+    """Record the TaskManagers that the cluster should have."""
     file = _file(settings)
     text = json.dumps(
         {
@@ -60,7 +60,7 @@ def note(settings: LocalSettings, workers: Workers) -> None:
 
 
 def site_packages() -> str:
-    """Where this Python's packages are, pyflink among them."""
+    """Return the folder of this Python's packages, including pyflink."""
     return sysconfig.get_paths()["purelib"]
 
 

@@ -108,7 +108,7 @@ def load(path: Path = LIST) -> tuple[Jar, ...]:
     return parse(path.read_text(encoding="utf-8"))
 
 
-def of_sets(jars: Iterable[Jar], names: Iterable[str]) -> tuple[Jar, ...]:
+def select_sets(jars: Iterable[Jar], names: Iterable[str]) -> tuple[Jar, ...]:
     """The jars of the named sets, all for no name; JarError for a set that does not exist."""
     listed = tuple(jars)
     wanted = set(names)
@@ -118,15 +118,15 @@ def of_sets(jars: Iterable[Jar], names: Iterable[str]) -> tuple[Jar, ...]:
     return tuple(jar for jar in listed if not wanted or jar.jar_set in wanted)
 
 
-def missing(jars: Iterable[Jar], cache: Path) -> tuple[Jar, ...]:
+def list_missing(jars: Iterable[Jar], cache: Path) -> tuple[Jar, ...]:
     """The jars that are not in the cache."""
     return tuple(jar for jar in jars if not (cache / jar.path).is_file())
 
 
 def paths(jar_set: str, cache: Path, listed: Iterable[Jar] | None = None) -> tuple[Path, ...]:
     """The files of a set, in the order of the list; JarError when one has not been fetched."""
-    wanted = of_sets(load() if listed is None else listed, [jar_set])
-    if absent := missing(wanted, cache):
+    wanted = select_sets(load() if listed is None else listed, [jar_set])
+    if absent := list_missing(wanted, cache):
         raise JarError(
             f"{len(absent)} jars of the set {jar_set!r} are not in {cache}, the first is "
             f"{absent[0].coordinates}. Run: tunemesh jars fetch"
@@ -140,7 +140,7 @@ def class_path(jar_set: str, cache: Path) -> str:
     return os.pathsep.join(str(path) for path in files if path.suffix == ".jar")
 
 
-def repository(environ: Mapping[str, str]) -> str:
+def repository_url(environ: Mapping[str, str]) -> str:
     """The Maven repository to fetch from: TUNEMESH_MAVEN_REPOSITORY, else Maven Central."""
     chosen = read(CacheSettings, {ENVIRONMENT: environ}).maven_repository
     if chosen:
@@ -162,7 +162,7 @@ def fetch(
     Blocks. Raises :class:`JarError` for the first jar that cannot be had; what has arrived of the
     others stays, and the next call goes on from there.
     """
-    wanted = {jar.path: jar for jar in missing(jars, cache)}
+    wanted = {jar.path: jar for jar in list_missing(jars, cache)}
     with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="jar") as pool:
         futures = [
             pool.submit(fetch_one, jar, cache, source, progress, pause) for jar in wanted.values()

@@ -1,5 +1,4 @@
-"""Kafka on the laptop: one broker, which is its own controller (KRaft), from the jars of
-pom-deps.txt."""
+"""Kafka on the local platform: one broker and controller (KRaft), from the jars of pom-deps.txt."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from connectors.flink.java import Java
 from connectors.flink.java import find as find_java
@@ -17,6 +17,9 @@ from deploy.local import jars
 from deploy.local.process import Launch, Server, is_listening
 from deploy.local.settings import HOST, LocalSettings
 from schemas.errors import TunemeshError
+
+if TYPE_CHECKING:
+    from confluent_kafka.admin import AdminClient, ConfigEntry
 
 NAME = "kafka"
 CONTACT_SECONDS = 5.0
@@ -43,12 +46,12 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 
-# Topics are made from the contracts; a typo must not make one.
+# Topics are created from the contracts; a typo must not create one.
 auto.create.topics.enable=false
 num.partitions=2
-# A group's first member need not wait for others.
+# A group's first member does not wait for others.
 group.initial.rebalance.delay.ms=0
-# As Amazon MSK lets a record be at most when so configured; an oversize record is a case to handle.
+# The maximum of Amazon MSK; applications have to handle oversize records.
 message.max.bytes=10485760
 replica.fetch.max.bytes=10485760
 """
@@ -61,19 +64,19 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1} - %m%n
 rootLogger.level = info
 rootLogger.appenderRef.console.ref = console
-# The values of every setting, several times over.
+# Logs the values of every setting, several times.
 logger.config.name = org.apache.kafka.common.config.AbstractConfig
 logger.config.level = warn
 """
 
 
 class KafkaError(TunemeshError):
-    """Something that Kafka refused."""
+    """Kafka refused a call or did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it shall be."""
+    """The required state of a topic."""
 
     name: str
     partitions: int = 2
@@ -90,7 +93,7 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
             ports=(settings.kafka, settings.kafka_controller),
             address=settings.kafka.address,
             prepare=lambda: _prepare(settings, java),
-            is_healthy=lambda: _answers(settings),
+            is_healthy=lambda: _is_answering(settings),
         ),
     )
 
@@ -132,7 +135,7 @@ def _prepare(settings: LocalSettings, java: Java) -> Launch:
 
 
 def _format(java: Java, class_path: str, configuration: Path, log_properties: Path) -> None:
-    """Makes the log folder ready for its first start, as `kafka-storage format` does."""
+    """Prepare the log folder for its first start, as `kafka-storage format` does."""
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     result = subprocess.run(
         [
@@ -144,7 +147,7 @@ def _format(java: Java, class_path: str, configuration: Path, log_properties: Pa
             class_path,
             "kafka.tools.StorageTool",
             "format",
-            f"--cluster-id={cluster}",  # in one: an id may start with "-"
+            f"--cluster-id={cluster}",  # one argument, since an id may start with "-"
             "--config",
             configuration,
         ],
@@ -159,7 +162,7 @@ def _format(java: Java, class_path: str, configuration: Path, log_properties: Pa
         raise KafkaError("Kafka could not format its log folder:\n  " + "\n  ".join(lines))
 
 
-def _answers(settings: LocalSettings) -> bool:
+def _is_answering(settings: LocalSettings) -> bool:
     if not is_listening(settings.kafka):
         return False
     from confluent_kafka import KafkaException
@@ -184,65 +187,52 @@ def create_topics(
     number of partitions, since changing it would break the order per key.
     """
     from confluent_kafka import KafkaError as Code
-    from confluent_kafka.admin import (
-        AdminClient,
-        AlterConfigOpType,
-        ConfigEntry,
-        ConfigResource,
-        NewTopic,
-        ResourceType,
-    )
+    from confluent_kafka.admin import AdminClient, NewTopic
 
     from connectors.kafka.librdkafka import LOGGER
 
-    wanted = list(specs)
+    specs = list(specs)
     client = AdminClient({"bootstrap.servers": bootstrap_servers, "logger": LOGGER})
     with _kafka_errors(bootstrap_servers):
         client.list_topics(timeout=CONTACT_SECONDS)
     created = []
-    futures = client.create_topics(
-        [
-            NewTopic(
-                spec.name,
-                num_partitions=spec.partitions,
-                replication_factor=1,
-                config=dict(spec.config),
-            )
-            for spec in wanted
-        ],
-        operation_timeout=seconds,
-    )
+    topics = [NewTopic(s.name, s.partitions, 1, config=dict(s.config)) for s in specs]
+    futures = client.create_topics(topics, operation_timeout=seconds)
     for name, future in futures.items():
         with _kafka_errors(f"topic {name}", ignored=Code.TOPIC_ALREADY_EXISTS):
             future.result(seconds)
             created.append(name)
+    existing = [spec for spec in specs if spec.name not in created]
     with _kafka_errors(bootstrap_servers):
         present = client.list_topics(timeout=seconds).topics
-    resources = []
-    for spec in wanted:
-        if spec.name in created:
-            continue
-        partitions = len(present[spec.name].partitions)
-        if partitions != spec.partitions:
+    for spec in existing:
+        if (partitions := len(present[spec.name].partitions)) != spec.partitions:
             raise KafkaError(
-                f"topic {spec.name} has {partitions} partitions, {spec.partitions} are wanted. "
-                "Start afresh (tunemesh up --fresh) or keep the number."
+                f"topic {spec.name} has {partitions} partitions, but {spec.partitions} are"
+                " required. Keep the number, or delete all data: tunemesh up --fresh"
             )
-        resources.append(
-            ConfigResource(
-                ResourceType.TOPIC,
-                spec.name,
-                incremental_configs=[
-                    ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
-                    for key, value in spec.config.items()
-                ],
-            )
+    _configure_topics(client, existing, seconds)
+    return created
+
+
+def _configure_topics(client: AdminClient, specs: Iterable[TopicSpec], seconds: float) -> None:
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    def change(key: str, value: str) -> ConfigEntry:
+        return ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+
+    changes = [
+        ConfigResource(
+            ResourceType.TOPIC,
+            spec.name,
+            incremental_configs=[change(key, value) for key, value in spec.config.items()],
         )
-    changes = [resource for resource in resources if resource.incremental_configs]
+        for spec in specs
+        if spec.config
+    ]
     for resource, future in (client.incremental_alter_configs(changes) if changes else {}).items():
         with _kafka_errors(f"topic {resource.name}"):
             future.result(seconds)
-    return created
 
 
 @contextmanager

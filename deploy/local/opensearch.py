@@ -227,7 +227,7 @@ def class_path(listed: Iterable[jars.Jar], cache: Path) -> str:
 
 
 def _prepare(settings: LocalSettings, java: Java) -> Launch:
-    listed = jars.of_sets(jars.load(), [JAR_SET])
+    listed = jars.select_sets(jars.load(), [JAR_SET])
     jars.paths(JAR_SET, settings.jar_cache, listed)  # all fetched, or it says how
     folder = home(settings)
     # Made anew at each start: nothing of another version stays. Data is elsewhere.

@@ -72,7 +72,7 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
             ports=(settings.postgresql,),
             address=settings.postgresql.address,
             prepare=lambda: _prepare(settings),
-            is_healthy=lambda: _answers(settings),
+            is_healthy=lambda: _is_answering(settings),
         ),
     )
 
@@ -82,7 +82,7 @@ def connection_string(settings: LocalSettings) -> str:
     return f"postgresql://{USER}:{PASSWORD}@{settings.postgresql.address}/{DATABASE}"
 
 
-def binaries() -> Path:
+def find_binaries() -> Path:
     """The folder with initdb and postgres; raises PostgresqlError where the package has none."""
     found = importlib.util.find_spec(PACKAGE)
     for location in (found.submodule_search_locations if found else None) or ():
@@ -94,7 +94,7 @@ def binaries() -> Path:
     )
 
 
-def identity() -> Identity:
+def choose_identity() -> Identity:
     """This process's user, `nobody` for root; raises PostgresqlError where that cannot be."""
     if os.geteuid() != 0:
         return Identity(os.geteuid(), os.getegid(), ())
@@ -125,8 +125,8 @@ def identity() -> Identity:
 
 
 def _prepare(settings: LocalSettings) -> Launch:
-    folder = binaries()
-    runs_as = identity()
+    folder = find_binaries()
+    runs_as = choose_identity()
     cluster = settings.data(NAME) / "cluster"
     if not (cluster / "PG_VERSION").exists():
         _initialize(folder, runs_as, cluster)
@@ -199,7 +199,7 @@ def _run(arguments: Sequence[str], text: str = "") -> None:
         )
 
 
-def _answers(settings: LocalSettings) -> bool:
+def _is_answering(settings: LocalSettings) -> bool:
     if not is_listening(settings.postgresql):
         return False
     import psycopg

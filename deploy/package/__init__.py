@@ -1,21 +1,21 @@
-"""The zip that Managed Service for Apache Flink runs, as the service lays it out.
+"""The zip that Managed Service for Apache Flink runs, in the service's layout.
 
     main.py                          the entry script
-    release.json                     what it is: version, content hash, plans, schema versions
+    release.json                     description: version, content hash, plans, schema versions
     schemas/ connectors/ jobs/       the code (bootstrap: batch/ instead of jobs/)
     lib/pyflink-dependencies.jar     the jars of a set of pom-deps.txt (flink, parquet) as one
-    dep/                             wheels, unpacked, and the code once more: `pyFiles`
+    dep/                             unpacked wheels, and a copy of the code: `pyFiles`
 
-The code is there twice, because the service's workers see `pyFiles` and nothing else, and its
-client what lies beside the entry script.
+The code is included twice, because the service's workers see only `pyFiles`, and its client only
+the files beside the entry script.
 
-contents       which files of the repository, and the entry script
-requirements   which part of requirements.lock
-wheels         those as wheels of the service's Python, in a cache of the user
-jar            several jars as one
+contents       the files of the repository, and the entry script
+requirements   the requirements of requirements.lock that an application needs
+wheels         these as wheels for the service's Python, in a cache of the user
+jar            several jars merged into one
 release        release.json
 archive        the zip: reproducible, checked, measured
-assembly       all of it: :func:`build`
+assembly       builds the package: :func:`build`
 """
 
 from __future__ import annotations
@@ -23,6 +23,6 @@ from __future__ import annotations
 from deploy.package.archive import unpack
 from deploy.package.assembly import Package, build
 from deploy.package.errors import PackageError
-from deploy.package.release import PackageDescription, read
+from deploy.package.release import PackageDescription, read_description
 
-__all__ = ["Package", "PackageDescription", "PackageError", "build", "read", "unpack"]
+__all__ = ["Package", "PackageDescription", "PackageError", "build", "read_description", "unpack"]

@@ -1,4 +1,4 @@
-"""The zip: the same members are the same bytes; nothing in it that the service cannot use."""
+"""The zip: equal members give equal bytes; files that the service cannot use are rejected."""
 
 from __future__ import annotations
 
@@ -14,37 +14,43 @@ from deploy.package.errors import PackageError
 
 MAX_BYTES = 52_428_800
 """The service's limit of a zip. Its model (kinesisanalyticsv2) has it twice: `ZipFileContent`, a
-package inside the call, and `CodeSize`, how it describes a package wherever that lies. Its guide
-speaks of 512 MB in S3; what is below the smaller one is right by both."""
+package inside the call, and `CodeSize`, the description of any package. Its guide has 512 MB for a
+package in S3; the smaller limit satisfies both."""
 
 LARGEST = 10
-"""How many members a report names."""
+"""The number of members in a report."""
 
 _TIME = (1980, 1, 1, 0, 0, 0)
-"""Of every member: the earliest that a zip can say."""
+"""The time of every member: the earliest that a zip can represent."""
 
 _LEVEL = 6
 
 _FORBIDDEN: Sequence[tuple[re.Pattern[str], str]] = tuple(
     (re.compile(pattern), why)
     for pattern, why in (
-        (r"(^|/)(__MACOSX|\.DS_Store)(/|$)", "is a Mac's, and makes the package invalid"),
-        (r"(^|/)__pycache__/|\.py[co]$", "is compiled Python, which only its own version reads"),
-        (r"^(requirements\.txt|.*\.whl)$", "asks for pip, which does not run there"),
-        (r"(^|/)application_properties\.json$", "is settings, which are property groups there"),
+        (r"(^|/)(__MACOSX|\.DS_Store)(/|$)", "is created by macOS, and makes the package invalid"),
+        (r"(^|/)__pycache__/|\.py[co]$", "is compiled Python, which only one version can read"),
+        (r"^(requirements\.txt|.*\.whl)$", "needs pip, which the service does not run"),
+        (
+            r"(^|/)application_properties\.json$",
+            "has settings; the service has property groups",
+        ),
         (r"(^|/)(\.env|\.aws/.*|\.git/.*|id_[a-z0-9]+|.*\.(pem|key))$", "may be a secret"),
-        (rf"^(?!{re.escape(JAR)}$).*\.jar$", "is a second jar; the service takes one"),
-        (rf"^{WHEELS}(pyflink|pemja|apache_beam)/", "is the runtime's, and would be in its way"),
+        (rf"^(?!{re.escape(JAR)}$).*\.jar$", "is a second jar; the service accepts one"),
+        (
+            rf"^{WHEELS}(pyflink|pemja|apache_beam)/",
+            "conflicts with the runtime's own",
+        ),
     )
 )
 _CERTIFICATES = re.compile(r"(^|/)(certifi|botocore)/cacert\.pem$")
-"""Public ones, of packages that need them."""
+"""Public certificates that packages need."""
 
 
-def zipped(
+def make_zip(
     members: Mapping[str, bytes], *, first: Sequence[str] = (), compress: bool = True
 ) -> bytes:
-    """A zip with these members, sorted but for the ``first``; neither time nor machine is in it."""
+    """Return a zip of the members, ``first`` and then sorted; independent of time and machine."""
     names = [*first, *sorted(members.keys() - set(first))]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -58,7 +64,7 @@ def zipped(
 
 
 def content_hash(members: Mapping[str, bytes]) -> str:
-    """The hash of what is in a package but for release.json, which has it: sha256, hexadecimal."""
+    """Return the sha256 of a package's members without release.json, which contains it."""
     total = hashlib.sha256()
     for name in sorted(members.keys() - {RELEASE}):
         total.update(f"{hashlib.sha256(members[name]).hexdigest()}  {name}\n".encode())
@@ -66,21 +72,21 @@ def content_hash(members: Mapping[str, bytes]) -> str:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises PackageError for the first file that must not be in a package, and says why."""
+    """Raise PackageError for the first file that must not be in a package, with the reason."""
     for name in names:
         if name.startswith("/") or "\\" in name or ".." in PurePosixPath(name).parts:
-            raise PackageError(f"{name} would not stay in the folder that it is unpacked to.")
+            raise PackageError(f"{name} would be unpacked outside its folder.")
         if not name.isascii():
-            raise PackageError(f"{name!r} has a name that not every unpacker reads alike.")
+            raise PackageError(f"{name!r} is not ASCII; unpackers differ in how they decode it.")
         for pattern, why in _FORBIDDEN:
             if pattern.search(name) and not _CERTIFICATES.search(name):
                 raise PackageError(f"{name} must not be in a package: it {why}.")
 
 
-def largest(content: bytes, count: int = LARGEST) -> tuple[tuple[str, int], ...]:
-    """The largest parts of a zip, with the bytes that they take in it.
+def find_largest(content: bytes, count: int = LARGEST) -> tuple[tuple[str, int], ...]:
+    """Return the largest parts of a zip, with their compressed bytes.
 
-    A part is a file at the top or in lib/, else a package: ``dep/botocore``, ``jobs``.
+    A part is a file at the top level or in lib/, else a package: ``dep/botocore``, ``jobs``.
     """
     sizes: dict[str, int] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -93,27 +99,27 @@ def largest(content: bytes, count: int = LARGEST) -> tuple[tuple[str, int], ...]
 
 
 def check_size(content: bytes, limit: int = MAX_BYTES) -> None:
-    """Raises PackageError, naming what is large, for a zip that the service does not take."""
+    """Raise PackageError with the largest parts for a zip above the service's limit."""
     if len(content) > limit:
-        parts = "\n".join(f"    {size:>12,} {part}" for part, size in largest(content))
+        parts = "\n".join(f"    {size:>12,} {part}" for part, size in find_largest(content))
         raise PackageError(
-            f"the package has {len(content):,} bytes, the service takes {limit:,}."
-            f" What is large in it:\n{parts}"
+            f"the package has {len(content):,} bytes, the service accepts {limit:,}."
+            f" Its largest parts:\n{parts}"
         )
 
 
 def unpack(path: Path, folder: Path) -> Path:
-    """Unpacks a package into a folder, which must be empty or not there; returns the folder.
+    """Unpack a package into a folder, which must be empty or missing; returns the folder.
 
-    Raises PackageError for anything else, and for a file that is no package.
+    Raises PackageError for another folder, and for a file that is no package.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise PackageError(f"{folder} is not empty; a package is unpacked to a folder of its own.")
+        raise PackageError(f"{folder} is not empty. Choose an empty folder.")
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if RELEASE not in names:
-                raise PackageError(f"{path} is no package of tunemesh: it has no {RELEASE}.")
+                raise PackageError(f"{path} is not a package of tunemesh: it has no {RELEASE}.")
             check_names(names)
             folder.mkdir(parents=True, exist_ok=True)
             archive.extractall(folder)

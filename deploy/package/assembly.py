@@ -1,4 +1,4 @@
-"""From the repository, requirements.lock and pom-deps.txt to the zip and its description."""
+"""Builds the zip and its description from the repository, requirements.lock and pom-deps.txt."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package as it was built: where, how large, how long it took.
+    """A package with the results of its build.
 
-    ``sha256`` is the zip's; ``largest`` are its largest parts with the bytes that they take in it.
+    ``sha256``: of the zip; ``largest``: its largest parts with their compressed bytes.
     """
 
     path: Path
@@ -41,11 +41,11 @@ class Package:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending."""
+        """The file's name without its suffix."""
         return self.description.name
 
     def json(self) -> str:
-        """What lies beside the zip: figures of this build, and the run options that fit."""
+        """Return the file beside the zip: results of the build, and the run options."""
         return json.dumps(
             {
                 "name": self.name,
@@ -79,30 +79,33 @@ def build(
 ) -> Package:
     """Build the package of an application (stream, bootstrap) into a folder; returns it.
 
-    Blocks; the network is used for jars and wheels that the user's caches lack. The same
-    repository gives the same bytes. Raises PackageError (JarError for a jar that cannot be had)
-    when it cannot be built or the service would not take it; nothing is written then.
+    Blocks; the network is used for jars and wheels that are not in the user's caches. The same
+    repository gives the same bytes. Raises PackageError (JarError for a jar that cannot be
+    downloaded) when it cannot be built or exceeds the service's limits; then nothing is written.
     """
     started = time.monotonic()
-    chosen = contents.application(application)
+    chosen = contents.find_application(application)
     if python not in wheels.PYTHONS:
-        raise PackageError(f"no Python {python!r} for packages: {', '.join(wheels.PYTHONS)}.")
-    code = contents.code(project, chosen)
-    listed = jars.of_sets(jars.load(project / "pom-deps.txt"), [chosen.jar_set])
+        versions = ", ".join(wheels.PYTHONS)
+        raise PackageError(f"no packages for Python {python!r}. Versions: {versions}.")
+    code = contents.read_code(project, chosen)
+    listed = jars.select_sets(jars.load(project / "pom-deps.txt"), [chosen.jar_set])
     cache = jar_cache(environ)
-    report(f"jars: {len(listed)} as one")
-    if jars.missing(listed, cache):
-        jars.fetch(listed, cache, jars.repository(environ))
-    lock = requirements.locked((project / "requirements.lock").read_text(encoding="utf-8"))
-    wanted = requirements.needed(lock, chosen.imports, python)
+    report(f"jars: {len(listed)} merged into one")
+    if jars.list_missing(listed, cache):
+        jars.fetch(listed, cache, jars.repository_url(environ))
+    lock = requirements.parse_lock((project / "requirements.lock").read_text(encoding="utf-8"))
+    wanted = requirements.resolve(lock, chosen.imports, python)
     report(f"wheels: {len(wanted)} for Python {python}")
-    found = wheels.provide(wanted, python, wheel_cache(environ), download)
+    paths = wheels.provide_wheels(wanted, python, wheel_cache(environ), download)
     members = {
-        contents.ENTRY: contents.entry(chosen),
+        contents.ENTRY: contents.entry_script(chosen),
         **code,
-        contents.JAR: jar.merged(jars.paths(chosen.jar_set, cache, listed), jar.provided()),
-        **_below(contents.WHEELS, wheels.unpacked(found)),
-        **_below(contents.WHEELS, code),
+        contents.JAR: jar.merge_jars(
+            jars.paths(chosen.jar_set, cache, listed), jar.provided_entries()
+        ),
+        **_prefix_names(contents.WHEELS, wheels.read_members(paths)),
+        **_prefix_names(contents.WHEELS, code),
     }
     archive.check_names(members)
     mesh = load_contracts((_contracts(project),))
@@ -112,13 +115,13 @@ def build(
         content_hash=archive.content_hash(members),
         python=python,
         runtime=release.RUNTIME,
-        plans=release.plan_descriptions(code),
+        plans=release.describe_plans(code),
         schemas=release.schema_hashes(mesh),
         layout=release.layout_hash(mesh),
     )
     members[contents.RELEASE] = description.json()
     report(f"zip: {len(members)} files")
-    zipped = archive.zipped(members)
+    zipped = archive.make_zip(members)
     archive.check_size(zipped, limit)
     path = output / f"{description.name}.zip"
     package = Package(
@@ -127,7 +130,7 @@ def build(
         bytes=len(zipped),
         seconds=time.monotonic() - started,
         members=len(members),
-        largest=archive.largest(zipped),
+        largest=archive.find_largest(zipped),
         description=description,
     )
     write_whole(path, zipped)
@@ -135,7 +138,7 @@ def build(
     return package
 
 
-def _below(folder: str, members: Mapping[str, bytes]) -> dict[str, bytes]:
+def _prefix_names(folder: str, members: Mapping[str, bytes]) -> dict[str, bytes]:
     return {folder + name: content for name, content in members.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which files of the repository an application needs, and its entry script."""
+"""The files of the repository that an application needs, and its entry script."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ RUN_FILES: Mapping[str, str] = {"python": ENTRY, "jarfile": JAR, "pyFiles": WHEE
 """The run options that make the service run the package."""
 
 SUFFIXES = frozenset({".py", ".sql", ".json", ".yaml", ".avsc"})
-"""What a package of the repository has at run time: code, SQL, plans, contracts."""
+"""The suffixes of files needed at run time: code, SQL, plans, contracts."""
 
 
 _EVERYWHERE = ("aiohttp", "boto3", "botocore", "fastavro", "pyyaml", "yarl")
 
-IN_MOTION = ("connectors/kafka/", "connectors/glue/")
-"""What the streams use."""
+STREAMING = ("connectors/kafka/", "connectors/glue/")
+"""Folders that only streaming applications use."""
 
-AT_REST = ("connectors/catalog/", "connectors/products/", "connectors/stores/")
-"""What exports, the catalog and the back ends use."""
+BATCH = ("connectors/catalog/", "connectors/products/", "connectors/stores/")
+"""Folders that only exports, the catalog and the back ends use."""
 
 BEYOND_MANIFESTS = (
     "connectors/catalog/",
@@ -37,18 +37,18 @@ BEYOND_MANIFESTS = (
     "connectors/products/versions.py",
     "connectors/products/writer.py",
 )
-"""AT_REST but for what reads a product's manifest; the rest needs pyarrow."""
+"""BATCH but for what reads a product's manifest; the rest needs pyarrow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What can be packaged: its name, its packages, the module with its ``main``, and the set of
-    pom-deps.txt that it brings along.
+    """An application that can be packaged: its name, its packages, the module with its ``main``,
+    and its jar set of pom-deps.txt.
 
-    ``imports`` are the requirements that its code imports; what these need comes along by itself. A
-    test compares them with the imports. Some are there on the service too, in a version that nobody
-    has promised: what is imported is what was tested. ``without`` of its packages is what only
-    others use.
+    ``imports`` are the requirements that its code imports; their own requirements are added
+    automatically. A test compares them with the imports. The service provides some of them too, but
+    guarantees no version; the packaged versions are the tested ones. ``without``: folders of its
+    packages that only other applications use.
     """
 
     name: str
@@ -60,15 +60,15 @@ class Application:
 
 
 APPLICATIONS: Mapping[str, Application] = {
-    found.name: found
-    for found in (
+    application.name: application
+    for application in (
         Application(
             name="stream",
             packages=("schemas", "connectors", "jobs"),
             main="jobs.main",
             jar_set="flink",
             imports=(*_EVERYWHERE, "confluent-kafka"),
-            without=AT_REST,
+            without=BATCH,
         ),
         Application(
             name="bootstrap",
@@ -76,7 +76,7 @@ APPLICATIONS: Mapping[str, Application] = {
             main="batch.bootstrap.__main__",
             jar_set="parquet",
             imports=_EVERYWHERE,
-            without=(*BEYOND_MANIFESTS, *IN_MOTION, "batch/exports/", "batch/imports/"),
+            without=(*BEYOND_MANIFESTS, *STREAMING, "batch/exports/", "batch/imports/"),
         ),
     )
 }
@@ -89,7 +89,7 @@ from pathlib import Path
 
 
 def start() -> int:
-    """The exit code of the application's client."""
+    """Start the application's client, and return its exit code."""
     # Flink's client starts a link to this file, from any folder.
     release = Path(__file__).resolve().parent
     sys.path[:0] = [str(release), str(release / "dep")]
@@ -103,22 +103,22 @@ if __name__ == "__main__":
 '''
 
 
-def application(name: str) -> Application:
-    """The application of that name; raises PackageError for one that there is not."""
+def find_application(name: str) -> Application:
+    """Return the application of that name; raises PackageError for an unknown name."""
     if name not in APPLICATIONS:
-        raise PackageError(f"no application {name!r}; there are: {', '.join(APPLICATIONS)}.")
+        raise PackageError(f"no application {name!r}. Applications: {', '.join(APPLICATIONS)}.")
     return APPLICATIONS[name]
 
 
-def entry(chosen: Application) -> bytes:
-    """The entry script."""
+def entry_script(chosen: Application) -> bytes:
+    """Return the entry script."""
     return ENTRY_TEXT.format(main=chosen.main).encode()
 
 
-def code(project: Path, chosen: Application) -> dict[str, bytes]:
-    """The files of an application's packages, by their path below the project.
+def read_code(project: Path, chosen: Application) -> dict[str, bytes]:
+    """Return the files of an application's packages, by their path below the project.
 
-    Raises PackageError when a package is not there.
+    Raises PackageError when a package is missing.
     """
     members: dict[str, bytes] = {}
     for package in chosen.packages:

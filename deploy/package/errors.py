@@ -1,4 +1,4 @@
-"""What can be wrong with a package."""
+"""The error of packages."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from schemas.errors import TunemeshError
 
 
 class PackageError(TunemeshError):
-    """A package that cannot be built or read: what is wrong with it, and what to do."""
+    """A package cannot be built or read; says why, and what to do next."""

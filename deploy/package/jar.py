@@ -1,7 +1,7 @@
-"""Several jars as one: the service takes a single one.
+"""Merges several jars into one: the service accepts a single jar.
 
-Service files are merged, signatures go (a merged jar is signed by nobody), classes that the runtime
-has stay out. Two jars that disagree on a class or a resource are an error.
+Service files are merged; signatures, which would be invalid, and classes of the runtime are
+excluded. Two jars with different versions of a class or a resource are an error.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from deploy.local import flink_cluster
-from deploy.package.archive import zipped
+from deploy.package.archive import make_zip
 from deploy.package.errors import PackageError
 
 MANIFEST = "META-INF/MANIFEST.MF"
@@ -24,25 +24,25 @@ LOGGING = (
     "org/apache/commons/logging/",
     "ch/qos/logback/",
 )
-"""What Flink always takes from its own class path (`classloader.parent-first-patterns.default`)."""
+"""Flink loads these from its own class path (`classloader.parent-first-patterns.default`)."""
 
 FLINK = "org/apache/flink/"
-"""As is this; left out where Flink's own jars have the class."""
+"""Also loaded from there; excluded where Flink's own jars have the class."""
 
 UNUSED = ("org/apache/hadoop/hdfs/", "org/apache/hadoop/yarn/")
-"""Of Hadoop's client, which Parquet's reader needs for its configuration and codecs: file system
-and scheduler of a Hadoop cluster."""
+"""Unused parts of Hadoop's client, which Parquet's reader needs for its configuration and codecs:
+the file system and the scheduler of a Hadoop cluster."""
 
 _SIGNATURES = (".SF", ".RSA", ".DSA", ".EC")
 _LEGAL = ("LICENSE", "NOTICE", "DEPENDENCIES", "COPYRIGHT", "AL2.0", "LGPL2.1")
 
 
-def merged(jars: Iterable[Path], provided: Collection[str] = ()) -> bytes:
-    """The jars as one jar; ``provided`` are the entries of the runtime's own jars.
+def merge_jars(jars: Iterable[Path], provided: Collection[str] = ()) -> bytes:
+    """Merge the jars into one; ``provided`` are the entries of the runtime's jars.
 
-    Entries are stored, not compressed: the zip around it does that, and better, and the bytes then
-    do not depend on a library for compression. Raises PackageError where two jars have the same
-    entry with other bytes.
+    Entries are stored, not compressed: the enclosing zip compresses them better, and the bytes do
+    not depend on a compression library. Raises PackageError when two jars have an entry with
+    different bytes.
     """
     entries: dict[str, bytes] = {}
     origin: dict[str, str] = {}
@@ -51,39 +51,39 @@ def merged(jars: Iterable[Path], provided: Collection[str] = ()) -> bytes:
         with zipfile.ZipFile(jar) as archive:
             for info in archive.infolist():
                 name, content = info.filename, b""
-                if info.is_dir() or _left_out(name, provided):
+                if info.is_dir() or _is_excluded(name, provided):
                     continue
                 content = archive.read(info)
                 if name == MANIFEST:
-                    releases = releases or _multi_release(content)
+                    releases = releases or _is_multi_release(content)
                     continue
                 before = entries.get(name)
                 if before is None or before == content:
                     entries[name] = content
                 elif name.startswith(SERVICES):
-                    entries[name] = _services(before, content)
+                    entries[name] = _merge_services(before, content)
                 elif _is_legal(name):
                     entries[name] = before.rstrip(b"\n") + b"\n\n" + content
                 else:
                     raise PackageError(
-                        f"{origin[name]} and {jar.name} both have {name}, and not the same."
-                        " Choose jars that go together in pom-deps.txt."
+                        f"{origin[name]} and {jar.name} have different versions of {name}."
+                        " Choose compatible jars in pom-deps.txt."
                     )
                 origin.setdefault(name, jar.name)
     manifest = "Manifest-Version: 1.0\nCreated-By: tunemesh\n"
     if releases:
         manifest += "Multi-Release: true\n"
     entries[MANIFEST] = (manifest + "\n").encode()
-    return zipped(entries, first=(MANIFEST,), compress=False)
+    return make_zip(entries, first=(MANIFEST,), compress=False)
 
 
-def provided() -> frozenset[str]:
-    """What is in the jars of Flink itself, as the runtime has it."""
-    return entries_of(sorted((flink_cluster.package() / "lib").glob("*.jar")))
+def provided_entries() -> frozenset[str]:
+    """Return the entries of Flink's own jars, as the runtime has them."""
+    return list_entries(sorted((flink_cluster.flink_home() / "lib").glob("*.jar")))
 
 
-def entries_of(jars: Iterable[Path]) -> frozenset[str]:
-    """The names of everything in the jars."""
+def list_entries(jars: Iterable[Path]) -> frozenset[str]:
+    """Return the names of all entries of the jars."""
     names: set[str] = set()
     for jar in jars:
         with zipfile.ZipFile(jar) as archive:
@@ -91,29 +91,29 @@ def entries_of(jars: Iterable[Path]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _left_out(name: str, provided: Collection[str]) -> bool:
+def _is_excluded(name: str, provided: Collection[str]) -> bool:
     folder, _, file = name.rpartition("/")
     if folder == "META-INF" and (
         file.upper().endswith(_SIGNATURES) or file.upper().startswith("SIG-")
     ):
         return True
-    if name.startswith("META-INF/maven/"):  # how each was built
+    if name.startswith("META-INF/maven/"):  # the build of each jar
         return True
     if name == "META-INF/INDEX.LIST" or file == "module-info.class":
         return True
-    # The name of a class without the folder of a release of Java.
+    # Without the folder of a Java release.
     path = name.split("/", 3)[3] if name.startswith("META-INF/versions/") else name
     return path.startswith((*LOGGING, *UNUSED)) or (path.startswith(FLINK) and path in provided)
 
 
-def _services(before: bytes, more: bytes) -> bytes:
-    """The lines of both, each once, in their order."""
+def _merge_services(before: bytes, more: bytes) -> bytes:
+    """Merge the lines of two service files."""
     lines = [*before.decode().splitlines(), *more.decode().splitlines()]
     names = (line.partition("#")[0].strip() for line in lines)
     return "".join(f"{name}\n" for name in dict.fromkeys(names) if name).encode()
 
 
-def _multi_release(manifest: bytes) -> bool:
+def _is_multi_release(manifest: bytes) -> bool:
     return any(
         line.replace(" ", "").lower() == "multi-release:true"
         for line in manifest.decode().splitlines()

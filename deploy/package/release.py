@@ -1,4 +1,4 @@
-"""release.json: what a package is, for whoever compares it with what runs."""
+"""release.json: the description of a package, for comparison with what runs."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ STATELESS = frozenset(
         "stream-exec-values",
     }
 )
-"""Types of plan nodes that keep nothing in a savepoint; every other type counts as keeping."""
+"""Types of plan nodes without state in a savepoint; every other type counts as stateful."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanDescription:
     """A compiled plan: the hash of its text, and of each operator with state, by its uid.
 
-    An operator's hash is over what its state depends on: its node in the plan but for the text for
-    people, and the types of the rows that it gets. Equal hashes under equal uids: the state fits.
+    An operator's hash covers what its state depends on: its node in the plan without the
+    description, and the types of its input rows. Equal hashes of equal uids: the state fits.
     """
 
     sha256: str
@@ -50,12 +50,12 @@ class PlanDescription:
 
 @dataclass(frozen=True, slots=True)
 class PackageDescription:
-    """What release.json says of a package.
+    """The content of release.json.
 
-    ``content_hash``: sha256 over all members but release.json; ``python``: the version that its
-    wheels are for; ``plans`` by pipeline (0.1.0 has further ones, of several pipelines, under their
+    ``content_hash``: sha256 over all members but release.json; ``python``: the version of its
+    wheels; ``plans`` by pipeline (0.1.0 has further ones, of several pipelines, under their
     names joined by ``_``); ``schemas``: of each contract the sha256 of each schema version's text,
-    by number; ``layout``: the sha256 of what lays out the bytes that the enrichment keeps
+    by number; ``layout``: the sha256 of what determines the layout of the enrichment's state
     (:func:`layout_hash`).
     """
 
@@ -74,21 +74,21 @@ class PackageDescription:
         return f"tunemesh-{self.application}-{self.version}-{self.content_hash[:12]}"
 
     def application_plan(self, pipelines: Sequence[str]) -> PlanDescription:
-        """The plan of an application with these pipelines; raises KeyError with the name of a
-        pipeline that the package does not have."""
-        if whole := self.plans.get("_".join(pipelines)):
-            return whole
+        """Return the plan of an application with these pipelines; raises KeyError with the name of
+        a pipeline that the package does not have."""
+        if plan := self.plans.get("_".join(pipelines)):
+            return plan
         plans = [self.plans[pipeline] for pipeline in pipelines]
         sha256 = _sha256(" ".join(plan.sha256 for plan in plans))
         return PlanDescription(sha256, {k: v for plan in plans for k, v in plan.operators.items()})
 
     def json(self) -> bytes:
-        """As release.json has it."""
+        """Return the content of release.json."""
         return (json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode()
 
 
-def plan_description(text: str) -> PlanDescription:
-    """The fingerprints of a compiled plan."""
+def describe_plan(text: str) -> PlanDescription:
+    """Return the fingerprints of a compiled plan."""
     plan = json.loads(text)
     types = {node["id"]: node["outputType"] for node in plan["nodes"]}
     operators = {}
@@ -96,23 +96,23 @@ def plan_description(text: str) -> PlanDescription:
         if node["type"].rpartition("_")[0] in STATELESS:
             continue
         inputs = [types[edge["source"]] for edge in plan["edges"] if edge["target"] == node["id"]]
-        facts = {key: value for key, value in node.items() if key != "description"}
-        text_of_node = json.dumps([facts, inputs], sort_keys=True)
+        relevant = {key: value for key, value in node.items() if key != "description"}
+        text_of_node = json.dumps([relevant, inputs], sort_keys=True)
         operators[f"{node['id']}_{node['type']}"] = _sha256(text_of_node)
     return PlanDescription(_sha256(text), operators)
 
 
-def plan_descriptions(members: Mapping[str, bytes]) -> dict[str, PlanDescription]:
-    """Those of the plans among a package's members."""
+def describe_plans(members: Mapping[str, bytes]) -> dict[str, PlanDescription]:
+    """Describe the plans among a package's members."""
     return {
-        Path(name).stem: plan_description(members[name].decode())
+        Path(name).stem: describe_plan(members[name].decode())
         for name in sorted(members)
         if name.startswith("jobs/plans/")
     }
 
 
 def schema_hashes(contracts: Contracts) -> dict[str, dict[int, str]]:
-    """Of each contract the hash of each schema version."""
+    """Return the hash of each schema version of each contract."""
     return {
         contract.name: {entry.number: _sha256(entry.definition) for entry in contract.versions}
         for contract in sorted(contracts, key=lambda contract: contract.name)
@@ -120,18 +120,18 @@ def schema_hashes(contracts: Contracts) -> dict[str, dict[int, str]]:
 
 
 def layout_hash(contracts: Contracts) -> str:
-    """The hash of the schema that enriched events are written with, without names for people.
+    """Return the hash of the schema of enriched events, without documentation.
 
-    Users, items and the events on their way are kept as bytes in its layout: under another one a
-    savepoint would be restored, and read as something else.
+    The state has users, items and events as bytes in its layout: with another layout a savepoint
+    would be restored, but decoded wrongly.
     """
     return _sha256(to_parsing_canonical_form(contracts.only(Role.ENRICHED).newest.avro))
 
 
-def read(path: Path) -> PackageDescription:
-    """The description in a package, given as the zip or as the folder that it was unpacked to.
+def read_description(path: Path) -> PackageDescription:
+    """Return the description of a package, given as the zip or as an unpacked folder.
 
-    Raises PackageError for what is no package, or one of a later format.
+    Raises PackageError for another file, or a package of a later format.
     """
     try:
         if path.is_dir():
@@ -142,7 +142,7 @@ def read(path: Path) -> PackageDescription:
         return _description(json.loads(text))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
         raise PackageError(
-            f"{path} is no package of tunemesh, or one of another version:"
+            f"{path} is not a package of tunemesh, or of another version:"
             f" {type(error).__name__}: {error}"
         ) from error
 

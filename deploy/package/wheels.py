@@ -1,4 +1,4 @@
-"""Wheels for the service's Python and Linux: downloaded once, checked by the lock, unpacked."""
+"""Wheels for the service's Python and Linux: downloaded once, verified by the lock, unpacked."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from deploy.package.errors import PackageError
 from deploy.package.requirements import AWS_SERVICES, Requirement
 
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
-"""Of the machines that run the job, the most undemanding first: glibc 2.17, then 2.28."""
+"""Platforms of the machines that run the job, the oldest first: glibc 2.17, then 2.28."""
 
 PYTHONS = ("3.12", "3.11")
-"""The service's own (runtime Flink 2.2), and the other one that PyFlink 2.2 has on both sides."""
+"""The service's version (runtime Flink 2.2), and the other one that PyFlink 2.2 supports."""
 
 _MODELS = "botocore/data/"
 
 Download = Callable[[Sequence[Requirement], str, Path], None]
-"""Brings the wheels of requirements, for a version of Python, into a folder."""
+"""Downloads the wheels of requirements, for a version of Python, into a folder."""
 
 
 def pip_download(requirements: Sequence[Requirement], python: str, folder: Path) -> None:
-    """By pip, which knows the machine's index and checks the hashes. Blocks; PackageError with what
-    pip says."""
+    """Download with pip, which uses the configured index and verifies the hashes. Blocks; raises
+    PackageError with pip's message."""
     wanted = folder / "requirements.txt"
     wanted.write_text("".join(requirement.line for requirement in requirements), encoding="utf-8")
     done = subprocess.run(
@@ -47,21 +47,21 @@ def pip_download(requirements: Sequence[Requirement], python: str, folder: Path)
     wanted.unlink()
     if done.returncode != 0:
         raise PackageError(
-            f"pip could not bring {len(requirements)} wheels for Python {python}"
+            f"pip could not download {len(requirements)} wheels for Python {python}"
             f" ({', '.join(requirement.name for requirement in requirements)}):\n"
             + "\n".join(done.stderr.strip().splitlines()[-8:])
         )
 
 
-def provide(
+def provide_wheels(
     requirements: Iterable[Requirement],
     python: str,
     cache: Path,
     download: Download = pip_download,
 ) -> tuple[Path, ...]:
-    """The wheels of the requirements, in their order; what the cache lacks is downloaded.
+    """Return the wheels of the requirements, in their order, downloading those not in the cache.
 
-    Raises PackageError when a wheel cannot be had or is not one of the lock's.
+    Raises PackageError when a wheel cannot be downloaded, or its hash is not in the lock.
     """
     wanted = tuple(requirements)
     folder = cache / f"cp{python.replace('.', '')}"
@@ -78,42 +78,42 @@ def provide(
             if requirement.name not in found:
                 raise PackageError(
                     f"no wheel of {requirement.name} {requirement.version} for Python {python} has"
-                    " a hash that requirements.lock knows. Run: make lock"
+                    " a hash of requirements.lock. Run: make lock"
                 )
     return tuple(found[requirement.name] for requirement in wanted)
 
 
 def _cached(requirements: Iterable[Requirement], folder: Path) -> dict[str, Path]:
-    """What is in the cache, whole: a wheel counts when the lock has its hash."""
-    there: dict[str, list[Path]] = {}
+    """Return the wheels in the cache whose hash is in the lock, by requirement."""
+    candidates: dict[str, list[Path]] = {}
     for wheel in sorted(folder.glob("*.whl")):
         name, version = wheel.name.split("-")[:2]
-        there.setdefault(f"{_canonical(name)} {version}", []).append(wheel)
-    found = {}
+        candidates.setdefault(f"{_canonical(name)} {version}", []).append(wheel)
+    cached = {}
     for requirement in requirements:
-        for wheel in there.get(f"{requirement.name} {requirement.version}", []):
+        for wheel in candidates.get(f"{requirement.name} {requirement.version}", []):
             with wheel.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() in requirement.hashes:
-                    found[requirement.name] = wheel
-    return found
+                    cached[requirement.name] = wheel
+    return cached
 
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def unpacked(wheels: Iterable[Path]) -> dict[str, bytes]:
-    """What the wheels put on a Python path, by path.
+def read_members(wheels: Iterable[Path]) -> dict[str, bytes]:
+    """Return the files that wheels install on the Python path, by path.
 
-    Scripts and headers stay behind, and so do botocore's models of services that nobody calls.
-    Raises PackageError for a file that two wheels have.
+    Scripts, headers and botocore's models of unused services are excluded. Raises PackageError for
+    a file that two wheels have.
     """
     members: dict[str, bytes] = {}
     origin: dict[str, str] = {}
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             for info in archive.infolist():
-                path = _on_the_path(info.filename)
+                path = _installed_path(info.filename)
                 if path is None or info.is_dir():
                     continue
                 if path in members:
@@ -123,10 +123,10 @@ def unpacked(wheels: Iterable[Path]) -> dict[str, bytes]:
     return members
 
 
-def _on_the_path(name: str) -> str | None:
-    """Where a file of a wheel goes below the folder on the path; None: nowhere.
+def _installed_path(name: str) -> str | None:
+    """Return where a file of a wheel is installed on the Python path; None: it is not.
 
-    A wheel's folder ``<name>.data`` has a folder a kind (the wheel format, "The .data directory").
+    A wheel's folder ``<name>.data`` has a folder per kind (wheel format, "The .data directory").
     """
     first, _, rest = name.partition("/")
     if name.startswith(_MODELS):

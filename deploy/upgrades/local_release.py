@@ -12,7 +12,7 @@ from connectors.flink.properties import RUN_OPTIONS, write_groups
 from deploy.local import application
 from deploy.local.flink_workers import site_packages
 from deploy.local.settings import LocalSettings
-from deploy.package import read
+from deploy.package import read_description
 from deploy.package.contents import ENTRY, JAR, WHEELS
 from deploy.upgrades.prepared_submission import PreparedSubmission
 from deploy.upgrades.target import Configuration, TargetError
@@ -42,7 +42,10 @@ class LocalRelease:
         """Raise TargetError when its wheels are for another version of Python than this one."""
         if not (self.folder / WHEELS).is_dir():
             return
-        wanted, own = read(self.folder).python, f"{sys.version_info[0]}.{sys.version_info[1]}"
+        wanted, own = (
+            read_description(self.folder).python,
+            f"{sys.version_info[0]}.{sys.version_info[1]}",
+        )
         if wanted != own:
             raise TargetError(
                 f"{self.configuration.release} is for Python {wanted}, but Flink runs with Python"

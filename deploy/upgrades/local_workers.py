@@ -65,14 +65,14 @@ class LocalWorkers:
         others = [
             name for name in process.list_running(self._settings, TASKMANAGER) if name not in kept
         ]
-        flink_workers.note(self._settings, Workers(kept, self._python_path))
+        flink_workers.write_workers(self._settings, Workers(kept, self._python_path))
         for name in others:
             thread = threading.Thread(
                 target=process.stop, args=(self._settings, name, STOP_SECONDS), daemon=True
             )
             thread.start()
             self._ending.append(thread)
-        wanted = {flink_cluster.identity(self._settings, name) for name in kept}
+        wanted = {flink_cluster.read_resource_id(self._settings, name) for name in kept}
         deadline = time.monotonic() + self._settings.stop_seconds
         while any(entry.id not in wanted for entry in self._rest.taskmanagers()):
             if time.monotonic() > deadline:

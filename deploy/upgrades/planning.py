@@ -9,7 +9,7 @@ from pathlib import Path
 
 from connectors.flink.properties import Groups
 from deploy.local.settings import LocalSettings
-from deploy.package import read
+from deploy.package import read_description
 from deploy.upgrades import preflight, snapshots
 from deploy.upgrades.journal import Journal
 from deploy.upgrades.machine import Change, UpgradeError, UpgradeMachine, require_upgradable
@@ -36,7 +36,9 @@ class DeploymentContext:
 
     def unpack(self, release: Path) -> Path:
         """Return the folder with a release's files, below the platform's home."""
-        return unpack_release(self.settings.home / "releases", read(release).name, release)
+        return unpack_release(
+            self.settings.home / "releases", read_description(release).name, release
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def plan_upgrade(
     require_upgradable(application, force=force)
     running = target.find_files(application.configuration.release)
     if release is not None:
-        name, folder = read(release).name, context.unpack(release)
+        name, folder = read_description(release).name, context.unpack(release)
     elif running is not None:
         name, folder = application.configuration.release, running
     else:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from connectors.flink.properties import Groups, entries_of
 from connectors.glue.registry import GlueRegistry
-from deploy.package import read
+from deploy.package import read_description
 from deploy.upgrades.plans import Comparison, Fit, compare_plans
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, Restore
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES, application_settings
@@ -115,7 +115,7 @@ def compare_releases(running: Path | None, new: Path, former: Groups, wanted: Gr
         return Comparison(Fit.REBUILD, (reason,))
     if running is None:
         return Comparison(Fit.REBUILD, ("the files of the running release no longer exist",))
-    old, release = read(running), read(new)
+    old, release = read_description(running), read_description(new)
     try:
         before = old.application_plan(former_pipelines)
         after = release.application_plan(wanted_pipelines)

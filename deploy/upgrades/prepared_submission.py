@@ -66,7 +66,7 @@ class PreparedSubmission:
                     raise
                 code = self._process.poll()
                 if code is not None:
-                    flink.submitted_job(self._script, code or 1, self._log)
+                    flink.read_job_id(self._script, code or 1, self._log)
                 if time.monotonic() > deadline:
                     raise FlinkError(
                         f"the client of {self._script} was not ready after {seconds:.0f} s; its"
@@ -85,7 +85,7 @@ class PreparedSubmission:
             os.write(self._writer, message)
         except BrokenPipeError:
             code = self._process.wait(SUBMIT_SECONDS)
-            return flink.submitted_job(self._script, code or 1, self._log)
+            return flink.read_job_id(self._script, code or 1, self._log)
         try:
             code = self._process.wait(SUBMIT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -93,7 +93,7 @@ class PreparedSubmission:
                 f"the client of {self._script} did not end within {SUBMIT_SECONDS:.0f} s after it"
                 f" was released to submit the job; its log: {self._log}"
             ) from None
-        return flink.submitted_job(self._script, code, self._log)
+        return flink.read_job_id(self._script, code, self._log)
 
     def cancel(self) -> None:
         """End the client, whether it has submitted the job or not, and remove the gate."""

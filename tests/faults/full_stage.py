@@ -131,7 +131,7 @@ class FullStage(Stage):
 
     def new_rejections(self) -> set[Rejection]:
         """What destinations have rejected since the last call, from the dead letters."""
-        registry = application.registry(self.settings)
+        registry = application.connect_registry(self.settings)
         dead_letters = Topics(self.endpoints, self.contracts, registry).dead_letters()
         fresh = {
             (letter["topic"], letter["partition"], letter["offset"], letter["error_code"]): (
@@ -147,7 +147,7 @@ class FullStage(Stage):
 
     def wait_datasets(self) -> float:
         """Wait until users and items are in place; returns the moment."""
-        registry = application.registry(self.settings)
+        registry = application.connect_registry(self.settings)
         verify_destinations(
             self.endpoints, ["datasets"], self.contracts, registry, RECONCILE_SECONDS
         )

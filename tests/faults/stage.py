@@ -236,7 +236,9 @@ class Stage:
 
     def _emissions(self) -> Iterator[tuple[float, float]]:
         """When each enriched record was emitted, and how long after its event's publication."""
-        decoder = Decoder(self.contracts.only(Role.ENRICHED), application.registry(self.settings))
+        decoder = Decoder(
+            self.contracts.only(Role.ENRICHED), application.connect_registry(self.settings)
+        )
         partitions = topic_ends(self.settings.kafka.address, [self.enriched])[self.enriched]
         with TopicReader(
             self.settings.kafka.address, self.enriched, dict.fromkeys(partitions, 0)

@@ -87,7 +87,7 @@ def test_a_job_is_cancelled_while_personalize_is_gone(stage: Stage) -> None:
             before = stage.enriched_records()
             wait_until(lambda: stage.enriched_records() > before + 5 * RATE, "deliveries wait", 60)
             stage.rest.cancel(stage.job, 60)
-        checkpoint = flink.latest_checkpoint(stage.settings)
+        checkpoint = flink.find_latest_checkpoint(stage.settings)
         assert checkpoint is not None
         stage.submit(savepoint=checkpoint)
     report = stage.verify()

@@ -44,7 +44,7 @@ def test_a_killed_jobmanager(full_stage: FullStage) -> None:
         process.kill(full_stage.settings, flink_cluster.JOBMANAGER)
         flow.lift()
         full_stage.start_missing(flink_cluster.NAME)
-        checkpoint = flink.latest_checkpoint(full_stage.settings)
+        checkpoint = flink.find_latest_checkpoint(full_stage.settings)
         assert checkpoint is not None
         full_stage.resubmit(checkpoint)
 

@@ -15,7 +15,7 @@ import pytest
 from cli.demos import variants
 from deploy.local import process
 from deploy.local.flink_workers import TASKMANAGER
-from deploy.package import read
+from deploy.package import read_description
 from schemas.model import load_contracts
 from tests.faults.deployed import ROLLED_BACK, Deployed
 from tests.faults.stage import START_SECONDS
@@ -59,7 +59,7 @@ class Storm:
         chosen()
         status = self.deployed.status()
         assert status["status"] == "RUNNING"
-        assert status["release"] == read(self.release).name
+        assert status["release"] == read_description(self.release).name
         assert status["parallelism"] == self.parallelism
         return f"{chosen.__name__} ({time.time() - began:.0f} s)"
 

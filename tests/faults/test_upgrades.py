@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.demos import variants
-from deploy.package import read
+from deploy.package import read_description
 from tests.faults.deployed import ROLLED_BACK, Deployed
 
 pytestmark = pytest.mark.timeout(1_500)
@@ -27,10 +27,10 @@ def test_new_code_takes_over_while_events_flow(deployed: Deployed) -> None:
     assert "the plan is the same, the state fits (same)" in done.output
     status = deployed.status()
     assert (status["status"], status["version"]) == ("RUNNING", 2)
-    assert status["release"] == read(two).name
+    assert status["release"] == read_description(two).name
     # Of no checkout, and of no former release.
     (code,) = deployed.code_of_workers()
-    assert Path(code).name == read(two).name
+    assert Path(code).name == read_description(two).name
     assert code not in before
     print(f"recovery: {stage.recovery(began)}")
     deployed.clean()
@@ -65,7 +65,7 @@ def test_a_plan_that_does_not_fit_the_state_is_said_before_and_starts_from_the_t
     with deployed.load(seed=23):
         done = deployed.tunemesh("upgrade", str(other), "--rebuild")
     assert done.code == 0
-    assert deployed.status()["release"] == read(other).name
+    assert deployed.status()["release"] == read_description(other).name
     deployed.clean()
 
 

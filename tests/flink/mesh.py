@@ -81,7 +81,7 @@ class Mesh:
     def __init__(self, settings: LocalSettings, contracts: Contracts) -> None:
         self.settings = settings
         self.contracts = contracts
-        self.registry: GlueRegistry = application.registry(settings)
+        self.registry: GlueRegistry = application.connect_registry(settings)
         self._producer = Producer(
             {"bootstrap.servers": settings.kafka.address, "acks": "all", "linger.ms": 0}
         )

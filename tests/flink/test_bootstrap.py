@@ -32,7 +32,7 @@ from connectors.personalize.datasets import (
 from connectors.personalize.requests import EventRequests
 from deploy.local import bootstrap, jars, platform
 from deploy.local.settings import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalSettings
-from deploy.package.jar import merged, provided
+from deploy.package.jar import merge_jars, provided_entries
 from schemas.model import Contract, Contracts, load_contracts
 from schemas.projection import project_item, project_user, record_id
 from tests.flink import products
@@ -305,11 +305,11 @@ def bootstrapped(
         )
     # As on the service: the jars as one, that of the package.
     jar = tmp_path_factory.mktemp("jar") / "pyflink-dependencies.jar"
-    jar.write_bytes(merged(jars.paths("parquet", aws.jar_cache), provided()))
+    jar.write_bytes(merge_jars(jars.paths("parquet", aws.jar_cache), provided_entries()))
     window = Window(SINCE_MS, UNTIL_MS)
     output = f"s3://{BUCKET}/bootstrap"
     request = bootstrap.Request(output, "first", locations, window, jars=(jar,))
-    bootstrap.in_process(aws, request, environ)
+    bootstrap.run_in_process(aws, request, environ)
     return Bootstrapped(s3, "bootstrap/first")
 
 

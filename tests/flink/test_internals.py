@@ -66,7 +66,7 @@ def run(
         JOB,
         [str(jar) for jar in jars.paths("flink", mesh.settings.jar_cache)],
     )
-    plugins = flink_cluster.plugins(folder / "plugins", mesh.settings.jar_cache)
+    plugins = flink_cluster.prepare_plugins(folder / "plugins", mesh.settings.jar_cache)
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.flink.internals_job", json.dumps(request._asdict())],

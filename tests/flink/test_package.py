@@ -30,7 +30,7 @@ from deploy.local import application, flink, flink_cluster, platform, process
 from deploy.local.flink import FlinkRest
 from deploy.local.settings import LocalSettings, aws_environment
 from deploy.package.contents import ENTRY, JAR, RUN_FILES, WHEELS
-from deploy.package.requirements import Requirement, locked, needed
+from deploy.package.requirements import Requirement, parse_lock, resolve
 from tests.flink.mesh import START_SECONDS, Mesh, Record
 from tests.support.waiting import wait_until
 
@@ -105,9 +105,9 @@ class Service:
 
 def runtime_packages(repository: Path, folder: Path) -> None:
     """Links to what PyFlink and its requirements have on the path here, and nothing else."""
-    lock = locked((repository / "requirements.lock").read_text())
+    lock = parse_lock((repository / "requirements.lock").read_text())
     installed = Path(sysconfig.get_paths()["purelib"])
-    for requirement in needed(lock, ["apache-flink"], PYTHON):
+    for requirement in resolve(lock, ["apache-flink"], PYTHON):
         files = importlib.metadata.distribution(requirement.name).files or []
         for first in {file.parts[0] for file in files} - {"..", "__pycache__"}:
             if not (folder / first).exists():
@@ -116,7 +116,7 @@ def runtime_packages(repository: Path, folder: Path) -> None:
 
 def configure(settings: LocalSettings, options: Mapping[str, str]) -> None:
     """Change the cluster's configuration before it starts."""
-    file = flink_cluster.conf(settings) / "config.yaml"
+    file = flink_cluster.conf_folder(settings) / "config.yaml"
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **options}))
 
 

@@ -22,8 +22,8 @@ from connectors.flink.properties import write_groups
 from connectors.glue.registry import GlueRegistry
 from deploy.local.settings import PROJECT
 from deploy.package import PackageDescription
-from deploy.package.contents import APPLICATIONS, ENTRY, code, entry
-from deploy.package.release import RUNTIME, plan_description, plan_descriptions
+from deploy.package.contents import APPLICATIONS, ENTRY, entry_script, read_code
+from deploy.package.release import RUNTIME, describe_plan, describe_plans
 from deploy.upgrades.verification import VerifySettings
 from emulators.managed_flink.records import Behaviour
 from emulators.managed_flink.server import serving
@@ -55,7 +55,10 @@ class Operator:
     def release(self, mark: str, *, plan: bool = False) -> str:
         """A package without jars and wheels, told apart by its mark; ``plan``: with another
         plan."""
-        members = {ENTRY: entry(APPLICATIONS["stream"]), **code(PROJECT, APPLICATIONS["stream"])}
+        members = {
+            ENTRY: entry_script(APPLICATIONS["stream"]),
+            **read_code(PROJECT, APPLICATIONS["stream"]),
+        }
         if plan:
             name = "jobs/plans/enrichment.json"
             content = json.loads(members[name])
@@ -65,9 +68,9 @@ class Operator:
                 edge["source"] += 1000
                 edge["target"] += 1000
             members[name] = json.dumps(content).encode()
-            assert plan_description(members[name].decode())
+            assert describe_plan(members[name].decode())
         description = PackageDescription(
-            "stream", "0.1.0", mark * 12, "3.12", RUNTIME, plan_descriptions(members), {}, "layout"
+            "stream", "0.1.0", mark * 12, "3.12", RUNTIME, describe_plans(members), {}, "layout"
         )
         path = self.folder / f"{description.name}.zip"
         with zipfile.ZipFile(path, "w") as archive:

@@ -342,7 +342,7 @@ def test_topics_are_made_as_specified(settings: LocalSettings, environ: Mapping[
     create_topics(address, [TopicSpec("plays", 2, {"retention.ms": "60000"})])
     wait_until(lambda: topic_config(address, "plays")["retention.ms"] == "60000")
     assert topic_config(address, "plays")["message.timestamp.type"] == "LogAppendTime"
-    with pytest.raises(kafka.KafkaError, match="plays has 2 partitions, 3 are wanted"):
+    with pytest.raises(kafka.KafkaError, match="plays has 2 partitions, but 3 are required"):
         create_topics(address, [TopicSpec("plays", 3)])
 
 

@@ -28,7 +28,7 @@ from connectors.clock import now_ms
 from connectors.glue.registry import GlueRegistry
 from connectors.stores.dynamodb import ItemReader, table_name
 from deploy.local import dynamodb, platform, postgresql, process
-from deploy.local.application import registry
+from deploy.local.application import connect_registry
 from deploy.local.settings import LocalSettings
 from schemas.codec import Decoder
 from schemas.model import BUILT_IN_FOLDER, Contract, Contracts, load_contracts
@@ -159,7 +159,9 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         "TUNEMESH_CONTRACTS": str(extra),
     }
     settings = LocalSettings.from_environment(environ)
-    found = Mesh(settings, environ, load_contracts((BUILT_IN_FOLDER, extra)), registry(settings))
+    found = Mesh(
+        settings, environ, load_contracts((BUILT_IN_FOLDER, extra)), connect_registry(settings)
+    )
     try:
         found.up(*PARTS)
         yield found
@@ -243,7 +245,7 @@ def test_an_item_of_any_domain_goes_to_its_table_and_its_topic(
     record = {key_name: "x/1", "title": "T", "genres": [], "duration_seconds": 7}
     status, made = whole.call("PUT", f"/{domain}/x%2F1", record)
     assert status == 201
-    tables = dynamodb.client(whole.settings, "dynamodb")
+    tables = dynamodb.create_client(whole.settings, "dynamodb")
     item = tables.get_item(TableName=f"tunemesh-{domain}", Key={key_name: {"S": "x/1"}})["Item"]
     assert item["genres"] == {"L": []}
     assert item["updated_at"] == {"N": str(made["updated_at"])}
@@ -259,7 +261,7 @@ def test_an_item_removed_by_hand_becomes_a_tombstone_and_a_foreign_one_stops_no_
     whole: Mesh,
 ) -> None:
     """Another program writes to the table beside the back end: what does not fit is skipped."""
-    tables = dynamodb.client(whole.settings, "dynamodb")
+    tables = dynamodb.create_client(whole.settings, "dynamodb")
     tables.put_item(
         TableName="tunemesh-podcasts", Item={"podcast_id": {"S": "odd"}, "x": {"N": "1"}}
     )
@@ -376,7 +378,7 @@ def writers(whole: Mesh) -> Iterator[list[tuple[str, str, Writer]]]:
     run = uuid.uuid4().hex[:6]
     users, songs = whole.contracts["users"], whole.contracts["songs"]
     store = UserStore(postgresql.connection_string(whole.settings), users)
-    tables = dynamodb.client(whole.settings, "dynamodb")
+    tables = dynamodb.create_client(whole.settings, "dynamodb")
     found = [
         ("users", "country", Writer(users, store, "country", [f"{run}u{n}" for n in range(5)])),
         (
@@ -503,7 +505,7 @@ def test_a_replay_fills_the_stores_and_again_changes_nothing(whole: Mesh) -> Non
     assert not first.problems
     assert first.stored["interactions"] == 300
     songs = whole.contracts["songs"]
-    tables = dynamodb.client(whole.settings, "dynamodb")
+    tables = dynamodb.create_client(whole.settings, "dynamodb")
 
     def generated() -> dict[str, Any]:
         items = tables.scan(TableName=table_name(songs))["Items"]

@@ -8,8 +8,8 @@ from deploy.local.settings import PROJECT
 from deploy.package.release import (
     RUNTIME,
     PackageDescription,
+    describe_plans,
     layout_hash,
-    plan_descriptions,
     schema_hashes,
 )
 from jobs.settings import PIPELINES
@@ -44,7 +44,7 @@ def description(version: str) -> PackageDescription:
         "0" * 64,
         "3.12",
         RUNTIME,
-        plan_descriptions(plans),
+        describe_plans(plans),
         schema_hashes(contracts),
         layout_hash(contracts),
     )

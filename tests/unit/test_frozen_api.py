@@ -44,7 +44,7 @@ TODAY = description("today")
 
 
 def released(file: Path) -> PackageDescription:
-    return package.read(file.parent)
+    return package.read_description(file.parent)
 
 
 PACKAGES = {file.parent.name: released(file) for file in RELEASED} | {"today": TODAY}

@@ -20,7 +20,7 @@ from typing import Any
 
 from connectors.stores.dynamodb import table_name
 from deploy.local import dynamodb, kafka, postgresql, process, services
-from deploy.local.application import registry, topic_spec
+from deploy.local.application import connect_registry, topic_spec
 from deploy.local.lambda_host.event_source import Checkpoints, StreamMapping
 from deploy.local.lambda_host.gateway import application
 from deploy.local.python_servers import AWS, BACK_ENDS
@@ -48,11 +48,11 @@ def handler_environment(settings: LocalSettings) -> dict[str, str]:
 def set_up(settings: LocalSettings, contracts: Contracts) -> None:
     """Create missing topics, schemas and tables of the domains."""
     kafka.create_topics(settings.kafka.address, [topic_spec(c) for c in contracts.sources])
-    schemas = registry(settings)
+    schemas = connect_registry(settings)
     for contract in contracts.sources:
         schemas.register(contract)
     user_store.create_tables(postgresql.connection_string(settings), contracts.only(Role.USER))
-    tables = dynamodb.client(settings, "dynamodb")
+    tables = dynamodb.create_client(settings, "dynamodb")
     for contract in contracts.with_role(Role.ITEM):
         item_store.create_table(tables, contract)
 
@@ -71,7 +71,7 @@ def publishers(
         outbox.OutboxPublisher(service.required_database, service.publisher(), contracts, stop).run
     ]
     for contract in contracts.with_role(Role.ITEM):
-        streams = dynamodb.client(settings, "dynamodbstreams")
+        streams = dynamodb.create_client(settings, "dynamodbstreams")
         runs.append(StreamMapping(streams, table_name(contract), invoke, checkpoints, stop).run)
     return runs
 

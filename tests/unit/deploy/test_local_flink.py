@@ -38,7 +38,7 @@ def test_metrics_go_to_prometheus_only_when_asked_for() -> None:
     name = configuration["metrics.reporters"]
     assert configuration[f"metrics.reporter.{name}.port"] == "29250-29259"
     factory = str(configuration[f"metrics.reporter.{name}.factory.class"])
-    (jar,) = (flink_cluster.package() / "plugins" / "metrics-prometheus").glob("*.jar")
+    (jar,) = (flink_cluster.flink_home() / "plugins" / "metrics-prometheus").glob("*.jar")
     with zipfile.ZipFile(jar) as classes:
         assert factory.replace(".", "/") + ".class" in classes.namelist()
 
@@ -108,7 +108,7 @@ Caused by: java.lang.RuntimeException: Python process exits with code: 1
 
 def test_a_failed_submission_shows_the_traceback_and_its_causes() -> None:
     """Not the stack of the client, which is the same for every failure."""
-    shown = flink.telling_end(FAILED_CLIENT)
+    shown = flink.extract_error(FAILED_CLIENT)
 
     assert 'execute_sql("SELECT nonsense")' in shown
     assert "Column 'nonsense' not found" in shown
@@ -119,7 +119,7 @@ def test_a_failed_submission_shows_the_traceback_and_its_causes() -> None:
 
 def test_a_client_without_a_traceback_shows_its_last_lines() -> None:
     """Whatever it said last is the best there is."""
-    shown = flink.telling_end("\n".join(f"line {n}" for n in range(100)), lines=2)
+    shown = flink.extract_error("\n".join(f"line {n}" for n in range(100)), lines=2)
     assert [line.strip() for line in shown.splitlines()] == ["line 98", "line 99"]
 
 

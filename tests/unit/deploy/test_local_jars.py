@@ -290,10 +290,11 @@ def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:
 def test_another_repository_can_be_named() -> None:
     """A mirror is one variable away; what is no address is refused by name."""
     assert (
-        jars.repository({"TUNEMESH_MAVEN_REPOSITORY": "https://mirror/m2/"}) == "https://mirror/m2"
+        jars.repository_url({"TUNEMESH_MAVEN_REPOSITORY": "https://mirror/m2/"})
+        == "https://mirror/m2"
     )
-    assert jars.repository({}).startswith("https://")
+    assert jars.repository_url({}).startswith("https://")
     with pytest.raises(
         SettingError, match="TUNEMESH_MAVEN_REPOSITORY is 'mirror'; expected an http"
     ):
-        jars.repository({"TUNEMESH_MAVEN_REPOSITORY": "mirror"})
+        jars.repository_url({"TUNEMESH_MAVEN_REPOSITORY": "mirror"})

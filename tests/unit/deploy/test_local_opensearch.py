@@ -11,7 +11,7 @@ import yaml
 from deploy.local import jars, opensearch
 from deploy.local.settings import LocalSettings
 
-LISTED = jars.of_sets(jars.load(), [opensearch.JAR_SET])
+LISTED = jars.select_sets(jars.load(), [opensearch.JAR_SET])
 CACHE = Path("/cache")
 
 

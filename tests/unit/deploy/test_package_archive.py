@@ -20,7 +20,7 @@ from deploy.local import jars
 from deploy.package import archive
 from deploy.package.contents import APPLICATIONS, RELEASE
 from deploy.package.errors import PackageError
-from deploy.package.release import plan_description
+from deploy.package.release import describe_plan
 from deploy.package.requirements import Requirement
 from schemas.model import load_contracts
 
@@ -29,8 +29,8 @@ MEMBERS = {"main.py": b"print()", "lib/pyflink-dependencies.jar": b"jar", RELEAS
 
 def test_the_same_members_are_the_same_bytes() -> None:
     """In whichever order, at whatever time."""
-    first = archive.zipped(MEMBERS)
-    assert archive.zipped(dict(reversed(MEMBERS.items()))) == first
+    first = archive.make_zip(MEMBERS)
+    assert archive.make_zip(dict(reversed(MEMBERS.items()))) == first
     assert time.strftime("%Y").encode() not in first
     assert archive.content_hash(MEMBERS) == archive.content_hash({**MEMBERS, RELEASE: b"other"})
     assert archive.content_hash(MEMBERS) != archive.content_hash({**MEMBERS, "main.py": b""})
@@ -41,22 +41,22 @@ def test_the_same_members_are_the_same_bytes() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("/etc/passwd", "would not stay"),
-        ("dep/../../x.py", "would not stay"),
-        ("dep\\x.py", "would not stay"),
-        ("dep/naïve.py", "not every unpacker"),
-        ("__MACOSX/main.py", "is a Mac's"),
-        ("jobs/.DS_Store", "is a Mac's"),
+        ("/etc/passwd", "unpacked outside"),
+        ("dep/../../x.py", "unpacked outside"),
+        ("dep\\x.py", "unpacked outside"),
+        ("dep/naïve.py", "is not ASCII"),
+        ("__MACOSX/main.py", "created by macOS"),
+        ("jobs/.DS_Store", "created by macOS"),
         ("jobs/__pycache__/main.cpython-312.pyc", "is compiled Python"),
         ("jobs/main.pyc", "is compiled Python"),
-        ("requirements.txt", "asks for pip"),
-        ("dep/a-1.0-py3-none-any.whl", "asks for pip"),
-        ("application_properties.json", "is settings"),
+        ("requirements.txt", "needs pip"),
+        ("dep/a-1.0-py3-none-any.whl", "needs pip"),
+        ("application_properties.json", "has settings"),
         (".env", "may be a secret"),
         ("jobs/id_rsa", "may be a secret"),
         ("dep/x/private.pem", "may be a secret"),
         ("lib/another.jar", "is a second jar"),
-        ("dep/pyflink/version.py", "is the runtime's"),
+        ("dep/pyflink/version.py", "conflicts with the runtime"),
     ],
 )
 def test_what_the_service_cannot_use_is_refused(name: str, why: str) -> None:
@@ -77,12 +77,14 @@ def test_a_zip_over_the_limit_is_refused_naming_what_is_large() -> None:
     noise = random.Random(7).randbytes
     members = {**MEMBERS, "dep/big/a.so": noise(3000), "dep/big/b.so": noise(3000)}
     members |= {"jobs/a.py": noise(1000), "dep/small/c.py": noise(100)}
-    zipped = archive.zipped(members)
-    assert [part for part, _ in archive.largest(zipped, 3)] == ["dep/big", "jobs", "dep/small"]
+    zipped = archive.make_zip(members)
+    assert [part for part, _ in archive.find_largest(zipped, 3)] == ["dep/big", "jobs", "dep/small"]
     archive.check_size(zipped, len(zipped))
     with pytest.raises(PackageError) as caught:
         archive.check_size(zipped, len(zipped) - 1)
-    assert f"has {len(zipped):,} bytes, the service takes {len(zipped) - 1:,}" in str(caught.value)
+    assert f"has {len(zipped):,} bytes, the service accepts {len(zipped) - 1:,}" in str(
+        caught.value
+    )
     assert "6,010 dep/big" in str(caught.value)
 
 
@@ -114,12 +116,12 @@ def changed(*path: str | int, to: object) -> package.release.PlanDescription:
     for step in path[:-1]:
         place = place[step]
     place[path[-1]] = to
-    return plan_description(json.dumps(plan))
+    return describe_plan(json.dumps(plan))
 
 
 def test_operators_with_state_have_a_fingerprint() -> None:
     """By what their state depends on: their node, the rows that they get; not by its text."""
-    plain = plan_description(json.dumps(PLAN))
+    plain = describe_plan(json.dumps(PLAN))
     assert set(plain.operators) == {
         "1_stream-exec-table-source-scan_1",
         "3_stream-exec-over-aggregate_1",
@@ -260,9 +262,9 @@ def test_no_path_of_this_machine_is_in_a_package(
 def test_a_package_says_what_it_is(build: Callable[..., package.Package], tmp_path: Path) -> None:
     """In release.json, in the zip as in its folder, and beside it with the figures."""
     built = build()
-    description = package.read(built.path)
+    description = package.read_description(built.path)
     assert description == built.description
-    assert package.read(package.unpack(built.path, tmp_path / "release")) == description
+    assert package.read_description(package.unpack(built.path, tmp_path / "release")) == description
     assert (description.application, description.python) == ("stream", "3.12")
     assert description.runtime == "FLINK-2_2"
     assert built.path.name == f"tunemesh-stream-0.1.0-{description.content_hash[:12]}.zip"
@@ -306,18 +308,18 @@ def test_what_cannot_be_built_leaves_nothing(
     """No application of that name; no package for it; no such Python; a file that must not be in
     it."""
     for arguments, message in (
-        ({"name": "nothing"}, "no application 'nothing'; there are: stream, bootstrap"),
+        ({"name": "nothing"}, "no application 'nothing'. Applications: stream, bootstrap"),
         ({"name": "bootstrap"}, "needs the package 'batch'"),
-        ({"python": "3.10"}, r"no Python '3\.10'"),
+        ({"python": "3.10"}, r"for Python '3\.10'"),
         (
             {"limit": 10_000},
-            r"takes 10,000\. What is large in it:\n +[\d,]+ (dep/)?(jobs|connectors)\n",
+            r"accepts 10,000\. Its largest parts:\n +[\d,]+ (dep/)?(jobs|connectors)\n",
         ),
     ):
         with pytest.raises(PackageError, match=message):
             build(**arguments)
     (project / "jobs" / "application_properties.json").write_text("[]")
-    with pytest.raises(PackageError, match="is settings"):
+    with pytest.raises(PackageError, match="has settings"):
         build()
     assert not (tmp_path / "packages").exists()
 
@@ -340,19 +342,19 @@ def test_only_a_package_is_unpacked_or_read(tmp_path: Path) -> None:
     text.write_text("no zip")
     for path in (other, text, tmp_path / "absent.zip", tmp_path):
         with pytest.raises(PackageError):
-            package.read(path)
+            package.read_description(path)
     for path in (other, text, tmp_path / "absent.zip"):
         with pytest.raises(PackageError):
             package.unpack(path, tmp_path / "release")
     assert not (tmp_path / "release").exists()
     good = tmp_path / "good.zip"
-    good.write_bytes(archive.zipped(MEMBERS))
+    good.write_bytes(archive.make_zip(MEMBERS))
     with pytest.raises(PackageError, match="is not empty"):
         package.unpack(good, tmp_path)
     with zipfile.ZipFile(other, "a") as zipped:
         zipped.writestr(RELEASE, "{}")
         zipped.writestr("../escaped.py", "")
-    with pytest.raises(PackageError, match="would not stay"):
+    with pytest.raises(PackageError, match="unpacked outside"):
         package.unpack(other, tmp_path / "release")
     assert not (tmp_path / "escaped.py").exists()
 
@@ -361,4 +363,4 @@ def test_a_package_of_a_later_format_is_refused(tmp_path: Path) -> None:
     """It may mean something else by the same names."""
     (tmp_path / RELEASE).write_text('{"format": 2}')
     with pytest.raises(PackageError, match="format 2, expected 1"):
-        package.read(tmp_path)
+        package.read_description(tmp_path)

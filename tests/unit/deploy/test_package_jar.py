@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.package.errors import PackageError
-from deploy.package.jar import MANIFEST, entries_of, merged
+from deploy.package.jar import MANIFEST, list_entries, merge_jars
 
 FACTORY = "META-INF/services/org.apache.flink.table.factories.Factory"
 
@@ -34,7 +34,7 @@ def contents(merged_jar: bytes) -> dict[str, bytes]:
 def test_service_files_are_merged_line_by_line(tmp_path: Path) -> None:
     """Each provider once, in the order of the jars, also without a line end before."""
     found = contents(
-        merged(
+        merge_jars(
             [
                 jar(tmp_path, "a", {FACTORY: b"# providers\na.One\na.Two"}),
                 jar(tmp_path, "b", {FACTORY: b"b.Three # new\na.One\n"}),
@@ -49,7 +49,7 @@ def test_signatures_go(tmp_path: Path) -> None:
     entries = {f"META-INF/{name}": b"x" for name in ("A.SF", "A.RSA", "B.DSA", "c.ec", "SIG-D")}
     entries |= {"META-INF/INDEX.LIST": b"x", "module-info.class": b"x", "a/A.class": b"a"}
     entries |= {"META-INF/versions/9/module-info.class": b"x", "META-INF/SFERE.txt": b"stays"}
-    found = contents(merged([jar(tmp_path, "a", entries)]))
+    found = contents(merge_jars([jar(tmp_path, "a", entries)]))
     assert set(found) == {MANIFEST, "a/A.class", "META-INF/SFERE.txt"}
 
 
@@ -57,9 +57,9 @@ def test_what_the_runtime_has_stays_out(tmp_path: Path) -> None:
     """Logging always, also for a later Java; Flink's classes when its own jars have them; else
     nothing."""
     runtime = jar(tmp_path, "runtime", {"org/apache/flink/Core.class": b"", "a/A.class": b""})
-    provided = entries_of([runtime])
+    provided = list_entries([runtime])
     found = contents(
-        merged(
+        merge_jars(
             [
                 jar(
                     tmp_path,
@@ -88,8 +88,8 @@ def test_what_the_runtime_has_stays_out(tmp_path: Path) -> None:
 def test_jars_that_disagree_are_an_error(tmp_path: Path, name: str) -> None:
     """Both are named, and the entry."""
     jars = [jar(tmp_path, "first", {name: b"1"}), jar(tmp_path, "second", {name: b"2"})]
-    with pytest.raises(PackageError, match=rf"first\.jar and second\.jar both have {name}"):
-        merged(jars)
+    with pytest.raises(PackageError, match=f"second.jar have different versions of {name}"):
+        merge_jars(jars)
 
 
 def test_jars_that_agree_are_none(tmp_path: Path) -> None:
@@ -98,18 +98,18 @@ def test_jars_that_agree_are_none(tmp_path: Path) -> None:
         jar(tmp_path, "a", {"a/A.class": b"1", "META-INF/LICENSE": b"of a\n"}),
         jar(tmp_path, "b", {"a/A.class": b"1", "META-INF/LICENSE": b"of b\n"}),
     ]
-    found = contents(merged(jars))
+    found = contents(merge_jars(jars))
     assert found["a/A.class"] == b"1"
     assert found["META-INF/LICENSE"] == b"of a\n\nof b\n"
 
 
 def test_the_manifest_says_nothing_of_the_jars_but_their_releases(tmp_path: Path) -> None:
     """First in the jar, as Java wants it."""
-    plain = merged([jar(tmp_path, "a", {"a/A.class": b"1"})])
+    plain = merge_jars([jar(tmp_path, "a", {"a/A.class": b"1"})])
     assert contents(plain)[MANIFEST] == b"Manifest-Version: 1.0\nCreated-By: tunemesh\n\n"
     with zipfile.ZipFile(tmp_path / "b.jar", "w") as archive:
         archive.writestr(MANIFEST, b"Manifest-Version: 1.0\r\nMulti-Release: true\r\n")
-    found = contents(merged([tmp_path / "a.jar", tmp_path / "b.jar"]))
+    found = contents(merge_jars([tmp_path / "a.jar", tmp_path / "b.jar"]))
     assert next(iter(found)) == MANIFEST
     assert b"\nMulti-Release: true\n" in found[MANIFEST]
 
@@ -119,4 +119,4 @@ def test_the_order_of_entries_is_no_part_of_the_bytes(tmp_path: Path) -> None:
     entries = {"a/A.class": b"1", "b/B.class": b"2"}
     one = jar(tmp_path, "one", entries)
     other = jar(tmp_path, "other", dict(reversed(entries.items())))
-    assert merged([one]) == merged([other])
+    assert merge_jars([one]) == merge_jars([other])

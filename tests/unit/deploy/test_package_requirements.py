@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.package.contents import APPLICATIONS, Application, code
+from deploy.package.contents import APPLICATIONS, Application, read_code
 from deploy.package.errors import PackageError
-from deploy.package.requirements import AWS_SERVICES, LOCAL, PROVIDED, locked, needed
+from deploy.package.requirements import AWS_SERVICES, LOCAL, PROVIDED, parse_lock, resolve
 
 HASH = "0" * 64
 LOCK = f"""\
@@ -44,15 +44,19 @@ windows==1 ; sys_platform == 'win32' \\
 
 def test_what_a_requirement_needs_comes_along() -> None:
     """And what that needs; nothing else; markers count for the service's Python, not for this."""
-    lock = locked(LOCK)
-    assert [entry.name for entry in needed(lock, ["client"], "3.12")] == ["client", "pool", "under"]
-    names = [entry.name for entry in needed(lock, ["client"], "3.11")]
+    lock = parse_lock(LOCK)
+    assert [entry.name for entry in resolve(lock, ["client"], "3.12")] == [
+        "client",
+        "pool",
+        "under",
+    ]
+    names = [entry.name for entry in resolve(lock, ["client"], "3.11")]
     assert names == ["client", "old", "pool", "under"]
 
 
 def test_a_requirement_is_asked_for_with_all_its_hashes() -> None:
     """As pip takes it, the marker decided."""
-    (client, *_) = needed(locked(LOCK), ["client"], "3.12")
+    (client, *_) = resolve(parse_lock(LOCK), ["client"], "3.12")
     assert client.line == (
         f"client==1.2 \\\n    --hash=sha256:{HASH} \\\n    --hash=sha256:{'1' * 64}\n"
     )
@@ -61,18 +65,20 @@ def test_a_requirement_is_asked_for_with_all_its_hashes() -> None:
 def test_a_line_that_is_none_of_the_locks_is_named() -> None:
     """Not passed over: it might be a requirement."""
     with pytest.raises(PackageError, match="line 5 of the lock: 'git\\+"):
-        locked("a==1 \\\n    --hash=sha256:" + HASH + "\n    # via -r requirements.in\n\ngit+x\n")
+        parse_lock(
+            "a==1 \\\n    --hash=sha256:" + HASH + "\n    # via -r requirements.in\n\ngit+x\n"
+        )
 
 
 def test_what_is_not_locked_cannot_be_brought_along() -> None:
     """With what to do."""
     with pytest.raises(PackageError, match=r"unknown is not in requirements\.lock"):
-        needed(locked(LOCK), ["unknown", "client"], "3.12")
+        resolve(parse_lock(LOCK), ["unknown", "client"], "3.12")
 
 
 def shipped(repository: Path, application: Application) -> list[ast.Module]:
     """Every module that is in the package of an application."""
-    files = code(repository, application)
+    files = read_code(repository, application)
     return [ast.parse(files[name]) for name in sorted(files) if name.endswith(".py")]
 
 
@@ -114,7 +120,7 @@ def test_the_models_of_every_service_that_the_code_calls_are_in_the_package(
 
 def test_the_lock_of_the_repository_has_all_of_it(repository: Path) -> None:
     """Known by example: what aiohttp and boto3 need, and nothing of PyFlink's or of the tests'."""
-    lock = locked((repository / "requirements.lock").read_text())
-    names = {entry.name for entry in needed(lock, APPLICATIONS["stream"].imports, "3.12")}
+    lock = parse_lock((repository / "requirements.lock").read_text())
+    names = {entry.name for entry in resolve(lock, APPLICATIONS["stream"].imports, "3.12")}
     assert {"multidict", "s3transfer", "urllib3", "jmespath"} <= names
     assert not names & {"apache-flink", "pemja", "numpy", "apache-beam", "pytest", "moto"}

@@ -49,11 +49,11 @@ def test_a_wheel_is_downloaded_once(tmp_path: Path) -> None:
     files = {"a.py": b"1"}
     index = Index(files)
     wanted = [requirement("a-b", hash_of(tmp_path / "hash", files))]
-    (first,) = wheels.provide(wanted, "3.12", tmp_path / "cache", index)
-    (second,) = wheels.provide(wanted, "3.12", tmp_path / "cache", index)
+    (first,) = wheels.provide_wheels(wanted, "3.12", tmp_path / "cache", index)
+    (second,) = wheels.provide_wheels(wanted, "3.12", tmp_path / "cache", index)
     assert first == second
     assert first.name == "a_b-1.0-py3-none-any.whl"
-    wheels.provide(wanted, "3.11", tmp_path / "cache", index)
+    wheels.provide_wheels(wanted, "3.11", tmp_path / "cache", index)
     assert index.asked == [["a-b"], ["a-b"]]
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["cp311", "cp312"]
 
@@ -64,7 +64,7 @@ def test_a_wheel_that_the_lock_does_not_know_is_refused(tmp_path: Path) -> None:
     wanted = [requirement("a", hash_of(tmp_path / "hash", {"a.py": b"1"}))]
     for _ in range(2):
         with pytest.raises(PackageError, match=r"no wheel of a 1\.0 for Python 3\.12"):
-            wheels.provide(wanted, "3.12", tmp_path / "cache", index)
+            wheels.provide_wheels(wanted, "3.12", tmp_path / "cache", index)
     assert index.asked == [["a"], ["a"]]
 
 
@@ -91,7 +91,7 @@ def test_only_what_belongs_on_the_path_is_unpacked(tmp_path: Path) -> None:
         "botocore/data/glue/2017-03-31/service-2.json.gz": b"8",
         "botocore/data/glacier/2012-06-01/service-2.json.gz": b"9",
     }
-    assert set(wheels.unpacked([wheel(tmp_path, "a", files)])) == {
+    assert set(wheels.read_members([wheel(tmp_path, "a", files)])) == {
         "a/__init__.py",
         "a-1.0.dist-info/METADATA",
         "a/more.py",
@@ -105,4 +105,4 @@ def test_two_wheels_with_one_file_are_an_error(tmp_path: Path) -> None:
     """One would overwrite the other's."""
     both = [wheel(tmp_path, name, {"six.py": b"1"}) for name in ("a", "b")]
     with pytest.raises(PackageError, match=r"both a-1\.0.*whl and b-1\.0.*whl have six\.py"):
-        wheels.unpacked(both)
+        wheels.read_members(both)

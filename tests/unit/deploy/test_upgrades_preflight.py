@@ -15,8 +15,8 @@ from deploy.package.release import (
     RUNTIME,
     PackageDescription,
     PlanDescription,
+    describe_plan,
     layout_hash,
-    plan_description,
 )
 from deploy.upgrades.plans import Fit, compare_plans
 from deploy.upgrades.preflight import (
@@ -67,14 +67,14 @@ def test_a_real_plan_with_another_column_before_a_state_needs_a_rebuild() -> Non
     """An operator's fingerprint includes what its state depends on: the type of its rows."""
     text = plan_file("enrichment").read_text(encoding="ascii")
     plan = json.loads(text)
-    described = plan_description(text)
-    assert compare_plans(described, plan_description(text)).fit is Fit.SAME
+    described = describe_plan(text)
+    assert compare_plans(described, describe_plan(text)).fit is Fit.SAME
     over = next(node for node in plan["nodes"] if "over-aggregate" in node["type"])
     sources = [edge["source"] for edge in plan["edges"] if edge["target"] == over["id"]]
     for node in plan["nodes"]:
         if node["id"] in sources:
             node["outputType"]["fields"].append({"name": "more", "fieldType": "INT"})
-    found = compare_plans(described, plan_description(json.dumps(plan)))
+    found = compare_plans(described, describe_plan(json.dumps(plan)))
     assert found.fit is Fit.REBUILD
     assert any("over-aggregate" in reason for reason in found.reasons)
 
