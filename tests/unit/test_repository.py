@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -147,6 +148,27 @@ def test_every_jar_has_a_checksum_and_a_set() -> None:
     assert {jar.jar_set for jar in listed} >= {"flink", "kafka", "opensearch", "dynamodb"}
     # Two sets may have a jar in common, and then with one checksum.
     assert len({jar.path for jar in listed}) == len({(jar.path, jar.sha256) for jar in listed})
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "selection"),
+    [
+        ("test", "tests/unit/test_repository.py", "tests/unit/test_repository.py"),
+        ("test", "-k wire", "-k wire"),
+        ("unit", "./tests/unit/schemas -x", "./tests/unit/schemas -x"),
+        ("flink", "-k plans", "tests/flink -k plans"),
+    ],
+)
+def test_make_runs_only_what_is_selected(target: str, arguments: str, selection: str) -> None:
+    """One pytest with the selection, in one process and without the checks."""
+    command = ["make", "--dry-run", "--old-file", ".venv/.ready", target, f"ARGS={arguments}"]
+    environ = {name: os.environ[name] for name in ("HOME", "PATH")}  # not those of an outer make
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True
+    )
+    first, last = (" ".join(line.split()) for line in done.stdout.splitlines())
+    assert first == ".venv/bin/tunemesh jars fetch"
+    assert last == f".venv/bin/python -m pytest {selection}"
 
 
 def test_ci_runs_the_tests_and_nothing_else() -> None:
