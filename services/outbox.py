@@ -99,6 +99,7 @@ class OutboxPublisher:
                 self._await_lease(connection)
                 while more() and (done := self._publish_batch(connection, more)):
                     count += done
+                self._prune(connection)
             finally:
                 self._end_lease(connection)
         return count

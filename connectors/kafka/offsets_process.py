@@ -38,13 +38,8 @@ class OffsetsProcess:
         command: Sequence[str] = (),
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        settings = json.dumps({"bootstrap_servers": bootstrap_servers, "client": dict(client)})
-        self._command = command or (
-            interpreter(),
-            "-m",
-            "connectors.kafka.offsets_process",
-            settings,
-        )
+        self._settings = {"bootstrap_servers": bootstrap_servers, "client": dict(client)}
+        self._command = command or (interpreter(), "-m", "connectors.kafka.offsets_process")
         self._answer_seconds = answer_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -100,6 +95,9 @@ class OffsetsProcess:
                 text=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
+            # Not as an argument: every user of the machine can read those, and settings have keys.
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(self._settings) + "\n")
         return self._process
 
 
@@ -128,10 +126,11 @@ def _rows(offsets: Offsets) -> list[list[object]]:
     return [[*partition, offset] for partition, offset in offsets.items()]
 
 
-def serve(settings: Mapping[str, Any]) -> None:
-    """Answer a line of JSON for each line on the standard input, until it ends."""
+def serve() -> None:
+    """Answer a line of JSON for each line on the standard input but the first, the settings."""
     from connectors.kafka.librdkafka import KafkaOffsets
 
+    settings = json.loads(sys.stdin.readline())
     kafka = KafkaOffsets(settings["bootstrap_servers"], settings["client"])
     for line in sys.stdin:
         method, *arguments = json.loads(line)
@@ -154,4 +153,4 @@ def serve(settings: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(json.loads(sys.argv[1]))
+    serve()

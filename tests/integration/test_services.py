@@ -38,7 +38,7 @@ from services.item_store import ItemStore
 from services.outbox import OutboxPublisher
 from services.publishing import TopicPublisher
 from services.records import Rules
-from services.user_store import UserStore
+from services.user_store import UserStore, connect
 from tests.support import ports
 from tests.support.waiting import wait_until
 from verification.fill import fill
@@ -495,7 +495,12 @@ def test_a_second_publisher_stands_by(whole: Mesh) -> None:
     store.close()
     assert second.drain(lambda: True) == 2
     assert whole.titles("users", "country")["bob"] == ["AA", "BB", "CC"]
+    # What was published is not kept for ever, also where a schedule alone publishes.
+    with connect(database) as connection:
+        connection.execute("UPDATE outbox SET published_at = published_at - interval '2 days'")
     assert second.drain(lambda: True) == 0
+    with connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
 
 
 def test_a_replay_fills_the_stores_and_again_changes_nothing(whole: Mesh) -> None:

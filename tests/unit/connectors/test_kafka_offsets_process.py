@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +18,16 @@ import json, pathlib, sys, time
 begun = pathlib.Path(sys.argv[1])
 first = not begun.exists()
 begun.touch()
+settings = json.loads(sys.stdin.readline())
 for line in sys.stdin:
     if first:
         {trouble}
     method, topics = json.loads(line)
     print(json.dumps({{"result": [[topic, 0] for topic in topics]}}), flush=True)
 """
+
+
+ECHO = '[[settings["client"]["sasl.password"], 0]]'
 
 
 @pytest.mark.parametrize("trouble", ["time.sleep(300)", "sys.exit(1)"], ids=["hangs", "dies"])
@@ -36,6 +43,23 @@ def test_a_process_in_trouble_is_replaced(tmp_path: Path, trouble: str) -> None:
     with pytest.raises(OffsetsUnavailable, match="does not answer"):
         offsets.partitions(["songs"])
     assert offsets.partitions(["songs", "users"]) == (("songs", 0), ("users", 0))
+
+
+def test_no_setting_is_an_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every user of the machine reads a process's arguments; keys go through its input."""
+    (tmp_path / "begun").touch()
+    arguments: list[str] = []
+    popen = subprocess.Popen
+
+    def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+        arguments.extend(command)
+        script = ANSWERS.format(trouble="pass").replace("[[topic, 0] for topic in topics]", ECHO)
+        return popen((sys.executable, "-c", script, str(tmp_path / "begun")), **options)
+
+    monkeypatch.setattr("connectors.kafka.offsets_process.subprocess.Popen", start)
+    offsets = OffsetsProcess("127.0.0.1:1", {"sasl.password": "hunter2"})
+    assert offsets.partitions([]) == (("hunter2", 0),)
+    assert not any("hunter2" in argument for argument in arguments)
 
 
 def test_the_process_has_the_version_of_python_that_asks(

@@ -344,6 +344,46 @@ class TestCredentials:
         asyncio.run(main())
         assert len((tmp_path / "calls").read_text()) == 2
 
+    def test_a_refresh_that_hangs_delays_nobody_while_keys_are_valid(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Twelve minutes before the expiry: the metadata service fails, then does not answer."""
+        program = tmp_path / "credentials.py"
+        program.write_text(
+            textwrap.dedent(
+                f"""
+                import datetime, json, pathlib, sys, time
+                calls = pathlib.Path({str(tmp_path / "calls")!r})
+                count = len(calls.read_text()) if calls.exists() else 0
+                calls.write_text("x" * (count + 1))
+                if count == 1:
+                    sys.exit(1)
+                while count > 1 and not pathlib.Path({str(tmp_path / "released")!r}).exists():
+                    time.sleep(0.01)
+                life = datetime.timedelta(minutes=600 if count else 12)
+                end = datetime.datetime.now(datetime.timezone.utc) + life
+                print(json.dumps({{
+                    "Version": 1, "AccessKeyId": f"key-{{count}}", "SecretAccessKey": "s",
+                    "SessionToken": "t", "Expiration": end.isoformat(),
+                }}))
+                """
+            )
+        )
+        config = f"[default]\ncredential_process = {sys.executable} {program}\n"
+        (tmp_path / "config").write_text(config)
+
+        async def main() -> None:
+            source = BotocoreCredentials()
+            seen = [await source.current() for _ in range(80)]
+            assert {credentials.keys.access_key for credentials in seen} == {"key-0"}
+            (tmp_path / "released").touch()
+            async with asyncio.timeout(60):
+                while (await source.current()).keys.access_key != "key-2":  # noqa: ASYNC110 - polled
+                    await asyncio.sleep(0.01)
+
+        asyncio.run(main())
+        assert len((tmp_path / "calls").read_text()) == 3
+
 
 @pytest.mark.usefixtures("no_credentials")
 class TestEndpoint:
