@@ -54,7 +54,7 @@ def trend_facts(record: Record) -> TrendFacts | None:
         skipped=int(record["event_type"] in SKIPPED),
         completion=completion(record),
         facets=tuple(
-            SEPARATOR.join((dimension, value, label or ""))
+            SEPARATOR.join((dimension, value, (label or "").replace(SEPARATOR, " ")))
             for dimension, value, label in facets
             if value and SEPARATOR not in value
         ),

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -211,15 +212,16 @@ def newest_versions(
 def dataset_properties(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties that Personalize must have for a user or item."""
     properties: dict[str, Any] = {}
-    for name, value in content.items():
-        if value is None or value == []:
+    for name, plain in content.items():
+        value: Any = "|".join(filter(None, plain)) if isinstance(plain, list) else plain
+        if value is None or value == "":
             continue
         if name == "created_at":
-            properties["creationTimestamp"] = value // 1000
+            # The service does not document negative times: what is older than 1970 is 1970.
+            properties["creationTimestamp"] = max(0, value // 1000)
             continue
         first, *others = name.split("_")
-        key = first + "".join(part.capitalize() for part in others)
-        properties[key] = "|".join(value) if isinstance(value, list) else value
+        properties[first + "".join(part.capitalize() for part in others)] = value
     return properties
 
 
@@ -333,7 +335,8 @@ def trends(records: Iterable[Mapping[str, Any]]) -> Documents:
         values.add(("item_type", item.get("item_type") or record["item_type"]))
         values.add(("country", user.get("country")))
         for dimension, value in values:
-            if value:
+            # The character that separates the parts of a facet in the pipeline.
+            if value and "\x1f" not in value:
                 groups.setdefault((dimension, minute, value), []).append(record)
     return {
         f"{dimension}/{minute}/{value}": _trend(dimension, minute, value, members)
@@ -345,12 +348,13 @@ def _trend(
     dimension: str, minute: int, value: str, members: list[Mapping[str, Any]]
 ) -> dict[str, Any]:
     shares = [
-        min(1.0, round(record["played_ms"] / record["item"]["duration_ms"], 4))
+        min(1.0, _rounded(Fraction(record["played_ms"], record["item"]["duration_ms"])))
         for record in members
         if (record["played_ms"] or 0) > 0 and ((record["item"] or {}).get("duration_ms") or 0) > 0
     ]
     titles = [(record["item"] or {}).get("title") for record in members]
-    label = max((t for t in titles if t), default=None) if dimension == "item" else None
+    labels = [title.replace("\x1f", " ") for title in titles if title]
+    label = max(labels, default=None) if dimension == "item" else None
     return _without_nulls(
         {
             "dimension": dimension,
@@ -364,6 +368,11 @@ def _trend(
             "version": len(members),
         }
     )
+
+
+def _rounded(share: Fraction) -> float:
+    """Round half up to four digits, as the contract of trends says; round() is half even."""
+    return math.floor(share * 10_000 + Fraction(1, 2)) / 10_000
 
 
 def _opensearch_documents(endpoints: Endpoints, index: str) -> Iterator[tuple[str, Any]]:
