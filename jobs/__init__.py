@@ -12,5 +12,5 @@
                     |         \\---------> dead-letters
            Personalize PutEvents
 
-``jobs.main`` says which pipelines an application runs.
+``jobs.main`` starts the pipelines of an application.
 """

@@ -1,4 +1,4 @@
-"""What an enriched interaction adds to the trends. Pure."""
+"""The facts that an enriched interaction adds to the trends. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from schemas.rules import completion
 
 MINUTE_MS = 60_000
 
-LATEST_MS = 10 * MINUTE_MS
-"""An event published later than that after it occurred is not in the trends."""
+MAX_DELAY_MS = 10 * MINUTE_MS
+"""Between occurrence and publication; a later event is not in the trends."""
 
-KEEP_MS = LATEST_MS + 60 * MINUTE_MS
-"""How long counts and seen event_ids are kept after their last change: an event published in time
-may be that much behind in the job, and a duplicate that much later."""
+STATE_TTL_MS = MAX_DELAY_MS + 60 * MINUTE_MS
+"""How long counts and seen event_ids are kept after their last change: the job may be an hour
+behind on an event that was published in time, and on its duplicates."""
 
 SEPARATOR = "\x1f"
 
@@ -23,7 +23,7 @@ SKIPPED = frozenset({"skip"})
 
 
 class TrendFacts(NamedTuple):
-    """What one event adds; ``facets`` are texts: dimension, value, label, U+001F between them."""
+    """The facts of one event; ``facets``: dimension, value and label, joined by U+001F."""
 
     event_id: str
     minute: int
@@ -35,9 +35,9 @@ class TrendFacts(NamedTuple):
 
 
 def trend_facts(record: Record) -> TrendFacts | None:
-    """The facts of an enriched interaction; None when it is too late to count."""
+    """The facts of an enriched interaction; None if it was published too late."""
     occurred_at = record["occurred_at"]
-    if record["published_at"] - occurred_at > LATEST_MS or occurred_at < 0:
+    if record["published_at"] - occurred_at > MAX_DELAY_MS or occurred_at < 0:
         return None
     item, user = record["item"] or {}, record["user"] or {}
     facets = [("item", record["item_id"], item.get("title"))]
@@ -48,7 +48,7 @@ def trend_facts(record: Record) -> TrendFacts | None:
     return TrendFacts(
         event_id=record["event_id"],
         minute=occurred_at // MINUTE_MS * MINUTE_MS,
-        # A session is no user, even where the ids look the same.
+        # A session is not a user, even if their ids are equal.
         listener=f"session/{record['session_id']}" if user_id is None else f"user/{user_id}",
         played=int(record["event_type"] in PLAYED),
         skipped=int(record["event_type"] in SKIPPED),

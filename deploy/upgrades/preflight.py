@@ -20,7 +20,7 @@ from deploy.package import read_description
 from deploy.upgrades.plans import Comparison, Fit, compare_plans
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, Restore
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES, application_settings
-from jobs.trends import KEEP_MS, LATEST_MS
+from jobs.trends import MAX_DELAY_MS, STATE_TTL_MS
 from schemas.compatibility import incompatibilities
 from schemas.errors import TunemeshError
 from schemas.model import Contract, Contracts, Role, load_contracts
@@ -157,6 +157,6 @@ def configure_state(
     if rebuild and "recommendations" in pipelines:
         groups.setdefault("tunemesh.recommendations", {})["start"] = "committed"
     if rebuild and "analytics" in pipelines:
-        first = int(now * 1000) - KEEP_MS - LATEST_MS
+        first = int(now * 1000) - STATE_TTL_MS - MAX_DELAY_MS
         groups.setdefault("tunemesh.analytics", {})["start"] = str(first)
     return replace(wanted, properties=groups), NOTHING if rebuild else LATEST

@@ -18,7 +18,7 @@ from typing import Any
 from pyflink.table import PlanReference, StreamTableEnvironment
 
 from jobs.sql import read_steps
-from jobs.trends import KEEP_MS
+from jobs.trends import STATE_TTL_MS
 
 PLANS = Path(__file__).parents[1] / "plans"
 
@@ -101,7 +101,7 @@ def keep_for_a_while(plan: Plan) -> None:
     for node in plan["nodes"]:
         if node["type"].startswith(("stream-exec-deduplicate", "stream-exec-group-aggregate")):
             for state in node["state"]:
-                state["ttl"] = f"{KEEP_MS} ms"
+                state["ttl"] = f"{STATE_TTL_MS} ms"
 
 
 def rehearse(tables: StreamTableEnvironment, plan: str) -> None:

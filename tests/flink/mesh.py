@@ -1,8 +1,8 @@
-"""What the tests of the jobs share: a mesh of real servers, and applications in the minicluster.
+"""A mesh of real servers, and applications in the minicluster, for the tests of the jobs.
 
-The servers are the laptop platform's Kafka, registry and Personalize on ports of their own. An
-application is ``python -m jobs.main`` with IS_LOCAL in a folder with its property file, as somebody
-on Managed Flink would try it; its Flink writes its log into the same folder.
+The servers are the local platform's Kafka, registry and Personalize on ports of their own. An
+application is ``python -m jobs.main`` with IS_LOCAL in a folder with its property file, as for a
+trial before Managed Flink; its Flink writes its log into the same folder.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where a record went; ``timestamp_ms`` is the broker's."""
+    """The position of a published record; ``timestamp_ms`` is the broker's."""
 
     topic: str
     partition: int
@@ -57,7 +57,7 @@ class Published:
 
     @property
     def origin(self) -> str:
-        """As records say where they come from."""
+        """The position as records have it."""
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
@@ -76,7 +76,7 @@ class Output:
 
 
 class Mesh:
-    """Topics, registry and Personalize; what is published there and what comes out."""
+    """Topics, registry and Personalize: publishes records and reads results."""
 
     def __init__(self, settings: LocalSettings, contracts: Contracts) -> None:
         self.settings = settings
@@ -97,7 +97,7 @@ class Mesh:
         self._numbers = itertools.count(1)
 
     def close(self) -> None:
-        """Let go of the topics."""
+        """Close the connections to the topics."""
         self._producer.flush(5)
         del self._producer
         for output in self._outputs.values():
@@ -131,9 +131,9 @@ class Mesh:
             key = key if key is not None else self._key(self.contracts.for_topic(topic), value)
             value = self.encode(topic, value)
         done: list[tuple[Any, Message]] = []
-        where = {} if partition is None else {"partition": partition}
+        target = {} if partition is None else {"partition": partition}
         self._producer.produce(
-            topic, value, key, on_delivery=lambda error, m: done.append((error, m)), **where
+            topic, value, key, on_delivery=lambda error, m: done.append((error, m)), **target
         )
         self._producer.flush(20)
         ((error, message),) = done
@@ -202,9 +202,9 @@ class Mesh:
     def play_until(
         self, user_id: str | None, item_id: str, wanted: Callable[[Record], bool]
     ) -> Record:
-        """Publish interactions until one comes out as wanted, which an update takes to pass.
+        """Publish interactions until one is enriched as wanted, with an update from another topic.
 
-        Nothing orders two topics: the update overtakes the events within a moment.
+        Nothing orders two topics: the update takes a moment to overtake the events.
         """
         last: list[Record] = []
 
@@ -218,7 +218,7 @@ class Mesh:
     # Out.
 
     def enriched_by_id(self) -> dict[str, list[Record]]:
-        """What has come out of all events so far."""
+        """The enriched interactions so far."""
         output = self._outputs[Role.ENRICHED]
         output.read()
         result: dict[str, list[Record]] = {}
@@ -227,7 +227,7 @@ class Mesh:
         return result
 
     def enriched_all(self, event_id: str) -> list[Record]:
-        """What has come out of an event so far."""
+        """The enriched interactions of an event so far."""
         return self.enriched_by_id().get(event_id, [])
 
     def enriched(self, event_id: str, seconds: float = LIMIT_SECONDS) -> Record:
@@ -239,7 +239,7 @@ class Mesh:
         return record
 
     def enriched_message(self, event_id: str) -> Message:
-        """The enriched interaction as Kafka has it; it must have come out."""
+        """The Kafka message of an enriched interaction that has been read."""
         output = self._outputs[Role.ENRICHED]
         (message, *_) = [m for m, record in output.records if record["event_id"] == event_id]
         return message
@@ -250,27 +250,26 @@ class Mesh:
         output.read()
         return [record for _, record in output.records]
 
-    def dead_letter(self, where: Published) -> Record:
+    def dead_letter(self, published: Published) -> Record:
         """The dead letter of a published record; waits for it."""
-        return self.dead_letter_at(where.topic, where.partition, where.offset)
+        return self.dead_letter_at(published.topic, published.partition, published.offset)
 
     def dead_letter_at(self, topic: str, partition: int, offset: int) -> Record:
         """The dead letter of the record at a position; waits for it."""
 
-        def found() -> list[Record]:
+        def matching() -> list[Record]:
+            position = (topic, partition, offset)
             return [
-                letter
-                for letter in self.dead_letters()
-                if (letter["topic"], letter["partition"], letter["offset"])
-                == (topic, partition, offset)
+                record
+                for record in self.dead_letters()
+                if (record["topic"], record["partition"], record["offset"]) == position
             ]
 
-        wait_until(found, lambda: f"no dead letter of {topic}/{partition}/{offset}")
-        (letter, *_) = found()
-        return letter
+        wait_until(matching, lambda: f"no dead letter of {topic}/{partition}/{offset}")
+        return matching()[0]
 
     def personalize(self, table: str) -> list[Record]:
-        """What Personalize holds: ``events`` that it accepted, events that it ``ignored``."""
+        """A table of the local Personalize, such as ``events`` (accepted) and ``ignored``."""
         address = f"{self.settings.personalize.url}/_local/{table}?limit=10000"
         with urllib.request.urlopen(address, timeout=10) as answer:
             return [json.loads(line) for line in answer.read().splitlines()]
@@ -278,11 +277,11 @@ class Mesh:
     def accepted(self, event_id: str, seconds: float = LIMIT_SECONDS) -> Record:
         """An event as Personalize accepted it; waits for it."""
 
-        def found() -> list[Record]:
+        def matching() -> list[Record]:
             return [row for row in self.personalize("events") if row["event_id"] == event_id]
 
-        wait_until(found, lambda: f"Personalize has not accepted {event_id}", seconds)
-        (row,) = found()
+        wait_until(matching, lambda: f"Personalize has not accepted {event_id}", seconds)
+        (row,) = matching()
         return row
 
 
@@ -295,7 +294,7 @@ class Application:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return (self.folder / "output.txt").read_text(errors="replace")
 
     def failures(self) -> list[str]:
@@ -325,14 +324,14 @@ class Application:
 
     def _settings(self, mesh: Mesh) -> LocalSettings:
         (port,) = {
-            found[1]
+            match[1]
             for line in self.log()
-            if (found := re.search(r"Rest endpoint listening at [^:]+:(\d+)", line))
+            if (match := re.search(r"Rest endpoint listening at [^:]+:(\d+)", line))
         }
         return replace(mesh.settings, flink=Port(int(port), mesh.settings.flink.variable))
 
     def check(self) -> None:
-        """Make sure that it runs and that it never had to restart."""
+        """Assert that it runs and has never restarted."""
         code = self.process.poll()
         assert code is None, f"the application ended with {code}:\n{self.output[-3000:]}"
         assert not self.failures(), "\n".join(self.failures()[:5])
@@ -346,7 +345,7 @@ def running(
     overrides: Mapping[str, Mapping[str, str]] | None = None,
     arguments: Sequence[str] = (),
 ) -> Iterator[Application]:
-    """An application with both pipelines, started as a person would; killed at the end."""
+    """An application with both pipelines, started from the command line; killed at the end."""
     write_properties(folder, application.property_groups(mesh.settings, overrides=overrides))
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
@@ -392,8 +391,8 @@ def write_properties(folder: Path, groups: Groups) -> None:
     write_groups(folder / LOCAL_PROPERTIES, groups)
 
 
-def started(mesh: Mesh, app: Application) -> None:
-    """Wait until an application gets records through; tells its output when it does not."""
+def wait_until_started(mesh: Mesh, app: Application) -> None:
+    """Wait until an application enriches records; the error has its output."""
     try:
         event = mesh.event("nobody", "nothing")
         mesh.publish("interactions", event)

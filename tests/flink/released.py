@@ -29,7 +29,7 @@ from tests.flink.mesh import (
     Record,
     make_mesh,
     running,
-    started,
+    wait_until_started,
 )
 from tests.support.releases import FOLDER, description
 from tests.support.waiting import wait_until
@@ -88,7 +88,7 @@ def make(version: str, home: Path) -> None:
     (home / "application").mkdir(parents=True)
     with contextmanager(make_mesh)(home / "mesh") as mesh:
         with running(mesh, home / "application", environ) as app:
-            started(mesh, app)
+            wait_until_started(mesh, app)
             mesh.user(USER_ID, updated_at=UPDATED_MS)
             mesh.song(SONG_ID, updated_at=UPDATED_MS)
             enriched = mesh.play_until(USER_ID, SONG_ID, lambda found: bool(found["item"]))

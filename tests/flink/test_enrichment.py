@@ -1,4 +1,4 @@
-"""What enrichment and recommendations promise, on one application in thread mode.
+"""Enrichment and recommendations, on one application in thread mode.
 
 All tests of this file share the application, each with ids of its own.
 """
@@ -27,7 +27,7 @@ from tests.flink.mesh import (
     Mesh,
     Published,
     running,
-    started,
+    wait_until_started,
 )
 from tests.support.waiting import wait_until
 from verification.malformed import (
@@ -53,14 +53,14 @@ def app(
 ) -> Iterator[Application]:
     """The application; it must run to the end without a single restart."""
     with running(mesh, tmp_path_factory.mktemp("thread"), environ) as application:
-        started(mesh, application)
+        wait_until_started(mesh, application)
         yield application
         application.check()
 
 
 @pytest.fixture(autouse=True)
 def still_running(app: Application) -> Iterator[None]:
-    """No test may make the job fail: it would restart and go on as if nothing had been."""
+    """No test may make the job fail: it would restart and hide the failure."""
     yield
     app.check()
 
@@ -68,16 +68,16 @@ def still_running(app: Application) -> Iterator[None]:
 def known_user(mesh: Mesh, **changes: Any) -> str:
     """A new user that has arrived."""
     user_id = mesh.new_id("user")
-    where = mesh.user(user_id, **changes)
-    mesh.play_until(user_id, "nothing", lambda r: origin(r["user"]) == where.origin)
+    published = mesh.user(user_id, **changes)
+    mesh.play_until(user_id, "nothing", lambda r: origin(r["user"]) == published.origin)
     return user_id
 
 
 def known_song(mesh: Mesh, **changes: Any) -> str:
     """A new song that has arrived."""
     song_id = mesh.new_id("song")
-    where = mesh.song(song_id, **changes)
-    mesh.play_until(None, song_id, lambda r: origin(r["item"]) == where.origin)
+    published = mesh.song(song_id, **changes)
+    mesh.play_until(None, song_id, lambda r: origin(r["item"]) == published.origin)
     return song_id
 
 
@@ -85,32 +85,32 @@ def origin(part: dict[str, Any] | None) -> str | None:
     return None if part is None else part["origin"]
 
 
-def passed(mesh: Mesh, topic: str, role_field: str, published: Published) -> None:
+def wait_until_passed(mesh: Mesh, topic: str, role_field: str, published: Published) -> None:
     """Wait until a version has passed the join, whether it won or not.
 
     A partition is read in order, so a marker that comes after it on the same partition tells.
     """
     marker = mesh.new_id("marker")
     record = {**USER, "user_id": marker} if role_field == "user" else {**SONG, "song_id": marker}
-    where = mesh.publish(topic, record, partition=published.partition)
+    last = mesh.publish(topic, record, partition=published.partition)
     user_id, item_id = (marker, "nothing") if role_field == "user" else (None, marker)
-    mesh.play_until(user_id, item_id, lambda r: origin(r[role_field]) == where.origin)
+    mesh.play_until(user_id, item_id, lambda r: origin(r[role_field]) == last.origin)
 
 
-# What comes out.
+# Enriched records.
 
 
 def test_an_enriched_event_has_everything(mesh: Mesh) -> None:
-    """The event as it was, the user and the item as they are, and where each came from."""
+    """The event as it was, the user and the item as they are, and published each came from."""
     user_id, song_id = mesh.new_id("ユーザー"), mesh.new_id("canção")
     user, song = mesh.user(user_id), mesh.song(song_id)
     mesh.play_until(user_id, song_id, lambda r: r["user"] is not None and r["item"] is not None)
     event = mesh.event(user_id, song_id, recommendation_id="rid-1", impression=["a", song_id])
-    where = mesh.publish("interactions", event)
+    published = mesh.publish("interactions", event)
     assert mesh.enriched(event["event_id"]) == {
         **event,
-        "origin": where.origin,
-        "published_at": where.timestamp_ms,
+        "origin": published.origin,
+        "published_at": published.timestamp_ms,
         "user": {
             "country": "PT",
             "age_band": "25-34",
@@ -147,7 +147,7 @@ def test_a_podcast_is_an_item_like_a_song(mesh: Mesh) -> None:
         "updated_at": None,
         "deleted": False,
     }
-    where = mesh.publish("podcasts", podcast)
+    published = mesh.publish("podcasts", podcast)
     record = mesh.play_until(None, podcast_id, lambda r: r["item"] is not None)
     assert record["item"] == {
         "item_type": "podcast",
@@ -157,7 +157,7 @@ def test_a_podcast_is_an_item_like_a_song(mesh: Mesh) -> None:
         "duration_ms": None,
         "language": "pt",
         "created_at": None,
-        "origin": where.origin,
+        "origin": published.origin,
     }
 
 
@@ -172,7 +172,7 @@ def test_a_new_item_domain_needs_a_contract_and_no_code(mesh: Mesh) -> None:
         "minutes_in_ms": 3_600_000,
         "name": "Death on the Nile",
     }
-    where = mesh.publish("audiobooks", book)
+    published = mesh.publish("audiobooks", book)
     record = mesh.play_until(None, isbn, lambda r: r["item"] is not None)
     assert record["item"] == {
         "item_type": "audiobook",
@@ -182,13 +182,13 @@ def test_a_new_item_domain_needs_a_contract_and_no_code(mesh: Mesh) -> None:
         "duration_ms": 3_600_000,
         "language": None,
         "created_at": None,
-        "origin": where.origin,
+        "origin": published.origin,
     }
     mesh.publish("audiobooks", {**book, "withdrawn": True})
     mesh.play_until(None, isbn, lambda r: r["item"] is None)
 
 
-def test_an_event_of_an_unknown_user_and_item_goes_out_at_once(mesh: Mesh) -> None:
+def test_an_event_of_an_unknown_user_and_item_is_enriched_at_once(mesh: Mesh) -> None:
     """Without them; it does not wait for what may never come."""
     begun = time.monotonic()
     record = mesh.play(mesh.new_id("stranger"), mesh.new_id("unheard"))
@@ -214,17 +214,17 @@ def test_a_compressed_event_is_like_any_other(mesh: Mesh) -> None:
     song_id = known_song(mesh)
     event = mesh.event(mesh.new_id("user"), song_id)
     value = mesh.encode("interactions", event, compress=True)
-    where = mesh.publish("interactions", value, event["user_id"])
+    published = mesh.publish("interactions", value, event["user_id"])
     record = mesh.enriched(event["event_id"])
     assert {name: record[name] for name in event} == event
-    assert (record["origin"], origin(record["item"]) is None) == (where.origin, False)
+    assert (record["origin"], origin(record["item"]) is None) == (published.origin, False)
 
 
 def test_late_events_and_events_out_of_order_are_enriched(mesh: Mesh) -> None:
     """A phone that was offline for a month, one whose clock is ahead, and their order."""
     user_id, song_id = known_user(mesh), known_song(mesh)
-    moments = [now_ms() - 30 * DAY_MS, now_ms() + HOUR_MS, now_ms() - HOUR_MS, 0]
-    events = [mesh.event(user_id, song_id, occurred_at=moment) for moment in moments]
+    times = [now_ms() - 30 * DAY_MS, now_ms() + HOUR_MS, now_ms() - HOUR_MS, 0]
+    events = [mesh.event(user_id, song_id, occurred_at=time_ms) for time_ms in times]
     for event in events:
         mesh.publish("interactions", event)
     for event in events:
@@ -232,8 +232,8 @@ def test_late_events_and_events_out_of_order_are_enriched(mesh: Mesh) -> None:
         assert record["occurred_at"] == event["occurred_at"]
         assert record["user"] is not None
         assert record["item"] is not None
-    places = [mesh.enriched_message(event["event_id"]).offset() for event in events]
-    assert places == sorted(places)
+    offsets = [mesh.enriched_message(event["event_id"]).offset() for event in events]
+    assert offsets == sorted(offsets)
 
 
 # Versions.
@@ -259,13 +259,13 @@ def test_an_older_update_that_arrives_late_never_wins(mesh: Mesh) -> None:
     song_id = known_song(mesh, updated_at=now, title="new")
     late_user = mesh.user(user_id, updated_at=now - 1, country="OLD")
     late_song = mesh.song(song_id, updated_at=now - 1, title="old")
-    passed(mesh, "users", "user", late_user)
-    passed(mesh, "songs", "item", late_song)
+    wait_until_passed(mesh, "users", "user", late_user)
+    wait_until_passed(mesh, "songs", "item", late_song)
     record = mesh.play(user_id, song_id)
     assert (record["user"]["country"], record["item"]["title"]) == ("NEW", "new")
 
 
-def test_of_two_versions_of_the_same_moment_the_later_offset_wins(mesh: Mesh) -> None:
+def test_of_two_versions_of_the_same_time_the_later_offset_wins(mesh: Mesh) -> None:
     """Whatever their contents."""
     now = now_ms()
     user_id = known_user(mesh, updated_at=now, country="ZZ")
@@ -301,7 +301,7 @@ def test_a_deleted_user_or_item_is_gone_until_it_is_made_again(mesh: Mesh, kind:
 # Personalize.
 
 
-def test_personalize_accepts_an_event_with_all_that_it_may_say(mesh: Mesh) -> None:
+def test_personalize_accepts_an_event_with_every_field(mesh: Mesh) -> None:
     """recommendationId and impression of the answer that it came from, completion, properties."""
     user_id, song_id = known_user(mesh), known_song(mesh)
     event = mesh.event(
@@ -370,19 +370,21 @@ def test_what_personalize_would_refuse_is_a_dead_letter_of_the_delivery(
     mesh.publish("interactions", event)
     mesh.enriched(event["event_id"])
     message = mesh.enriched_message(event["event_id"])
-    letter = mesh.dead_letter_at(message.topic(), message.partition(), message.offset())
-    assert (letter["step"], letter["event_id"]) == ("deliver", event["event_id"])
-    assert letter["error_code"] == "personalize.InvalidEvent"
-    assert next(iter(change)) in letter["message"]
-    assert (letter["key"], letter["payload"]) == (message.key(), message.value())
-    assert letter["timestamp"] == message.timestamp()[1]
+    dead_letter = mesh.dead_letter_at(message.topic(), message.partition(), message.offset())
+    assert (dead_letter["step"], dead_letter["event_id"]) == ("deliver", event["event_id"])
+    assert dead_letter["error_code"] == "personalize.InvalidEvent"
+    assert next(iter(change)) in dead_letter["message"]
+    assert (dead_letter["key"], dead_letter["payload"]) == (message.key(), message.value())
+    assert dead_letter["timestamp"] == message.timestamp()[1]
     assert not [row for row in mesh.personalize("events") if row["event_id"] == event["event_id"]]
 
 
-# What cannot be used.
+# Malformed records.
 
 
-def test_every_kind_of_poison_is_a_dead_letter_and_nothing_else_happens(mesh: Mesh) -> None:
+def test_every_malformed_record_is_a_dead_letter_and_nothing_else_happens(
+    mesh: Mesh,
+) -> None:
     """On interactions, users and songs at once, between good events that all come out.
 
     That the job is never restarted is checked after each test of this file.
@@ -402,7 +404,7 @@ def test_every_kind_of_poison_is_a_dead_letter_and_nothing_else_happens(mesh: Me
         contract = mesh.contracts.for_topic(topic)
         value = mesh.encode(topic, corrupt_record(reason, contract, record, 0))
         corrupted = corrupt_value(reason, contract, value, other, 1)
-        malformed.append((reason, mesh.publish(topic, corrupted, "poison"), corrupted))
+        malformed.append((reason, mesh.publish(topic, corrupted, "malformed"), corrupted))
 
     for reason in INTERACTION_REASONS:
         publish_good()
@@ -416,18 +418,18 @@ def test_every_kind_of_poison_is_a_dead_letter_and_nothing_else_happens(mesh: Me
     publish_good()
 
     assert {reason for reason, _, _ in malformed} == set(Reason)
-    for reason, where, value in malformed:
-        letter = mesh.dead_letter(where)
-        assert (letter["error_code"], letter["step"]) == (reason, "decode"), where
-        assert (letter["key"], letter["payload"]) == (b"poison", value)
-        assert letter["timestamp"] == where.timestamp_ms
+    for reason, published, value in malformed:
+        dead_letter = mesh.dead_letter(published)
+        assert (dead_letter["error_code"], dead_letter["step"]) == (reason, "decode"), published
+        assert (dead_letter["key"], dead_letter["payload"]) == (b"malformed", value)
+        assert dead_letter["timestamp"] == published.timestamp_ms
     for event_id in good:
         record = mesh.enriched(event_id)
         assert (record["user"]["country"], record["item"]["title"]) == ("PT", SONG["title"])
         mesh.accepted(event_id)
-    # One letter each: a record is decoded once, whichever way it goes.
-    places = [(one["topic"], one["partition"], one["offset"]) for one in mesh.dead_letters()]
-    assert len(places) == len(set(places))
+    # One each: a record is decoded once, for both branches of the SQL.
+    origins = [(d["topic"], d["partition"], d["offset"]) for d in mesh.dead_letters()]
+    assert len(origins) == len(set(origins))
 
 
 def test_an_event_that_came_twice_is_sent_twice_and_counted_once(mesh: Mesh) -> None:
@@ -439,11 +441,11 @@ def test_an_event_that_came_twice_is_sent_twice_and_counted_once(mesh: Mesh) -> 
     wait_until(lambda: mesh.accepted(event["event_id"])["duplicates"] == 1)
 
 
-# What can be seen of it.
+# Schemas and metrics.
 
 
 def test_schemas_change_while_the_job_runs(mesh: Mesh) -> None:
-    """A field more, a field less, a producer that goes back to v1: read as what the job knows, in
+    """A field more, a field less, a producer back at v1: read as the job's version, in
     the same process, and nothing becomes a dead letter. An incompatible version is refused."""
     songs, plays = mesh.contracts["songs"], mesh.contracts["interactions"]
     newer_songs = next_version(songs, {"name": "mood", "type": ["null", "string"], "default": None})
@@ -475,15 +477,15 @@ def test_schemas_change_while_the_job_runs(mesh: Mesh) -> None:
     with pytest.raises(RegistryError, match="session_id"):
         mesh.registry.register(refused)
 
-    where = mesh.song(song_id, title="First version again")
-    mesh.play_until(None, song_id, lambda r: origin(r["item"]) == where.origin)
+    published = mesh.song(song_id, title="First version again")
+    mesh.play_until(None, song_id, lambda r: origin(r["item"]) == published.origin)
     assert mesh.play(None, song_id)["device"] == "ios"
     assert len(mesh.dead_letters()) == known
 
 
 def test_metrics_account_for_every_record(mesh: Mesh, app: Application) -> None:
     """Read from Flink as `tunemesh status` does: what was published has been decoded or is a dead
-    letter, what was enriched has been delivered or is one, and nothing is behind.
+    dead_letter, what was enriched has been delivered or is one, and nothing is behind.
 
     Two subtasks share one sink engine here, so none of it may count twice.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.settings import DEFAULT_PIPELINES
-from tests.flink.mesh import Mesh, make_mesh, restoring, running, started
+from tests.flink.mesh import Mesh, make_mesh, restoring, running, wait_until_started
 from tests.flink.released import SONG_ID, UPDATED_MS, USER_ID, Released
 from tests.support.releases import FOLDER, rebuilds
 from tests.support.waiting import wait_until
@@ -40,7 +40,7 @@ def test_a_savepoint_of_a_released_version_goes_on(
     settings = {"tunemesh.enrichment": {"restored": "true"}}
     arguments = restoring(tmp_path, released.savepoint)
     with running(mesh, tmp_path, environ, settings, arguments) as app:
-        started(mesh, app)
+        wait_until_started(mesh, app)
         found = mesh.play(USER_ID, SONG_ID)
         # The topics were read to their ends, and nobody has committed that: the savepoint says so.
         wait_until(lambda: "interactions" in app.progress(mesh))

@@ -20,7 +20,7 @@ from tests.flink.mesh import (
     application_environment,
     restoring,
     running,
-    started,
+    wait_until_started,
     write_properties,
 )
 from tests.support.waiting import wait_until
@@ -66,7 +66,7 @@ def test_every_event_of_a_backlog_is_enriched(
     assert min(record.timestamp_ms for record in published) >= newest + PUBLISHED_BEFORE_MS
 
     with running(mesh, tmp_path, environ, overrides) as app:
-        started(mesh, app)
+        wait_until_started(mesh, app)
         wait_until(
             lambda: {event["event_id"] for event in events} <= mesh.enriched_by_id().keys(),
             lambda: "not all events came out",
@@ -202,7 +202,7 @@ def test_a_pipeline_is_added_without_losing_state(
         folder.mkdir()
     overrides["tunemesh.application"]["pipelines"] = "enrichment"
     with running(mesh, alone, environ, overrides) as app:
-        started(mesh, app)
+        wait_until_started(mesh, app)
         mesh.user(user)
         mesh.song(song)
         before = mesh.play_until(user, song, lambda record: bool(record["user"] and record["item"]))
@@ -212,7 +212,7 @@ def test_a_pipeline_is_added_without_losing_state(
     overrides["tunemesh.application"]["pipelines"] = "enrichment,recommendations"
     overrides["tunemesh.enrichment"]["restored"] = "true"
     with running(mesh, both, environ, overrides, restoring(both, savepoint)) as app:
-        started(mesh, app)
+        wait_until_started(mesh, app)
         after = mesh.play(user, song)
         assert (after["user"], after["item"]) == (before["user"], before["item"])
         mesh.accepted(before["event_id"])

@@ -29,7 +29,7 @@ from deploy.upgrades.preflight import (
 from deploy.upgrades.target import LATEST, NOTHING, Configuration
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 from jobs.submission.plan import plan_file
-from jobs.trends import KEEP_MS, LATEST_MS
+from jobs.trends import MAX_DELAY_MS, STATE_TTL_MS
 from schemas.model import Role, SchemaVersion, load_contracts
 from tests.support.releases import FOLDER, description
 
@@ -170,7 +170,7 @@ def test_a_version_without_state_starts_where_the_former_one_was() -> None:
     groups = configuration.properties
     assert groups["tunemesh.enrichment"] == {"restored": "false", "start": "committed"}
     assert groups["tunemesh.recommendations"] == {"start": "committed"}
-    assert groups["tunemesh.analytics"] == {"start": str(100_000_000 - KEEP_MS - LATEST_MS)}
+    assert groups["tunemesh.analytics"] == {"start": str(100_000_000 - STATE_TTL_MS - MAX_DELAY_MS)}
     # The argument is not changed.
     assert "tunemesh.enrichment" not in wanted.properties
 

@@ -1,4 +1,4 @@
-"""The execution mode: what was asked for, where this Python can do it."""
+"""The execution mode: as configured, where this Python supports it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PROCESS = replace(THREAD, execution_mode="process")
 def test_thread_mode_is_used_where_the_jvm_can_load_python(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a word."""
+    """Without a notice."""
     monkeypatch.setattr(environment, "shared_libpython", lambda: Path("/lib"))
     assert execution_mode(THREAD) == "thread"
     assert execution_mode(PROCESS) == "process"
@@ -49,10 +49,10 @@ def test_where_it_cannot_process_mode_is_used_with_a_notice(
     assert "slower" in errors
 
 
-def test_who_asked_for_process_mode_gets_no_notice(
+def test_configured_process_mode_gives_no_notice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is nothing to tell."""
+    """It is as configured."""
     monkeypatch.setattr(environment, "shared_libpython", lambda: None)
     assert execution_mode(PROCESS) == "process"
     assert capsys.readouterr() == ("", "")
@@ -84,9 +84,9 @@ def test_a_shared_libpython_is_one_that_is_there(
 
 
 def test_the_minicluster_runs_this_python_with_its_packages() -> None:
-    """The interpreter inside the JVM knows nothing of a virtual environment."""
-    told = local_configuration()
-    assert told["python.executable"] == sys.executable
-    paths = told["python.pythonpath"].split(os.pathsep)
+    """The interpreter inside the JVM does not use the virtual environment."""
+    configuration = local_configuration()
+    assert configuration["python.executable"] == sys.executable
+    paths = configuration["python.pythonpath"].split(os.pathsep)
     assert sysconfig.get_paths()["purelib"] in paths
     assert (Path(paths[0]) / "jobs" / "main.py").exists()

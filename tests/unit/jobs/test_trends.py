@@ -1,4 +1,4 @@
-"""What one enriched interaction adds to the trends."""
+"""The facts that one enriched interaction adds to the trends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.trends import LATEST_MS, MINUTE_MS, SEPARATOR, trend_facts
+from jobs.trends import MAX_DELAY_MS, MINUTE_MS, SEPARATOR, trend_facts
 
 NOON = 1_780_000_020_000 // MINUTE_MS * MINUTE_MS
 
@@ -55,14 +55,14 @@ def test_an_event_counts_in_its_minute_for_each_of_its_dimensions() -> None:
     ("event_type", "played", "skipped"),
     [("play", 1, 0), ("complete", 1, 0), ("skip", 0, 1), ("like", 0, 0)],
 )
-def test_plays_and_skips_are_told_apart(event_type: str, played: int, skipped: int) -> None:
+def test_plays_and_skips_are_counted_apart(event_type: str, played: int, skipped: int) -> None:
     """A like is neither; it counts for listeners only."""
     facts = trend_facts({**EVENT, "event_type": event_type})
     assert facts is not None
     assert (facts.played, facts.skipped) == (played, skipped)
 
 
-def test_what_is_unknown_is_left_out() -> None:
+def test_unknown_dimensions_are_omitted() -> None:
     """Without item and user there are the item's id and what the event says of its type."""
     assert facets(user=None, item=None) == [["item", "so-1", ""], ["item_type", "song", ""]]
     assert facets(user=None, item=None, item_type=None) == [["item", "so-1", ""]]
@@ -75,8 +75,8 @@ def test_an_anonymous_listener_is_a_session() -> None:
     assert facts.listener == "session/s-1"
 
 
-def test_the_bound_of_lateness() -> None:
+def test_an_event_counts_up_to_the_longest_delay() -> None:
     """Ten minutes from occurring to being published count, a millisecond more does not."""
-    late = {**EVENT, "published_at": EVENT["occurred_at"] + LATEST_MS}
+    late = {**EVENT, "published_at": EVENT["occurred_at"] + MAX_DELAY_MS}
     assert trend_facts(late) is not None
     assert trend_facts({**late, "published_at": late["published_at"] + 1}) is None
