@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyflink.table import DataTypes, StreamTableEnvironment
-from pyflink.table.udf import udf
+from pyflink.table import StreamTableEnvironment
 
-from connectors.kafka.tables import source_table, upsert_sink_table
-from jobs.decode_functions import FACTS, EncodeTrend, TrendFactsFunction
-from jobs.delivery_functions import RESULTS, ArchiveEvents, IndexDocuments
+from connectors.kafka.tables import upsert_sink_table
+from jobs.decode_functions import EncodeTrend, TrendFactsFunction
+from jobs.delivery_functions import Deliver, archive_target, documents_target
+from jobs.environment import register_sources
+from jobs.functions import register_functions
 from jobs.settings import ApplicationSettings
 from schemas.model import Contracts, Role
 
@@ -23,36 +24,25 @@ def register(
     settings: ApplicationSettings,
 ) -> None:
     """Create what the plan names: tables and functions."""
-    analytics = settings.analytics
+    analytics, registry = settings.analytics, settings.registry
     assert analytics is not None
-    for table, role, start in (
-        ("analytics_archive", Role.ENRICHED, analytics.start),
-        ("analytics_search", Role.ENRICHED, analytics.start),
-        ("analytics_trends", Role.TREND, "earliest"),
-    ):
-        tables.execute_sql(
-            source_table(
-                table,
-                [contracts.only(role).topic],
-                settings.kafka,
-                group_id=f"{settings.group(NAME)}-{table.removeprefix('analytics_')}",
-                start=start,
-            )
-        )
+    register_sources(
+        tables,
+        contracts,
+        settings,
+        analytics_archive=(Role.ENRICHED, analytics.start),
+        analytics_search=(Role.ENRICHED, analytics.start),
+        analytics_trends=(Role.TREND, "earliest"),
+    )
     trends = contracts.only(Role.TREND)
     tables.execute_sql(
         upsert_sink_table("trends", trends.topic, settings.kafka, max_bytes=trends.max_bytes)
     )
-    registry = settings.registry
-    archive = ArchiveEvents(Role.ENRICHED, analytics, registry, extra_contracts)
-    events = IndexDocuments(Role.ENRICHED, analytics, registry, extra_contracts)
-    documents = IndexDocuments(Role.TREND, analytics, registry, extra_contracts)
-    functions = {
-        "archive_events": udf(archive, result_type=RESULTS),
-        "index_events": udf(events, result_type=RESULTS),
-        "index_trends": udf(documents, result_type=RESULTS),
-        "trend_facts": udf(TrendFactsFunction(registry, extra_contracts), result_type=FACTS),
-        "encode_trend": udf(EncodeTrend(registry, extra_contracts), result_type=DataTypes.BYTES()),
-    }
-    for name, function in functions.items():
-        tables.create_temporary_function(name, function)
+    register_functions(
+        tables,
+        Deliver(archive_target(analytics), registry, extra_contracts),
+        Deliver(documents_target(Role.ENRICHED, analytics), registry, extra_contracts),
+        Deliver(documents_target(Role.TREND, analytics), registry, extra_contracts),
+        TrendFactsFunction(registry, extra_contracts),
+        EncodeTrend(registry, extra_contracts),
+    )

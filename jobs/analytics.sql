@@ -1,8 +1,8 @@
 -- Analytics: interactions-enriched -> Firehose; -> OpenSearch, the events and trends by the minute.
 --
 -- Tables (connectors/kafka/tables.py): analytics_archive, analytics_search and analytics_trends are raw
--- records, `piece` is all of one as text; each is a source of its own, so that Firehose and OpenSearch
--- do not hold each other up. trends and dead_letters are the sinks.
+-- records, `piece` is a whole record as text; each is a source of its own, so that Firehose and
+-- OpenSearch do not delay each other. trends and dead_letters are the sinks.
 -- Functions: archive_events, index_events, index_trends (jobs/delivery_functions.py), one call a micro-batch;
 -- trend_facts, encode_trend (jobs/trends.py), one call a record.
 
@@ -25,9 +25,9 @@ GROUP BY window_start, window_end, bucket;
 
 -- step: trends
 -- An event counts once (by its event_id), in the minute in which it occurred, for each of its
--- dimensions: item, genres, item type, country. Counts are states that grow, so a late event just
--- counts, and nothing waits for a watermark. What is too late is left out by trend_facts; the states
--- live for an hour longer than that (jobs/submission/plan.py).
+-- dimensions: item, genres, item type, country. Counts are states that grow, so a late event is
+-- counted, too, and nothing waits for a watermark. trend_facts omits events that are too late; the
+-- states are kept for an hour longer than that (jobs/submission/plan.py).
 CREATE TEMPORARY VIEW trend_events AS
 SELECT `minute`, listener, played, skipped, completion, facets
 FROM (
@@ -70,11 +70,7 @@ FROM trend_states;
 
 INSERT INTO dead_letters
 SELECT
-  ENCODE(
-    SUBSTRING(left_over FROM 9 FOR TRY_CAST(SUBSTRING(left_over FROM 2 FOR 7) AS INT)), 'ISO-8859-1'),
-  ENCODE(
-    SUBSTRING(left_over FROM 9 + COALESCE(TRY_CAST(SUBSTRING(left_over FROM 2 FOR 7) AS INT), 0)),
-    'ISO-8859-1')
+-- include: micro_batch/left_over.sql
 FROM (
   SELECT left_over FROM archive_batches CROSS JOIN UNNEST(archive_batches.results) AS r (left_over)
   UNION ALL

@@ -1,14 +1,12 @@
-"""From the bytes of a topic to what the join needs: pure functions, no Flink, no clock.
+"""Decodes the bytes of a topic to what the join needs. Pure: no Flink, no clock.
 
-Each decoder returns :class:`Decoded` and never raises for a bad record: what cannot be used comes
-back as the finished dead letter. All text is Latin-1, one character a byte, because SQL can join
-and cut strings but not bytes; the last step of the SQL turns it back into bytes.
+Each decoder returns :class:`Decoded` and never raises for a malformed record: that becomes a
+complete dead letter. All text is Latin-1, one character a byte, because SQL can join and cut
+strings but not bytes; the last step of the SQL turns it back into bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
@@ -22,14 +20,14 @@ from schemas.codec import (
     encode_body,
     parse_plain,
 )
-from schemas.dead_letter import DeadLetters, SourceRecord, Step, source_record
+from schemas.dead_letter import DeadLetters, SourceRecord, source_record
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
 from schemas.projection import is_deleted, project_item, project_user, record_id, updated_at
 from schemas.rules import check_id, check_interaction, check_version
 
 ANONYMOUS = "\x1f"
-"""Starts the join key of an event without user; no id does, so it never meets a user."""
+"""Starts the join key of an event without user; no id does, so it never joins a user."""
 
 VERSION_DIGITS = 19
 """Digits of a 64-bit number: versions compare as text."""
@@ -43,21 +41,17 @@ BRANCH = b"\x02"
 
 
 class Decoded(NamedTuple):
-    """What a decode function returns for a record; a column each in SQL.
+    """The result of a decode function for a record; a column each in SQL.
 
-    ``ok``: the record goes on. Then ``key`` is what the enriched record is keyed and joined by
-    (user), ``item_id`` the item's id, ``payload`` the bytes to carry. Otherwise ``key`` is the
-    Kafka key as it was and ``payload`` the finished dead letter.
+    ``ok``: the record is usable. Then ``key`` is what the enriched record is keyed and joined by
+    (user), ``item_id`` the item's id, ``payload`` the bytes for the join. Otherwise ``key`` is the
+    original Kafka key and ``payload`` the complete dead letter.
     """
 
     ok: bool
     key: str | None
     item_id: str | None
     payload: str
-
-
-Clock = Callable[[], int]
-"""Milliseconds since the epoch; only written into dead letters."""
 
 
 class DecodeRecord(Protocol):
@@ -69,14 +63,6 @@ class DecodeRecord(Protocol):
         """Decode a record; ``origin`` is its topic/partition/offset."""
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaIds:
-    """Registry ids of what the enrichment writes."""
-
-    enriched: UUID
-    dead_letter: UUID
-
-
 class InteractionDecoder:
     """Decodes interactions; the payload is the enriched record up to its user and item.
 
@@ -86,12 +72,16 @@ class InteractionDecoder:
     """
 
     def __init__(
-        self, contracts: Contracts, lookup: SchemaLookup, ids: SchemaIds, clock: Clock
+        self,
+        contracts: Contracts,
+        lookup: SchemaLookup,
+        dead_letters: DeadLetters,
+        enriched_id: UUID,
     ) -> None:
         contract = contracts.only(Role.INTERACTION)
         self._decoder = Decoder(contract, lookup)
-        self.dead_letters = DeadLetters(contracts, ids.dead_letter, Step.DECODE, clock)
-        self._header = wire.header(ids.enriched)
+        self.dead_letters = dead_letters
+        self._header = wire.header(enriched_id)
         check_enriched_layout(contract, contracts.only(Role.ENRICHED))
 
     def __call__(
@@ -104,8 +94,8 @@ class InteractionDecoder:
         except InvalidRecord as error:
             source = source_record(key, value, origin, timestamp_ms)
             return _refused(self.dead_letters, source, error)
-        place = origin.encode()
-        head = b"".join((self._header, body, avro_long(len(place)), place, avro_long(timestamp_ms)))
+        text = origin.encode()
+        head = b"".join((self._header, body, avro_long(len(text)), text, avro_long(timestamp_ms)))
         user_id = record["user_id"]
         listener = ANONYMOUS + record["session_id"] if user_id is None else user_id
         return Decoded(True, listener, record["item_id"], head.decode("latin-1"))
@@ -114,22 +104,17 @@ class InteractionDecoder:
 class DimensionDecoder:
     """Decodes users or items; the payload is a sortable version and the projection's bytes.
 
-    The version is updated_at (the Kafka timestamp where the domain does not say) and then the
-    offset, each as 19 digits: the greatest payload is the newest version, whatever the order of
-    arrival. A deletion is the null branch.
+    The version is updated_at (the Kafka timestamp if the record has none) and then the offset, each
+    as 19 digits: the greatest payload is the newest version, in any order of arrival. A deletion is
+    the null branch.
     """
 
     def __init__(
-        self,
-        contracts: Contracts,
-        role: Role,
-        lookup: SchemaLookup,
-        ids: SchemaIds,
-        clock: Clock,
+        self, contracts: Contracts, role: Role, lookup: SchemaLookup, dead_letters: DeadLetters
     ) -> None:
         self._role = role
         self._decoders = {c.topic: Decoder(c, lookup) for c in contracts.with_role(role)}
-        self.dead_letters = DeadLetters(contracts, ids.dead_letter, Step.DECODE, clock)
+        self.dead_letters = dead_letters
         self._schema = parse_plain(projection_schema(contracts, role))
 
     def __call__(
@@ -143,8 +128,8 @@ class DimensionDecoder:
             decoder = self._decoders[source.topic]
             record = decoder.decode(source.payload)
             identity = record_id(decoder.contract, record)
-            changed = updated_at(decoder.contract, record)
-            version = source.timestamp_ms if changed is None else changed
+            updated = updated_at(decoder.contract, record)
+            version = source.timestamp_ms if updated is None else updated
             check_version(version, source.timestamp_ms)
             return self._row(
                 identity, version, source, self._body(decoder.contract, record, origin)
@@ -167,7 +152,7 @@ class DimensionDecoder:
 
 
 class Deletion(NamedTuple):
-    """A user or item that its domain has deleted, as the contract ``deletions`` has it."""
+    """A deleted user or item, with the fields of the contract ``deletions``."""
 
     dataset: str
     id: str
@@ -176,7 +161,7 @@ class Deletion(NamedTuple):
 
 
 class DatasetDecoder:
-    """Decodes users or items to what Personalize's dataset of them takes."""
+    """Decodes users or items to records of their Personalize dataset."""
 
     def __init__(self, contracts: Contracts, role: Role, decode: DimensionDecoder) -> None:
         self._dataset = "users" if role is Role.USER else "items"
@@ -184,21 +169,21 @@ class DatasetDecoder:
         self._schema = parse_plain(projection_schema(contracts, role))
 
     def __call__(self, source: SourceRecord) -> DatasetRecord | Deletion | None:
-        """The record's version; None for one that cannot be decoded."""
+        """The version of a user or item; None if it cannot be decoded."""
         decoded = self._decode(source.key, source.payload, source.origin, source.timestamp_ms)
         if not decoded.ok:
             return None
         identity = decoded.key or decoded.item_id or ""
-        changed = int(decoded.payload[:VERSION_DIGITS])
+        updated = int(decoded.payload[:VERSION_DIGITS])
         body = decoded.payload[STATE_PREFIX:].encode("latin-1")
         if body == NO_BRANCH:
-            return Deletion(self._dataset, identity, changed, source.origin)
+            return Deletion(self._dataset, identity, updated, source.origin)
         record = decode_body(self._schema, body[len(BRANCH) :])
-        return DatasetRecord(identity, (changed, source.offset), record)
+        return DatasetRecord(identity, (updated, source.offset), record)
 
 
 def check_enriched_layout(interaction: Contract, enriched: Contract) -> None:
-    """Make sure that an enriched record starts with the interaction's own bytes."""
+    """Raise ValueError unless an enriched record starts with the interaction's own bytes."""
     own = parse_plain(interaction.newest.definition)["fields"]
     head = parse_plain(enriched.newest.definition)["fields"][: len(own)]
     if [(f["name"], f["type"]) for f in own] != [(f["name"], f["type"]) for f in head]:
@@ -209,7 +194,7 @@ def check_enriched_layout(interaction: Contract, enriched: Contract) -> None:
 
 
 def projection_schema(contracts: Contracts, role: Role) -> dict[str, object]:
-    """The record schema inside interactions-enriched that a user or item is carried as."""
+    """The record schema of users or items inside interactions-enriched."""
     field = "user" if role is Role.USER else "item"
     fields = contracts.only(Role.ENRICHED).newest.avro["fields"]
     branches = next(entry["type"] for entry in fields if entry["name"] == field)

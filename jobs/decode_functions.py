@@ -1,23 +1,17 @@
-"""The Python functions of the SQL: thin, each calls a pure decoder or the sink engine.
-
-A function is pickled into the job, so it holds settings only; what it needs at run time is made in
-``open``.
-"""
+"""Functions of one record: each calls a pure decoder or encoder."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
 
-from pyflink.table import DataTypes, FunctionContext, Row
-from pyflink.table.udf import ScalarFunction
+from pyflink.table import FunctionContext, Row
 
-from connectors.flink.code_folder import keep_code_folder
+from connectors.clock import now_ms
 from connectors.flink.internals.gauges import Gauges
 from connectors.flink.internals.restored import restored_positions
-from connectors.glue.registry import GlueRegistry
 from connectors.kafka.offsets_process import OffsetsProcess
-from jobs.decode import STATE_PREFIX, Decoded, DimensionDecoder, InteractionDecoder, SchemaIds
+from jobs.decode import STATE_PREFIX, DimensionDecoder, InteractionDecoder
 from jobs.freshness.settling import (
     BUNDLE_SETTLING,
     THREAD_SETTLING,
@@ -25,109 +19,59 @@ from jobs.freshness.settling import (
     SettlingModel,
 )
 from jobs.freshness.watch import Freshness, Watch, dimension_topics
-from jobs.metrics import letter_values
+from jobs.functions import Opened, RegistryFunction
+from jobs.metrics import dead_letter_values
 from jobs.settings import ApplicationSettings, RegistrySettings
 from jobs.trends import trend_facts
 from jobs.worker import Shared
-from schemas.codec import Decoder, Encoder
+from schemas.dead_letter import Step
 from schemas.invalid import InvalidRecord
-from schemas.model import BUILT_IN_FOLDER, Contracts, Role, load_contracts
+from schemas.model import Contracts, Role
 
-VERSION = DataTypes.ROW(
-    [
-        DataTypes.FIELD("id", DataTypes.STRING()),
-        DataTypes.FIELD("version", DataTypes.STRING()),
-    ]
-)
-"""Of which user or item a record is a version, and which; both null where it cannot be decoded."""
+VERSION = "ROW<id STRING, version STRING>"
+"""A user's or item's id, and the version; both null for a record that cannot be decoded."""
 
-DECODED = DataTypes.ROW(
-    [
-        DataTypes.FIELD("ok", DataTypes.BOOLEAN()),
-        DataTypes.FIELD("key", DataTypes.STRING()),
-        DataTypes.FIELD("item_id", DataTypes.STRING()),
-        DataTypes.FIELD("payload", DataTypes.STRING()),
-    ]
-)
-"""A :class:`jobs.decode.Decoded` as SQL sees it."""
+DECODED = "ROW<ok BOOLEAN, `key` STRING, item_id STRING, payload STRING>"
+"""A :class:`jobs.decode.Decoded` in SQL."""
 
-FACTS = DataTypes.ROW(
-    [
-        DataTypes.FIELD("event_id", DataTypes.STRING()),
-        DataTypes.FIELD("minute", DataTypes.BIGINT()),
-        DataTypes.FIELD("listener", DataTypes.STRING()),
-        DataTypes.FIELD("played", DataTypes.INT()),
-        DataTypes.FIELD("skipped", DataTypes.INT()),
-        DataTypes.FIELD("completion", DataTypes.DOUBLE()),
-        DataTypes.FIELD("facets", DataTypes.ARRAY(DataTypes.STRING())),
-    ]
+FACTS = (
+    "ROW<event_id STRING, `minute` BIGINT, listener STRING, played INT, skipped INT,"
+    " completion DOUBLE, facets ARRAY<STRING>>"
 )
-"""A :class:`jobs.trends.TrendFacts` as SQL sees it; no event_id for one that does not count."""
+"""A :class:`jobs.trends.TrendFacts` in SQL; without an event_id it does not count."""
 
 NO_FACTS = Row(None, 0, None, 0, 0, None, [])
-"""The converters of thread mode (PyFlink 2.2.1) know no null in a field of type INT or ARRAY."""
+"""The converters of thread mode (PyFlink 2.2.1) allow no null in a field of type INT or ARRAY."""
 
 
-def schema_ids(registry: GlueRegistry, contracts: Contracts) -> SchemaIds:
-    """The registry's ids of what the jobs write; raises RegistryError for one not registered."""
-    return SchemaIds(
-        enriched=registry.version_id(contracts.only(Role.ENRICHED)),
-        dead_letter=registry.version_id(contracts.only(Role.DEAD_LETTER)),
-    )
+class DecodeFunction(RegistryFunction):
+    """A decode function of the enrichment: it takes part in freshness and has metrics."""
 
+    result_type = DECODED
 
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
-class RegistryFunction(ScalarFunction):
-    """What all functions share: contracts and the registry, once open."""
-
-    def __init__(self, registry: RegistrySettings, extra_contracts: tuple[Path, ...]) -> None:
-        self._registry = registry
-        self._extra_contracts = extra_contracts
-
-    def is_deterministic(self) -> bool:
-        """Not: a record is decoded by what the registry knows at the time."""
-        return False
-
-    def connect(self) -> tuple[Contracts, GlueRegistry]:
-        """The contracts, and a connection to the registry."""
-        keep_code_folder()
-        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
-        settings = self._registry
-        registry = GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
-        return contracts, registry
-
-
-class _Decode(RegistryFunction):
-    """What the enrichment's decode functions share: freshness and metrics, once open."""
-
-    _decode: InteractionDecoder | DimensionDecoder
-    _gauges: Gauges | None = None
-    _watch: Watch | None = None
-
-    def __init__(self, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]) -> None:
+    def __init__(
+        self, name: str, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]
+    ) -> None:
         super().__init__(settings.registry, extra_contracts)
+        self.name = name
         self._settings = settings
+        self._calls = 0
+        self._gauges: Gauges | None = None
+        self._watch: Watch | None = None
 
-    def _connect(self) -> tuple[Contracts, GlueRegistry, SchemaIds]:
-        contracts, registry = self.connect()
-        ids = schema_ids(registry, contracts)
-        self._watch = watch_of(self._settings, contracts)
+    def create_decoder(self, opened: Opened) -> InteractionDecoder | DimensionDecoder:
+        """Create the decoder of the function's records."""
+        raise NotImplementedError
+
+    def open(self, function_context: FunctionContext) -> None:
+        """Connect to the registry and join the worker's watch."""
+        opened = self.connect()
+        self._decode = self.create_decoder(opened)
+        self._watch = watch_of(self._settings, opened.contracts)
         self._freshness = self._watch.freshness
         self._restored = restored_positions()
         self._watch.add(self, exact=self._restored is not None)
-        return contracts, registry, ids
-
-    def _show(self, function: str, context: FunctionContext) -> None:
-        self._calls = 0
-        self._gauges = Gauges(function, self._metrics, context)
-
-    def _metrics(self) -> dict[str, int]:
-        letters = letter_values([self._decode.dead_letters.counts])
-        return {"decoded": self._calls - letters["dead_letters"], **letters}
+        self._gauges = Gauges(self.name, self.metrics, function_context)
 
     def close(self) -> None:
         """Stop polling when this is the worker's last function."""
@@ -136,28 +80,44 @@ class _Decode(RegistryFunction):
         if self._gauges is not None:
             self._gauges.close()
 
-    def _count(self, decoded: Decoded) -> None:
+    def metrics(self) -> dict[str, int]:
+        """The numbers of :data:`jobs.metrics.DECODE`; runs on any thread."""
+        dead_letters = dead_letter_values([self._decode.dead_letters.counts])
+        return {"decoded": self._calls - dead_letters["dead_letters"], **dead_letters}
+
+    def decode(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
+        """The decoded record as a row of ``DECODED``."""
+        decoded = self._decode(key, value, origin, timestamp_ms)
         self._calls += 1
         if not decoded.ok and self._gauges is not None:
             self._gauges.grow()
+        return Row(*decoded)
 
 
-class DecodeInteraction(_Decode):
+class DecodeInteraction(DecodeFunction):
     """Decodes interactions; never raises for a record.
 
     An event is held until every user and item published before it has been read
-    (:mod:`jobs.freshness.watch`). The wait is a delay line: those behind it are read meanwhile.
+    (:mod:`jobs.freshness.watch`). The wait is a delay line: the records behind it are read
+    meanwhile.
     """
 
-    def open(self, function_context: FunctionContext) -> None:
-        """Connect to the registry; blocks until the present users and items have been read."""
-        self._decode = InteractionDecoder(*self._connect(), now_ms)
-        self._watermark = self._freshness.watermark
+    def __init__(self, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]) -> None:
+        super().__init__("decode_interaction", settings, extra_contracts)
         self._released_by_timeout = 0
         self._held = 0
         self._held_seconds = 0.0
         self._holding_since: float | None = None
-        self._show("decode_interaction", function_context)
+
+    def create_decoder(self, opened: Opened) -> InteractionDecoder:
+        """Create the decoder of interactions."""
+        dead_letters, enriched = opened.dead_letters(Step.DECODE), opened.version_id(Role.ENRICHED)
+        return InteractionDecoder(opened.contracts, opened.registry, dead_letters, enriched)
+
+    def open(self, function_context: FunctionContext) -> None:
+        """Open; blocks until the present users and items have been read."""
+        super().open(function_context)
+        self._watermark = self._freshness.watermark
         self._wait_for(now_ms())
 
     def _wait_for(self, timestamp_ms: int) -> bool:
@@ -168,10 +128,11 @@ class DecodeInteraction(_Decode):
             self._holding_since = None
             self._held_seconds += time.monotonic() - started
 
-    def _metrics(self) -> dict[str, int]:
-        since, fresh = self._holding_since, self._watermark.until_ms
+    def metrics(self) -> dict[str, int]:
+        """The numbers of :data:`jobs.metrics.DECODE` and ``HOLD``; runs on any thread."""
+        since, fresh = self._holding_since, self._freshness.watermark.until_ms
         return {
-            **super()._metrics(),
+            **super().metrics(),
             "held": self._held,
             "held_ms": round(1000 * self._held_seconds),
             "holding_ms": 0 if since is None else round(1000 * (time.monotonic() - since)),
@@ -193,64 +154,63 @@ class DecodeInteraction(_Decode):
         """The decoded record, once users and items published before it have been read."""
         if timestamp_ms > self._watermark.until_ms:
             self._held += 1
-            # It was published before it came here, whatever its timestamp says.
+            # It was published before it was read, even if its timestamp is in the future.
             self._released_by_timeout += self._wait_for(min(timestamp_ms, now_ms()))
-        decoded = self._decode(key, value, f"{topic}/{partition}/{offset}", timestamp_ms)
-        self._count(decoded)
-        return Row(*decoded)
+        return self.decode(key, value, f"{topic}/{partition}/{offset}", timestamp_ms)
 
 
-class DecodeDimension(_Decode):
+class DecodeDimension(DecodeFunction):
     """Decodes users or items; never raises for a record."""
 
     def __init__(
         self, role: Role, settings: ApplicationSettings, extra_contracts: tuple[Path, ...]
     ) -> None:
-        super().__init__(settings, extra_contracts)
+        super().__init__(f"decode_{role}", settings, extra_contracts)
         self._role = role
         thread_mode = settings.execution_mode == "thread"
         self._reader = DimensionReader(
             SettlingModel(THREAD_SETTLING if thread_mode else BUNDLE_SETTLING)
         )
 
+    def create_decoder(self, opened: Opened) -> DimensionDecoder:
+        """Create the decoder of users or items."""
+        return opened.dimension_decoder(self._role)
+
     def open(self, function_context: FunctionContext) -> None:
-        """Connect to the registry, and report from now on how far has been read."""
-        contracts, registry, ids = self._connect()
-        self._decode = DimensionDecoder(contracts, self._role, registry, ids, now_ms)
+        """Open; from now on read positions are reported."""
+        super().open(function_context)
         self._reader.add_restored(self._restored or {})
         self._freshness.add_reader(self._reader)
-        self._show(f"decode_{self._role}", function_context)
 
     def close(self) -> None:
-        """Discard what this function has read: a restarted job reads anew."""
+        """Discard the positions of this function: a restarted job reads again."""
         if self._watch is not None:
             self._freshness.remove_reader(self._reader)
         super().close()
 
     def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """The decoded record."""
-        decoded = self._decode(key, value, origin, timestamp_ms)
+        row = self.decode(key, value, origin, timestamp_ms)
         topic, partition, offset = origin.split("/")
         self._reader.add_decoded((topic, int(partition)), int(offset), time.monotonic())
-        self._count(decoded)
-        return Row(*decoded)
+        return row
 
 
 class VersionOf(RegistryFunction):
-    """Says which version of which user or item a record is, as sortable text."""
+    """Returns the version of a user or item that a record is, as sortable text."""
+
+    result_type = VERSION
 
     def __init__(
         self, role: Role, registry: RegistrySettings, extra_contracts: tuple[Path, ...]
     ) -> None:
         super().__init__(registry, extra_contracts)
+        self.name = f"version_of_{role}"
         self._role = role
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry."""
-        contracts, registry = self.connect()
-        self._decode = DimensionDecoder(
-            contracts, self._role, registry, schema_ids(registry, contracts), now_ms
-        )
+        self._decode = self.connect().dimension_decoder(self._role)
 
     def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """Id and version."""
@@ -261,12 +221,14 @@ class VersionOf(RegistryFunction):
 
 
 class TrendFactsFunction(RegistryFunction):
-    """``trend_facts`` of a record's value; what cannot be decoded is index_events' dead letter."""
+    """``trend_facts`` of a record's value; a malformed one is index_events' dead letter."""
+
+    name = "trend_facts"
+    result_type = FACTS
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry."""
-        contracts, registry = self.connect()
-        self._decoder = Decoder(contracts.only(Role.ENRICHED), registry)
+        self._decoder = self.connect().decoder(Role.ENRICHED)
 
     def eval(self, value: bytes | None) -> Row:
         """The facts."""
@@ -282,15 +244,16 @@ class TrendFactsFunction(RegistryFunction):
 class EncodeTrend(RegistryFunction):
     """A state of a trend as a value of the topic ``trends``."""
 
+    name = "encode_trend"
+    result_type = "BYTES"
+
     def is_deterministic(self) -> bool:
-        """It is, as far as Flink has to know: a state that is taken back needs no value."""
+        """True, as Flink needs it: a retracted state needs no value."""
         return True
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry."""
-        contracts, registry = self.connect()
-        contract = contracts.only(Role.TREND)
-        self._encode = Encoder(contract, registry.version_id(contract)).encode
+        self._encode = self.connect().encoder(Role.TREND).encode
 
     def eval(
         self,

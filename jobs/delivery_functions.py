@@ -1,8 +1,8 @@
-"""The sink engine inside Flink: delivers a micro-batch and returns what it leaves behind.
+"""Delivers micro-batches by the sink engine inside Flink; returns the records that are left over.
 
-Flink calls it on a task thread and waits; the engine runs on an asyncio loop thread of its own, one
-engine a destination and worker process, shared by all its task threads, so that the bounds (calls
-in flight, rate) hold for the worker as a whole.
+Flink calls a function on a task thread, which blocks; the engine runs on an asyncio thread of its
+own. There is one engine a target and worker process, shared by all its task threads, so that the
+limits (calls in flight, rate) hold for the worker as a whole.
 """
 
 from __future__ import annotations
@@ -11,127 +11,129 @@ import asyncio
 import random
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pyflink.table import DataTypes, FunctionContext
+from pyflink.table import FunctionContext
 
-from connectors.delivery import DeliveryEngine, DeliverySettings, Destination, Rejected
+from connectors.delivery import DeliveryEngine, DeliverySettings, Destination, Rejected, Settled
 from connectors.firehose import FirehoseSettings, firehose_destination
 from connectors.flink.internals.gauges import Gauges
 from connectors.flink.internals.java_task import is_task_cancelled
-from connectors.glue.registry import GlueRegistry
 from connectors.opensearch import OpenSearchSettings, opensearch_destination
 from connectors.personalize import (
+    DatasetRecord,
     PutDatasetSettings,
     PutEventsSettings,
     put_events_destination,
     put_items_destination,
     put_users_destination,
 )
-from jobs.decode import DatasetDecoder, Deletion, DimensionDecoder
-from jobs.decode_functions import RegistryFunction, now_ms, schema_ids
-from jobs.metrics import engine_values, letter_values
-from jobs.micro_batch.pieces import result, unpack
+from jobs.decode import DatasetDecoder, Deletion
+from jobs.functions import Opened, RegistryFunction
+from jobs.metrics import dead_letter_values, engine_values
+from jobs.micro_batch.left_over import LeftOver, Sink
+from jobs.micro_batch.piece import split
 from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
 from jobs.worker import Shared
-from schemas.codec import Decoder, Encoder
-from schemas.dead_letter import DeadLetters, SourceRecord, Step
+from schemas.codec import Record
+from schemas.dead_letter import SourceRecord, Step
 from schemas.invalid import InvalidRecord
 from schemas.model import Contracts, Role
 
+R = TypeVar("R")
 T = TypeVar("T")
 
-RESULTS = DataTypes.ARRAY(DataTypes.STRING())
-"""What a batch leaves behind, each a text of :func:`jobs.micro_batch.pieces.result`."""
+RESULTS = "ARRAY<STRING>"
+"""The records that a batch leaves over, as texts (:mod:`jobs.micro_batch.left_over`)."""
 
 CANCEL_POLL_SECONDS = 0.5
 
 
 class JobCancelled(Exception):
-    """Flink ends the task while a batch is on its way; the batch will be read again."""
+    """Flink ends the task during a delivery; the batch will be read again."""
 
 
-class Deliver(RegistryFunction):
-    """Delivers the records of a role's topics to one destination; a subclass says which.
+Decode = Callable[[SourceRecord], R | LeftOver | None]
+"""Decodes a record to one for the engine, to one for another sink, or to None: it is skipped.
+
+Raises InvalidRecord.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target(Generic[R]):
+    """A destination, and what the records for it are decoded to.
+
+    ``name`` is that of the delivery function in the SQL and in its metrics, ``service`` stands
+    before the service's error code in a dead letter. Targets of equal name and settings share a
+    worker's engine. Pickled into the job.
+    """
+
+    name: str
+    service: str
+    settings: RecommendationsSettings | AnalyticsSettings
+    decoder: Callable[[Opened], Decode[R]]
+    destination: Callable[[Contracts], Destination[R, Any]]
+
+
+class Deliver(RegistryFunction, Generic[R]):
+    """Delivers micro-batches of records to one target.
 
     Returns when each record is accepted, rejected or replaced by a newer one.
     """
 
-    service = ""
-    """In front of the service's error code in a dead letter."""
-
-    _gauges: Gauges | None = None
-
-    @property
-    def name(self) -> str:
-        """The function's name in the SQL, and in its metrics."""
-        raise NotImplementedError
+    result_type = RESULTS
 
     def __init__(
-        self,
-        role: Role,
-        settings: Any,
-        registry: RegistrySettings,
-        extra_contracts: tuple[Path, ...],
+        self, target: Target[R], registry: RegistrySettings, extra_contracts: tuple[Path, ...]
     ) -> None:
         super().__init__(registry, extra_contracts)
-        self._role = role
-        self._settings = settings
+        self.name = target.name
+        self._target = target
+        self._gauges: Gauges | None = None
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry and take part in the worker's engine."""
-        contracts, registry = self.connect()
-        version_id = registry.version_id(contracts.only(Role.DEAD_LETTER))
-        self._decode_letters = DeadLetters(contracts, version_id, Step.DECODE, now_ms)
-        self._deliver_letters = DeadLetters(contracts, version_id, Step.DELIVER, now_ms)
-        self.prepare(contracts, registry)
+        opened, target = self.connect(), self._target
+        self._undecoded = opened.dead_letters(Step.DECODE)
+        self._undelivered = opened.dead_letters(Step.DELIVER)
+        self._decode = target.decoder(opened)
         self._engine = ENGINES.get(
-            (type(self).__name__, self._role, self._settings),
-            lambda: EngineThread(lambda: self.destination(contracts), 1 / self._settings.workers),
+            (target.name, target.settings),
+            lambda: EngineThread(
+                lambda: target.destination(opened.contracts), 1 / target.settings.workers
+            ),
         )
         self._engine.join(self)
         self._gauges = Gauges(self.name, self._metrics, function_context)
 
     def close(self) -> None:
-        """Leave the worker's engine to the others."""
+        """Stop using the worker's engine."""
         if self._gauges is not None:
             self._gauges.close()
             self._engine.leave(self)
 
     def _metrics(self) -> dict[str, int]:
-        letters = letter_values((self._decode_letters.counts, self._deliver_letters.counts))
-        return {**self._engine.metrics(self), **letters}
-
-    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
-        """Make what :meth:`decode` needs."""
-        self._decoder: Any = Decoder(contracts.only(self._role), registry)
-
-    def decode(self, source: SourceRecord) -> Any:
-        """The record for the engine, a text to return instead, or None to pass over it.
-
-        Raises InvalidRecord.
-        """
-        return self._decoder.decode(source.payload)
-
-    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
-        """Where the records go."""
-        raise NotImplementedError
+        counts = self._undecoded.counts, self._undelivered.counts
+        return {**self._engine.metrics(self), **dead_letter_values(counts)}
 
     def eval(self, batch: str) -> list[str]:
         """Deliver a batch; blocks until every record has its outcome."""
-        results: list[str] = []
+        left_over: list[LeftOver] = []
         sources: list[SourceRecord] = []
-        records: list[Any] = []
-        for source in unpack(batch):
+        records: list[R] = []
+        for source in split(batch):
             try:
-                record = self.decode(source)
+                record = self._decode(source)
             except InvalidRecord as error:
-                letter = self._decode_letters.encode(source, error.reason, error.message)
-                results.append(result("dead_letters", source.key, letter))
+                value = self._undecoded.encode(source, error.reason, error.message)
+                left_over.append(LeftOver(Sink.DEAD_LETTERS, source.key, value))
                 continue
-            if isinstance(record, str):
-                results.append(record)
+            if isinstance(record, LeftOver):
+                left_over.append(record)
             elif record is not None:
                 records.append(record)
                 sources.append(source)
@@ -139,35 +141,22 @@ class Deliver(RegistryFunction):
         for source, record, outcome in zip(sources, records, outcomes, strict=True):
             if isinstance(outcome, Rejected):
                 event_id = record.get("event_id") if isinstance(record, dict) else None
-                code = f"{self.service}.{outcome.code}"
-                letter = self._deliver_letters.encode(source, code, outcome.message, event_id)
-                results.append(result("dead_letters", source.key, letter))
-        if results and self._gauges is not None:
+                code = f"{self._target.service}.{outcome.code}"
+                value = self._undelivered.encode(source, code, outcome.message, event_id)
+                left_over.append(LeftOver(Sink.DEAD_LETTERS, source.key, value))
+        if left_over and self._gauges is not None:
             self._gauges.grow()
-        return results
+        return [record.render() for record in left_over]
 
 
-class DeliverEvents(Deliver):
-    """Delivers enriched interactions by PutEvents."""
-
-    service = "personalize"
-    _settings: RecommendationsSettings
-
-    @property
-    def name(self) -> str:
-        """Of the function in the SQL."""
-        return "deliver_events"
-
-    def decode(self, source: SourceRecord) -> Any:
-        """The event; None for one that an import has brought."""
-        record = super().decode(source)
-        until = self._settings.imported_until
-        return None if until is not None and record["published_at"] < until else record
-
-    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
-        """PutEvents."""
-        settings = self._settings
-        return put_events_destination(
+def events_target(settings: RecommendationsSettings) -> Target[Record]:
+    """Enriched interactions to PutEvents, without those that an import has brought."""
+    return Target(
+        "deliver_events",
+        "personalize",
+        settings,
+        partial(_event_decoder, settings.imported_until),
+        lambda _: put_events_destination(
             PutEventsSettings(
                 tracking_id=settings.tracking_id,
                 region=settings.region,
@@ -175,67 +164,39 @@ class DeliverEvents(Deliver):
                 calls_per_second=settings.calls_per_second,
                 max_in_flight=settings.max_in_flight,
             )
-        )
+        ),
+    )
 
 
-class DeliverDataset(Deliver):
-    """Delivers users by PutUsers or items by PutItems; a deletion goes to the list of them."""
-
-    service = "personalize"
-    _settings: RecommendationsSettings
-
-    @property
-    def name(self) -> str:
-        """Of the function in the SQL."""
-        return "deliver_users" if self._role is Role.USER else "deliver_items"
-
-    def prepare(self, contracts: Contracts, registry: GlueRegistry) -> None:
-        """The decoder of the role's topics, and the encoder of deletions."""
-        decode = DimensionDecoder(
-            contracts, self._role, registry, schema_ids(registry, contracts), now_ms
-        )
-        self._decoder = DatasetDecoder(contracts, self._role, decode)
-        deletions = contracts.only(Role.DELETION)
-        self._encoder = Encoder(deletions, registry.version_id(deletions))
-
-    def decode(self, source: SourceRecord) -> Any:
-        """The version of a user or item, or the text of a deletion."""
-        record = self._decoder(source)
-        if isinstance(record, Deletion):
-            value = self._encoder.encode(record._asdict())
-            return result("deletions", record.id.encode(), value)
-        return record
-
-    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
-        """PutUsers or PutItems."""
-        settings, user = self._settings, self._role is Role.USER
-        make = put_users_destination if user else put_items_destination
-        return make(
+def dataset_target(role: Role, settings: RecommendationsSettings) -> Target[DatasetRecord]:
+    """Users to PutUsers or items to PutItems; a deletion goes to the sink of deletions."""
+    is_user = role is Role.USER
+    create = put_users_destination if is_user else put_items_destination
+    return Target(
+        f"deliver_{role}s",
+        "personalize",
+        settings,
+        partial(_dataset_decoder, role),
+        lambda contracts: create(
             PutDatasetSettings(
-                dataset_arn=settings.users_dataset_arn if user else settings.items_dataset_arn,
+                dataset_arn=settings.users_dataset_arn if is_user else settings.items_dataset_arn,
                 region=settings.region,
                 endpoint_url=settings.endpoint_url,
                 calls_per_second=settings.dataset_calls_per_second,
             ),
             contracts,
-        )
+        ),
+    )
 
 
-class ArchiveEvents(Deliver):
-    """Delivers enriched interactions to Firehose."""
-
-    service = "firehose"
-    _settings: AnalyticsSettings
-
-    @property
-    def name(self) -> str:
-        """Of the function in the SQL."""
-        return "archive_events"
-
-    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
-        """PutRecordBatch."""
-        settings = self._settings
-        return firehose_destination(
+def archive_target(settings: AnalyticsSettings) -> Target[Record]:
+    """Enriched interactions to Firehose."""
+    return Target(
+        "archive_events",
+        "firehose",
+        settings,
+        partial(_record_decoder, Role.ENRICHED),
+        lambda _: firehose_destination(
             FirehoseSettings(
                 stream_name=settings.stream_name,
                 region=settings.region,
@@ -243,7 +204,49 @@ class ArchiveEvents(Deliver):
                 calls_per_second=settings.firehose_calls_per_second,
                 bytes_per_second=settings.firehose_bytes_per_second,
             )
-        )
+        ),
+    )
+
+
+def documents_target(role: Role, settings: AnalyticsSettings) -> Target[Record]:
+    """Enriched interactions or trends to OpenSearch."""
+    return Target(
+        "index_events" if role is Role.ENRICHED else "index_trends",
+        "opensearch",
+        settings,
+        partial(_record_decoder, role),
+        lambda _: opensearch_destination(opensearch_settings(settings, role)),
+    )
+
+
+def _record_decoder(role: Role, opened: Opened) -> Callable[[SourceRecord], Record]:
+    decode = opened.decoder(role).decode
+    return lambda source: decode(source.payload)
+
+
+def _event_decoder(imported_until: int | None, opened: Opened) -> Decode[Record]:
+    decode = _record_decoder(Role.ENRICHED, opened)
+    if imported_until is None:
+        return decode
+
+    def decode_newer(source: SourceRecord) -> Record | None:
+        record = decode(source)
+        return None if record["published_at"] < imported_until else record
+
+    return decode_newer
+
+
+def _dataset_decoder(role: Role, opened: Opened) -> Decode[DatasetRecord]:
+    decode_version = DatasetDecoder(opened.contracts, role, opened.dimension_decoder(role))
+    encode = opened.encoder(Role.DELETION).encode
+
+    def decode(source: SourceRecord) -> DatasetRecord | LeftOver | None:
+        version = decode_version(source)
+        if isinstance(version, Deletion):
+            return LeftOver(Sink.DELETIONS, version.id.encode(), encode(version._asdict()))
+        return version
+
+    return decode
 
 
 def opensearch_settings(settings: AnalyticsSettings, role: Role) -> OpenSearchSettings:
@@ -257,22 +260,6 @@ def opensearch_settings(settings: AnalyticsSettings, role: Role) -> OpenSearchSe
     )
 
 
-class IndexDocuments(Deliver):
-    """Delivers enriched interactions or trends to OpenSearch."""
-
-    service = "opensearch"
-    _settings: AnalyticsSettings
-
-    @property
-    def name(self) -> str:
-        """Of the function in the SQL."""
-        return "index_events" if self._role is Role.ENRICHED else "index_trends"
-
-    def destination(self, contracts: Contracts) -> Destination[Any, Any]:
-        """Bulk calls."""
-        return opensearch_destination(opensearch_settings(self._settings, self._role))
-
-
 class EngineThread:
     """A sink engine on an asyncio thread of its own."""
 
@@ -281,28 +268,28 @@ class EngineThread:
         self._before: dict[str, float] = {}
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="delivery", daemon=True).start()
-        self._engine: DeliveryEngine[Any, Any] = self._run(self._make(destination, quota_share))
+        self._engine: DeliveryEngine[Any, Any] = self._run(self._create(destination, quota_share))
 
-    def deliver(self, records: Sequence[Any]) -> Sequence[Any]:
-        """The outcome of each record; blocks. Raises FatalDeliveryError, JobCancelled."""
+    def deliver(self, records: Sequence[Any]) -> Sequence[Settled]:
+        """Return the outcome of each record; blocks. Raises FatalDeliveryError, JobCancelled."""
         return self._run(self._engine.deliver(records)) if records else ()
 
     def join(self, function: object) -> None:
-        """One more function delivers by this engine; the first one starts its counters anew."""
+        """Add a function that delivers by this engine; the first one resets its counters."""
         if not self._functions:
             self._before = self._snapshot()
         self._functions.append(function)
 
     def leave(self, function: object) -> None:
-        """The function has closed."""
+        """Remove a function that closes."""
         if function in self._functions:
             self._functions.remove(function)
 
     def metrics(self, function: object) -> dict[str, int]:
-        """What the function shows of the engine (:data:`jobs.metrics.DELIVERY`).
+        """The engine's metrics for a function (:data:`jobs.metrics.DELIVERY`).
 
-        The first of several functions shows all, the others zeros, so that a sum counts nothing
-        twice. Runs on any thread.
+        The first of several functions has the values, the others zeros, so that a sum counts
+        nothing twice. Runs on any thread.
         """
         shown = function in self._functions[:1]
         return engine_values(self._snapshot(), self._before, shown=shown)
@@ -313,7 +300,7 @@ class EngineThread:
 
         return asyncio.run_coroutine_threadsafe(take(), self._loop).result()
 
-    async def _make(
+    async def _create(
         self, destination: Callable[[], Destination[Any, Any]], quota_share: float
     ) -> DeliveryEngine[Any, Any]:
         return DeliveryEngine(
@@ -336,4 +323,4 @@ class EngineThread:
 
 
 ENGINES: Shared[EngineThread] = Shared()
-"""One engine for each destination."""
+"""One engine for each target."""

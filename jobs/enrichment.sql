@@ -1,8 +1,8 @@
--- The enrichment: users, items, interactions -> interactions-enriched, dead-letters.
+-- Enrichment: users, items, interactions -> interactions-enriched, dead-letters.
 --
 -- Tables (connectors/kafka/tables.py): enrichment_users, enrichment_items, enrichment_interactions are raw
 -- records; interactions_enriched and dead_letters are the sinks.
--- Functions (jobs/decode_functions.py): decode_user, decode_item, decode_interaction. One call a record.
+-- Functions (jobs/decode_functions.py): decode_user, decode_item, decode_interaction, one call a record.
 --
 -- Text is Latin-1, one character a byte, until the last step: SQL joins and cuts strings, not bytes.
 
@@ -37,7 +37,7 @@ FROM (
 -- has passed for its item. A payload starts with its version as sortable text, so the greatest is the
 -- newest, and an update that arrives late never wins. One state value an item, no buffer, no timer, no
 -- watermark to wait for; MAX skips nulls, so an event changes nothing, and one whose item is unknown
--- goes on without it.
+-- leaves without it.
 CREATE TEMPORARY VIEW with_item AS
 SELECT `key`, payload, item
 FROM (
@@ -56,8 +56,8 @@ FROM (
 )
 WHERE is_event;
 
--- The same with users. Anonymous events (their key starts with U+001F) have none and go around it, so
--- that sessions, of which there is no end, are no state.
+-- The same with users. Anonymous events (their key starts with U+001F) have none and bypass the join:
+-- the number of sessions is unbounded, so none may become state.
 CREATE TEMPORARY VIEW with_user_and_item AS
 SELECT `key`, payload, item, `user`
 FROM (
@@ -80,8 +80,9 @@ SELECT SUBSTRING(`key` FROM 2), payload, item, CAST(NULL AS STRING)
 FROM with_item WHERE `key` < U&'\0020';
 
 -- step: out
--- An Avro record is its fields one after the other: the head that decode_interaction made, the user,
--- the item. The first 38 characters of a state are its version; the rest is the union branch.
+-- An Avro record is its fields one after the other: the head from decode_interaction, the user, the
+-- item. The first 38 characters of a state are its version (STATE_PREFIX of jobs/decode.py); the rest
+-- is the union branch.
 INSERT INTO interactions_enriched
 SELECT
   ENCODE(`key`, 'UTF-8'),

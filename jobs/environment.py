@@ -13,8 +13,10 @@ from connectors.aws.endpoint import is_loopback
 from connectors.flink import java
 from connectors.flink.interpreter import shared_libpython
 from connectors.flink.table_environment import create_tables, minicluster_configuration
-from connectors.kafka.tables import sink_table
+from connectors.kafka.tables import sink_table, source_table
 from jobs.freshness.watch import UNALIGNED_CHECKPOINTS
+from jobs.metrics import FLOWS
+from jobs.micro_batch import piece
 from jobs.settings import ApplicationSettings
 from schemas.model import Contracts, Role
 
@@ -38,13 +40,13 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
     jars = [Path(jar) for jar in settings.jars if in_process or Path(jar).is_absolute()]
     options = {
         "pipeline.name": settings.name,
-        # Rows are made anew by each operator, so none sees another's change.
+        # Each operator creates new rows, so none sees the changes of another.
         "pipeline.object-reuse": "true",
         "python.execution-mode": settings.execution_mode,
         # Plans hold names, not addresses.
         "table.plan.compile.catalog-objects": "IDENTIFIER",
         "table.local-time-zone": "UTC",
-        # The states of a trend leave in their order, and the topic's key says all that theirs does.
+        # The states of a trend are written in their order, and the topic's key is their whole key.
         "table.exec.sink.upsert-materialize": "NONE",
         # A sink of dead letters for each pipeline: one for all would make them one region, which
         # fails and restarts as a whole, and whose checkpoint barriers wait for each other.
@@ -53,18 +55,43 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
     return create_tables(configuration, jars, options)
 
 
-def register_sinks(
-    tables: StreamTableEnvironment, contracts: Contracts, settings: ApplicationSettings
+def register_sources(
+    tables: StreamTableEnvironment,
+    contracts: Contracts,
+    settings: ApplicationSettings,
+    **sources: tuple[Role, str],
 ) -> None:
-    """Create the sink that every pipeline has: dead letters."""
-    contract = contracts.only(Role.DEAD_LETTER)
+    """Create source tables of a pipeline: by name, the role of the topics and where to start."""
+    groups = {flow.table: flow.group for flow in FLOWS}
+    for name, (role, start) in sources.items():
+        tables.execute_sql(
+            source_table(
+                name,
+                [contract.topic for contract in contracts.with_role(role)],
+                settings.kafka,
+                group_id=settings.group(groups[name]),
+                start=start,
+                **piece.COLUMNS,
+            )
+        )
+
+
+def register_sink(
+    tables: StreamTableEnvironment,
+    contracts: Contracts,
+    settings: ApplicationSettings,
+    name: str,
+    role: Role,
+) -> None:
+    """Create a sink table of the topic of a role."""
+    contract = contracts.only(role)
     tables.execute_sql(
-        sink_table("dead_letters", contract.topic, settings.kafka, max_bytes=contract.max_bytes)
+        sink_table(name, contract.topic, settings.kafka, max_bytes=contract.max_bytes)
     )
 
 
 def execution_mode(settings: ApplicationSettings) -> str:
-    """The execution mode asked for; process, with a notice, where thread mode cannot work here."""
+    """The configured execution mode; process, with a notice, if thread mode cannot work here."""
     if settings.execution_mode == THREAD and shared_libpython() is None:
         print(
             "tunemesh: this Python has no shared libpython, which thread mode needs; its functions"
@@ -78,9 +105,9 @@ def execution_mode(settings: ApplicationSettings) -> str:
 def provide_local_credentials(
     settings: ApplicationSettings, environ: MutableMapping[str, str]
 ) -> None:
-    """Let a request to a local Personalize be signed where there are no AWS credentials.
+    """Provide credentials for a local Personalize where there are no AWS credentials.
 
-    The local services accept any; a real endpoint gets only what the usual chain finds.
+    The local services accept any. For a real endpoint only the usual credential chain is used.
     """
     recommendations = settings.recommendations
     if (

@@ -24,19 +24,19 @@ from schemas.settings import ENVIRONMENT, read
 
 
 def start(
-    settings: ApplicationSettings, *, in_process: bool, held: Path | None = None, warm: bool = False
+    settings: ApplicationSettings, *, in_process: bool, pipe: Path | None = None, warm: bool = False
 ) -> Any:
     """Submit the application; returns Flink's TableResult.
 
-    ``held``: a gate to wait at (:mod:`jobs.submission.gate`) when all but the submission is done;
-    ``warm``: with fresh TaskManagers made ready before that (:mod:`jobs.submission.warm_up`).
+    ``pipe``: a gate to wait at (:mod:`jobs.submission.gate`) before the submission itself;
+    ``warm``: warm up fresh TaskManagers before that (:mod:`jobs.submission.warm_up`).
     """
-    # Late, so that a bad setting is told at once and not after Flink has started a Java process.
+    # Late, so that an invalid setting is reported before Flink starts a Java process.
     from connectors.kafka.librdkafka import KafkaOffsets
     from connectors.opensearch import set_up_opensearch
     from jobs import analytics, enrichment, recommendations
     from jobs.delivery_functions import opensearch_settings
-    from jobs.environment import THREAD, execution_mode, make_tables, register_sinks
+    from jobs.environment import THREAD, execution_mode, make_tables, register_sink
     from jobs.freshness.watch import dimension_topics, reset_committed_offsets
     from jobs.submission import gate, plan
     from jobs.submission.warm_up import warm_up
@@ -47,31 +47,31 @@ def start(
     if settings.analytics is not None:
         set_up_opensearch(opensearch_settings(settings.analytics, Role.TREND))
     tables = make_tables(settings, in_process=in_process)
-    register_sinks(tables, contracts, settings)
+    register_sink(tables, contracts, settings, "dead_letters", Role.DEAD_LETTER)
     for pipeline in (enrichment, recommendations, analytics):
         if pipeline.NAME in settings.pipelines:
             pipeline.register(tables, contracts, extra, settings)
-    chosen = plan.read_plan(settings.pipelines)
-    if held is not None:
-        plan.rehearse(tables, chosen)
+    compiled = plan.read_plan(settings.pipelines)
+    if pipe is not None:
+        plan.rehearse(tables, compiled)
         if settings.execution_mode == THREAD and warm:
             warm_up(tables)
-        for key, value in gate.wait(held).configuration().items():
+        for key, value in gate.wait(pipe).configuration().items():
             tables.get_config().set(key, value)
-    # After the gate: until then a former version reads the same topics.
+    # After the gate: until then the previous deployment reads the same topics.
     if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
         offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
         reset_committed_offsets(
             offsets, dimension_topics(contracts), settings.group(enrichment.NAME)
         )
-    return plan.execute(tables, chosen)
+    return plan.execute(tables, compiled)
 
 
 def check_registered(contracts: Contracts, settings: RegistrySettings) -> None:
-    """Make sure that what the application writes is registered; raises RegistryError if not.
+    """Raise RegistryError unless the contracts that the application writes are registered.
 
-    Its functions need the ids. Said here it is one line at the start, said there a job that
-    restarts for ever.
+    Its functions need the ids. Without them it fails here with one line, instead of as a job that
+    restarts indefinitely.
     """
     registry = GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
     for role in (Role.ENRICHED, Role.DEAD_LETTER, Role.DELETION, Role.TREND):
@@ -79,7 +79,7 @@ def check_registered(contracts: Contracts, settings: RegistrySettings) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start the application; waits for its end when it runs in this process."""
+    """Start the application; if it runs in this process, wait until it ends."""
     parser = argparse.ArgumentParser(prog="jobs.main", description=__doc__.splitlines()[0])
     parser.add_argument("--properties", help="property file, as Managed Flink writes it")
     parser.add_argument("--gate", type=Path, help="named pipe to wait at before the submission")
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         in_process = read(ProcessSettings, {ENVIRONMENT: os.environ}).in_process
         file = properties_file(options.properties, in_process=in_process)
         settings = application_settings(read_groups(file))
-        result = start(settings, in_process=in_process, held=options.gate, warm=options.warm)
+        result = start(settings, in_process=in_process, pipe=options.gate, warm=options.warm)
     except TunemeshError as error:
         print(f"tunemesh: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,13 +1,12 @@
-"""The catalogue of metrics: every number that an application shows, and what it means.
+"""The catalogue of metrics: every metric of an application, and its meaning.
 
-Python's own are gauges among Flink's metrics (:mod:`connectors.flink.internals.gauges`), so they
-are where Flink's are: in its REST API and web UI, in Prometheus, in CloudWatch. Their names there
-end with
+Those of Python are gauges among Flink's metrics (:mod:`connectors.flink.internals.gauges`): in its
+REST API and web UI, in Prometheus, in CloudWatch. Their names there end with
 
     kinesisanalytics.tunemesh.function.<function>.<name>
 
-Managed Flink hands on what is in a group ``kinesisanalytics``. All are whole numbers, because in
-process mode PyFlink has no others. A counter counts from the last (re)start of the job's tasks.
+Managed Flink exports the group ``kinesisanalytics``. All are whole numbers, because in process mode
+PyFlink has no others. A counter counts from the last (re)start of the job's tasks.
 
 docs/reference/metrics.md is generated from the catalogue.
 """
@@ -24,10 +23,10 @@ from connectors.flink.metric_group import GROUPS, LABEL
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One way into a pipeline: the source table that is read, the function that each record meets.
+    """A source of a pipeline: its table, and the function that is called for each record.
 
-    ``label`` is what people call it: the records that come, or the destination that they go to.
-    ``group`` is what the source's consumer group is called behind the application's group.id.
+    ``label`` is its name in ``tunemesh status``: the records, or their destination. ``group`` is
+    the end of the consumer group's name, after the application's group.id.
     """
 
     pipeline: str
@@ -97,7 +96,7 @@ HOLD = (
         "its restored state; 0: it estimates them (process mode, or an unknown version of Flink)"
     ),
 )  # fmt: skip
-"""Of decode_interaction alone."""
+"""Metrics of decode_interaction alone."""
 
 FLINK = (
     Metric(
@@ -119,11 +118,13 @@ FLINK = (
 
 
 def _exported(metric: Metric) -> dict[str, tuple[Metric, float]]:
-    """How Flink gets a metric of the sink engine: from which entry of its snapshot, as what, times
-    what; its unit in its name, so that it can be a whole number."""
+    """The Flink metrics of a metric of the sink engine, each with a factor, by snapshot entry.
+
+    The unit is in the name, so that the value can be a whole number.
+    """
     if metric.kind == "histogram":
         if metric.unit != "seconds":
-            return {}  # delivered / calls says it
+            return {}  # delivered / calls is its mean
         return {
             f"{metric.name}_{p}": (
                 Metric(f"{metric.name}_{p}_ms", "gauge", "milliseconds", metric.meaning),
@@ -143,7 +144,7 @@ def _exported(metric: Metric) -> dict[str, tuple[Metric, float]]:
 _FROM_ENGINE = {key: value for metric in CATALOGUE for key, value in _exported(metric).items()}
 
 DELIVERY = (*(metric for metric, _ in _FROM_ENGINE.values()), *DEAD_LETTERS)
-"""Of each function that delivers: the sink engine's, and dead letters."""
+"""Metrics of each delivery function: the sink engine's, and dead letters."""
 
 
 def engine_values(
@@ -160,8 +161,8 @@ def engine_values(
     return values
 
 
-def letter_values(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Dead letters, together and by code; of each code one or more have been counted."""
+def dead_letter_values(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The number of dead letters, in all and by code; ``counts``: by code, each above 0."""
     values = {"dead_letters": 0}
     for by_code in counts:
         for code, number in tuple(by_code.items()):
@@ -175,9 +176,9 @@ _IDENTIFIER = re.compile(rf"(?:^|\.){GROUPS[0]}\.{GROUPS[1]}\.{LABEL}\.(\w+)\.(\
 
 
 def function_and_name(identifier: str) -> tuple[str, str] | None:
-    """Whose metric it is that Flink lists under a name, and which; None for one of Flink's own."""
-    found = _IDENTIFIER.search(identifier)
-    return None if found is None else (found[1], found[2])
+    """The function and the metric's name in Flink's name of a metric; None for Flink's own."""
+    match = _IDENTIFIER.search(identifier)
+    return None if match is None else (match[1], match[2])
 
 
 def aggregation(name: str) -> str:

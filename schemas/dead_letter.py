@@ -13,10 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
 from schemas.codec import Encoder
-from schemas.model import Contracts, Role
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_EVENT_ID_CHARS = 1_000
@@ -118,14 +116,12 @@ def dead_letter(
 class DeadLetters:
     """Creates the dead letters of one step as values of their topic, and counts them by code.
 
-    ``version_id`` is the registry's id of the contract's newest version, ``clock`` returns
-    milliseconds since the epoch.
+    ``encoder`` is that of the contract ``dead-letters``, ``clock`` returns milliseconds since the
+    epoch.
     """
 
-    def __init__(
-        self, contracts: Contracts, version_id: UUID, step: Step, clock: Callable[[], int]
-    ) -> None:
-        self._encoder = Encoder(contracts.only(Role.DEAD_LETTER), version_id)
+    def __init__(self, encoder: Encoder, step: Step, clock: Callable[[], int]) -> None:
+        self._encoder = encoder
         self._step = step
         self._clock = clock
         self.counts: dict[str, int] = {}

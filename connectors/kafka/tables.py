@@ -15,18 +15,6 @@ ORIGIN = "`topic` || '/' || CAST(`partition` AS STRING) || '/' || CAST(`offset` 
 
 PUBLISHED_AT = "EXTRACT(EPOCH FROM `timestamp`) * 1000 + EXTRACT(MILLISECOND FROM `timestamp`)"
 
-PIECE = f"""{ORIGIN} || ' ' || CAST({PUBLISHED_AT} AS STRING)
-    || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`key`, 'ISO-8859-1')), -1) AS STRING)
-    || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`value`, 'ISO-8859-1')), -1) AS STRING)
-    || ' ' || COALESCE(DECODE(`key`, 'ISO-8859-1'), '')
-    || COALESCE(DECODE(`value`, 'ISO-8859-1'), '')"""
-"""A record as text: origin, published_at, length of the key (-1: none), length of the value (-1:
-none), a blank after each, then key and value as Latin-1, one character a byte."""
-
-
-BUCKET = "ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), '')))"
-"""One of 16 numbers, the same for all records of a key: micro-batches keep a key's order."""
-
 
 START = matching(
     r"earliest|latest|committed|\d+", "earliest, latest, committed or epoch milliseconds"
@@ -65,13 +53,13 @@ def source_table(
     *,
     group_id: str,
     start: str,
+    **computed: str,
 ) -> str:
     """DDL of a table of raw records of one or more topics.
 
     Columns: ``key``, ``value`` (BYTES, null for a tombstone), ``origin`` (topic/partition/offset),
-    ``published_at`` (the Kafka timestamp, epoch milliseconds), ``piece``, all of it as one text
-    (:data:`PIECE`), and ``bucket`` (:data:`BUCKET`). ``start``: see :data:`START`; raises
-    SettingError for any other.
+    ``published_at`` (the Kafka timestamp, epoch milliseconds), and those of ``computed``: SQL
+    expressions by their names. ``start``: see :data:`START`; raises SettingError for any other.
     """
     options = {
         "connector": "kafka",
@@ -89,6 +77,8 @@ def source_table(
         # Records of aborted transactions never arrive; freshness relies on it.
         "properties.isolation.level": "read_committed",
     }
+    columns = {"origin": ORIGIN, "published_at": PUBLISHED_AT, **computed}
+    columns_sql = ",\n".join(f"  `{column}` AS {sql}" for column, sql in columns.items())
     return f"""CREATE TEMPORARY TABLE {name} (
   `key` BYTES,
   `value` BYTES,
@@ -96,10 +86,7 @@ def source_table(
   `partition` INT NOT NULL METADATA VIRTUAL,
   `offset` BIGINT NOT NULL METADATA VIRTUAL,
   `timestamp` TIMESTAMP_LTZ(3) NOT NULL METADATA VIRTUAL,
-  `origin` AS {ORIGIN},
-  `published_at` AS {PUBLISHED_AT},
-  `piece` AS {PIECE},
-  `bucket` AS {BUCKET}
+{columns_sql}
 ) WITH ({_with(options)})"""
 
 

@@ -24,7 +24,7 @@ from jobs.settings import (
     RegistrySettings,
 )
 from schemas.errors import TunemeshError
-from schemas.model import BUILT_IN_FOLDER, load_contracts
+from schemas.model import BUILT_IN_FOLDER, Role, load_contracts
 
 
 def compile_pipeline(pipeline: str, jars: Sequence[Path]) -> str:
@@ -35,7 +35,7 @@ def compile_pipeline(pipeline: str, jars: Sequence[Path]) -> str:
     """
     # Late, so that a wrong argument is told before Flink starts a Java process.
     from jobs import analytics, enrichment, recommendations
-    from jobs.environment import make_tables, register_sinks
+    from jobs.environment import make_tables, register_sink
     from jobs.submission import plan
 
     settings = ApplicationSettings(
@@ -51,7 +51,7 @@ def compile_pipeline(pipeline: str, jars: Sequence[Path]) -> str:
     tables = make_tables(settings, in_process=True)
     # Not what TUNEMESH_CONTRACTS adds: a plan does not depend on it.
     contracts = load_contracts((BUILT_IN_FOLDER,))
-    register_sinks(tables, contracts, settings)
+    register_sink(tables, contracts, settings, "dead_letters", Role.DEAD_LETTER)
     modules = {module.NAME: module for module in (enrichment, recommendations, analytics)}
     modules[pipeline].register(tables, contracts, (), settings)
     return plan.compile_plan(tables, pipeline)

@@ -25,7 +25,10 @@ def source(**changes: object) -> str:
 
 def test_a_source_reads_raw_records_with_their_position() -> None:
     """Nothing is decoded here; several topics are one table."""
-    ddl = source_table("items", ["podcasts", "songs"], KAFKA, group_id="g", start="earliest")
+    ddl = source_table(
+        "items", ["podcasts", "songs"], KAFKA, group_id="g", start="earliest", twice="`offset` * 2"
+    )
+    assert "\n  `twice` AS `offset` * 2\n)" in ddl
     assert ddl.startswith("CREATE TEMPORARY TABLE items (")
     assert re.findall(r"^  `(\w+)` ([A-Z].*?)(?:,)?$", ddl, re.MULTILINE)[:6] == [
         ("key", "BYTES"),

@@ -1,4 +1,4 @@
-"""From the bytes of a topic to the text that SQL joins: right bytes, or a dead letter."""
+"""Decoders: the bytes of a topic become the text that SQL joins, or a dead letter."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from jobs.decode import (
     DecodeRecord,
     DimensionDecoder,
     InteractionDecoder,
-    SchemaIds,
     avro_long,
     check_enriched_layout,
 )
 from schemas import wire
 from schemas.codec import Decoder, Encoder, RegisteredSchema, UnknownSchemaId, parse_plain
+from schemas.dead_letter import DeadLetters, Step
 from schemas.invalid import Reason
-from schemas.model import Contract, Role, SchemaVersion, load_contracts
+from schemas.model import Contract, Contracts, Role, SchemaVersion, load_contracts
 from schemas.rules import MAX_AHEAD_MS, MAX_ID_LENGTH
 from verification.malformed import (
     DIMENSION_REASONS,
@@ -42,12 +42,12 @@ from verification.malformed import (
 CONTRACTS = load_contracts()
 USERS, SONGS, PODCASTS = CONTRACTS["users"], CONTRACTS["songs"], CONTRACTS["podcasts"]
 INTERACTIONS, ENRICHED = CONTRACTS["interactions"], CONTRACTS["interactions-enriched"]
-LETTERS = CONTRACTS["dead-letters"]
+DEAD_LETTERS = CONTRACTS["dead-letters"]
 NOW_MS = 1_790_000_000_000
 TIMESTAMP_MS = 1_780_000_000_123
 
 
-def version_of(contract: Contract, number: int | None = None) -> UUID:
+def version_id(contract: Contract, number: int | None = None) -> UUID:
     """The registry id of a contract's version here; each contract has a hundred."""
     position = sorted(c.name for c in CONTRACTS).index(contract.name)
     return UUID(int=(position + 1) * 100 + (number or len(contract.versions)))
@@ -58,7 +58,7 @@ class Registry:
 
     def __init__(self, *added: Contract) -> None:
         self.versions = {
-            version_of(contract, version.number).bytes: RegisteredSchema(
+            version_id(contract, version.number).bytes: RegisteredSchema(
                 contract.subject, version.definition
             )
             for contract in (*CONTRACTS, *added)
@@ -72,7 +72,6 @@ class Registry:
             raise UnknownSchemaId from None
 
 
-IDS = SchemaIds(enriched=version_of(ENRICHED), dead_letter=version_of(LETTERS))
 EVENT: dict[str, Any] = {
     "event_id": "ev-1",
     "user_id": "u-1",
@@ -117,22 +116,30 @@ PODCAST: dict[str, Any] = {
 }
 
 
-def interactions() -> InteractionDecoder:
-    return InteractionDecoder(CONTRACTS, Registry(), IDS, lambda: NOW_MS)
+def interactions(
+    contracts: Contracts = CONTRACTS, registry: Registry | None = None
+) -> InteractionDecoder:
+    registry = registry or Registry()
+    return InteractionDecoder(contracts, registry, dead_letters(), version_id(ENRICHED))
 
 
 def dimension(role: Role) -> DimensionDecoder:
-    return DimensionDecoder(CONTRACTS, role, Registry(), IDS, lambda: NOW_MS)
+    return DimensionDecoder(CONTRACTS, role, Registry(), dead_letters())
+
+
+def dead_letters() -> DeadLetters:
+    encoder = Encoder(DEAD_LETTERS, version_id(DEAD_LETTERS))
+    return DeadLetters(encoder, Step.DECODE, lambda: NOW_MS)
 
 
 def value_of(contract: Contract, record: Mapping[str, Any], *, compress: bool = False) -> bytes:
-    return Encoder(contract, version_of(contract)).encode(record, compress=compress)
+    return Encoder(contract, version_id(contract)).encode(record, compress=compress)
 
 
-def letter_of(row: Decoded) -> dict[str, Any]:
+def dead_letter_of(row: Decoded) -> dict[str, Any]:
     """The dead letter that a row carries."""
     assert not row.ok
-    return Decoder(LETTERS, Registry()).decode(row.payload.encode("latin-1"))
+    return Decoder(DEAD_LETTERS, Registry()).decode(row.payload.encode("latin-1"))
 
 
 def branch_of(row: Decoded) -> bytes:
@@ -159,7 +166,7 @@ def decode_event(record: Mapping[str, Any], value: bytes | None = None) -> Decod
 def read(schema_contract: Contract, value: bytes) -> dict[str, Any]:
     """Read by the registered schema alone, as any consumer does; nothing may be left over."""
     assert value[:2] == b"\x03\x00"
-    assert value[2:18] == version_of(schema_contract).bytes
+    assert value[2:18] == version_id(schema_contract).bytes
     stream = io.BytesIO(value[wire.HEADER_SIZE :])
     record = fastavro.schemaless_reader(
         stream, parse_plain(schema_contract.newest.definition), None
@@ -169,12 +176,12 @@ def read(schema_contract: Contract, value: bytes) -> dict[str, Any]:
     return record
 
 
-# What comes out is an enriched record, byte for byte.
+# The parts of an enriched record, byte for byte.
 
 
 @pytest.mark.parametrize("compress", [False, True])
 def test_head_user_and_item_make_an_enriched_record(compress: bool) -> None:
-    """What SQL puts together is what the contract of interactions-enriched says."""
+    """SQL joins the parts to a record of the contract interactions-enriched."""
     head = decode_event(EVENT, value_of(INTERACTIONS, EVENT, compress=compress))
     user, item = decode_user(USER), decode_item(SONGS, SONG)
     value = head.payload.encode("latin-1") + branch_of(user) + branch_of(item)
@@ -216,7 +223,7 @@ def test_the_bytes_are_frozen() -> None:
     head = decode_event(EVENT).payload.encode("latin-1")
     assert head.hex() == (
         "0300"
-        + version_of(ENRICHED).hex
+        + version_id(ENRICHED).hex
         + value[wire.HEADER_SIZE :].hex()
         + "22" + b"interactions/1/42".hex()
         + "f6a1a484ce67"
@@ -238,20 +245,20 @@ def test_every_valid_example_is_enriched() -> None:
 
 
 def test_an_event_is_joined_by_its_user_and_its_item() -> None:
-    """Both as text, whatever the Kafka key was."""
+    """Both as text; the Kafka key is not used."""
     row = decode_event({**EVENT, "user_id": "ü-1", "item_id": "ítem"})
     assert (row.ok, row.key, row.item_id) == (True, "ü-1", "ítem")
 
 
-def test_an_anonymous_event_meets_no_user() -> None:
+def test_an_anonymous_event_is_joined_with_no_user() -> None:
     """It is keyed by its session, with a mark in front that no id may have."""
     row = decode_event({**EVENT, "user_id": None})
     assert row.key == ANONYMOUS + "se-1"
     user = decode_user({**USER, "user_id": ANONYMOUS + "se-1"})
-    assert letter_of(user)["error_code"] == Reason.INVALID_VALUE
+    assert dead_letter_of(user)["error_code"] == Reason.INVALID_VALUE
 
 
-def test_users_and_items_are_found_by_their_ids() -> None:
+def test_users_and_items_are_joined_by_their_ids() -> None:
     """A user by the key column, an item by the item column; never both."""
     assert decode_user(USER)[:3] == (True, "u-1", None)
     assert decode_item(SONGS, SONG)[:3] == (True, None, "so-1")
@@ -262,9 +269,9 @@ def test_users_and_items_are_found_by_their_ids() -> None:
 def test_an_id_may_be_as_long_as_personalize_takes_and_no_longer(field: str) -> None:
     """256 characters, not bytes."""
     assert decode_event({**EVENT, field: "é" * MAX_ID_LENGTH}).ok
-    letter = letter_of(decode_event({**EVENT, field: "é" * (MAX_ID_LENGTH + 1)}))
-    assert letter["error_code"] == Reason.INVALID_VALUE
-    assert field in letter["message"]
+    dead_letter = dead_letter_of(decode_event({**EVENT, field: "é" * (MAX_ID_LENGTH + 1)}))
+    assert dead_letter["error_code"] == Reason.INVALID_VALUE
+    assert field in dead_letter["message"]
 
 
 # Versions.
@@ -284,32 +291,32 @@ def test_the_greatest_payload_is_the_newest_version() -> None:
 )
 def test_versions_compare_as_their_numbers(first: tuple[int, int], second: tuple[int, int]) -> None:
     """Of any size."""
-    one = decode_user({**USER, "updated_at": first[0]}, offset=first[1]).payload
-    other = decode_user({**USER, "updated_at": second[0]}, offset=second[1]).payload
-    assert (one[:STATE_PREFIX] < other[:STATE_PREFIX]) == (first < second)
-    assert len(one[:STATE_PREFIX].strip("0123456789")) == 0
+    former = decode_user({**USER, "updated_at": first[0]}, offset=first[1]).payload
+    latter = decode_user({**USER, "updated_at": second[0]}, offset=second[1]).payload
+    assert (former[:STATE_PREFIX] < latter[:STATE_PREFIX]) == (first < second)
+    assert len(former[:STATE_PREFIX].strip("0123456789")) == 0
 
 
 def test_without_updated_at_the_kafka_timestamp_is_the_version() -> None:
-    """A domain need not say when it changed a record."""
+    """A record need not have the time of its change."""
     row = decode_user({**USER, "updated_at": None}, offset=3)
     assert row.payload[:STATE_PREFIX] == f"{TIMESTAMP_MS:019d}{3:019d}"
 
 
 def test_a_version_may_be_a_day_ahead_of_kafka_and_no_more() -> None:
-    """A far one would win for ever."""
+    """A version far ahead would win indefinitely."""
     assert decode_user({**USER, "updated_at": TIMESTAMP_MS + MAX_AHEAD_MS}).ok
     late = decode_user({**USER, "updated_at": TIMESTAMP_MS + MAX_AHEAD_MS + 1})
-    assert letter_of(late)["error_code"] == Reason.FUTURE_TIMESTAMP
+    assert dead_letter_of(late)["error_code"] == Reason.FUTURE_TIMESTAMP
     negative = decode_user({**USER, "updated_at": -1})
-    assert letter_of(negative)["error_code"] == Reason.INVALID_VALUE
+    assert dead_letter_of(negative)["error_code"] == Reason.INVALID_VALUE
 
 
 def test_an_event_may_be_a_day_ahead_of_kafka_and_no_more() -> None:
     """The clock of a device."""
     assert decode_event({**EVENT, "occurred_at": TIMESTAMP_MS + MAX_AHEAD_MS}).ok
     late = decode_event({**EVENT, "occurred_at": TIMESTAMP_MS + MAX_AHEAD_MS + 1})
-    assert letter_of(late)["error_code"] == Reason.FUTURE_TIMESTAMP
+    assert dead_letter_of(late)["error_code"] == Reason.FUTURE_TIMESTAMP
 
 
 # Deletions.
@@ -345,14 +352,16 @@ def test_a_deleted_record_is_the_null_branch_of_its_version() -> None:
     ],
     ids=str,
 )
-def test_a_tombstone_of_nobody_is_a_dead_letter(key: bytes | None, reason: Reason) -> None:
+def test_a_tombstone_without_a_usable_key_is_a_dead_letter(
+    key: bytes | None, reason: Reason
+) -> None:
     """Nothing says what is deleted."""
     row = dimension(Role.USER)(key, None, "users/0/9", TIMESTAMP_MS)
-    assert letter_of(row)["error_code"] == reason
-    assert letter_of(row)["key"] == key
+    assert dead_letter_of(row)["error_code"] == reason
+    assert dead_letter_of(row)["key"] == key
 
 
-# What cannot be used.
+# Malformed records.
 
 
 def test_the_malformed_records_have_all_reasons() -> None:
@@ -376,9 +385,9 @@ def test_an_unusable_event_is_a_dead_letter(reason: Reason, variant: int) -> Non
     value = corrupted(reason, INTERACTIONS, EVENT, variant)
     row = interactions()(b"k\xff", value, "interactions/1/42", TIMESTAMP_MS)
     assert (row.ok, row.key, row.item_id) == (False, "k\xff", None)
-    letter = letter_of(row)
-    assert letter.pop("message")
-    assert letter == {
+    dead_letter = dead_letter_of(row)
+    assert dead_letter.pop("message")
+    assert dead_letter == {
         "topic": "interactions",
         "partition": 1,
         "offset": 42,
@@ -404,19 +413,21 @@ def test_an_unusable_user_or_item_is_a_dead_letter(
 ) -> None:
     """The same."""
     value = corrupted(reason, contract, record, variant)
-    letter = letter_of(dimension(role)(None, value, f"{contract.topic}/0/5", TIMESTAMP_MS))
-    assert (letter["error_code"], letter["step"]) == (reason, "decode")
-    assert (letter["topic"], letter["offset"]) == (contract.topic, 5)
-    assert (letter["key"], letter["payload"]) == (None, value)
+    dead_letter = dead_letter_of(
+        dimension(role)(None, value, f"{contract.topic}/0/5", TIMESTAMP_MS)
+    )
+    assert (dead_letter["error_code"], dead_letter["step"]) == (reason, "decode")
+    assert (dead_letter["topic"], dead_letter["offset"]) == (contract.topic, 5)
+    assert (dead_letter["key"], dead_letter["payload"]) == (None, value)
 
 
 @given(
     value=st.binary(max_size=80)
-    | st.binary(max_size=80).map(lambda body: wire.frame(version_of(INTERACTIONS), body)),
+    | st.binary(max_size=80).map(lambda body: wire.frame(version_id(INTERACTIONS), body)),
     key=st.none() | st.binary(max_size=8),
 )
 def test_no_bytes_make_a_decoder_raise(value: bytes, key: bytes | None) -> None:
-    """A record that raises would stop the job, for ever."""
+    """The job would fail at the same record again and again."""
     decoders: list[tuple[DecodeRecord, str]] = [
         (interactions(), "interactions"),
         (dimension(Role.USER), "users"),
@@ -424,7 +435,7 @@ def test_no_bytes_make_a_decoder_raise(value: bytes, key: bytes | None) -> None:
     ]
     for decode, topic in decoders:
         row = decode(key, value, f"{topic}/0/0", TIMESTAMP_MS)
-        assert row.ok or letter_of(row)["payload"] == value
+        assert row.ok or dead_letter_of(row)["payload"] == value
 
 
 # Schema versions.
@@ -446,9 +457,9 @@ def test_an_event_of_an_older_version_comes_out_as_the_newest() -> None:
         INTERACTIONS, lambda fields: [fields.remove(f) for f in fields if f["name"] == "device"]
     )
     contracts = replace(CONTRACTS, by_name={**CONTRACTS.by_name, "interactions": both})
-    decode = InteractionDecoder(contracts, Registry(both), IDS, lambda: NOW_MS)
+    decode = interactions(contracts, Registry(both))
     old = {name: value for name, value in EVENT.items() if name != "device"}
-    value = Encoder(both, version_of(both, 1), version=1).encode(old)
+    value = Encoder(both, version_id(both, 1), version=1).encode(old)
     head = decode(None, value, "interactions/0/1", TIMESTAMP_MS).payload.encode("latin-1")
     record = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
     assert record["device"] is None
@@ -462,8 +473,8 @@ def test_an_event_of_a_newer_version_loses_what_is_not_known_yet() -> None:
     newer = replace(
         INTERACTIONS, versions=(*INTERACTIONS.versions, SchemaVersion(2, json.dumps(avro)))
     )
-    decode = InteractionDecoder(CONTRACTS, Registry(newer), IDS, lambda: NOW_MS)
-    value = Encoder(newer, version_of(newer, 2)).encode({**EVENT, "mood": "blue"})
+    decode = interactions(registry=Registry(newer))
+    value = Encoder(newer, version_id(newer, 2)).encode({**EVENT, "mood": "blue"})
     head = decode(None, value, "interactions/0/1", TIMESTAMP_MS).payload.encode("latin-1")
     record = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
     assert {name: record[name] for name in EVENT} == EVENT

@@ -1,57 +1,142 @@
-"""What a delivery function hands to the engine."""
+"""A delivery function: what it decodes records to, delivers and leaves over."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import cast
 from uuid import UUID
 
+import cloudpickle
 import pytest
 
-from jobs.delivery_functions import DeliverEvents
+from connectors.glue.registry import GlueRegistry
+from jobs.delivery_functions import Deliver, Target, dataset_target, events_target
+from jobs.functions import Opened
+from jobs.micro_batch.left_over import LeftOver, Sink
 from jobs.settings import RecommendationsSettings, RegistrySettings
-from schemas.codec import Encoder, RegisteredSchema
+from schemas.codec import Decoder, Encoder, Record, RegisteredSchema
 from schemas.dead_letter import SourceRecord
-from schemas.model import Role, load_contracts
+from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Contract, Role, load_contracts
+from tests.support.delivery_fakes import FakeRecord, ScriptedDestination, refuse_batches_with
 
 CONTRACTS = load_contracts()
 ENRICHED = CONTRACTS.only(Role.ENRICHED)
 ID = UUID(int=7)
-MOMENT = 1_790_000_000_000
+UNTIL_MS = 1_790_000_000_000
+
+
+DEAD_LETTER = CONTRACTS.only(Role.DEAD_LETTER)
+SETTINGS = RecommendationsSettings("t", "u", "i", "eu-west-1")
 
 
 class Registry:
-    """The newest version of the enriched interactions."""
+    """The newest version of one contract."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
 
     def by_id(self, version_id: bytes) -> RegisteredSchema:
         assert version_id == ID.bytes
-        return RegisteredSchema(ENRICHED.subject, ENRICHED.newest.definition)
+        return RegisteredSchema(self.contract.subject, self.contract.newest.definition)
+
+    def version_id(self, contract: Contract) -> UUID:
+        assert contract == self.contract
+        return ID
 
 
-def decoded(published_at: int, imported_until: int | None) -> Any:
-    """What DeliverEvents makes of an event."""
-    settings = RecommendationsSettings("t", "u", "i", "eu-west-1", imported_until=imported_until)
-    function = DeliverEvents(Role.ENRICHED, settings, RegistrySettings("eu-west-1"), ())
-    function.prepare(CONTRACTS, Registry())  # type: ignore[arg-type]  # all that it asks
+def opened(contract: Contract) -> Opened:
+    """As a function has it, with those methods of the registry that decoders call."""
+    return Opened(CONTRACTS, cast(GlueRegistry, Registry(contract)))
+
+
+def decoded(published_at: int, imported_until: int | None) -> Record | LeftOver | None:
+    """An event as it is decoded for PutEvents."""
+    decode = events_target(replace(SETTINGS, imported_until=imported_until)).decoder(
+        opened(ENRICHED)
+    )
     record = next(iter(ENRICHED.examples("valid").values())) | {"published_at": published_at}
     value = Encoder(ENRICHED, ID).encode(record)
-    # Enriched a moment after its publication: that moment does not count.
-    return function.decode(SourceRecord("e", 0, 0, MOMENT + 1, b"k", value))
+    # It was enriched after its publication; that time does not count.
+    return decode(SourceRecord("e", 0, 0, UNTIL_MS + 1, b"k", value))
 
 
 @pytest.mark.parametrize(
     ("published_at", "imported_until", "sent"),
     [
-        (MOMENT - 1, MOMENT, False),
-        (MOMENT, MOMENT, True),
-        (MOMENT - 1, None, True),
+        (UNTIL_MS - 1, UNTIL_MS, False),
+        (UNTIL_MS, UNTIL_MS, True),
+        (UNTIL_MS - 1, None, True),
         (0, None, True),
     ],
 )
-def test_what_an_import_has_brought_is_not_sent(
+def test_an_imported_interaction_is_not_sent(
     published_at: int, imported_until: int | None, sent: bool
 ) -> None:
-    """By the moment at which the interaction itself was published, to the millisecond."""
-    found = decoded(published_at, imported_until)
-    assert (found is not None) == sent
+    """By the time at which the interaction itself was published, to the millisecond."""
+    record = decoded(published_at, imported_until)
     if sent:
-        assert found["published_at"] == published_at
+        assert isinstance(record, dict)
+        assert record["published_at"] == published_at
+    else:
+        assert record is None
+
+
+@pytest.mark.parametrize("role", [Role.USER, Role.ITEM])
+def test_targets_are_pickled_into_a_job_and_still_share_an_engine(role: Role) -> None:
+    """Each subtask unpickles one of its own; name and settings say which engine is theirs."""
+    for target in events_target(SETTINGS), dataset_target(role, SETTINGS):
+        pickled = cloudpickle.loads(cloudpickle.dumps(target))
+        assert (pickled.name, pickled.settings) == (target.name, target.settings)
+        assert hash(pickled.settings) == hash(target.settings)
+
+
+class DeliverFakes(Deliver[FakeRecord]):
+    """A delivery function whose registry has the schema of dead letters alone."""
+
+    def connect(self) -> Opened:
+        return opened(DEAD_LETTER)
+
+
+class WithoutMetrics:
+    """A function's context where metrics are switched off."""
+
+    def get_metric_group(self) -> None:
+        raise RuntimeError("Metric has not been enabled.")
+
+
+def decode_fake(source: SourceRecord) -> FakeRecord | LeftOver | None:
+    """By what the payload says."""
+    if source.payload == b"invalid":
+        raise InvalidRecord(Reason.WRONG_TYPE, "it is invalid")
+    if source.payload == b"deleted":
+        return LeftOver(Sink.DELETIONS, b"id", b"deletion")
+    return None if source.payload == b"imported" else FakeRecord(str(source.payload), source.offset)
+
+
+def test_a_batch_is_delivered_and_leaves_over_what_belongs_elsewhere() -> None:
+    """Dead letters of both steps, and records of other sinks."""
+    destination = ScriptedDestination(
+        refuse_batches_with(lambda record: "refused" in str(record.key)), latency=0
+    )
+    target = Target("deliver_fakes", "post", SETTINGS, lambda _: decode_fake, lambda _: destination)
+    function = DeliverFakes(target, RegistrySettings("eu-west-1"), ())
+    function.open(WithoutMetrics())
+    left_over = function.eval(
+        "".join(
+            f"topic/0/{offset} 5 1 {len(payload)} k{payload}"
+            for offset, payload in enumerate(
+                ["first", "invalid", "deleted", "imported", "refused", "last"]
+            )
+        )
+    )
+    function.close()
+    assert {record.number for record in destination.accepted} == {0, 5}
+    assert [text[:8] for text in left_over] == ["L0000001", "D0000002", "L0000001"]
+    assert left_over[1][8:] == "iddeletion"
+    decoder = Decoder(DEAD_LETTER, Registry(DEAD_LETTER))
+    dead_letters = [decoder.decode(left_over[i][9:].encode("latin-1")) for i in (0, 2)]
+    assert [(d["offset"], d["step"], d["error_code"]) for d in dead_letters] == [
+        (1, "decode", "wrong_type"),
+        (4, "deliver", "post.Bad"),
+    ]

@@ -13,9 +13,9 @@ from jobs.metrics import (
     HOLD,
     SECTIONS,
     aggregation,
+    dead_letter_values,
     engine_values,
     function_and_name,
-    letter_values,
 )
 
 
@@ -38,8 +38,8 @@ def test_every_number_of_the_engine_is_shown() -> None:
 def test_what_the_engine_shows_is_what_the_catalogue_has() -> None:
     """The same names, as whole numbers."""
     values = engine_values(DeliveryMetrics().snapshot(), {})
-    letters = {"dead_letters", "dead_letters_<code>"}
-    assert set(values) == {metric.name for metric in DELIVERY} - letters
+    dead_letters = {"dead_letters", "dead_letters_<code>"}
+    assert set(values) == {metric.name for metric in DELIVERY} - dead_letters
     assert all(type(value) is int for value in values.values())
 
 
@@ -65,7 +65,7 @@ def test_counters_count_from_the_start_of_the_job_and_gauges_are_as_they_are() -
     assert (values["delivered"], values["waiting"]) == (30, 7)
 
 
-def test_who_does_not_show_the_engine_shows_zeros() -> None:
+def test_a_function_that_does_not_show_the_engine_shows_zeros() -> None:
     """All names, so that Flink has them, and nothing to add up."""
     metrics = DeliveryMetrics()
     metrics.delivered = 3
@@ -76,13 +76,15 @@ def test_who_does_not_show_the_engine_shows_zeros() -> None:
 
 def test_dead_letters_are_counted_together_and_by_code() -> None:
     """A service's code has characters that a metric's name may not."""
-    values = letter_values([{"oversize": 2}, {"personalize.ValidationException": 1, "oversize": 1}])
+    values = dead_letter_values(
+        [{"oversize": 2}, {"personalize.ValidationException": 1, "oversize": 1}]
+    )
     assert values == {
         "dead_letters": 4,
         "dead_letters_oversize": 3,
         "dead_letters_personalize_ValidationException": 1,
     }
-    assert letter_values([{}]) == {"dead_letters": 0}
+    assert dead_letter_values([{}]) == {"dead_letters": 0}
 
 
 @pytest.mark.parametrize(

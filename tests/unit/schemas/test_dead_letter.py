@@ -20,8 +20,7 @@ from schemas.dead_letter import (
 )
 from schemas.model import Role, load_contracts
 
-CONTRACTS = load_contracts()
-CONTRACT = CONTRACTS.only(Role.DEAD_LETTER)
+CONTRACT = load_contracts().only(Role.DEAD_LETTER)
 ENCODER = Encoder(CONTRACT, UUID(int=1))
 SOURCE = SourceRecord("interactions", 1, 12, 1763000000400, b"u828", b"\x00")
 
@@ -53,7 +52,7 @@ def test_it_says_where_the_record_is_and_why_it_was_refused() -> None:
 
 def test_dead_letters_are_values_of_their_topic_and_counted_by_code() -> None:
     """With the step and the clock of whoever creates them."""
-    letters = DeadLetters(CONTRACTS, UUID(int=1), Step.DELIVER, lambda: 1763000000500)
+    letters = DeadLetters(ENCODER, Step.DELIVER, lambda: 1763000000500)
     value = letters.encode(SOURCE, "personalize.InvalidEvent", "too long", "e-1")
     assert Decoder(CONTRACT, _Registry()).decode(value) == dead_letter(
         SOURCE, Step.DELIVER, "personalize.InvalidEvent", "too long", 1763000000500, "e-1"

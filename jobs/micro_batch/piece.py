@@ -1,22 +1,28 @@
-"""Micro-batches as text, and what a batch leaves behind as texts. Pure, no Flink.
-
-A batch is the pieces of its records (connectors/kafka/tables.py), one after the other, as LISTAGG
-joins them. Arrays of rows would be the obvious way, in and out. In Flink 2.2.1 ARRAY_AGG over a
-processing-time window and the converter of a Python function's result (thread mode) both use one
-row again for all elements: what went in came out as its last element many times.
-"""
+"""A record as a piece of a micro-batch: the SQL that writes it, and its parser. No Flink."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from connectors.kafka.tables import ORIGIN, PUBLISHED_AT
 from schemas.dead_letter import SourceRecord, source_record
 
-SINKS = {"dead_letters": "L", "deletions": "D"}
-"""Where a batch's results go, and the letter that says so."""
+PIECE = f"""{ORIGIN} || ' ' || CAST({PUBLISHED_AT} AS STRING)
+    || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`key`, 'ISO-8859-1')), -1) AS STRING)
+    || ' ' || CAST(COALESCE(CHAR_LENGTH(DECODE(`value`, 'ISO-8859-1')), -1) AS STRING)
+    || ' ' || COALESCE(DECODE(`key`, 'ISO-8859-1'), '')
+    || COALESCE(DECODE(`value`, 'ISO-8859-1'), '')"""
+"""A record as text: origin, published_at, length of the key (-1: none), length of the value (-1:
+none), a blank after each, then key and value."""
+
+BUCKET = "ASCII(MD5(COALESCE(DECODE(`key`, 'ISO-8859-1'), '')))"
+"""One of 16 numbers, the same for all records of a key: micro-batches keep a key's order."""
+
+COLUMNS = {"piece": PIECE, "bucket": BUCKET}
+"""Computed columns of a source table."""
 
 
-def unpack(batch: str) -> Iterator[SourceRecord]:
+def split(batch: str) -> Iterator[SourceRecord]:
     """The records of a batch, in the order in which they came.
 
     Raises ValueError when the text is not a batch, which is a fault of the job and not of a record.
@@ -38,16 +44,6 @@ def unpack(batch: str) -> Iterator[SourceRecord]:
             origin,
             timestamp_ms,
         )
-
-
-def result(sink: str, key: bytes | None, value: bytes) -> str:
-    """A record that a batch leaves behind, for one of the ``SINKS``.
-
-    The sink's letter, seven digits with the key's length (seven hyphens: no key), then key and
-    value, a character a byte.
-    """
-    length = "-" * 7 if key is None else f"{len(key):07d}"
-    return SINKS[sink] + length + ((key or b"") + value).decode("latin-1")
 
 
 def _number(batch: str, start: int) -> tuple[int, int]:

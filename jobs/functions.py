@@ -1,0 +1,83 @@
+"""The base of the Python functions of the SQL.
+
+A function is pickled into the job, so it holds settings only; everything else is created in
+``open``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from pyflink.table import StreamTableEnvironment
+from pyflink.table.udf import ScalarFunction, udf
+
+from connectors.clock import now_ms
+from connectors.flink.code_folder import keep_code_folder
+from connectors.glue.registry import GlueRegistry
+from jobs.decode import DimensionDecoder
+from jobs.settings import RegistrySettings
+from schemas.codec import Decoder, Encoder
+from schemas.dead_letter import DeadLetters, Step
+from schemas.model import BUILT_IN_FOLDER, Contracts, Role, load_contracts
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The contracts and a connection to the registry, as an open function has them."""
+
+    contracts: Contracts
+    registry: GlueRegistry
+
+    def version_id(self, role: Role) -> UUID:
+        """The registry's id of the newest version of a role's contract; raises RegistryError."""
+        return self.registry.version_id(self.contracts.only(role))
+
+    def decoder(self, role: Role) -> Decoder:
+        """The decoder of the one topic of a role."""
+        return Decoder(self.contracts.only(role), self.registry)
+
+    def encoder(self, role: Role) -> Encoder:
+        """The encoder of the one topic of a role."""
+        return Encoder(self.contracts.only(role), self.version_id(role))
+
+    def dimension_decoder(self, role: Role) -> DimensionDecoder:
+        """The decoder of the topics of users or items."""
+        dead_letters = self.dead_letters(Step.DECODE)
+        return DimensionDecoder(self.contracts, role, self.registry, dead_letters)
+
+    def dead_letters(self, step: Step) -> DeadLetters:
+        """Dead letters of a step."""
+        return DeadLetters(self.encoder(Role.DEAD_LETTER), step, now_ms)
+
+
+class RegistryFunction(ScalarFunction):
+    """A function that uses the registry; ``name`` and ``result_type`` are those of the SQL."""
+
+    name: str
+    result_type: str
+
+    def __init__(self, registry: RegistrySettings, extra_contracts: tuple[Path, ...]) -> None:
+        self._registry = registry
+        self._extra_contracts = extra_contracts
+
+    def is_deterministic(self) -> bool:
+        """False: a record is decoded by the schemas that the registry has at the time."""
+        return False
+
+    def connect(self) -> Opened:
+        """Load the contracts and connect to the registry."""
+        keep_code_folder()
+        settings = self._registry
+        return Opened(
+            load_contracts((BUILT_IN_FOLDER, *self._extra_contracts)),
+            GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name),
+        )
+
+
+def register_functions(tables: StreamTableEnvironment, *functions: RegistryFunction) -> None:
+    """Create functions under their names."""
+    for function in functions:
+        wrapped = udf(function, result_type=function.result_type)
+        tables.create_temporary_function(function.name, wrapped)
