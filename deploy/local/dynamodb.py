@@ -1,9 +1,9 @@
-"""DynamoDB on the laptop, streams included: DynamoDB Local from the jars of pom-deps.txt.
+"""DynamoDB on the local platform, with streams: DynamoDB Local from the jars of pom-deps.txt.
 
-Its own main class listens on every interface and takes no host. DynamoDB Local is a handler in a
-Jetty server, though, and Jetty has a main class that builds a server from an XML file: the file
-written here makes the same server as DynamoDB Local's main class does, on loopback, and without
-the telemetry, which only that main class switches on.
+Its main class listens on every interface and accepts no host. But DynamoDB Local is a handler of a
+Jetty server, and Jetty has a main class that builds a server from an XML file. The generated file
+builds the same server as DynamoDB Local's main class, on loopback, and without the telemetry, which
+only that main class enables.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schemas.errors import TunemeshError
 NAME = "dynamodb"
 JAR_SET = "dynamodb"
 SQLITE = "libsqlite4java-linux-amd64"
-"""The native library that DynamoDB Local keeps its data with; there is none for other machines."""
+"""DynamoDB Local stores its data with this native library; only this platform's is listed."""
 
 SERVER_XML = """\
 <?xml version="1.0"?>
@@ -91,7 +91,7 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
 
 
 def server_xml(settings: LocalSettings) -> str:
-    """The server as Jetty's XML."""
+    """Return the server as Jetty's XML."""
     return SERVER_XML.format(
         host=HOST,
         port=settings.dynamodb.number,
@@ -125,7 +125,7 @@ def _prepare(settings: LocalSettings, java: Java) -> Launch:
 
 
 def _native_folder(cache: Path) -> Path:
-    """Where the native library is, which has to be told: it is no jar."""
+    """Return the folder of the native library, which is no jar and not on the class path."""
     for path in jars.paths(JAR_SET, cache):
         if path.name.startswith(SQLITE):
             return path.parent
@@ -145,7 +145,7 @@ def _is_answering(settings: LocalSettings) -> bool:
 
 
 def create_client(settings: LocalSettings, service: str) -> Any:
-    """A boto3 client of `dynamodb` or `dynamodbstreams` of the platform."""
+    """Return a boto3 client of the platform's `dynamodb` or `dynamodbstreams`."""
     import boto3
     from botocore.config import Config
 

@@ -1,7 +1,7 @@
-"""The jars of pom-deps.txt: parsed, fetched into a cache of the user, checked against their sha256.
+"""The jars of pom-deps.txt: parsed, fetched into a cache of the user, verified by their sha256.
 
-A download goes to a `.part` file beside its place, goes on where it was broken off, and is renamed
-only when its checksum is right: a jar that is there is whole. Several processes may fetch at once.
+A download is written to a `.part` file, resumed after an interruption, and renamed only when its
+checksum matches: a jar in the cache is complete. Several processes may fetch concurrently.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 16
 
 Progress = Callable[[int], None]
-"""Called with the number of bytes that just arrived; from several threads."""
+"""Called with the number of bytes received, from several threads."""
 
 
 class JarError(TunemeshError):
-    """A jar that could not be had: which, from where, why, and what to do."""
+    """A jar is missing or could not be fetched; says which, why, and what to do next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Jar:
     sha256: str
     jar_set: str
     extension: str = "jar"
-    """Of the file; a native library that comes by coordinates, as jars do, has another."""
+    """The suffix of the file; a native library in a Maven repository has another one."""
 
     @property
     def coordinates(self) -> str:
@@ -59,7 +59,7 @@ class Jar:
 
     @property
     def path(self) -> str:
-        """The path in a Maven repository, and in the cache."""
+        """The path in a Maven repository and in the cache."""
         suffix = f"-{self.classifier}" if self.classifier else ""
         folder = self.group.replace(".", "/")
         name = f"{self.artifact}-{self.version}{suffix}.{self.extension}"
@@ -74,8 +74,8 @@ _LINE = re.compile(
 
 
 def parse(text: str) -> tuple[Jar, ...]:
-    """The jars of a list in the format of pom-deps.txt; JarError names the line that is not in
-    it."""
+    """Return the jars of a list in the format of pom-deps.txt; raises JarError for an invalid
+    line."""
     jars: dict[tuple[str, str], Jar] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.partition("#")[0].strip()
@@ -98,54 +98,54 @@ def parse(text: str) -> tuple[Jar, ...]:
         )
         key = (jar.coordinates, jar.jar_set)
         if key in jars:
-            raise JarError(f"line {number} of the jar list: {jar.coordinates} is there twice.")
+            raise JarError(f"line {number} of the jar list: {jar.coordinates} is listed twice.")
         jars[key] = jar
     return tuple(jars.values())
 
 
 def load(path: Path = LIST) -> tuple[Jar, ...]:
-    """The jars of the repository's pom-deps.txt."""
+    """Return the jars of the repository's pom-deps.txt."""
     return parse(path.read_text(encoding="utf-8"))
 
 
 def select_sets(jars: Iterable[Jar], names: Iterable[str]) -> tuple[Jar, ...]:
-    """The jars of the named sets, all for no name; JarError for a set that does not exist."""
+    """Return the jars of the named sets, by default all; raises JarError for an unknown set."""
     listed = tuple(jars)
     wanted = set(names)
     known = {jar.jar_set for jar in listed}
     if unknown := sorted(wanted - known):
-        raise JarError(f"no jar set {unknown[0]!r}; there are: {', '.join(sorted(known))}.")
+        raise JarError(f"no jar set {unknown[0]!r}. Sets: {', '.join(sorted(known))}.")
     return tuple(jar for jar in listed if not wanted or jar.jar_set in wanted)
 
 
 def list_missing(jars: Iterable[Jar], cache: Path) -> tuple[Jar, ...]:
-    """The jars that are not in the cache."""
+    """Return the jars that are not in the cache."""
     return tuple(jar for jar in jars if not (cache / jar.path).is_file())
 
 
 def paths(jar_set: str, cache: Path, listed: Iterable[Jar] | None = None) -> tuple[Path, ...]:
-    """The files of a set, in the order of the list; JarError when one has not been fetched."""
+    """Return the files of a set, in the order of the list; raises JarError if one is missing."""
     wanted = select_sets(load() if listed is None else listed, [jar_set])
     if absent := list_missing(wanted, cache):
         raise JarError(
-            f"{len(absent)} jars of the set {jar_set!r} are not in {cache}, the first is "
+            f"{len(absent)} jars of the set {jar_set!r} are not in {cache}, for instance "
             f"{absent[0].coordinates}. Run: tunemesh jars fetch"
         )
     return tuple(cache / jar.path for jar in wanted)
 
 
 def class_path(jar_set: str, cache: Path) -> str:
-    """The files of a set as a Java class path."""
+    """Return the jars of a set as a Java class path."""
     files = paths(jar_set, cache)
     return os.pathsep.join(str(path) for path in files if path.suffix == ".jar")
 
 
 def repository_url(environ: Mapping[str, str]) -> str:
-    """The Maven repository to fetch from: TUNEMESH_MAVEN_REPOSITORY, else Maven Central."""
+    """Return the Maven repository: TUNEMESH_MAVEN_REPOSITORY, else Maven Central."""
     chosen = read(CacheSettings, {ENVIRONMENT: environ}).maven_repository
     if chosen:
         return chosen.rstrip("/")
-    from jgo.constants import MAVEN_CENTRAL_URL  # the only thing asked of jgo; loads slowly
+    from jgo.constants import MAVEN_CENTRAL_URL  # slow to import
 
     return str(MAVEN_CENTRAL_URL)
 
@@ -157,10 +157,10 @@ def fetch(
     progress: Progress = lambda received: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Brings the jars into the cache, several at once; returns when all are there.
+    """Fetch missing jars into the cache, several in parallel. Blocks.
 
-    Blocks. Raises :class:`JarError` for the first jar that cannot be had; what has arrived of the
-    others stays, and the next call goes on from there.
+    Raises :class:`JarError` for the first jar that cannot be fetched; the next call resumes the
+    others.
     """
     wanted = {jar.path: jar for jar in list_missing(jars, cache)}
     with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="jar") as pool:
@@ -177,13 +177,13 @@ def fetch(
 def fetch_one(
     jar: Jar, cache: Path, source: str, progress: Progress, pause: Callable[[float], None]
 ) -> Path:
-    """Brings one jar into the cache, with several tries when the connection breaks."""
+    """Fetch one jar into the cache; broken connections are retried."""
     target = cache / jar.path
     url = f"{source}/{jar.path}"
     part = target.with_name(target.name + ".part")
     target.parent.mkdir(parents=True, exist_ok=True)
     with part.open("ab") as file:
-        # Another process may be at the same jar: it is waited for, and its result used.
+        # If another process fetches the same jar, wait for it and use its result.
         fcntl.flock(file, fcntl.LOCK_EX)
         if target.is_file():
             part.unlink(missing_ok=True)
@@ -206,15 +206,14 @@ def fetch_one(
                 if actual == jar.sha256:
                     part.rename(target)
                     return target
-                # What was there of an earlier try may be to blame: then once more from the start.
+                # The partial file of an earlier attempt may be corrupt: then start over once.
                 size = part.stat().st_size
                 os.ftruncate(file.fileno(), 0)
                 if not resumed:
                     raise JarError(
-                        f"{jar.coordinates}: the sha256 of what {url} sent ({size} bytes) is "
-                        f"{actual}, pom-deps.txt says {jar.sha256}. It was thrown away. Either "
-                        "something between here and the repository changed it, or the line in "
-                        "pom-deps.txt is wrong."
+                        f"{jar.coordinates}: {url} ({size} bytes) has the sha256 {actual}, but "
+                        f"pom-deps.txt has {jar.sha256}. The file was deleted. Either it was "
+                        "changed on the way, or the line in pom-deps.txt is wrong."
                     )
                 file.seek(0)
                 continue
@@ -222,15 +221,14 @@ def fetch_one(
                 pause(0.5 * 2**attempt)
             file.seek(0, os.SEEK_END)
     raise JarError(
-        f"{jar.coordinates}: could not fetch {url} in {ATTEMPTS} tries: {failure}. "
-        "Is there a network? `tunemesh jars fetch` goes on where this stopped; "
-        "TUNEMESH_MAVEN_REPOSITORY names a mirror."
+        f"{jar.coordinates}: could not fetch {url} in {ATTEMPTS} attempts: {failure}. "
+        "Check the network, or set TUNEMESH_MAVEN_REPOSITORY to a mirror; then resume with "
+        "`tunemesh jars fetch`."
     )
 
 
 def _receive(url: str, descriptor: int, progress: Progress) -> None:
-    """Appends to the file what it lacks of the resource; starts over when the server sends all of
-    it."""
+    """Append the missing bytes to the file; starts over when the server sends all of it."""
     have = os.fstat(descriptor).st_size
     request = urllib.request.Request(url, headers={"User-Agent": "tunemesh"})
     if have:
@@ -239,7 +237,7 @@ def _receive(url: str, descriptor: int, progress: Progress) -> None:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # nothing is lacking: the checksum decides
+            return  # complete: the checksum decides
         raise
     with response:
         if have and response.status != http.HTTPStatus.PARTIAL_CONTENT:

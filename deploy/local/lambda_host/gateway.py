@@ -1,4 +1,4 @@
-"""The HTTP API in front of the handlers: a request becomes an event, by its path and the contracts.
+"""The HTTP API in front of the handlers: converts requests to events by path and contracts.
 
 As API Gateway does with the routes ``/{domain}`` and ``/{domain}/{id}`` of an HTTP API (payload
 version 2.0).
@@ -19,11 +19,11 @@ from deploy.local.python_servers import HEALTH
 from schemas.model import Contracts, Role
 from services import interactions, items, users
 
-LARGEST_BODY = 10 * 1024 * 1024
-"""API Gateway's quota of a payload."""
+MAX_BODY_BYTES = 10 * 1024 * 1024
+"""API Gateway's quota for payloads."""
 
-MAX_AT_ONCE = 32
-"""Requests that are worked on; others wait."""
+MAX_CONCURRENT = 32
+"""The number of requests handled concurrently; others wait."""
 
 Handler = Callable[[Mapping[str, Any], Any], dict[str, Any]]
 
@@ -35,12 +35,12 @@ HANDLERS: Mapping[Role, Handler] = {
 
 
 def handlers(contracts: Contracts) -> dict[str, Handler]:
-    """The handler of each domain, by the first part of its paths."""
+    """Return the handler of each domain, by the first segment of its paths."""
     return {c.name: HANDLERS[c.role] for c in contracts if c.role in HANDLERS}
 
 
 def event_of(method: str, raw_path: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """The event of a request; ``raw_path`` is as it was sent, percent signs and all."""
+    """Return the event of a request; ``raw_path`` is percent-encoded, as it was sent."""
     domain, _, identity = raw_path.removeprefix("/").partition("/")
     parameters = {"domain": unquote(domain)}
     if identity:
@@ -63,9 +63,9 @@ def event_of(method: str, raw_path: str, headers: Mapping[str, str], body: bytes
 
 
 def application(contracts: Contracts) -> web.Application:
-    """The HTTP application; handlers block, so each request has a thread."""
+    """Return the HTTP application; handlers block, so each request has a thread."""
     routes = handlers(contracts)
-    threads = ThreadPoolExecutor(MAX_AT_ONCE, thread_name_prefix="handler")
+    threads = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="handler")
 
     async def answer(request: web.Request) -> web.Response:
         raw_path = request.raw_path.partition("?")[0]
@@ -83,6 +83,6 @@ def application(contracts: Contracts) -> web.Application:
             body=answered.get("body", "").encode(),
         )
 
-    app = web.Application(client_max_size=LARGEST_BODY)
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_route("*", "/{path:.*}", answer)
     return app
