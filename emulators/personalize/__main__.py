@@ -1,7 +1,7 @@
-"""Starts the local Personalize: `python -m emulators.personalize --port N --data DIR`.
+"""Starts the Personalize emulator: `python -m emulators.personalize --port N --data DIR`.
 
-Exit codes: 0 after SIGTERM or SIGINT, 2 for a mistake in the arguments, a port in use or a data
-folder that another process holds; then one line on stderr says what to do.
+Exit codes: 0 after SIGTERM or SIGINT, 2 for an invalid argument, a port in use or a data folder in
+use; one line on stderr then says what to do.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from emulators.faults import InvalidPlan, Plan, read_plan
 from emulators.personalize.control.operations import ControlPlane
 from emulators.personalize.control.source import Source
 from emulators.personalize.control.state import STEP_SECONDS, ControlSettings, State
-from emulators.personalize.control.training import MOST_INTERACTIONS
+from emulators.personalize.control.training import MAX_INTERACTIONS
 from emulators.personalize.control.work import Work
 from emulators.personalize.quota import DEFAULT_RATES, Quotas, parse_quota
-from emulators.personalize.routes import application
+from emulators.personalize.routes import create_application
 from emulators.personalize.rules import Resources
 from emulators.personalize.server import Service, load_operations
 from emulators.personalize.signature import AccessRules
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 28500
-SECONDS_TO_FINISH = 10.0
+SHUTDOWN_SECONDS = 10.0
 
 
-class _Mistake(Exception):
-    """Something the person who started it has to change; the message is all they see."""
+class _StartError(Exception):
+    """The emulator cannot start; the message says what to change."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until it is told to stop; returns the exit code."""
+    """Serves until SIGTERM or SIGINT; returns the exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     try:
         asyncio.run(_serve(options))
-    except _Mistake as mistake:
-        print(f"local Personalize: {mistake}", file=sys.stderr)
+    except _StartError as error:
+        print(f"Personalize emulator: {error}", file=sys.stderr)
         return 2
     return 0
 
@@ -62,61 +62,59 @@ def _parser() -> argparse.ArgumentParser:
         description="Amazon Personalize on 127.0.0.1.",
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="default %(default)s")
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder that keeps what it accepts"
-    )
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan (JSON)")
+    parser.add_argument("--data", type=Path, required=True, help="folder for the stored data")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="fault plan (JSON)")
     parser.add_argument(
         "--quota",
         action="append",
         default=[],
         metavar="NAME=RATE",
-        help="calls a second of one operation, e.g. put_events=1000; 'off' for none",
+        help="calls per second of one operation, such as put_events=1000; 'off' for no quota",
     )
     parser.add_argument(
         "--credentials",
         action="append",
         default=[],
         metavar="KEY:SECRET",
-        help="the only access keys that may call; signatures are verified then",
+        help="an access key that may call (no other key may); signatures are verified",
     )
     parser.add_argument(
         "--denied-key",
         action="append",
         default=[],
         metavar="KEY",
-        help="access key that gets AccessDeniedException",
+        help="an access key that receives AccessDeniedException",
     )
     parser.add_argument(
         "--unknown-key",
         action="append",
         default=[],
         metavar="KEY",
-        help="access key that gets UnrecognizedClientException",
+        help="an access key that receives UnrecognizedClientException",
     )
     parser.add_argument("--region", default=defaults.region, help="default %(default)s")
     parser.add_argument("--account", default=defaults.account, help="default %(default)s")
     parser.add_argument(
         "--name",
         default=defaults.name,
-        help="of the dataset group and the campaign, default %(default)s",
+        help="name of the dataset group and the campaign, default %(default)s",
     )
     parser.add_argument(
-        "--s3-endpoint", metavar="URL", help="the S3 that imports read from; none without it"
+        "--s3-endpoint", metavar="URL", help="endpoint of the S3 for imports; default: no imports"
     )
     parser.add_argument(
         "--step-seconds",
         type=float,
         default=STEP_SECONDS,
         metavar="S",
-        help="how long CREATE PENDING and CREATE IN_PROGRESS last at least, default %(default)s",
+        help="minimum seconds of CREATE PENDING and CREATE IN_PROGRESS, default %(default)s",
     )
     parser.add_argument(
         "--training-interactions",
         type=int,
-        default=MOST_INTERACTIONS,
+        default=MAX_INTERACTIONS,
         metavar="N",
-        help="a model is made of the newest N, default %(default)s",
+        help="train a model on the newest N, default %(default)s",
     )
     parser.add_argument("--tracking-id", default=defaults.tracking_id, help="default %(default)s")
     return parser
@@ -124,10 +122,10 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _serve(options: argparse.Namespace) -> None:
     operations = load_operations()
-    quotas = Quotas(_rates(options.quota))
-    plan = _plan(options.faults, [operation.name for operation in operations])
+    quotas = Quotas(_parse_rates(options.quota))
+    plan = _read_plan(options.faults, [operation.name for operation in operations])
     access = AccessRules(
-        secrets=_secrets(options.credentials),
+        secrets=_parse_credentials(options.credentials),
         unknown=frozenset(options.unknown_key),
         denied=frozenset(options.denied_key),
     )
@@ -137,10 +135,10 @@ async def _serve(options: argparse.Namespace) -> None:
         name=options.name,
         tracking_id=options.tracking_id,
     )
-    # Bound at once, so that a port in use is told before anything is opened, but listening only
-    # when ready: until then a connection is refused instead of hanging.
+    # Bound first, so that a port in use is reported before anything is opened. Listening starts
+    # when the data is loaded: until then connections are refused instead of hanging.
     bound = _bind(options.port)
-    lock = _lock(options.data)
+    lock = _lock_folder(options.data)
     try:
         try:
             state = State(
@@ -150,7 +148,9 @@ async def _serve(options: argparse.Namespace) -> None:
                 ControlSettings(options.step_seconds, options.training_interactions),
             )
         except sqlite3.Error as error:
-            raise _Mistake(f"cannot use {options.data}: {error}. Choose another --data.") from error
+            raise _StartError(
+                f"cannot use {options.data}: {error}. Choose another --data."
+            ) from error
         work = Work(state)
         service = Service(
             operations=operations,
@@ -160,24 +160,25 @@ async def _serve(options: argparse.Namespace) -> None:
             access=access,
         )
         work.deploy_all(
-            lambda done: print(f"local Personalize: {done} stored events loaded", flush=True)
+            lambda done: print(f"Personalize emulator: {done} stored events loaded", flush=True)
         )
         work.resume()
         runner = web.AppRunner(
-            application(service), access_log=None, shutdown_timeout=SECONDS_TO_FINISH
+            create_application(service), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS
         )
         await runner.setup()
         site = web.SockSite(runner, bound, backlog=1024)
         try:
             await site.start()
         except OSError as error:
-            raise _bind_mistake(error, options.port) from error
+            raise _bind_error(error, options.port) from error
         port = bound.getsockname()[1]
         print(
-            f"local Personalize: ready on http://{HOST}:{port}, data in {options.data}", flush=True
+            f"Personalize emulator: ready on http://{HOST}:{port}, data in {options.data}",
+            flush=True,
         )
-        await _told_to_stop()
-        service.stop_holding()
+        await _wait_for_signal()
+        service.release_held_calls()
         await runner.cleanup()
         await service.close()
     finally:
@@ -185,7 +186,7 @@ async def _serve(options: argparse.Namespace) -> None:
         bound.close()
 
 
-async def _told_to_stop() -> None:
+async def _wait_for_signal() -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -200,32 +201,34 @@ def _bind(port: int) -> socket.socket:
         bound.bind((HOST, port))
     except (OSError, OverflowError) as error:
         bound.close()
-        raise _bind_mistake(error, port) from error
+        raise _bind_error(error, port) from error
     return bound
 
 
-def _bind_mistake(error: Exception, port: int) -> _Mistake:
+def _bind_error(error: Exception, port: int) -> _StartError:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return _Mistake(
+        return _StartError(
             f"port {port} on {HOST} is in use. Stop what uses it, or choose another with --port "
             "(tunemesh: TUNEMESH_PERSONALIZE_PORT)."
         )
-    return _Mistake(f"port {port} on {HOST} cannot be used: {error}. Choose another with --port.")
+    return _StartError(
+        f"port {port} on {HOST} cannot be used: {error}. Choose another with --port."
+    )
 
 
-def _lock(folder: Path) -> IO[str]:
-    """An open file that holds `folder` for this process; the system frees it however it ends."""
+def _lock_folder(folder: Path) -> IO[str]:
+    """Lock `folder` for this process; the system releases the lock when the process ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("a+")
     except OSError as error:
-        raise _Mistake(f"cannot use the folder {folder}: {error.strerror}.") from error
+        raise _StartError(f"cannot use the folder {folder}: {error.strerror}.") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         lock.close()
-        raise _Mistake(
-            f"another local Personalize uses the folder {folder}. "
+        raise _StartError(
+            f"another Personalize emulator uses the folder {folder}. "
             "Stop it, or choose another --data."
         ) from error
     lock.truncate(0)
@@ -234,34 +237,34 @@ def _lock(folder: Path) -> IO[str]:
     return lock
 
 
-def _rates(quotas: Sequence[str]) -> dict[str, float | None]:
+def _parse_rates(quotas: Sequence[str]) -> dict[str, float | None]:
     rates: dict[str, float | None] = dict(DEFAULT_RATES)
     for text in quotas:
         try:
             operation, rate = parse_quota(text)
         except ValueError as error:
-            raise _Mistake(f"--quota {error}.") from error
+            raise _StartError(f"--quota {error}.") from error
         rates[operation] = rate
     return rates
 
 
-def _plan(path: Path | None, operations: Sequence[str]) -> Plan:
+def _read_plan(path: Path | None, operations: Sequence[str]) -> Plan:
     if path is None:
         return Plan()
     try:
         return read_plan(path.read_bytes(), operations)
     except OSError as error:
-        raise _Mistake(f"--faults: cannot read {path}: {error.strerror}.") from error
+        raise _StartError(f"--faults: cannot read {path}: {error.strerror}.") from error
     except InvalidPlan as error:
-        raise _Mistake(f"--faults {path}: {error}.") from error
+        raise _StartError(f"--faults {path}: {error}.") from error
 
 
-def _secrets(credentials: Sequence[str]) -> dict[str, str]:
+def _parse_credentials(credentials: Sequence[str]) -> dict[str, str]:
     secrets = {}
     for text in credentials:
         key, separator, secret = text.partition(":")
         if not key or not separator or not secret:
-            raise _Mistake("--credentials must be KEY:SECRET.")
+            raise _StartError("--credentials must be KEY:SECRET.")
         secrets[key] = secret
     return secrets
 

@@ -1,27 +1,27 @@
-"""A small, honest recommender: what was listened to together, what is recent, what is popular.
+"""A small recommender: items played by the same listeners, recency and popularity.
 
-It is not Amazon's: it exists so that a play visibly and at once changes what is recommended. Pure,
-no clock: times come with the interactions, and the same interactions in the same order give the
-same recommendations.
+It is not Amazon's model: its purpose is that an interaction changes the recommendations at once.
+Pure and without a clock: the same interactions in the same order give the same recommendations. A
+listener is a user, or the session of an anonymous one.
 
 - Each interaction has a weight (`preference`): like 3, complete 2, play 1, anything else 0.5, skip
   and dislike -1. A listener's affinity to an item is the sum, between -1 and 4.
-- Two items are similar by the cosine of their listeners' positive affinities, kept up to date
+- The similarity of two items is the cosine of their listeners' positive affinities, updated
   incrementally: when an affinity changes, so do the pairs with the listener's 20 latest items.
-- A listener's candidates are the items similar to those in the history, each of which weighs by
-  its affinity, its age (halved a day, against the listener's newest interaction) and its position
-  (x 0.8 an item back).
-- Popularity is the sum of positive weights, halved a week. It is a quarter of the score, and all of
-  it for a listener without history.
-- Items in the listener's history stay in, ranked down: a fifth of the score; with an affinity of 0
-  or below (skipped), behind everything else. Items that were put but never played come after those
-  with a score, in the order they were put. An item that is neither similar, nor among the 600
-  most popular, nor in the history, nor put, is no candidate; nothing else is left out.
-- Ties go by item id. Scores are shares of the sum over all candidates, rounded down to 7 digits, so
-  a list sums to at most 1.
+- A listener's candidates are the items similar to those in the history, weighted by affinity, age
+  (half-life of a day, relative to the listener's newest interaction) and position (a factor of 0.8
+  per item).
+- Popularity is the sum of positive weights with a half-life of a week. It is a quarter of the
+  score, and the whole score for a listener without history.
+- Items in the listener's history are included at a fifth of their score; items with an affinity of
+  0 or below (skipped) come last. Items of the catalogue without interactions follow those with a
+  score, in the order in which they were put. Candidates are the similar items, the 600 most popular
+  ones, those in the history and those of the catalogue.
+- Ties are ordered by item id. Scores are fractions of the sum over all candidates, rounded down to
+  7 digits, so a list sums to at most 1.
 
 Memory is bounded: 50 items of history for each of the 50,000 latest listeners, 80 similar items for
-each of the 50,000 latest items; beside that one number for every item known.
+each of the 50,000 latest items, and one number for every item.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from dataclasses import dataclass
 DAY_MS = 86_400_000.0
 TASTE_HALF_LIFE_MS = DAY_MS
 POPULARITY_HALF_LIFE_MS = 7 * DAY_MS
-LEAST_AFFINITY, MOST_AFFINITY = -1.0, 4.0
+MIN_AFFINITY, MAX_AFFINITY = -1.0, 4.0
 HISTORY_ITEMS = 50
 PAIRED_ITEMS = 20
-KEPT_SIMILAR, MOST_SIMILAR = 40, 80
-MOST_LISTENERS = 50_000
-MOST_ITEMS_WITH_SIMILAR = 50_000
+KEPT_SIMILAR, MAX_SIMILAR = 40, 80
+MAX_LISTENERS = 50_000
+MAX_ITEMS_WITH_SIMILAR = 50_000
 POSITION_DECAY = 0.8
 POPULARITY_SHARE = 0.25
 REPEAT_FACTOR = 0.2
-KEPT_POPULAR, MOST_POPULAR = 600, 1200  # more than a full answer (500) and a full history
+KEPT_POPULAR, MAX_POPULAR = 600, 1200  # more than a full response (500) and a full history
 
 _WEIGHTS = {
     **dict.fromkeys(("like", "love", "favorite", "favourite", "save"), 3.0),
@@ -57,18 +57,18 @@ _OTHER_WEIGHT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """An item and its share of the score."""
+    """An item and its fraction of the total score."""
 
     item_id: str
     score: float
 
 
 def preference(event_type: str, event_value: float | None) -> float:
-    """How much one interaction says for (above 0) or against an item.
+    """The weight of an interaction: above 0 for a preference, below 0 for an aversion.
 
-    `event_value` from 0 to 1 is taken as the share that was heard and scales a positive weight
-    between one half and the whole; a larger one changes nothing, as its scale is unknown; a
-    negative one makes the interaction count as a skip.
+    An `event_value` from 0 to 1 is the fraction that was played and scales a positive weight from a
+    half to 1. A larger value has no effect, because its scale is unknown; a negative one makes the
+    interaction a skip.
     """
     weight = _WEIGHTS.get(event_type.lower(), _OTHER_WEIGHT)
     if event_value is None or weight < 0:
@@ -82,35 +82,35 @@ class Recommender:
     """The model's state. Not thread-safe: one event loop owns it."""
 
     def __init__(self) -> None:
-        self._known: dict[str, str] = {}  # every item, one string object each
-        self._catalogue: dict[str, None] = {}  # items that were put, in that order
-        # Ordered: a plain dict finds its oldest key behind all those that were taken out of it.
+        self._known: dict[str, str] = {}  # every item id once, to share the string objects
+        self._catalogue: dict[str, None] = {}  # items that were put, in their order
+        # OrderedDict: finding the oldest key of a dict is slow after many removals.
         self._histories: OrderedDict[str, dict[str, tuple[float, float]]] = OrderedDict()
         self._similar: OrderedDict[str, dict[str, float]] = OrderedDict()
         self._norms: dict[str, float] = {}
-        self._popularity: dict[str, float] = {}  # log2 of a sum that decays by itself
+        self._popularity: dict[str, float] = {}  # log2 of a decaying sum
         self._popular: dict[str, float] = {}
 
     def sizes(self) -> dict[str, int]:
-        """How many listeners and items it holds."""
+        """The number of listeners and items."""
         return {"listeners": len(self._histories), "items": len(self._known)}
 
     def add_item(self, item_id: str) -> None:
-        """An item of the catalogue, played or not."""
+        """Add an item to the catalogue."""
         self._catalogue[self._intern(item_id)] = None
 
     def observe(self, listener: str, item_id: str, weight: float, at_ms: float) -> None:
-        """One interaction of `listener` with an item; `weight` as of `preference`."""
+        """Learn from an interaction; `weight` is a result of :func:`preference`."""
         item = self._intern(item_id)
         history = self._histories.pop(listener, None)
         if history is None:
             history = {}
         self._histories[listener] = history
-        if len(self._histories) > MOST_LISTENERS:
+        if len(self._histories) > MAX_LISTENERS:
             self._histories.popitem(last=False)
         before, seen_at = history.pop(item, (0.0, at_ms))
-        after = min(MOST_AFFINITY, max(LEAST_AFFINITY, before + weight))
-        self._learn(item, history, max(before, 0.0), max(after, 0.0))
+        after = min(MAX_AFFINITY, max(MIN_AFFINITY, before + weight))
+        self._update_similarities(item, history, max(before, 0.0), max(after, 0.0))
         history[item] = (after, max(at_ms, seen_at))
         if len(history) > HISTORY_ITEMS:
             del history[next(iter(history))]
@@ -119,27 +119,27 @@ class Recommender:
     def recommend(self, listener: str, count: int) -> list[Scored]:
         """Up to `count` items for `listener`, best first."""
         history = self._histories.get(listener, {})
-        scores = self._scores(history, self._popular)
-        ranked = heapq.nsmallest(count, scores.items(), key=_order(history))
+        scores = self._score_items(history, self._popular)
+        ranked = heapq.nsmallest(count, scores.items(), key=_sort_key(history))
         total = sum(score for score in scores.values() if score > 0)
-        result = [_share(item, score, total) for item, score in ranked]
-        return self._with_unplayed(result, scores, history, count)
+        result = [_scored(item, score, total) for item, score in ranked]
+        return self._insert_unplayed(result, scores, history, count)
 
     def rank(self, listener: str, items: Sequence[str]) -> list[Scored]:
         """All of `items` for `listener`, best first; unknown items last, in the order given."""
         history = self._histories.get(listener, {})
         known = [item for item in items if item in self._known]
-        everything = self._scores(history, known)
+        everything = self._score_items(history, known)
         scores = {item: everything[item] for item in known}
         total = sum(score for score in scores.values() if score > 0)
-        ranked = sorted(scores.items(), key=_order(history))
-        result = [_share(item, score, total) for item, score in ranked]
+        ranked = sorted(scores.items(), key=_sort_key(history))
+        result = [_scored(item, score, total) for item, score in ranked]
         return result + [Scored(item, 0.0) for item in items if item not in self._known]
 
     def _intern(self, item_id: str) -> str:
         return self._known.setdefault(item_id, item_id)
 
-    def _learn(
+    def _update_similarities(
         self, item: str, history: dict[str, tuple[float, float]], before: float, after: float
     ) -> None:
         gain = after - before
@@ -151,22 +151,22 @@ class Recommender:
                 break
             affinity = history[other][0]
             if affinity > 0.0:
-                self._link(item, other, gain * affinity)
-                self._link(other, item, gain * affinity)
+                self._add_similarity(item, other, gain * affinity)
+                self._add_similarity(other, item, gain * affinity)
 
-    def _link(self, item: str, other: str, change: float) -> None:
+    def _add_similarity(self, item: str, other: str, change: float) -> None:
         similar = self._similar.pop(item, None)
         if similar is None:
             similar = {}
-        self._similar[item] = similar  # the latest used is last
-        if len(self._similar) > MOST_ITEMS_WITH_SIMILAR:
+        self._similar[item] = similar  # the most recently used item is last
+        if len(self._similar) > MAX_ITEMS_WITH_SIMILAR:
             self._similar.popitem(last=False)
         strength = similar.get(other, 0.0) + change
         if strength > 1e-9:
             similar[other] = strength
         else:
             similar.pop(other, None)
-        if len(similar) > MOST_SIMILAR:
+        if len(similar) > MAX_SIMILAR:
             kept = heapq.nsmallest(KEPT_SIMILAR, similar.items(), key=lambda e: (-e[1], e[0]))
             self._similar[item] = dict(kept)
 
@@ -178,17 +178,17 @@ class Recommender:
             level = _add_log2(level, math.log2(weight) + at_ms / POPULARITY_HALF_LIFE_MS)
         self._popularity[item] = level
         self._popular[item] = level
-        if len(self._popular) > MOST_POPULAR:
-            # Levels only grow, so what is dropped here was below all that is kept, and comes back
-            # when it grows.
+        if len(self._popular) > MAX_POPULAR:
+            # Levels only grow: a dropped item was below all kept ones, and is added again when it
+            # grows.
             kept = heapq.nsmallest(KEPT_POPULAR, self._popular.items(), key=lambda e: (-e[1], e[0]))
             self._popular = dict(kept)
 
-    def _scores(
+    def _score_items(
         self, history: dict[str, tuple[float, float]], others: Iterable[str]
     ) -> dict[str, float]:
-        """The score of everything similar to the history, of the history itself and of `others`."""
-        similar = self._similar_to(history)
+        """The scores of the items similar to the history, of the history and of `others`."""
+        similar = self._score_similar(history)
         largest = max((abs(score) for score in similar.values()), default=0.0)
         top = max(self._popular.values(), default=-math.inf)
         share = POPULARITY_SHARE if largest > 0.0 else 1.0
@@ -205,7 +205,7 @@ class Recommender:
             scores[item] = score
         return scores
 
-    def _similar_to(self, history: dict[str, tuple[float, float]]) -> dict[str, float]:
+    def _score_similar(self, history: dict[str, tuple[float, float]]) -> dict[str, float]:
         newest = max((at for _, at in history.values()), default=0.0)
         scores: dict[str, float] = {}
         for position, item in enumerate(reversed(history)):
@@ -222,14 +222,14 @@ class Recommender:
                     scores[other] = scores.get(other, 0.0) + weight * cosine
         return scores
 
-    def _with_unplayed(
+    def _insert_unplayed(
         self,
         ranked: list[Scored],
         scores: dict[str, float],
         history: dict[str, tuple[float, float]],
         count: int,
     ) -> list[Scored]:
-        """Puts unplayed items of the catalogue in front of the disliked ones."""
+        """Insert items without interactions before the disliked ones."""
         disliked = [entry for entry in ranked if _is_disliked(entry.item_id, history)]
         liked = ranked[: len(ranked) - len(disliked)]
         for item in self._catalogue:
@@ -244,10 +244,10 @@ def _is_disliked(item: str, history: dict[str, tuple[float, float]]) -> bool:
     return item in history and history[item][0] <= 0.0
 
 
-def _order(
+def _sort_key(
     history: dict[str, tuple[float, float]],
 ) -> Callable[[tuple[str, float]], tuple[bool, float, str]]:
-    """Sort key: what the listener skipped last, then by score, then by id."""
+    """A sort key: disliked items last, then by score, then by id."""
 
     def key(entry: tuple[str, float]) -> tuple[bool, float, str]:
         item, score = entry
@@ -256,7 +256,7 @@ def _order(
     return key
 
 
-def _share(item: str, score: float, total: float) -> Scored:
+def _scored(item: str, score: float, total: float) -> Scored:
     if score <= 0.0 or total <= 0.0:
         return Scored(item, 0.0)
     return Scored(item, math.floor(score / total * 1e7) / 1e7)

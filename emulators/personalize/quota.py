@@ -1,8 +1,8 @@
-"""Calls a second, by operation: a token bucket each.
+"""Quotas in calls per second: a token bucket for each operation.
 
 Source of the defaults: "Quotas" in the Amazon Personalize developer guide (PutEvents 1,000,
-PutUsers and PutItems 10 a second, a campaign 500 a second for each runtime operation). The rates of
-the operations on actions are not documented there; 10 is assumed.
+PutUsers and PutItems 10 per second, a campaign 500 per second for each runtime operation). The
+rates of the operations on actions are not documented; 10 is assumed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ DEFAULT_RATES: Mapping[str, float] = MappingProxyType(
 
 
 class TokenBucket:
-    """Lets `rate` calls a second through, and as many at once after a quiet second.
+    """Allows `rate` calls per second, and a burst of as many after a second without calls.
 
-    Takes the time from its caller (seconds, monotonic). Not thread-safe: one event loop owns it.
+    The caller passes the time (seconds, monotonic). Not thread-safe: one event loop owns it.
     """
 
     def __init__(self, rate: float) -> None:
@@ -37,7 +37,7 @@ class TokenBucket:
         self._filled_at: float | None = None
 
     def take(self, now: float) -> bool:
-        """Whether a call at `now` is within the quota; if it is, it is counted."""
+        """Whether a call at `now` is within the quota; if it is, take a token for it."""
         if self._filled_at is not None:
             elapsed = max(0.0, now - self._filled_at)
             self._tokens = min(self._capacity, self._tokens + elapsed * self._rate)
@@ -49,7 +49,7 @@ class TokenBucket:
 
 
 class Quotas:
-    """One bucket an operation; an operation whose rate is None has no quota."""
+    """A bucket for each operation; an operation with the rate None has no quota."""
 
     def __init__(self, rates: Mapping[str, float | None]) -> None:
         self._buckets = {
@@ -65,7 +65,7 @@ class Quotas:
 def parse_quota(text: str) -> tuple[str, float | None]:
     """The operation and rate in `put_events=1000`, or None for `put_events=off`.
 
-    Raises ValueError with a sentence for a person.
+    Raises ValueError with a message for the user.
     """
     names = {_option_name(operation): operation for operation in DEFAULT_RATES}
     name, separator, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""The HTTP side: one aiohttp application that answers as Amazon Personalize does."""
+"""The HTTP routes: an aiohttp application with the wire protocol of Amazon Personalize."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from emulators import errors
 from emulators.errors import ServiceError
 from emulators.faults import InvalidPlan, Plan, read_plan
 from emulators.personalize.control import kinds
-from emulators.personalize.server import CONTROL_PATH, IMPORTED, Dropped, Operation, Service
+from emulators.personalize.server import (
+    CONTROL_PATH,
+    IMPORTED,
+    ConnectionDropped,
+    Operation,
+    Service,
+)
 from emulators.personalize.signature import SignedRequest
 
 log = logging.getLogger(__name__)
 
-# Ten items of 32,000 characters, each of up to 12 bytes in the worst JSON, and room to spare.
-LARGEST_BODY = 8 * 1024 * 1024
-MOST_ROWS = 10_000
+# More than ten items of 32,000 characters of up to 12 bytes of JSON.
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_ROWS = 10_000
 DEFAULT_ROWS = 1_000
 
 
-def application(service: Service) -> web.Application:
-    """The routes: the operations of the service, and `/_local/` for tests and tools."""
-    app = web.Application(client_max_size=LARGEST_BODY)
+def create_application(service: Service) -> web.Application:
+    """The operations of the service, and the routes below `/_local/` for tests and tools."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
     for operation in service.operations:
         if operation.path != CONTROL_PATH:
             app.router.add_post(operation.path, _operation_handler(service, operation))
@@ -52,7 +58,7 @@ def _operation_handler(service: Service, operation: Operation) -> _Handler:
             try:
                 body = await request.read()
             except web.HTTPRequestEntityTooLarge as error:
-                raise errors.too_large(LARGEST_BODY) from error
+                raise errors.too_large(MAX_BODY_BYTES) from error
             signed = SignedRequest(
                 method=request.method,
                 path=request.path,
@@ -63,10 +69,10 @@ def _operation_handler(service: Service, operation: Operation) -> _Handler:
             answer = await service.answer(operation, signed)
         except ServiceError as error:
             return _error_response(error)
-        except Dropped:
+        except ConnectionDropped:
             if request.transport is not None:
                 request.transport.abort()
-            return web.Response(status=500)  # goes nowhere: the connection is closed
+            return web.Response(status=500)  # not sent: the connection is closed
         except Exception:
             log.exception("%s failed", operation.name)
             return _error_response(errors.internal_failure())
@@ -101,11 +107,11 @@ def _page_handler(service: Service, name: str) -> _Handler:
             limit = int(request.query.get("limit", str(DEFAULT_ROWS)))
         except ValueError:
             return _bad_request("'after' and 'limit' must be whole numbers")
-        if not 0 <= after < 2**63 or not 1 <= limit <= MOST_ROWS:
-            return _bad_request(f"'after' must be 0 or more, 'limit' from 1 to {MOST_ROWS}")
-        group = service.group_named(request.query.get("group"))
+        if not 0 <= after < 2**63 or not 1 <= limit <= MAX_ROWS:
+            return _bad_request(f"'after' must be 0 or more, 'limit' from 1 to {MAX_ROWS}")
+        group = service.find_group(request.query.get("group"))
         if group is None:
-            return _bad_request(f"there is no dataset group '{request.query['group']}'")
+            return _bad_request(f"the dataset group '{request.query['group']}' does not exist")
         body = await service.page(group, name, after, limit)
         return web.Response(body=body, content_type="application/x-ndjson", charset="utf-8")
 
@@ -142,7 +148,7 @@ def _delete_faults_handler(service: Service) -> _Handler:
 
 
 async def _health(_: web.Request) -> web.StreamResponse:
-    # The port is only opened once everything stored is loaded, so an answer means ready.
+    # The port is opened once the stored data is loaded, so any response means ready.
     return web.json_response({"status": "ready"})
 
 

@@ -1,4 +1,4 @@
-"""What the service demands of a request beyond its model, and what it makes of it.
+"""The rules of the service beyond its model, and parsing requests to records.
 
 Pure: it takes requests that passed `validation`, and returns records to store or raises
 `ServiceError`. Sources: the member documentation of personalize-events in botocore ("can't be
@@ -18,13 +18,13 @@ from typing import Any, Literal
 
 from emulators.errors import ServiceError, invalid_input, malformed, not_found
 
-EVENT_BYTES_LIMIT = 10 * 1024
+MAX_EVENT_BYTES = 10 * 1024
 FORBIDDEN_EVENT_KEYS = frozenset(
     ("userid", "sessionid", "eventtype", "timestamp", "recommendationid", "impression")
 )
 IGNORED_SESSION = "null"
 DEFAULT_RESULTS = 25
-MOST_RESULTS = 500
+MAX_RESULTS = 500
 
 RecordKind = Literal["users", "items"]
 
@@ -36,12 +36,14 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one each time
+_decoder = json.JSONDecoder(
+    parse_constant=_refuse_constant
+)  # json.loads would create one each time
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The resources that exist here, as CreateEventTracker and the others would have named them."""
+    """The names and ARNs of the resources that exist from the start."""
 
     region: str = "us-east-1"
     account: str = "000000000000"
@@ -54,7 +56,7 @@ class Resources:
 
     @property
     def campaign(self) -> str:
-        """The one campaign: it answers recommendations and rankings."""
+        """The ARN of the campaign."""
         return self.arn(f"campaign/{self.name}")
 
     def dataset(self, kind: str) -> str:
@@ -64,8 +66,11 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a PutEvents call. `sent_at` in milliseconds since 1970; `properties` is the
-    JSON text as it was sent; `identity` is equal for events that the service takes for the same."""
+    """An event of a PutEvents call.
+
+    `sent_at` is in milliseconds since 1970; `properties` is the JSON text as it was sent;
+    `identity` is equal for events that the service treats as the same.
+    """
 
     event_id: str
     user_id: str | None
@@ -82,13 +87,13 @@ class Event:
 
     @property
     def listener(self) -> str:
-        """Who it counts for: the user or, for an anonymous listener, the session."""
+        """The user or, for an anonymous listener, the session."""
         return self.user_id if self.user_id is not None else self.session_id
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A user or an item as a whole: a later record with the same id replaces it."""
+    """A user or an item; a later record with the same id replaces it."""
 
     id: str
     properties: str | None
@@ -96,7 +101,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RecommendationQuery:
-    """A GetRecommendations call that can be answered."""
+    """A valid GetRecommendations call."""
 
     campaign: str
     user_id: str
@@ -107,7 +112,7 @@ class RecommendationQuery:
 
 @dataclass(frozen=True, slots=True)
 class RankingQuery:
-    """A GetPersonalizedRanking call that can be answered; each item once, in the order given."""
+    """A valid GetPersonalizedRanking call; each item once, in the order of the request."""
 
     campaign: str
     user_id: str
@@ -121,7 +126,7 @@ def decode(body: bytes) -> dict[str, Any]:
     try:
         value = _decoder.decode(body.decode())
         if _ESCAPED_SURROGATE.search(body):
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is not text
     except (ValueError, RecursionError) as error:
         raise malformed("The body is not JSON in UTF-8.") from error
     if not isinstance(value, dict):
@@ -129,13 +134,13 @@ def decode(body: bytes) -> dict[str, Any]:
     return value
 
 
-def events(
+def parse_events(
     request: Mapping[str, Any], resources: Resources, new_event_id: Callable[[], str]
 ) -> tuple[Event, ...]:
     """The events of a PutEvents request, in its order.
 
-    Raises InvalidInputException for an unknown tracking id and for any event that breaks a rule:
-    the answer has no room for partial success, so one bad event refuses all of them.
+    Raises InvalidInputException for an unknown tracking id and for any event that violates a rule:
+    the response cannot express partial success, so one invalid event refuses the call.
     """
     if request["trackingId"] != resources.tracking_id:
         raise invalid_input(
@@ -150,66 +155,72 @@ def events(
     )
 
 
-def records(request: Mapping[str, Any], kind: RecordKind, resources: Resources) -> list[Record]:
+def parse_records(
+    request: Mapping[str, Any], kind: RecordKind, resources: Resources
+) -> list[Record]:
     """The users or items of a PutUsers or PutItems request, in its order.
 
     Raises ResourceNotFoundException for a data set that does not exist, InvalidInputException for
     one of another type and for properties that are not a flat JSON object.
     """
     arn = request["datasetArn"]
-    wanted = resources.dataset(kind.upper())
-    if arn != wanted:
+    expected = resources.dataset(kind.upper())
+    if arn != expected:
         others = {resources.dataset(name) for name in ("USERS", "ITEMS", "INTERACTIONS")}
         if arn in others:
-            raise invalid_input(f"The dataset {arn} does not hold {kind}. Use {wanted}.")
-        raise not_found(f"The dataset {arn} does not exist. The {kind} are in {wanted}.")
+            raise invalid_input(f"The dataset {arn} does not hold {kind}. Use {expected}.")
+        raise not_found(f"The dataset {arn} does not exist. The {kind} are in {expected}.")
     id_name = "userId" if kind == "users" else "itemId"
-    found = []
+    parsed = []
     for position, entry in enumerate(request[kind], start=1):
         text = entry.get("properties")
         if text is not None:
             _properties(text, f"{kind}.{position}.member.properties")
-        found.append(Record(entry[id_name], text))
-    return found
+        parsed.append(Record(entry[id_name], text))
+    return parsed
 
 
-def recommendation_query(
+def parse_recommendation_query(
     request: Mapping[str, Any], campaigns: Collection[str]
 ) -> RecommendationQuery:
-    """What a GetRecommendations request asks of one of `campaigns` (ARNs); refuses what is not
-    offered here."""
-    _refuse_not_offered(request, "recommenderArn", "context", "promotions", "metadataColumns")
+    """The query of a GetRecommendations request to one of `campaigns` (ARNs).
+
+    Raises ServiceError for an invalid request and for members that are not offered.
+    """
+    refuse_not_offered(request, "recommenderArn", "context", "promotions", "metadataColumns")
     if request.get("itemId") is not None:
         raise invalid_input(
-            "itemId is for campaigns with a RELATED_ITEMS recipe, which the local Personalize does "
-            "not offer. Ask with a userId."
+            "itemId is for campaigns with a RELATED_ITEMS recipe, which the emulator does not "
+            "offer. Use a userId."
         )
     campaign = _campaign(request, campaigns)
     user_id = request.get("userId")
     if not user_id:
         raise invalid_input("userId is required by a campaign with a USER_PERSONALIZATION recipe.")
     count = request.get("numResults")
-    if count is not None and count > MOST_RESULTS:
+    if count is not None and count > MAX_RESULTS:
         raise invalid_input(
             f"1 validation error detected: Value '{count}' at 'numResults' failed to satisfy "
-            f"constraint: Member must have value less than or equal to {MOST_RESULTS}"
+            f"constraint: Member must have value less than or equal to {MAX_RESULTS}"
         )
     return RecommendationQuery(
         campaign, user_id, DEFAULT_RESULTS if count is None else count, *_filter(request)
     )
 
 
-def ranking_query(request: Mapping[str, Any], campaigns: Collection[str]) -> RankingQuery:
-    """What a GetPersonalizedRanking request asks of one of `campaigns` (ARNs); refuses what is not
-    offered here."""
-    _refuse_not_offered(request, "context", "metadataColumns")
+def parse_ranking_query(request: Mapping[str, Any], campaigns: Collection[str]) -> RankingQuery:
+    """The query of a GetPersonalizedRanking request to one of `campaigns` (ARNs).
+
+    Raises ServiceError for an invalid request and for members that are not offered.
+    """
+    refuse_not_offered(request, "context", "metadataColumns")
     campaign = _campaign(request, campaigns)
     if not request["userId"]:
         raise invalid_input("userId must not be empty.")
     items: Sequence[str] = request["inputList"]
-    if not 1 <= len(items) <= MOST_RESULTS:
+    if not 1 <= len(items) <= MAX_RESULTS:
         bound = (
-            "greater than or equal to 1" if not items else f"less than or equal to {MOST_RESULTS}"
+            "greater than or equal to 1" if not items else f"less than or equal to {MAX_RESULTS}"
         )
         raise invalid_input(
             "1 validation error detected: Value at 'inputList' failed to satisfy constraint: "
@@ -221,8 +232,8 @@ def ranking_query(request: Mapping[str, Any], campaigns: Collection[str]) -> Ran
 
 
 def actions_not_offered(operation: str) -> ServiceError:
-    """The answer to a valid call about actions."""
-    message = f"{operation} is not offered: the local Personalize has no Actions dataset."
+    """The error for a valid call on actions."""
+    message = f"{operation} is not offered: the emulator has no Actions dataset."
     if operation == "GetActionRecommendations":
         return invalid_input(message)
     return not_found(message)
@@ -242,13 +253,13 @@ def _event(
         properties = _properties(text, f"{where}.properties", FORBIDDEN_EVENT_KEYS)
     item_id = event.get("itemId")
     if item_id is None and properties:
-        item_id = properties.get("itemId")  # where older clients put it
+        item_id = properties.get("itemId")  # as older clients send it
     if not isinstance(item_id, str) or not 1 <= len(item_id) <= 256:
         raise invalid_input(f"'{where}.itemId' is missing: an interaction needs an ITEM_ID.")
     impression = event.get("impression")
-    if _may_be_too_large(event) and len(_json_bytes(event)) > EVENT_BYTES_LIMIT:
+    if _may_be_too_large(event) and len(_json_bytes(event)) > MAX_EVENT_BYTES:
         raise invalid_input(
-            f"'{where}' is larger than the quota of {EVENT_BYTES_LIMIT} bytes for one event."
+            f"'{where}' is larger than the quota of {MAX_EVENT_BYTES} bytes for one event."
         )
     event_type = event["eventType"]
     value = None if event.get("eventValue") is None else float(event["eventValue"])
@@ -281,13 +292,13 @@ def _identity(
 ) -> bytes:
     """Equal for two events of one listener with the same timestamp and identical properties.
 
-    "Properties" is read widely: the item, the event type and the value are part of it, so that two
-    different interactions in one millisecond stay two.
+    Item, event type and value count as properties here, so that two different interactions in one
+    millisecond remain two.
     """
     listener = (None, session_id) if user_id is None else (user_id,)
     others = sorted(properties.items(), key=itemgetter(0)) if properties else None
-    whole = repr((listener, item_id, event_type, value, sent_at, others))
-    return hashlib.blake2b(whole.encode(), digest_size=16).digest()
+    content = repr((listener, item_id, event_type, value, sent_at, others))
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def _properties(text: str, where: str, forbidden: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -325,7 +336,7 @@ def _campaign(request: Mapping[str, Any], campaigns: Collection[str]) -> str:
         raise invalid_input("campaignArn is required.")
     if arn not in campaigns:
         raise not_found(
-            f"The campaign {arn} does not exist or does not answer yet. Those that do here: "
+            f"The campaign {arn} does not exist or is not active yet. Active campaigns: "
             f"{', '.join(sorted(campaigns))}."
         )
     return str(arn)
@@ -338,24 +349,24 @@ def _filter(request: Mapping[str, Any]) -> tuple[str | None, Mapping[str, str]]:
     return arn, values
 
 
-def _refuse_not_offered(request: Mapping[str, Any], *names: str) -> None:
+def refuse_not_offered(request: Mapping[str, Any], *names: str) -> None:
+    """Raise InvalidInputException when the request has one of these members."""
     for name in names:
         if request.get(name) is not None:
             raise invalid_input(
-                f"'{name}' is not offered by the local Personalize. Leave it out; it is not "
-                "ignored, because the answer would not be the one that was asked for."
+                f"'{name}' is not offered by the emulator. Leave it out; it is not ignored, because"
+                " the result would differ from the service's."
             )
 
 
 def _may_be_too_large(event: Mapping[str, Any]) -> bool:
-    """False for nearly all events, for a tenth of the cost of measuring them."""
+    """An upper bound of the size, which costs a tenth of measuring it; False for most events."""
     characters = sum(len(member) for member in event.values() if isinstance(member, str))
     characters += sum(len(item_id) for item_id in event.get("impression") or ())
     if event.get("metricAttribution") is not None:
         characters += len(event["metricAttribution"]["eventAttributionSource"])
-    # A character takes 6 bytes of JSON at most; the names, the numbers and the commas take the
-    # rest.
-    return 6 * characters + 500 > EVENT_BYTES_LIMIT
+    # At most 6 bytes of JSON per character, and 500 for names, numbers and commas.
+    return 6 * characters + 500 > MAX_EVENT_BYTES
 
 
 def _json_bytes(value: object) -> bytes:

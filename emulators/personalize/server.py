@@ -1,7 +1,7 @@
-"""The service: what becomes of a call, however it came in.
+"""The service: handles calls, independent of HTTP.
 
-A call goes through: signature, injected faults, quota, the model's limits, the rules, and then the
-store or the recommender. Nothing here decides what is valid; the pure modules beside it do.
+The steps of a call: signature, injected faults, quota, the model's limits, the rules, then the
+store or the recommender. The rules themselves are in pure modules.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from emulators import errors
 from emulators.errors import ServiceError
 from emulators.faults import Faults, Plan, Rule, count_stored
 from emulators.personalize import rules
-from emulators.personalize.control import filters, kinds, recommending
+from emulators.personalize.control import filters, kinds
+from emulators.personalize.control.filtering import MAX_CANDIDATES, select_items
 from emulators.personalize.control.group import Group
 from emulators.personalize.control.operations import ControlPlane
 from emulators.personalize.control.schemas import KINDS, Kind
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 SERVICES = ("personalize-events", "personalize-runtime")
 CONTROL_PATH = "/"
-"""Where the operations of the control plane are called, all of them."""
+"""The path of all operations of the control plane."""
 
 IMPORTED: Mapping[str, Kind] = {f"imported/{kind.lower()}": kind for kind in KINDS.values()}
 _FAULT_ERRORS: Mapping[str, Callable[[], ServiceError]] = {
@@ -54,7 +55,7 @@ _FAULT_ERRORS: Mapping[str, Callable[[], ServiceError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of the service model: where it is called, and the check of its body."""
+    """An operation of the service model: its path and the check of its body."""
 
     name: str
     path: str
@@ -62,29 +63,29 @@ class Operation:
 
 
 def load_operations() -> tuple[Operation, ...]:
-    """All operations of personalize-events, personalize-runtime and personalize, from botocore's
-    data files."""
+    """The operations of personalize-events, personalize-runtime and personalize, from botocore."""
     session = botocore.session.get_session()
-    found = []
+    operations = []
     for service in SERVICES:
         model = session.get_service_model(service)
         for name in model.operation_names:
             operation = model.operation_model(name)
             shape: Any = operation.input_shape
-            found.append(Operation(name, operation.http["requestUri"], compile_check(shape)))
+            operations.append(Operation(name, operation.http["requestUri"], compile_check(shape)))
     control = kinds.operations().values()
-    return (*found, *(Operation(one.name, CONTROL_PATH, one.check) for one in control))
+    operations += [Operation(entry.name, CONTROL_PATH, entry.check) for entry in control]
+    return tuple(operations)
 
 
 _Call = Callable[[dict[str, Any], Rule | None], Awaitable[bytes]]
 
 
-class Dropped(Exception):
-    """The connection is to be closed without an answer."""
+class ConnectionDropped(Exception):
+    """The connection must be closed without a response."""
 
 
 class Service:
-    """The calls, independent of how they came in. Owned by one event loop."""
+    """Handles the calls. Owned by one event loop."""
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class Service:
         }
 
     async def answer(self, operation: Operation, request: SignedRequest) -> bytes:
-        """The body of the 200 answer; raises ServiceError, or Dropped for no answer at all."""
+        """The body of the response; raises ServiceError, or ConnectionDropped for no response."""
         calls = self._calls[operation.name]
         calls["calls"] += 1
         try:
@@ -129,36 +130,38 @@ class Service:
             if not error.injected:
                 calls["throttled" if error.code == "ThrottlingException" else "refused"] += 1
             if operation.path == CONTROL_PATH and error.status in (404, 409):
-                error.status = 400  # its protocol, JSON 1.1, tells errors apart by code alone
+                error.status = 400  # its protocol, JSON 1.1, distinguishes errors by code alone
             raise
         calls["succeeded"] += 1
         return body
 
     async def close(self) -> None:
-        """Ends held calls, and returns when everything accepted is on disk."""
+        """Release held calls; returns when everything accepted is on disk."""
         self._stopping.set()
         await self._control.close()
 
-    def stop_holding(self) -> None:
-        """Lets go of the calls that a timeout or slow fault holds."""
+    def release_held_calls(self) -> None:
+        """Release the calls that a timeout or slow fault holds."""
         self._stopping.set()
 
     def stats(self) -> dict[str, Any]:
         """Counts of the dataset group that exists from the start, and of calls.
 
-        Those of what is stored outlive a restart; those of calls begin with the process.
+        Counts of stored data outlast a restart; counts of calls start with the process.
 
         `operations`: `calls` is the sum of `succeeded` (HTTP 200), `throttled` (by the quota),
-        `refused` (any other error of the client's making) and those that an injected fault failed;
-        `faults` counts the faults injected by kind (a `slow` one may end in any of these).
-        `groups`: the same of each dataset group, by name; `imported` counts rows that came in bulk.
+        `refused` (other client errors) and calls that an injected fault failed; `faults` counts the
+        injected faults by kind (a `slow` call may have any result). `groups`: the same counts for
+        each dataset group, by name; `imported` counts imported rows.
         """
-        group = self._state.default
+        group = self._state.default_group
         return {
             **group.stats(),
             "started_at": int(self._started_at * 1000),
             "model": group.deployed[group.resources.campaign].model.sizes(),
-            "groups": {one.resources.name: one.stats() for one in self._state.groups.values()},
+            "groups": {
+                entry.resources.name: entry.stats() for entry in self._state.groups.values()
+            },
             "operations": {
                 name: {
                     "calls": calls["calls"],
@@ -178,19 +181,19 @@ class Service:
             return await group.read(lambda _, bulk: bulk.page(kind, after, limit))
         return await group.read(lambda reader, _: reader.page(name, after, limit))
 
-    def group_named(self, name: str | None) -> Group | None:
-        """The dataset group with this name, the one that exists from the start for None."""
+    def find_group(self, name: str | None) -> Group | None:
+        """The dataset group with this name; for None the one that exists from the start."""
         if name is None:
-            return self._state.default
-        found = self._state.groups.values()
-        return next((group for group in found if group.resources.name == name), None)
+            return self._state.default_group
+        groups = self._state.groups.values()
+        return next((group for group in groups if group.resources.name == name), None)
 
     def fault_report(self) -> dict[str, Any]:
         """The fault plan and its counts."""
         return self._faults.report()
 
     def use_faults(self, plan: Plan) -> None:
-        """Replaces the fault plan; its counts begin at 0."""
+        """Replaces the fault plan and resets its counts."""
         self._faults = Faults(plan)
 
     async def _answer(self, operation: Operation, request: SignedRequest) -> bytes:
@@ -224,9 +227,9 @@ class Service:
     async def _fail(self, fault: Rule, operation: str, access_key: str) -> None:
         if fault.kind == "timeout":
             await self._hold(fault.seconds)
-            raise Dropped
+            raise ConnectionDropped
         if fault.kind == "disconnect":
-            raise Dropped
+            raise ConnectionDropped
         if fault.kind == "access_denied":
             error = errors.access_denied(operation, access_key)
         else:
@@ -247,8 +250,8 @@ class Service:
         return call
 
     async def _put_events(self, payload: dict[str, Any], partial: Rule | None) -> bytes:
-        group = self._state.group_with_tracker(payload["trackingId"])
-        events = rules.events(payload, group.resources, self._new_id)
+        group = self._state.find_group_by_tracker(payload["trackingId"])
+        events = rules.parse_events(payload, group.resources, self._new_id)
         if partial is not None:
             events = events[: count_stored(partial, len(events))]
         ignored = payload["sessionId"] == rules.IGNORED_SESSION
@@ -264,8 +267,8 @@ class Service:
     async def _put_records(
         self, payload: dict[str, Any], kind: rules.RecordKind, partial: Rule | None
     ) -> bytes:
-        group = self._state.group_with_dataset(payload["datasetArn"])
-        records = tuple(rules.records(payload, kind, group.resources))
+        group = self._state.find_group_by_dataset(payload["datasetArn"])
+        records = tuple(rules.parse_records(payload, kind, group.resources))
         if partial is not None:
             records = records[: count_stored(partial, len(records))]
         await self._commit(group, RecordsCall(kind, records))
@@ -273,50 +276,50 @@ class Service:
 
     async def _get_recommendations(self, payload: dict[str, Any], _: Rule | None) -> bytes:
         campaigns = self._state.campaigns()
-        query = rules.recommendation_query(payload, campaigns)
+        query = rules.parse_recommendation_query(payload, campaigns)
         group = campaigns[query.campaign]
         model = group.deployed[query.campaign].model
         if query.filter is None:
             return self._item_list("itemList", model.recommend(query.user_id, query.count))
-        candidates = model.recommend(query.user_id, recommending.CANDIDATES)
-        found = await self._filtered(group, query, candidates)
-        return self._item_list("itemList", found[: query.count])
+        candidates = model.recommend(query.user_id, MAX_CANDIDATES)
+        scored = await self._apply_filter(group, query, candidates)
+        return self._item_list("itemList", scored[: query.count])
 
     async def _get_personalized_ranking(self, payload: dict[str, Any], _: Rule | None) -> bytes:
         campaigns = self._state.campaigns()
-        query = rules.ranking_query(payload, campaigns)
+        query = rules.parse_ranking_query(payload, campaigns)
         group = campaigns[query.campaign]
         ranked = group.deployed[query.campaign].model.rank(query.user_id, query.items)
         if query.filter is not None:
-            ranked = await self._filtered(group, query, ranked)
+            ranked = await self._apply_filter(group, query, ranked)
         return self._item_list("personalizedRanking", ranked)
 
-    async def _filtered(
+    async def _apply_filter(
         self, group: Group, query: RecommendationQuery | RankingQuery, scored: list[Scored]
     ) -> list[Scored]:
-        parsed = self._parsed_filter(group, str(query.filter))
-        items = [one.item_id for one in scored]
-        stay = set(
+        parsed = self._find_filter(group, str(query.filter))
+        items = [item.item_id for item in scored]
+        selected = set(
             await group.read(
-                lambda reader, bulk: recommending.kept(
+                lambda reader, bulk: select_items(
                     parsed, query.filter_values, query.user_id, items, reader, bulk
                 )
             )
         )
-        return [one for one in scored if one.item_id in stay]
+        return [item for item in scored if item.item_id in selected]
 
-    def _parsed_filter(self, group: Group, arn: str) -> filters.Filter:
-        found = self._state.active(arn, "Filter")
-        if self._state.groups[found.parent] is not group:
-            raise errors.invalid_input(f"The filter {arn} is of another dataset group.")
-        items = self._state.dataset(found.parent, "ITEMS")
+    def _find_filter(self, group: Group, arn: str) -> filters.Filter:
+        resource = self._state.find_active(arn, "Filter")
+        if self._state.groups[resource.parent] is not group:
+            raise errors.invalid_input(f"The filter {arn} belongs to another dataset group.")
+        items = self._state.find_dataset(resource.parent, "ITEMS")
         schema = None if items is None else self._state.dataset_schema(items)
-        return filters.parse(found.document["filterExpression"], schema)
+        return filters.parse(resource.document["filterExpression"], schema)
 
     def _item_list(self, name: str, items: list[Scored]) -> bytes:
         document = {
             name: [{"itemId": item.item_id, "score": item.score} for item in items],
-            "recommendationId": f"RID-{self._new_id()}",  # 40 characters, the most an event takes
+            "recommendationId": f"RID-{self._new_id()}",  # 40 characters, the maximum in an event
         }
         return json.dumps(document).encode()
 
@@ -324,5 +327,5 @@ class Service:
         try:
             await group.write(call)
         except Exception as error:
-            log.exception("a call could not be stored and was answered with InternalFailure")
+            log.exception("a call could not be stored; the response is InternalFailure")
             raise errors.internal_failure() from error

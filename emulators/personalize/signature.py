@@ -1,8 +1,8 @@
-"""Signature Version 4, the server's side: who signed a request, and whether the secret fits.
+"""Signature Version 4 on the server side: the access key of a request, and its verification.
 
 Source: "Signing AWS API requests" in the IAM user guide. Without known credentials any complete
-signature is taken, as there is nothing to check it against; with them, the whole signature is
-verified, which is how a client that signs by itself is tested.
+signature is accepted; with them the signature is verified, which tests clients that sign requests
+themselves.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from emulators import errors
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SERVICE = "personalize"
-MOST_SKEW_SECONDS = 300.0
+MAX_SKEW_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """What of an HTTP request is signed. `query`: decoded pairs; `header`: finds one by name."""
+    """The signed elements of an HTTP request: `query` has decoded pairs, `header` finds a value."""
 
     method: str
     path: str
@@ -35,10 +35,10 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """Which access keys may call.
+    """The access keys that may call.
 
     `secrets`: access key to secret; when not empty, all other keys are unknown and signatures are
-    verified. `unknown` and `denied`: keys that get UnrecognizedClientException,
+    verified. `unknown` and `denied`: keys that receive UnrecognizedClientException and
     AccessDeniedException.
     """
 
@@ -56,11 +56,11 @@ class _Authorization:
 
 
 def authorize(request: SignedRequest, operation: str, rules: AccessRules, now: datetime) -> str:
-    """The access key that may make this call; raises the service's error if it may not."""
+    """Return the access key of the call; raises the service's error when it may not call."""
     text = request.header("Authorization")
     if not text:
         raise errors.missing_token()
-    authorization = _parse(text)
+    authorization = _parse_authorization(text)
     amz_date = request.header("X-Amz-Date")
     if not amz_date:
         raise errors.incomplete_signature(
@@ -76,7 +76,7 @@ def authorize(request: SignedRequest, operation: str, rules: AccessRules, now: d
     return key
 
 
-def signature_of(
+def sign(
     request: SignedRequest,
     *,
     scope: str,
@@ -84,7 +84,7 @@ def signature_of(
     amz_date: str,
     secret: str,
 ) -> str:
-    """The signature that `secret` gives for `request` (lower-case hexadecimal)."""
+    """The signature of a request with `secret` (lower-case hexadecimal)."""
     headers = "".join(
         f"{name}:{' '.join((request.header(name) or '').split())}\n" for name in signed_headers
     )
@@ -114,7 +114,7 @@ def _signing_key(secret: str, scope: str) -> bytes:
     return key
 
 
-def _parse(text: str) -> _Authorization:
+def _parse_authorization(text: str) -> _Authorization:
     algorithm, _, rest = text.partition(" ")
     if algorithm != ALGORITHM:
         raise errors.incomplete_signature(f"Unsupported AWS 'algorithm': '{algorithm}'.")
@@ -152,12 +152,12 @@ def _verify(
         raise errors.incomplete_signature(
             f"Date must be in ISO-8601 'basic format'. Got '{amz_date}'."
         ) from error
-    if abs((now - signed_at).total_seconds()) > MOST_SKEW_SECONDS:
+    if abs((now - signed_at).total_seconds()) > MAX_SKEW_SECONDS:
         raise errors.invalid_signature(
             f"Signature expired or not yet current: {amz_date} is more than 5 min. from "
             f"{now:%Y%m%dT%H%M%SZ}"
         )
-    wanted = signature_of(
+    expected = sign(
         request,
         scope=authorization.scope,
         signed_headers=authorization.signed_headers,
@@ -165,7 +165,7 @@ def _verify(
         secret=secret,
     )
     same_day = authorization.scope.startswith(f"{amz_date[:8]}/")
-    if not same_day or not hmac.compare_digest(wanted, authorization.signature):
+    if not same_day or not hmac.compare_digest(expected, authorization.signature):
         raise errors.invalid_signature(
             "The request signature we calculated does not match the signature you provided. Check "
             "your AWS Secret Access Key and signing method."

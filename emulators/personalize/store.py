@@ -1,21 +1,21 @@
-"""What was accepted, in SQLite: events, users, items, and what was answered 200 but left out.
+"""The accepted events, users and items in SQLite, and events that were accepted but ignored.
 
 Synchronous: `Store` belongs to one writer thread, `StoreReader` to one reader thread. A batch of
-calls is one transaction, in WAL mode with `synchronous=FULL`, so what `write` has returned survives
-a kill and a power cut. Whether an event was seen before is decided by the tables' unique indexes,
-in the transaction, so it holds over restarts and takes no memory.
+calls is one transaction, in WAL mode with `synchronous=FULL`, so results of `write` survive a kill
+and a power failure. The tables' unique indexes detect duplicate events within the transaction, so
+the detection survives restarts and takes no memory.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emulators.personalize.rules import Event, Record, RecordKind
+from emulators.personalize.sqlite import connect, transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -71,7 +71,7 @@ _INSERT_IGNORED = """
 INSERT INTO ignored (event_id, reason, same_as, user_id, session_id, received_at)
 VALUES (?, ?, ?, ?, ?, ?)
 """
-# The row keeps its rowid: the order of the catalogue is the order of first sight.
+# An update keeps the rowid: the catalogue is in the order of the first appearance.
 _PUT_RECORD = """
 INSERT INTO {table} (id, properties, accepted_at) VALUES (?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET properties = excluded.properties, accepted_at = excluded.accepted_at,
@@ -93,7 +93,7 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class EventsCall:
-    """A PutEvents call to store; a `null` session's events are only noted."""
+    """A PutEvents call to store; events of the session `null` are only recorded as ignored."""
 
     events: tuple[Event, ...]
     null_session: bool = False
@@ -112,7 +112,7 @@ Call = EventsCall | RecordsCall
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of one call: the events that are new and the items put, for the model; counts."""
+    """The result of a call: its new events and its items, for the model, and counts."""
 
     accepted_at: int
     events: tuple[Event, ...] = ()
@@ -126,7 +126,7 @@ class Written:
 
 @dataclass(slots=True)
 class Totals:
-    """How much is stored."""
+    """Counts of the stored data."""
 
     events: int
     duplicates: int
@@ -136,7 +136,7 @@ class Totals:
     items: int
 
     def add(self, written: Written) -> None:
-        """Counts one call more."""
+        """Add the counts of a call."""
         self.events += len(written.events)
         self.duplicates += written.duplicates
         self.identical += written.identical
@@ -147,7 +147,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class StoredInteraction:
-    """What the model reads of a stored event. Times in milliseconds since 1970."""
+    """A stored event for the model. Times in milliseconds since 1970."""
 
     listener: str
     item_id: str
@@ -159,35 +159,27 @@ class StoredInteraction:
 
 
 class Store:
-    """The writer's side. Raises sqlite3.Error when the disk refuses; nothing is kept then."""
+    """Writes calls. Raises sqlite3.Error when the disk fails; nothing is stored then."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = _connect(path)
+        self._connection = connect(path)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute("PRAGMA cache_size=-65536")  # 64 MiB: ids arrive in random order
         self._connection.executescript(_SCHEMA)
 
     def write(self, calls: Sequence[Call], now: int) -> list[Written]:
-        """Stores the calls in one transaction, durable on return; one `Written` a call."""
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            written = [
+        """Stores the calls in one transaction, durable on return; one `Written` per call."""
+        with transaction(self._connection):
+            return [
                 self._write_events(call, now)
                 if isinstance(call, EventsCall)
                 else self._write_records(call, now)
                 for call in calls
             ]
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return written
 
     def close(self) -> None:
-        """Folds the log into the database file and closes it."""
+        """Checkpoint the write-ahead log and close the file."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
@@ -225,19 +217,19 @@ class Store:
 
 
 class StoreReader:
-    """The reader's side; it never waits for the writer."""
+    """Reads the stored data without waiting for the writer."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = _connect(path)
+        self._connection = connect(path)
         self._connection.execute("PRAGMA query_only=1")
 
     def totals(self) -> Totals:
-        """Counts of everything stored; reads each table once."""
-        one = self._connection.execute
-        events, duplicates = one("SELECT count(*), total(duplicates) FROM events").fetchone()
-        reasons = dict(one("SELECT reason, count(*) FROM ignored GROUP BY reason").fetchall())
-        (users,) = one("SELECT count(*) FROM users").fetchone()
-        (items,) = one("SELECT count(*) FROM items").fetchone()
+        """Counts of the stored data; reads each table once."""
+        execute = self._connection.execute
+        events, duplicates = execute("SELECT count(*), total(duplicates) FROM events").fetchone()
+        reasons = dict(execute("SELECT reason, count(*) FROM ignored GROUP BY reason").fetchall())
+        (users,) = execute("SELECT count(*) FROM users").fetchone()
+        (items,) = execute("SELECT count(*) FROM items").fetchone()
         return Totals(
             events=events,
             duplicates=int(duplicates),
@@ -248,7 +240,7 @@ class StoreReader:
         )
 
     def interactions(self, after: int = 0) -> Iterator[StoredInteraction]:
-        """The events beyond rowid `after`, in the order of their acceptance."""
+        """The events after rowid `after`, in the order of their acceptance."""
         rows = self._connection.execute(
             "SELECT coalesce(user_id, session_id), item_id, event_type, event_value, sent_at, "
             "accepted_at, event_id FROM events WHERE rowid > ? ORDER BY rowid",
@@ -258,27 +250,29 @@ class StoreReader:
             yield StoredInteraction(*row)
 
     def item_ids(self) -> Iterator[str]:
-        """All items that were put, in the order of first sight."""
+        """The items that were put, in the order of their first appearance."""
         for (item_id,) in self._connection.execute("SELECT id FROM items ORDER BY rowid"):
             yield item_id
 
     def properties(self, kind: RecordKind, ids: Sequence[str]) -> dict[str, str | None]:
-        """Those of the users or items with these ids that were put: id to properties (JSON)."""
+        """The properties (JSON) of the users or items with these ids, by id."""
         marks = ",".join("?" * len(ids))
         statement = f"SELECT id, properties FROM {kind} WHERE id IN ({marks})"
         return dict(self._connection.execute(statement, tuple(ids)).fetchall())
 
-    def latest_interactions(self, user_id: str, most: int) -> list[tuple[str, str, int]]:
-        """A user's events (item, event type, seconds), newest first. Scans without
-        `index_users`."""
+    def latest_interactions(self, user_id: str, limit: int) -> list[tuple[str, str, int]]:
+        """A user's events (item, event type, seconds), newest first.
+
+        Scans the table unless :func:`index_users` was called.
+        """
         return self._connection.execute(
             "SELECT item_id, event_type, sent_at / 1000 FROM events WHERE user_id = ? "
             "ORDER BY sent_at DESC LIMIT ?",
-            (user_id, most),
+            (user_id, limit),
         ).fetchall()
 
     def page(self, name: str, after: int, limit: int) -> bytes:
-        """NDJSON: up to `limit` rows of the table `name` beyond rowid `after`."""
+        """NDJSON: up to `limit` rows of the table `name` after rowid `after`."""
         statement = f"{_PAGES[name]} WHERE rowid > ? ORDER BY rowid LIMIT ?"
         cursor = self._connection.execute(statement, (after, limit))
         names = [column[0] for column in cursor.description]
@@ -296,23 +290,17 @@ class StoreReader:
 
 
 def index_users(path: Path) -> None:
-    """Makes the events of one user quick to find; for filters on interactions. While it is made,
-    calls that write wait."""
-    connection = _connect(path)
+    """Index the events by user, for filters on interactions. Calls that write wait meanwhile."""
+    connection = connect(path)
     connection.execute("CREATE INDEX IF NOT EXISTS events_by_user ON events (user_id, sent_at)")
     connection.close()
 
 
 def clear(path: Path, table: str) -> None:
     """Removes everything from `events`, `users` or `items`."""
-    connection = _connect(path)
+    connection = connect(path)
     connection.execute(f"DELETE FROM {table}")
     connection.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Opened in one thread and then used by another, never by two at once.
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
 
 
 def _event_row(event: Event, now: int) -> tuple[object, ...]:

@@ -268,7 +268,7 @@ def test_a_dataset_has_a_schema_of_its_type_and_a_group_one_of_each(service: Any
     service.update_dataset(datasetArn=arn, schemaArn=other)
     assert service.describe_dataset(datasetArn=arn)["dataset"]["schemaArn"] == other
     back = refused(lambda: service.update_dataset(datasetArn=arn, schemaArn=of))
-    assert (back[0], "AGE is gone" in back[1]) == ("InvalidInputException", True)
+    assert (back[0], "AGE was removed" in back[1]) == ("InvalidInputException", True)
     service.delete_schema(schemaArn=of)
 
 

@@ -1,11 +1,11 @@
-"""What was imported in bulk: SQLite, one file for each dataset group.
+"""Imported data in SQLite, one file for each dataset group.
 
-A job loads its rows into a table of its own, in batches and in bounded memory, and `publish` makes
-them the dataset's in one transaction. So a job that was killed has changed nothing, and one that
-was published is not loaded again. Columns are those of the schema, in its order.
+A job loads its rows into a table of its own, in batches and in bounded memory, and `publish` adds
+the table to the dataset in one transaction. A killed job has therefore changed nothing, and a
+published job is not loaded again. The columns are those of the schema, in its order.
 
-`Bulk` belongs to one thread at a time (the one that does the imports and trainings), `BulkReader`
-to another; readers never wait.
+`Bulk` belongs to the thread of imports and trainings, `BulkReader` to another one; readers do not
+wait.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulators.personalize.control.schemas import KINDS, DatasetSchema, Field, Kind
+from emulators.personalize.sqlite import connect, transaction
 
 Mode = Literal["FULL", "INCREMENTAL"]
 
@@ -30,8 +31,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     rows INTEGER
 );
 """
-_BATCHES_A_TRANSACTION = 10
-_ROWS_A_TABLE = 2**36
+_BATCHES_PER_TRANSACTION = 10
+_ROWS_PER_TABLE = 2**36
 _TYPES: Mapping[str, str] = {
     "int": "INTEGER",
     "long": "INTEGER",
@@ -43,7 +44,7 @@ _IDS: Mapping[Kind, str] = {"USERS": "USER_ID", "ITEMS": "ITEM_ID"}
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of a dataset: its name and its columns."""
+    """A table of a dataset: name, columns and number of rows."""
 
     name: str
     columns: tuple[str, ...]
@@ -51,22 +52,22 @@ class Table:
 
     @property
     def number(self) -> int:
-        """The number of the job that loaded it."""
+        """The number of the job that loaded the table."""
         return int(self.name.rpartition("_")[2])
 
     def column(self, name: str) -> str:
-        """The column in SQL, or NULL where the table has none of this name."""
+        """The column in SQL; NULL if the table does not have it."""
         return f'"{name}"' if name in self.columns else "NULL"
 
 
 class BulkReader:
-    """Reads what is published."""
+    """Reads published data."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = _connect(path)
+        self._connection = connect(path, timeout=60.0)
 
     def tables(self, kind: Kind) -> tuple[Table, ...]:
-        """The tables of a dataset: none before its first import."""
+        """The tables of a dataset; none before its first import."""
         row = self._connection.execute(
             "SELECT tables FROM datasets WHERE kind = ?", (kind,)
         ).fetchone()
@@ -76,7 +77,7 @@ class BulkReader:
         )
 
     def counts(self) -> dict[str, int]:
-        """How many rows each dataset has: `users`, `items`, `interactions`."""
+        """The number of rows of each dataset: `users`, `items`, `interactions`."""
         return {
             kind.lower(): sum(table.rows for table in self.tables(kind)) for kind in KINDS.values()
         }
@@ -85,39 +86,41 @@ class BulkReader:
         """The ids of a dataset of users or items."""
         for table in self.tables(kind):
             statement = f'SELECT "{_IDS[kind]}" FROM {table.name}'
-            for (found,) in self._connection.execute(statement):
-                yield found
+            for (record_id,) in self._connection.execute(statement):
+                yield record_id
 
     def records(self, kind: Kind, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Those of the records with these ids that there are, by id; column to value."""
-        found: dict[str, dict[str, Any]] = {}
+        """The existing records with these ids, by id; each maps columns to values."""
+        records: dict[str, dict[str, Any]] = {}
         marks = ",".join("?" * len(ids))
         for table in self.tables(kind):
             statement = f'SELECT * FROM {table.name} WHERE "{_IDS[kind]}" IN ({marks})'
             for row in self._connection.execute(statement, tuple(ids)):
                 record = dict(zip(table.columns, row, strict=True))
-                found[record[_IDS[kind]]] = record
-        return found
+                records[record[_IDS[kind]]] = record
+        return records
 
-    def latest_interactions(self, user_id: str, most: int) -> list[tuple[str, str, int]]:
-        """A user's interactions (item, event type, seconds), newest first. Scans without
-        `index_users`."""
-        found: list[tuple[str, str, int]] = []
+    def latest_interactions(self, user_id: str, limit: int) -> list[tuple[str, str, int]]:
+        """A user's interactions (item, event type, seconds), newest first.
+
+        Scans the tables unless :meth:`Bulk.index_users` was called.
+        """
+        rows: list[tuple[str, str, int]] = []
         for table in self.tables("INTERACTIONS"):
-            found += self._connection.execute(
+            rows += self._connection.execute(
                 f"SELECT ITEM_ID, coalesce({table.column('EVENT_TYPE')}, ''), TIMESTAMP "
                 f"FROM {table.name} WHERE USER_ID = ? ORDER BY TIMESTAMP DESC LIMIT ?",
-                (user_id, most),
+                (user_id, limit),
             ).fetchall()
-        return sorted(found, key=lambda row: -row[2])[:most]
+        return sorted(rows, key=lambda row: -row[2])[:limit]
 
     def page(self, kind: Kind, after: int, limit: int) -> bytes:
-        """NDJSON: up to `limit` rows of a dataset beyond `after`, in the order of the import.
+        """NDJSON: up to `limit` rows of a dataset after `after`, in the order of the import.
 
-        A row's `rowid` is for the next page; an import changes it.
+        The `rowid` of a row is the position for the next page; an import changes it.
         """
         lines: list[str] = []
-        number, last = divmod(after, _ROWS_A_TABLE)
+        number, last = divmod(after, _ROWS_PER_TABLE)
         for table in self.tables(kind):
             if table.number < number or len(lines) == limit:
                 continue
@@ -126,8 +129,8 @@ class BulkReader:
                 (last if table.number == number else 0, limit - len(lines)),
             )
             for rowid, *row in cursor:
-                place = {"rowid": table.number * _ROWS_A_TABLE + rowid}
-                document = {**place, **dict(zip(table.columns, row, strict=True))}
+                position = {"rowid": table.number * _ROWS_PER_TABLE + rowid}
+                document = {**position, **dict(zip(table.columns, row, strict=True))}
                 lines.append(json.dumps(document, ensure_ascii=False))
         return "".join(f"{line}\n" for line in lines).encode()
 
@@ -137,7 +140,7 @@ class BulkReader:
 
 
 class Bulk(BulkReader):
-    """The writer's side, which also reads."""
+    """Writes and reads imported data."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -145,15 +148,15 @@ class Bulk(BulkReader):
         self._connection.execute("PRAGMA cache_size=-65536")
         self._connection.executescript(_SCHEMA)
 
-    def published(self, arn: str) -> int | None:
-        """The rows of a job that was published before; None for any other."""
+    def published_rows(self, arn: str) -> int | None:
+        """The number of rows of a published job; None for another job."""
         row = self._connection.execute("SELECT rows FROM jobs WHERE arn = ?", (arn,)).fetchone()
         return row[0] if row else None
 
     def load(self, arn: str, schema: DatasetSchema, batches: Iterator[list[list[str]]]) -> int:
-        """Loads a job's rows into a table of its own, which begins empty; returns how many.
+        """Loads the rows of a job into a new table; returns their number.
 
-        The table is not part of the dataset before `publish`.
+        `publish` adds the table to the dataset.
         """
         connection = self._connection
         connection.execute(
@@ -169,7 +172,7 @@ class Bulk(BulkReader):
         statement = f"INSERT INTO {table} VALUES ({values})"
         rows = 0
         for number, batch in enumerate(batches):
-            if number % _BATCHES_A_TRANSACTION == 0:
+            if number % _BATCHES_PER_TRANSACTION == 0:
                 self._commit()
                 connection.execute("BEGIN IMMEDIATE")
             connection.executemany(statement, batch)
@@ -177,32 +180,31 @@ class Bulk(BulkReader):
         self._commit()
         return rows
 
-    def abandon(self, arn: str) -> None:
-        """Drops what a job has loaded; its number stays."""
+    def discard(self, arn: str) -> None:
+        """Drops the loaded rows of a job; its number is kept."""
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self._connection.execute(f"DROP TABLE IF EXISTS {self._table(arn)}")
 
     def publish(self, arn: str, schema: DatasetSchema, mode: Mode, rows: int) -> None:
-        """Makes the loaded rows of a job the dataset's, in one transaction, durable on return.
+        """Adds the loaded rows of a job to the dataset, in one transaction, durable on return.
 
-        FULL: instead of all that was imported before. INCREMENTAL: users and items replace those
-        with their ids, interactions are added.
+        FULL: they replace all imported rows. INCREMENTAL: users and items replace those with the
+        same ids, interactions are added.
         """
         connection = self._connection
         kind, loaded = schema.kind, self._table(arn)
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(connection):
             before = self.tables(kind)
             new = Table(loaded, schema.columns, 0)
             if kind in _IDS:
-                self._latest_of_each(loaded, _IDS[kind])
+                self._keep_last_of_each(loaded, _IDS[kind])
                 connection.execute(f'CREATE UNIQUE INDEX {loaded}_id ON {loaded} ("{_IDS[kind]}")')
                 if mode == "INCREMENTAL":
                     self._add_others(before, new)
-            (there,) = connection.execute(f"SELECT count(*) FROM {loaded}").fetchone()
-            tables: tuple[Table, ...] = (replace(new, rows=there),)
+            (count,) = connection.execute(f"SELECT count(*) FROM {loaded}").fetchone()
+            tables: tuple[Table, ...] = (replace(new, rows=count),)
             if mode == "INCREMENTAL" and kind not in _IDS:
                 tables = (*before, *tables)
             text = json.dumps([asdict(table) for table in tables])
@@ -211,33 +213,28 @@ class Bulk(BulkReader):
                 if table not in tables:
                     connection.execute(f"DROP TABLE {table.name}")
             connection.execute("UPDATE jobs SET rows = ? WHERE arn = ?", (rows, arn))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def index_users(self) -> None:
-        """Makes the interactions of one user quick to find; for filters on interactions."""
+        """Index the interactions by user, for filters on interactions."""
         for table in self.tables("INTERACTIONS"):
             self._connection.execute(
                 f"CREATE INDEX IF NOT EXISTS {table.name}_user ON {table.name} (USER_ID, TIMESTAMP)"
             )
 
     def clear(self, kind: Kind) -> None:
-        """Drops what was imported into a dataset, and forgets the jobs that did it."""
+        """Drops the imported rows of a dataset; its jobs are no longer published."""
         for table in self.tables(kind):
             self._connection.execute(f"DROP TABLE {table.name}")
         self._connection.execute("DELETE FROM datasets WHERE kind = ?", (kind,))
         self._connection.execute("UPDATE jobs SET rows = NULL WHERE kind = ?", (kind,))
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        """Rows of a statement that only reads; for training, which joins more than one file."""
+        """The rows of a reading statement; for training, which joins several files."""
         return self._connection.execute(statement, values)
 
     def close(self) -> None:
-        """Folds the log into the file and closes it."""
+        """Checkpoint the write-ahead log and close the file."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         super().close()
 
@@ -251,8 +248,8 @@ class Bulk(BulkReader):
         ).fetchone()
         return f"rows_{number}"
 
-    def _latest_of_each(self, table: str, key: str) -> None:
-        """A record that is in the files twice stands as it came last."""
+    def _keep_last_of_each(self, table: str, key: str) -> None:
+        """Of records with the same id, keep the last one."""
         self._connection.execute(
             f"DELETE FROM {table} WHERE rowid NOT IN "
             f'(SELECT max(rowid) FROM {table} GROUP BY "{key}")'
@@ -273,8 +270,3 @@ def _column(field: Field) -> str:
 
 def _value(field: Field) -> str:
     return "nullif(?, '')" if field.nullable else "?"
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Opened in one thread and then used by another, never by two at once.
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)

@@ -1,4 +1,4 @@
-"""The Delete operations: what has to go before, and what goes along."""
+"""The Delete operations: their conditions, and the resources that are deleted along."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHILDREN: Final = {
     "DatasetGroup": ("EventTracker", "Solution", "Dataset"),
     "Solution": ("Campaign",),
 }
-"""What must be deleted before, by kind."""
+"""The kinds that must be deleted first, by kind."""
 
 
 class Deletions:
@@ -29,7 +29,7 @@ class Deletions:
         self._work = work
 
     async def delete(self, resource: Resource) -> None:
-        """Begins the deletion; raises ResourceInUseException for what others need."""
+        """Begins the deletion; raises ResourceInUseException for a resource that is in use."""
         state = self._state
         if resource.seeded:
             raise errors.in_use(
@@ -38,9 +38,9 @@ class Deletions:
             )
         if state.status(resource) not in (ACTIVE, FAILED):
             raise errors.in_use(f"{resource.arn} is {state.status(resource)}.")
-        self._check_unneeded(resource)
+        self._check_unused(resource)
         if resource.kind == "Schema":
-            state.registry.remove(resource.arn)  # a schema has no status to wait for
+            state.registry.remove(resource.arn)  # a schema has no status
             return
         if resource.kind == "Dataset":
             await self._clear(resource)
@@ -51,31 +51,31 @@ class Deletions:
                 state.group_of(version).drop_model(version.arn)
                 state.registry.remove(version.arn)
         elif resource.kind == "EventTracker":
-            state.groups[resource.parent].use_tracking_id("")
+            state.groups[resource.parent].set_tracking_id("")
         elif resource.kind == "DatasetGroup":
-            for found in tuple(state.registry.of_kind("Filter", resource.arn)):
-                state.registry.remove(found.arn)
+            for item_filter in tuple(state.registry.of_kind("Filter", resource.arn)):
+                state.registry.remove(item_filter.arn)
         resource.deleted_at = state.now()
         state.registry.put(resource)
 
-    def _check_unneeded(self, resource: Resource) -> None:
+    def _check_unused(self, resource: Resource) -> None:
         state = self._state
         for kind in _CHILDREN.get(resource.kind, ()):
-            for child in state.alive(kind, resource.arn):
+            for child in state.list_existing(kind, resource.arn):
                 raise errors.in_use(f"{child.arn} must be deleted before {resource.arn}.")
         if resource.kind == "Schema":
-            for dataset in state.alive("Dataset"):
+            for dataset in state.list_existing("Dataset"):
                 if dataset.document["schemaArn"] == resource.arn:
                     raise errors.in_use(f"The dataset {dataset.arn} has the schema {resource.arn}.")
-        if resource.kind == "Solution" and state.unfinished("SolutionVersion", resource.arn):
+        if resource.kind == "Solution" and state.list_unfinished("SolutionVersion", resource.arn):
             raise errors.in_use(f"A version of {resource.arn} is being trained.")
         if resource.kind == "Dataset":
             training = any(
                 version.document["datasetGroupArn"] == resource.parent
-                for version in state.unfinished("SolutionVersion")
+                for version in state.list_unfinished("SolutionVersion")
             )
-            if training or state.unfinished("DatasetImportJob", resource.arn):
-                raise errors.in_use(f"An import into {resource.arn} or a training is under way.")
+            if training or state.list_unfinished("DatasetImportJob", resource.arn):
+                raise errors.in_use(f"An import into {resource.arn} or a training is in progress.")
 
     async def _clear(self, dataset: Resource) -> None:
         kind = next(k for k in DATASETS.values() if k == dataset.document["datasetType"])

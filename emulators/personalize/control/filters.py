@@ -1,9 +1,9 @@
-"""The filter expressions that are understood, a small part of the service's.
+"""The supported filter expressions, a subset of the service's.
 
 Pure. One expression: `INCLUDE|EXCLUDE ItemID WHERE Items.FIELD [NOT] IN (values)`, or the same with
 `Interactions.event_type`. Values are texts in quotation marks and parameters (`$GENRE`), or `"*"`
 for all. Conditions joined by AND or OR, chains of expressions, comparisons and CurrentUser are
-refused with an error that says so. Source: "Filter expressions" in the developer guide.
+refused. Source: "Filter expressions" in the developer guide.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVERYTHING: Final = "*"
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """An expression: which items it lets through, by a field of theirs or by the user's events."""
+    """A filter expression: selects items by one of their fields or by the user's events."""
 
     includes: bool
     dataset: Literal["ITEMS", "INTERACTIONS"]
@@ -37,11 +37,11 @@ class Filter:
     values: tuple[str, ...]
     parameters: tuple[str, ...]
 
-    def wanted(self, given: Mapping[str, str]) -> frozenset[str] | None:
-        """The values to compare with, for the call's `filterValues`; None: it filters nothing.
+    def filter_values(self, given: Mapping[str, str]) -> frozenset[str] | None:
+        """The values to compare with, for the call's `filterValues`; None: every item passes.
 
-        Raises InvalidInputException for a value without a parameter, and for a missing one where
-        the filter includes; one that excludes may leave it out.
+        Raises InvalidInputException for a value without a parameter, and for a parameter without a
+        value in a filter that includes; a filter that excludes may omit values.
         """
         for name in given:
             if name not in self.parameters:
@@ -51,24 +51,28 @@ class Filter:
             raise invalid_input(f"The filter's parameter '{missing[0]}' has no value.")
         if missing and not self.values and len(missing) == len(self.parameters):
             return None
-        found = set(self.values)
+        values = set(self.values)
         for name in self.parameters:
-            found.update(_given(name, given[name]) if name in given else ())
-        return frozenset(found)
+            values.update(_parse_parameter(name, given[name]) if name in given else ())
+        return frozenset(values)
 
-    def keeps(self, values: Collection[str], wanted: Collection[str]) -> bool:
-        """Whether an item stays, whose field (or whose events' types) has these values."""
+    def is_passed_by(self, values: Collection[str], filter_values: Collection[str]) -> bool:
+        """Whether an item passes whose field (or whose events' types) has these values."""
         if self.dataset == "INTERACTIONS":
             values = {value.lower() for value in values}
-            wanted = {value.lower() for value in wanted}
-        found = bool(values) if EVERYTHING in wanted else any(one in wanted for one in values)
-        return (found != self.negated) == self.includes
+            filter_values = {value.lower() for value in filter_values}
+        matches = (
+            bool(values)
+            if EVERYTHING in filter_values
+            else any(value in filter_values for value in values)
+        )
+        return (matches != self.negated) == self.includes
 
 
 def parse(expression: str, items: DatasetSchema | None) -> Filter:
-    """The filter in `expression`; `items` is the schema of the group's items, where there is one.
+    """The filter of an expression; `items` is the schema of the group's items, if it has one.
 
-    Raises InvalidInputException for what is wrong and for what is not understood here.
+    Raises InvalidInputException for an invalid expression and for one that is not supported.
     """
     match = _EXPRESSION.fullmatch(expression)
     if match is None:
@@ -81,7 +85,7 @@ def parse(expression: str, items: DatasetSchema | None) -> Filter:
     dataset = match["dataset"].upper()
     if dataset not in ("ITEMS", "INTERACTIONS"):
         raise _not_offered(f"the dataset {match['dataset']}")
-    values, parameters = _values(match["values"])
+    values, parameters = _parse_values(match["values"])
     field = match["field"]
     if dataset == "INTERACTIONS":
         if field.upper() != "EVENT_TYPE":
@@ -99,7 +103,7 @@ def parse(expression: str, items: DatasetSchema | None) -> Filter:
     )
 
 
-def _values(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _parse_values(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     values: list[str] = []
     parameters: list[str] = []
     for part in re.split(r"\s*,\s*(?=[\"'$])", text):
@@ -123,18 +127,18 @@ def _check_field(name: str, items: DatasetSchema | None) -> None:
     if field is None:
         raise invalid_input(f"The schema of the items has no field {name}.")
     if field.type == "boolean" or field.textual:
-        raise invalid_input(f"The field {name} is {field.type}, by which nothing can be filtered.")
+        raise invalid_input(f"The field {name} is {field.type}, which filters do not support.")
 
 
-def _given(name: str, text: str) -> list[str]:
-    found = re.findall(r"\"([^\"]*)\"", text)
-    if not found or re.sub(r"\"[^\"]*\"|[\s,]", "", text):
+def _parse_parameter(name: str, text: str) -> list[str]:
+    values = re.findall(r"\"([^\"]*)\"", text)
+    if not values or re.sub(r"\"[^\"]*\"|[\s,]", "", text):
         raise invalid_input(
             f"The value of the filter's parameter '{name}' must be texts in quotation marks, "
             'separated by commas: "\\"rock\\",\\"pop\\"".'
         )
-    return found
+    return values
 
 
 def _not_offered(what: str) -> ServiceError:
-    return invalid_input(f"The local Personalize does not offer {what} in a filter expression.")
+    return invalid_input(f"The emulator does not offer {what} in a filter expression.")

@@ -1,4 +1,4 @@
-"""The kinds of resources: their members' names, and their answers by the service's model."""
+"""The kinds of resources: names of their members, and responses by the service's model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SERVICE: Final = "personalize"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind, by the service's own words.
+    """The names of a kind in the service's model.
 
-    `noun` stands in the operations' names; `arn_member` holds its ARN; `described` is the member
-    of a Describe answer; `plural` ends the List operation, and `listed` is its member. `filter` is
-    the member that narrows a list to a parent.
+    `noun` is part of the operations' names; `described` is the member of a Describe response;
+    `plural` ends the name of the List operation, and `listed` is the member of its response.
+    `filter` is the member that restricts a list to a parent.
     """
 
     noun: str
@@ -34,7 +34,7 @@ class Kind:
 
     @property
     def arn_member(self) -> str:
-        """The member that holds its ARN, in requests and in answers."""
+        """The member with the ARN, in requests and responses."""
         return f"{self.described}Arn"
 
 
@@ -79,46 +79,46 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation that is offered: the check of its body, and the names in its answer."""
+    """An operation: the check of its body, and the shape of its response."""
 
     name: str
     check: Check
-    answered: Any
+    output: Any
 
 
 @cache
 def operations() -> Mapping[str, Operation]:
-    """All operations of the service's model, by name; those of other kinds are refused later."""
+    """All operations of the service's model by name, also those that are not offered."""
     model = botocore.session.get_session().get_service_model(SERVICE)
-    found = {}
+    operations = {}
     for name in model.operation_names:
         operation = model.operation_model(name)
         shape: Any = operation.input_shape
-        found[name] = Operation(name, compile_check(shape), operation.output_shape)
-    return found
+        operations[name] = Operation(name, compile_check(shape), operation.output_shape)
+    return operations
 
 
 def target_prefix() -> str:
-    """What stands before the operation's name in X-Amz-Target."""
+    """The prefix of the operation's name in X-Amz-Target."""
     model = botocore.session.get_session().get_service_model(SERVICE)
     return str(model.metadata["targetPrefix"])
 
 
-def described(kind: Kind, resource: Resource, now: float, step: float) -> dict[str, Any]:
-    """The answer of a Describe operation."""
-    shape = operations()[f"Describe{kind.noun}"].answered.members[kind.described]
+def describe(kind: Kind, resource: Resource, now: float, step: float) -> dict[str, Any]:
+    """The response of a Describe operation."""
+    shape = operations()[f"Describe{kind.noun}"].output.members[kind.described]
     return {kind.described: _members(shape, resource, now, step)}
 
 
-def summary(kind: Kind, resource: Resource, now: float, step: float) -> dict[str, Any]:
-    """One entry of the answer of a List operation."""
-    shape = operations()[f"List{kind.plural}"].answered.members[kind.listed].member
+def summarize(kind: Kind, resource: Resource, now: float, step: float) -> dict[str, Any]:
+    """An entry of the response of a List operation."""
+    shape = operations()[f"List{kind.plural}"].output.members[kind.listed].member
     return _members(shape, resource, now, step)
 
 
 def _members(shape: Any, resource: Resource, now: float, step: float) -> dict[str, Any]:
     status = resource.status(now, step)
-    everything: dict[str, Any] = {
+    members: dict[str, Any] = {
         **resource.document,
         KINDS[resource.kind].arn_member: resource.arn,
         KINDS[resource.kind].name_member: resource.name,
@@ -127,5 +127,5 @@ def _members(shape: Any, resource: Resource, now: float, step: float) -> dict[st
         "lastUpdatedDateTime": resource.updated_at(now),
     }
     if resource.failure is not None:
-        everything["failureReason"] = resource.failure
-    return {name: everything[name] for name in shape.members if name in everything}
+        members["failureReason"] = resource.failure
+    return {name: members[name] for name in shape.members if name in members}

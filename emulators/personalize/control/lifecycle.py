@@ -1,8 +1,8 @@
-"""A resource, and its status by the clock.
+"""A resource, and its status, which depends on the time.
 
-Pure. A resource that needs no work becomes ACTIVE by itself, two steps after it was created; one
-that does (an import, a training, a deployment) says when its work began and how it ended. The
-status is computed when it is asked for, so nothing has to run for it and a restart changes nothing.
+Pure. A resource without work becomes ACTIVE two steps after its creation. A resource with work (an
+import, a training, a deployment) records when the work began and how it ended. The status is
+computed from the time when it is read, so it needs no task and does not depend on restarts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ UNFINISHED: Final = (PENDING, IN_PROGRESS)
 
 @dataclass(slots=True)
 class Resource:
-    """One resource. Times in seconds since 1970; `math.inf` for what has not happened yet.
+    """A resource. Times in seconds since 1970; `math.inf` for times that are not known yet.
 
-    `document` holds the members that Describe answers, by their names in the service's model,
-    beside status and times.
+    `document` holds the members of a Describe response except status and times, by their names in
+    the service's model.
     """
 
     arn: str
@@ -39,29 +39,29 @@ class Resource:
     document: dict[str, Any] = field(default_factory=dict)
 
     def status(self, now: float, step: float) -> str:
-        """The status at `now`; `step` is how many seconds a state lasts that the clock ends."""
+        """The status at `now`; `step` is the duration of a timed state in seconds."""
         if now >= self.deleted_at:
             return "DELETE PENDING" if now < self.deleted_at + step else "DELETE IN_PROGRESS"
         if now >= self.ready_at:
             return ACTIVE if self.failure is None else FAILED
         return IN_PROGRESS if now >= self.running_at else PENDING
 
-    def is_gone(self, now: float, step: float) -> bool:
-        """Whether a deletion is over."""
+    def is_deleted(self, now: float, step: float) -> bool:
+        """Whether the deletion is complete."""
         return now >= self.deleted_at + 2 * step
 
     def updated_at(self, now: float) -> float:
-        """When the status changed last."""
+        """When the status last changed."""
         times = (self.created_at, self.running_at, self.ready_at, self.deleted_at)
         return max(time for time in times if time <= now or time == self.created_at)
 
     def finish(self, now: float, failure: str | None = None) -> None:
-        """Its work has ended, well or not."""
+        """Record the end of the work; `failure` is the reason if it failed."""
         self.running_at = min(self.running_at, now)
         self.ready_at = now
         self.failure = failure
 
 
-def by_clock(now: float, step: float) -> tuple[float, float]:
-    """When a resource without work, created at `now`, is in progress, and when active."""
+def transition_times(now: float, step: float) -> tuple[float, float]:
+    """When a resource without work, created at `now`, becomes IN_PROGRESS and ACTIVE."""
     return now + step, now + 2 * step

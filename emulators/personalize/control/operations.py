@@ -1,7 +1,7 @@
-"""The calls of the control plane: what they demand, and what they change.
+"""The calls of the control plane: their rules and their effects.
 
-A call that passed the service's model comes here. What the local Personalize does not offer is
-refused with a sentence that says so.
+Calls have passed the checks of the service's model. Operations and members that the emulator does
+not offer are refused.
 """
 
 from __future__ import annotations
@@ -17,13 +17,20 @@ from emulators import errors
 from emulators.personalize.control import filters, kinds, schemas
 from emulators.personalize.control.deletions import Deletions
 from emulators.personalize.control.kinds import KINDS
-from emulators.personalize.control.lifecycle import ACTIVE, FAILED, UNFINISHED, Resource, by_clock
+from emulators.personalize.control.lifecycle import (
+    ACTIVE,
+    FAILED,
+    UNFINISHED,
+    Resource,
+    transition_times,
+)
 from emulators.personalize.control.state import State
 from emulators.personalize.control.work import Work
+from emulators.personalize.rules import refuse_not_offered
 
-MOST_UNFINISHED_IMPORTS: Final = 5
-MOST_FILTERS: Final = 10
-DEFAULT_PAGE: Final = 100
+MAX_UNFINISHED_IMPORTS: Final = 5
+MAX_FILTERS: Final = 10
+DEFAULT_PAGE_SIZE: Final = 100
 RECIPES: Final = frozenset(
     f"arn:aws:personalize:::recipe/{name}"
     for name in ("aws-user-personalization", "aws-user-personalization-v2")
@@ -54,13 +61,13 @@ class ControlPlane:
         )
 
     async def close(self) -> None:
-        """Ends the work where it stands; returns when everything accepted is on disk."""
+        """Interrupt the work; returns when everything accepted is on disk."""
         await self._work.close()
         await self.state.close()
 
     async def answer(self, operation: str, payload: dict[str, Any]) -> bytes:
-        """The body of the answer (JSON); raises ServiceError."""
-        await self.state.sweep()
+        """The body of the response (JSON); raises ServiceError."""
+        await self.state.remove_deleted()
         _refuse_not_offered(payload, "tags")
         return json.dumps(await self._answer(operation, payload)).encode()
 
@@ -69,8 +76,8 @@ class ControlPlane:
             if operation == f"Create{noun}":
                 return self._create(noun, payload)
             if operation == f"Describe{noun}":
-                found = self.state.find(payload[kind.arn_member], noun)
-                return kinds.described(kind, found, self.state.now(), self.state.settings.step)
+                resource = self.state.find(payload[kind.arn_member], noun)
+                return kinds.describe(kind, resource, self.state.now(), self.state.settings.step)
             if operation == f"List{kind.plural}":
                 return self._list(noun, payload)
             if operation == f"Delete{noun}" and noun in self._deletions.kinds:
@@ -80,15 +87,15 @@ class ControlPlane:
             return self._update_campaign(payload)
         if operation == "UpdateDataset":
             return self._update_dataset(payload)
-        raise errors.invalid_input(f"The local Personalize does not offer {operation}.")
+        raise errors.invalid_input(f"The emulator does not offer {operation}.")
 
     def _create(self, noun: str, payload: dict[str, Any]) -> dict[str, Any]:
         resource = self._creates[noun](payload)
-        there = self.state.registry.get(resource.arn)
-        if there is not None:
+        existing = self.state.registry.get(resource.arn)
+        if existing is not None:
             raise errors.already_exists(
-                f"Another resource with the ARN {there.arn} exists; it is "
-                f"{self.state.status(there)}."
+                f"Another resource with the ARN {existing.arn} exists; it is "
+                f"{self.state.status(existing)}."
             )
         if noun == "DatasetGroup":
             self.state.open_group(resource)
@@ -103,21 +110,21 @@ class ControlPlane:
     def _list(self, noun: str, payload: dict[str, Any]) -> dict[str, Any]:
         kind, state = KINDS[noun], self.state
         parent = payload.get(kind.filter) if kind.filter else None
-        found = list(state.alive(noun, parent))
+        resources = list(state.list_existing(noun, parent))
         token = payload.get("nextToken")
         first = 0
         if token is not None:
-            # A token is the ARN of the last resource of the page before.
-            arns = [resource.arn for resource in found]
+            # A token is the ARN of the last resource of the previous page.
+            arns = [resource.arn for resource in resources]
             if token not in arns:
                 raise errors.invalid_next_token()
             first = arns.index(token) + 1
-        page = found[first : first + payload.get("maxResults", DEFAULT_PAGE)]
+        page = resources[first : first + payload.get("maxResults", DEFAULT_PAGE_SIZE)]
         now, step = state.now(), state.settings.step
         answer: dict[str, Any] = {
-            kind.listed: [kinds.summary(kind, resource, now, step) for resource in page]
+            kind.listed: [kinds.summarize(kind, resource, now, step) for resource in page]
         }
-        if page and page[-1] is not found[-1]:
+        if page and page[-1] is not resources[-1]:
             answer["nextToken"] = page[-1].arn
         return answer
 
@@ -128,12 +135,12 @@ class ControlPlane:
         name: str,
         parent: str,
         *,
-        works: bool = False,
+        has_work: bool = False,
         **document: Any,
     ) -> Resource:
         now = self.state.now()
-        running, ready = by_clock(now, self.state.settings.step)
-        if works:
+        running, ready = transition_times(now, self.state.settings.step)
+        if has_work:
             running = ready = math.inf
         document = {key: value for key, value in document.items() if value is not None}
         arn = self.state.resources.arn(ending)
@@ -158,16 +165,18 @@ class ControlPlane:
         )
 
     def _dataset(self, payload: dict[str, Any]) -> Resource:
-        group = self.state.active(payload["datasetGroupArn"], "DatasetGroup")
+        group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
         kind = payload["datasetType"].upper()
         if kind not in _TYPES:
             raise errors.invalid_input(
                 f"The dataset type {payload['datasetType']} is not one of {', '.join(_TYPES)}."
             )
         schema = self.state.find(payload["schemaArn"], "Schema")
-        of = schemas.parse(schema.document["schema"]).kind
-        if of != kind:
-            raise errors.invalid_input(f"The schema {schema.arn} is one of {of}, not of {kind}.")
+        schema_kind = schemas.parse(schema.document["schema"]).kind
+        if schema_kind != kind:
+            raise errors.invalid_input(
+                f"The schema {schema.arn} is for {schema_kind}, not for {kind}."
+            )
         return self._new(
             "Dataset",
             f"dataset/{group.name}/{kind}",
@@ -181,14 +190,14 @@ class ControlPlane:
     def _import_job(self, payload: dict[str, Any]) -> Resource:
         if payload.get("publishAttributionMetricsToS3"):
             _refuse_not_offered(payload, "publishAttributionMetricsToS3")
-        dataset = self.state.active(payload["datasetArn"], "Dataset")
+        dataset = self.state.find_active(payload["datasetArn"], "Dataset")
         if not payload.get("roleArn"):
             raise errors.invalid_input("roleArn is required to read from the data source.")
         if not payload["dataSource"].get("dataLocation"):
             raise errors.invalid_input("dataSource.dataLocation is required.")
-        if len(self.state.unfinished("DatasetImportJob")) >= MOST_UNFINISHED_IMPORTS:
+        if len(self.state.list_unfinished("DatasetImportJob")) >= MAX_UNFINISHED_IMPORTS:
             raise errors.limit_exceeded(
-                f"{MOST_UNFINISHED_IMPORTS} dataset import jobs are pending or in progress already."
+                f"{MAX_UNFINISHED_IMPORTS} dataset import jobs are pending or in progress already."
             )
         name = payload["jobName"]
         return self._new(
@@ -196,7 +205,7 @@ class ControlPlane:
             f"dataset-import-job/{name}",
             name,
             dataset.arn,
-            works=True,
+            has_work=True,
             datasetArn=dataset.arn,
             dataSource=payload["dataSource"],
             roleArn=payload["roleArn"],
@@ -204,16 +213,16 @@ class ControlPlane:
         )
 
     def _event_tracker(self, payload: dict[str, Any]) -> Resource:
-        group = self.state.active(payload["datasetGroupArn"], "DatasetGroup")
+        group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
         name = payload["name"]
-        for tracker in self.state.alive("EventTracker", group.arn):
+        for tracker in self.state.list_existing("EventTracker", group.arn):
             message = f"The dataset group {group.arn} has the event tracker {tracker.arn} already."
             if tracker.name == name:
                 raise errors.already_exists(message)
             raise errors.limit_exceeded(f"{message} It can have one.")
         tracking_id = str(uuid.uuid4())
         data = self.state.groups[group.arn]
-        data.use_tracking_id(tracking_id)
+        data.set_tracking_id(tracking_id)
         return self._new(
             "EventTracker",
             f"event-tracker/{uuid.uuid4().hex[:8]}",
@@ -225,18 +234,18 @@ class ControlPlane:
         )
 
     def _solution(self, payload: dict[str, Any]) -> Resource:
-        group = self.state.active(payload["datasetGroupArn"], "DatasetGroup")
+        group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
         _refuse_not_offered(
             payload, "performHPO", "performAutoML", "performIncrementalUpdate", "solutionConfig"
         )
         if payload.get("performAutoTraining", True):
             raise errors.invalid_input(
-                "The local Personalize does not train by itself, which is the default: give "
+                "The emulator does not offer automatic training, which is the default: set "
                 "performAutoTraining=False."
             )
         if payload.get("recipeArn") not in RECIPES:
             raise errors.invalid_input(
-                f"The recipe {payload.get('recipeArn')} is not offered; there are: "
+                f"The recipe {payload.get('recipeArn')} is not offered; choose one of: "
                 f"{', '.join(sorted(RECIPES))}."
             )
         name = payload["name"]
@@ -254,11 +263,11 @@ class ControlPlane:
         )
 
     def _solution_version(self, payload: dict[str, Any]) -> Resource:
-        solution = self.state.active(payload["solutionArn"], "Solution")
+        solution = self.state.find_active(payload["solutionArn"], "Solution")
         if payload.get("trainingMode", "FULL") != "FULL":
-            raise errors.invalid_input("The local Personalize offers the training mode FULL only.")
+            raise errors.invalid_input("The emulator offers the training mode FULL only.")
         name = payload.get("name")
-        for version in self.state.alive("SolutionVersion", solution.arn):
+        for version in self.state.list_existing("SolutionVersion", solution.arn):
             if name is not None and version.name == name:
                 raise errors.already_exists(f"The solution version {name} exists: {version.arn}.")
         number = uuid.uuid4().hex[:8]
@@ -267,7 +276,7 @@ class ControlPlane:
             f"solution/{solution.name}/{number}",
             name or number,
             solution.arn,
-            works=True,
+            has_work=True,
             solutionArn=solution.arn,
             datasetGroupArn=solution.document["datasetGroupArn"],
             recipeArn=solution.document["recipeArn"],
@@ -287,25 +296,25 @@ class ControlPlane:
             f"campaign/{name}",
             name,
             version.parent,
-            works=True,
+            has_work=True,
             solutionVersionArn=version.arn,
             minProvisionedTPS=payload.get("minProvisionedTPS", 1),
         )
 
     def _filter(self, payload: dict[str, Any]) -> Resource:
-        group = self.state.active(payload["datasetGroupArn"], "DatasetGroup")
-        items = self.state.dataset(group.arn, "ITEMS")
+        group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
+        items = self.state.find_dataset(group.arn, "ITEMS")
         schema = None if items is None else self.state.dataset_schema(items)
         parsed = filters.parse(payload["filterExpression"], schema)
-        if len(list(self.state.alive("Filter", group.arn))) >= MOST_FILTERS:
-            raise errors.limit_exceeded(f"A dataset group can have {MOST_FILTERS} filters.")
+        if len(list(self.state.list_existing("Filter", group.arn))) >= MAX_FILTERS:
+            raise errors.limit_exceeded(f"A dataset group can have {MAX_FILTERS} filters.")
         name = payload["name"]
         return self._new(
             "Filter",
             f"filter/{name}",
             name,
             group.arn,
-            works=parsed.dataset == "INTERACTIONS",
+            has_work=parsed.dataset == "INTERACTIONS",
             datasetGroupArn=group.arn,
             filterExpression=payload["filterExpression"],
         )
@@ -322,7 +331,7 @@ class ControlPlane:
         version = self._version(payload.get("solutionVersionArn", before["solutionVersionArn"]))
         if version.parent != campaign.parent:
             raise errors.invalid_input(
-                f"{version.arn} is a version of another solution than the campaign's."
+                f"{version.arn} is a version of another solution, not of the campaign's."
             )
         now = state.now()
         campaign.document["latestCampaignUpdate"] = {
@@ -338,13 +347,13 @@ class ControlPlane:
 
     def _update_dataset(self, payload: dict[str, Any]) -> dict[str, Any]:
         state = self.state
-        dataset = state.active(payload["datasetArn"], "Dataset")
+        dataset = state.find_active(payload["datasetArn"], "Dataset")
         schema = state.find(payload["schemaArn"], "Schema")
         old, new = state.dataset_schema(dataset), schemas.parse(schema.document["schema"])
         kind = dataset.document["datasetType"]
         imported = state.groups[dataset.parent].imported[kind.lower()]
-        is_open = dataset.seeded and not imported and new.kind == kind
-        problem = None if is_open else schemas.replacement_problem(old, new)
+        is_replaceable = dataset.seeded and not imported and new.kind == kind
+        problem = None if is_replaceable else schemas.replacement_problem(old, new)
         if problem is not None and schema.arn != dataset.document["schemaArn"]:
             raise errors.invalid_input(
                 f"The schema {schema.arn} cannot replace that of {dataset.arn}: {problem}."
@@ -356,15 +365,10 @@ class ControlPlane:
     def _version(self, arn: str) -> Resource:
         if arn.endswith("/$LATEST"):
             raise errors.invalid_input(
-                "The local Personalize does not offer $LATEST: give the ARN of a solution version."
+                "The emulator does not offer $LATEST: use the ARN of a solution version."
             )
-        return self.state.active(arn, "SolutionVersion")
+        return self.state.find_active(arn, "SolutionVersion")
 
 
 def _refuse_not_offered(payload: Mapping[str, Any], *names: str) -> None:
-    for name in names:
-        if payload.get(name):
-            raise errors.invalid_input(
-                f"'{name}' is not offered by the local Personalize. Leave it out; it is not "
-                "ignored, because the result would not be the one that was asked for."
-            )
+    refuse_not_offered({name: payload.get(name) or None for name in names}, *names)

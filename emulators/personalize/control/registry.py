@@ -1,19 +1,19 @@
-"""The resources, in SQLite: what a call has been answered survives a kill.
+"""The resources in SQLite: acknowledged changes survive a kill.
 
-Few rows, all of them in memory as well. Synchronous and owned by the event loop: a change is one
-small transaction, and control-plane calls are rare.
+The few rows are also held in memory. Synchronous and owned by the event loop: a change is one small
+transaction, and control-plane calls are rare.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from emulators.personalize.control.lifecycle import Resource
+from emulators.personalize.sqlite import connect, transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS resources (
@@ -28,7 +28,7 @@ class Registry:
     """The resources by ARN, in the order of their creation. Raises sqlite3.Error on a bad disk."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=10.0)
+        self._connection = connect(path)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         self._connection.execute(_SCHEMA)
@@ -36,7 +36,7 @@ class Registry:
         self._of_kind: defaultdict[str, dict[str, Resource]] = defaultdict(dict)
         rows = self._connection.execute("SELECT resource FROM resources ORDER BY sequence")
         for (text,) in rows:
-            self._keep(Resource(**json.loads(text)))  # json reads its own Infinity
+            self._keep(Resource(**json.loads(text)))  # Python's json reads Infinity
 
     def __len__(self) -> int:
         return len(self._resources)
@@ -46,32 +46,25 @@ class Registry:
         return self._resources.get(arn)
 
     def of_kind(self, kind: str, parent: str | None = None) -> Iterator[Resource]:
-        """The resources of a kind (and with a parent), the oldest first."""
+        """The resources of a kind (and of a parent), oldest first."""
         for resource in tuple(self._of_kind[kind].values()):
             if parent in (None, resource.parent):
                 yield resource
 
     def put(self, *resources: Resource) -> None:
-        """Stores the resources as they are now, in one transaction; durable on return."""
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        """Stores the resources in one transaction; durable on return."""
+        with transaction(self._connection):
             for resource in resources:
-                connection.execute(
+                self._connection.execute(
                     "INSERT INTO resources (arn, resource) VALUES (?, ?) "
                     "ON CONFLICT (arn) DO UPDATE SET resource = excluded.resource",
                     (resource.arn, json.dumps(asdict(resource))),
                 )
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
         for resource in resources:
             self._keep(resource)
 
     def remove(self, arn: str) -> None:
-        """Forgets a resource; one that is not there is no error."""
+        """Removes a resource, if it exists."""
         self._connection.execute("DELETE FROM resources WHERE arn = ?", (arn,))
         resource = self._resources.pop(arn, None)
         if resource is not None:

@@ -1,7 +1,7 @@
-"""The resources that exist from the start: one dataset group with all that the stream needs.
+"""The resources that exist from the start: one dataset group for events and recommendations.
 
-Nobody has to call the control plane to put events or to ask for recommendations. Their schemas say
-little: they are replaced before the first import (UpdateDataset), and what is put is not checked
+Clients can put events and get recommendations without calling the control plane. The schemas are
+minimal: UpdateDataset replaces them before the first import, and put records are not checked
 against them.
 """
 
@@ -39,18 +39,18 @@ _FIELDS: Final[dict[Kind, tuple[str, list[dict[str, Any]]]]] = {
 }
 
 
-def resources(of: Resources, now: float) -> Iterator[Resource]:
-    """All of them, ACTIVE since `now`."""
+def seed_resources(names: Resources, now: float) -> Iterator[Resource]:
+    """The resources, ACTIVE since `now`."""
 
-    def made(kind: str, ending: str, name: str, parent: str, **document: Any) -> Resource:
+    def create(kind: str, ending: str, name: str, parent: str, **document: Any) -> Resource:
         return Resource(
-            of.arn(ending), kind, name, parent, now, now, now, seeded=True, document=document
+            names.arn(ending), kind, name, parent, now, now, now, seeded=True, document=document
         )
 
-    group = of.arn(f"dataset-group/{of.name}")
-    yield made("DatasetGroup", f"dataset-group/{of.name}", of.name, "")
+    group = names.arn(f"dataset-group/{names.name}")
+    yield create("DatasetGroup", f"dataset-group/{names.name}", names.name, "")
     for kind, (type_name, fields) in _FIELDS.items():
-        name = f"{of.name}-{kind.lower()}-put"
+        name = f"{names.name}-{kind.lower()}-put"
         schema = json.dumps(
             {
                 "type": "record",
@@ -60,50 +60,50 @@ def resources(of: Resources, now: float) -> Iterator[Resource]:
                 "version": "1.0",
             }
         )
-        yield made("Schema", f"schema/{name}", name, "", schema=schema)
-        yield made(
+        yield create("Schema", f"schema/{name}", name, "", schema=schema)
+        yield create(
             "Dataset",
-            f"dataset/{of.name}/{kind}",
-            f"{of.name}-{kind.lower()}",
+            f"dataset/{names.name}/{kind}",
+            f"{names.name}-{kind.lower()}",
             group,
             datasetGroupArn=group,
             datasetType=kind,
-            schemaArn=of.arn(f"schema/{name}"),
+            schemaArn=names.arn(f"schema/{name}"),
         )
-    yield made(
+    yield create(
         "EventTracker",
         "event-tracker/00000000",
-        of.name,
+        names.name,
         group,
-        accountId=of.account,
-        trackingId=of.tracking_id,
+        accountId=names.account,
+        trackingId=names.tracking_id,
         datasetGroupArn=group,
     )
-    yield made(
+    yield create(
         "Solution",
-        f"solution/{of.name}",
-        of.name,
+        f"solution/{names.name}",
+        names.name,
         group,
         datasetGroupArn=group,
         recipeArn=RECIPE,
         performAutoTraining=False,
     )
-    yield made(
+    yield create(
         "SolutionVersion",
-        f"solution/{of.name}/{LIVE}",
-        f"{of.name}-{LIVE}",
-        of.arn(f"solution/{of.name}"),
-        solutionArn=of.arn(f"solution/{of.name}"),
+        f"solution/{names.name}/{LIVE}",
+        f"{names.name}-{LIVE}",
+        names.arn(f"solution/{names.name}"),
+        solutionArn=names.arn(f"solution/{names.name}"),
         datasetGroupArn=group,
         recipeArn=RECIPE,
         trainingMode="FULL",
         trainingType="MANUAL",
     )
-    yield made(
+    yield create(
         "Campaign",
-        f"campaign/{of.name}",
-        of.name,
-        of.arn(f"solution/{of.name}"),
-        solutionVersionArn=of.arn(f"solution/{of.name}/{LIVE}"),
+        f"campaign/{names.name}",
+        names.name,
+        names.arn(f"solution/{names.name}"),
+        solutionVersionArn=names.arn(f"solution/{names.name}/{LIVE}"),
         minProvisionedTPS=1,
     )

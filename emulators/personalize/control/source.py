@@ -1,4 +1,4 @@
-"""CSV objects in S3, as lines: an object, or a folder of them."""
+"""Reads the lines of CSV objects in S3: one object, or all objects of a folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BUFFER_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CsvObject:
-    """One object of an import."""
+    """An object of an import."""
 
     bucket: str
     key: str
@@ -33,18 +33,18 @@ class CsvObject:
 
 
 class Source:
-    """Reads from the S3 that it was told; raises ImportRefused for what cannot be read."""
+    """Reads from the S3 at an endpoint; raises ImportRefused for objects that cannot be read."""
 
     def __init__(self, endpoint_url: str | None, region: str) -> None:
         self._endpoint_url = endpoint_url
         self._region = region
         self._client: Any = None
 
-    def objects(self, location: str) -> list[CsvObject]:
-        """The CSV files at `location`: the one object, or all `.csv` objects of the folder.
+    def list_objects(self, location: str) -> list[CsvObject]:
+        """The CSV files at `location`: the object, or all `.csv` objects of the folder.
 
-        Empty objects that only mark a folder, and names that begin with a dot or an underscore,
-        are passed over; any other name that is not `.csv` is refused.
+        Empty objects that mark a folder, and names that begin with a dot or an underscore, are
+        skipped; other names without `.csv` are refused.
         """
         parts = urlsplit(location)
         bucket, key = parts.netloc, parts.path.lstrip("/")
@@ -52,7 +52,7 @@ class Source:
             raise ImportRefused(f"{location} is not an s3:// location.")
         try:
             pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
-            found = [
+            objects = [
                 CsvObject(bucket, entry["Key"], entry["Size"])
                 for page in pages
                 for entry in page.get("Contents", ())
@@ -60,31 +60,29 @@ class Source:
         except (BotoCoreError, ClientError) as error:
             raise ImportRefused(f"cannot list {location}: {error}.") from error
         if key and not key.endswith("/"):
-            found = [one for one in found if one.key == key or one.key.startswith(f"{key}/")]
-        found = [one for one in found if not _is_marker(one)]
-        if not found:
+            objects = [o for o in objects if o.key == key or o.key.startswith(f"{key}/")]
+        objects = [o for o in objects if not _is_marker(o)]
+        if not objects:
             raise ImportRefused(f"there is no CSV file at {location}.")
-        other = next((one for one in found if not one.key.endswith(".csv")), None)
+        other = next((o for o in objects if not o.key.endswith(".csv")), None)
         if other is not None:
             raise ImportRefused(f"{other.uri} is not a CSV file.")
-        return sorted(found, key=lambda one: one.key)
+        return sorted(objects, key=lambda o: o.key)
 
-    def lines(self, one: CsvObject) -> Iterator[str]:
-        """The lines of one object, decoded from UTF-8, in bounded memory."""
+    def read_lines(self, csv_object: CsvObject) -> Iterator[str]:
+        """The lines of an object, decoded from UTF-8, in bounded memory."""
         try:
-            body = self._s3().get_object(Bucket=one.bucket, Key=one.key)["Body"]
+            body = self._s3().get_object(Bucket=csv_object.bucket, Key=csv_object.key)["Body"]
             buffered = io.BufferedReader(_Raw(body), _BUFFER_BYTES)
             with closing(body), io.TextIOWrapper(buffered, encoding="utf-8", newline="") as text:
                 yield from text
         except (BotoCoreError, ClientError, OSError) as error:
-            raise ImportRefused(f"cannot read {one.uri}: {error}.") from error
+            raise ImportRefused(f"cannot read {csv_object.uri}: {error}.") from error
 
     def _s3(self) -> Any:
         if self._client is None:
             if self._endpoint_url is None:
-                raise ImportRefused(
-                    "this local Personalize was not told where S3 is (--s3-endpoint)."
-                )
+                raise ImportRefused("the emulator has no S3; start it with --s3-endpoint.")
             self._client = boto3.client(
                 "s3",
                 endpoint_url=self._endpoint_url,
@@ -97,7 +95,7 @@ class Source:
 
 
 class _Raw(io.RawIOBase):
-    """botocore's body as a raw stream."""
+    """A body of botocore as a raw stream."""
 
     def __init__(self, body: Any) -> None:
         self._body = body
@@ -111,6 +109,7 @@ class _Raw(io.RawIOBase):
         return len(data)
 
 
-def _is_marker(one: CsvObject) -> bool:
-    name = one.key.rsplit("/", 1)[-1]
-    return (one.size == 0 and one.key.endswith("/")) or name.startswith((".", "_"))
+def _is_marker(csv_object: CsvObject) -> bool:
+    key = csv_object.key
+    name = key.rsplit("/", 1)[-1]
+    return (csv_object.size == 0 and key.endswith("/")) or name.startswith((".", "_"))

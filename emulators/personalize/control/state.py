@@ -1,4 +1,4 @@
-"""What the calls and the work behind them share: the resources, and the data of their groups."""
+"""The state of the control plane: the resources, and the data of the dataset groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emulators.personalize.control.lifecycle import ACTIVE, UNFINISHED, Resource
 from emulators.personalize.control.registry import Registry
 from emulators.personalize.control.schemas import DatasetSchema, Kind
 from emulators.personalize.control.source import Source
-from emulators.personalize.control.training import MOST_INTERACTIONS
+from emulators.personalize.control.training import MAX_INTERACTIONS
 from emulators.personalize.rules import Resources
 
 STEP_SECONDS: Final = 0.2
@@ -25,16 +25,18 @@ STEP_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """How long a state lasts that the clock ends (seconds), and how much a model is made of."""
+    """The duration of a timed state in seconds, and the number of interactions of a training."""
 
     step: float = STEP_SECONDS
-    training_interactions: int = MOST_INTERACTIONS
+    training_interactions: int = MAX_INTERACTIONS
 
 
 @dataclass(slots=True)
 class State:
-    """Owned by one event loop. Opens the data of every dataset group; raises sqlite3.Error when
-    the folder cannot be used."""
+    """Opens the data of every dataset group. Owned by one event loop.
+
+    Raises sqlite3.Error when the folder cannot be used.
+    """
 
     folder: Path
     resources: Resources
@@ -48,49 +50,51 @@ class State:
     def __post_init__(self) -> None:
         self.registry = Registry(self.folder / "control.db")
         if not len(self.registry):
-            self.registry.put(*seeds.resources(self.resources, self.now()))
+            self.registry.put(*seeds.seed_resources(self.resources, self.now()))
         for group in self.registry.of_kind("DatasetGroup"):
             self.open_group(group)
 
     @property
-    def default(self) -> Group:
-        """The group that exists from the start."""
+    def default_group(self) -> Group:
+        """The dataset group that exists from the start."""
         return self.groups[self.resources.arn(f"dataset-group/{self.resources.name}")]
 
     def status(self, resource: Resource) -> str:
-        """The status now."""
+        """The current status."""
         return resource.status(self.now(), self.settings.step)
 
     def find(self, arn: str, kind: str) -> Resource:
         """The resource; raises ResourceNotFoundException."""
-        found = self.registry.get(arn)
-        if found is None or found.kind != kind or self.is_gone(found):
+        resource = self.registry.get(arn)
+        if resource is None or resource.kind != kind or self.is_deleted(resource):
             raise errors.not_found(f"{KINDS[kind].described} {arn} does not exist.")
-        return found
+        return resource
 
-    def active(self, arn: str, kind: str) -> Resource:
-        """The resource, which must be ACTIVE: ResourceInUseException while it is not yet,
-        InvalidInputException when it never will be."""
-        found = self.find(arn, kind)
-        status = self.status(found)
+    def find_active(self, arn: str, kind: str) -> Resource:
+        """The resource, which must be ACTIVE.
+
+        Raises ResourceInUseException while it is being created, InvalidInputException if it failed.
+        """
+        resource = self.find(arn, kind)
+        status = self.status(resource)
         if kind == "Schema" or status == ACTIVE:
-            return found
+            return resource
         message = f"{KINDS[kind].described} {arn} is {status}; it must be ACTIVE."
         if status in UNFINISHED:
             raise errors.in_use(message)
         raise errors.invalid_input(message)
 
-    def alive(self, kind: str, parent: str | None = None) -> Iterator[Resource]:
-        """The resources of a kind that are not gone, the oldest first."""
-        return (one for one in self.registry.of_kind(kind, parent) if not self.is_gone(one))
+    def list_existing(self, kind: str, parent: str | None = None) -> Iterator[Resource]:
+        """The resources of a kind that are not deleted, oldest first."""
+        return (r for r in self.registry.of_kind(kind, parent) if not self.is_deleted(r))
 
-    def unfinished(self, kind: str, parent: str | None = None) -> list[Resource]:
-        """Those whose creation goes on."""
-        return [one for one in self.alive(kind, parent) if self.status(one) in UNFINISHED]
+    def list_unfinished(self, kind: str, parent: str | None = None) -> list[Resource]:
+        """The resources of a kind that are being created."""
+        return [r for r in self.list_existing(kind, parent) if self.status(r) in UNFINISHED]
 
-    def is_gone(self, resource: Resource) -> bool:
-        """Whether its deletion is over."""
-        return resource.is_gone(self.now(), self.settings.step)
+    def is_deleted(self, resource: Resource) -> bool:
+        """Whether the deletion of the resource is complete."""
+        return resource.is_deleted(self.now(), self.settings.step)
 
     def group_of(self, resource: Resource) -> Group:
         """The data of the dataset group that a resource belongs to."""
@@ -101,60 +105,66 @@ class State:
         return self.groups[resource.document["datasetGroupArn"]]
 
     def dataset_schema(self, dataset: Resource) -> DatasetSchema:
-        """The schema that a dataset has now."""
+        """The current schema of a dataset."""
         schema = self.find(dataset.document["schemaArn"], "Schema")
         return schemas.parse(schema.document["schema"])
 
-    def dataset(self, group_arn: str, kind: Kind) -> Resource | None:
-        """A group's dataset of a type."""
+    def find_dataset(self, group_arn: str, kind: Kind) -> Resource | None:
+        """The dataset of a type in a group, or None."""
         return next(
             (
-                one
-                for one in self.alive("Dataset", group_arn)
-                if one.document["datasetType"] == kind
+                dataset
+                for dataset in self.list_existing("Dataset", group_arn)
+                if dataset.document["datasetType"] == kind
             ),
             None,
         )
 
-    def group_with_tracker(self, tracking_id: str) -> Group:
-        """The group that events with this tracking id belong to; the default one for an unknown
-        id, which its rules then refuse. Raises InvalidInputException while it is not ACTIVE."""
-        for tracker in self.alive("EventTracker"):
+    def find_group_by_tracker(self, tracking_id: str) -> Group:
+        """The group of the event tracker with this id.
+
+        For an unknown id the default group, whose rules refuse the id. Raises InvalidInputException
+        while the tracker is not ACTIVE.
+        """
+        for tracker in self.list_existing("EventTracker"):
             if tracker.document["trackingId"] == tracking_id:
                 status = self.status(tracker)
                 if status != ACTIVE:
                     raise errors.invalid_input(f"The event tracker {tracker.arn} is {status}.")
                 return self.groups[tracker.parent]
-        return self.default
+        return self.default_group
 
-    def group_with_dataset(self, arn: str) -> Group:
-        """The group of a dataset; the default one for an unknown ARN, which its rules then refuse.
-        Raises ResourceInUseException while it is not ACTIVE."""
-        found = self.registry.get(arn)
-        if found is None or found.kind != "Dataset" or self.is_gone(found):
-            return self.default
-        return self.groups[self.active(arn, "Dataset").parent]
+    def find_group_by_dataset(self, arn: str) -> Group:
+        """The group of a dataset.
+
+        For an unknown ARN the default group, whose rules refuse the ARN. Raises
+        ResourceInUseException while the dataset is not ACTIVE.
+        """
+        dataset = self.registry.get(arn)
+        if dataset is None or dataset.kind != "Dataset" or self.is_deleted(dataset):
+            return self.default_group
+        return self.groups[self.find_active(arn, "Dataset").parent]
 
     def campaigns(self) -> dict[str, Group]:
-        """The campaigns that answer, and the groups whose models they answer from."""
+        """The groups of the deployed campaigns, by the campaigns' ARNs."""
         return {arn: group for group in self.groups.values() for arn in group.deployed}
 
     def open_group(self, resource: Resource) -> Group:
-        """Opens (and at first makes) the data of a dataset group."""
-        of = replace(self.resources, name=resource.name)
+        """Opens the data of a dataset group, which is created if it does not exist."""
+        names = replace(self.resources, name=resource.name)
         folder = self.folder
         if not resource.seeded:
-            folder, of = self.folder / "groups" / resource.name, replace(of, tracking_id="")
+            folder, names = self.folder / "groups" / resource.name, replace(names, tracking_id="")
             for tracker in self.registry.of_kind("EventTracker", resource.arn):
-                of = replace(of, tracking_id=tracker.document["trackingId"])
-        group = self.groups[resource.arn] = Group(of, folder, self.now)
+                names = replace(names, tracking_id=tracker.document["trackingId"])
+        group = self.groups[resource.arn] = Group(names, folder, self.now)
         return group
 
-    async def sweep(self) -> None:
-        """Forgets what is gone, and removes the data of the dataset groups among it."""
+    async def remove_deleted(self) -> None:
+        """Removes deleted resources, and the data of deleted dataset groups."""
         for kind in KINDS:
             for resource in tuple(self.registry.of_kind(kind)):
-                if not self.is_gone(resource):
+                if not self.is_deleted(resource):
                     continue
                 self.registry.remove(resource.arn)
                 if kind == "DatasetGroup":

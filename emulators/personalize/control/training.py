@@ -1,7 +1,7 @@
-"""One training: bulk data and what was put -> a model.
+"""Trains a model on imported and put records.
 
-Minimums from "Quotas" in the Amazon Personalize developer guide: 1000 interactions, 25 users with
-two or more, who are at least one in a hundred of the users.
+Minimums from "Quotas" in the Amazon Personalize developer guide: 1,000 interactions, and 25 users
+with two or more interactions, who are at least 1% of the users.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from pathlib import Path
 from typing import Final
 
 from emulators.personalize.control.bulk import Bulk
-from emulators.personalize.control.imports import Stopped
+from emulators.personalize.control.imports import ServerStopping
 from emulators.personalize.model import Recommender, preference
 
-LEAST_INTERACTIONS: Final = 1_000
-LEAST_USERS: Final = 25
-LEAST_SHARE: Final = 0.01
-MOST_INTERACTIONS: Final = 1_000_000
-"""How many of the newest interactions a model is made of, unless told otherwise."""
+MIN_INTERACTIONS: Final = 1_000
+MIN_USERS: Final = 25
+MIN_SHARE: Final = 0.01
+MAX_INTERACTIONS: Final = 1_000_000
+"""Default number of the newest interactions in a training."""
 
-_ROWS_BETWEEN_LOOKS: Final = 10_000
+_ROWS_BETWEEN_CHECKS: Final = 10_000
 
 
 class TrainingRefused(Exception):
-    """Why a training fails; its text becomes the solution version's failureReason."""
+    """A training fails; the message becomes the solution version's failureReason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model, and the last event (rowid) that it has seen."""
+    """A model, and the rowid of its last event."""
 
     model: Recommender
     last_event: int
@@ -42,12 +42,13 @@ def train(
     put: Path,
     *,
     event_type: str | None = None,
-    most: int = MOST_INTERACTIONS,
-    stopped: Callable[[], bool] = lambda: False,
+    max_interactions: int = MAX_INTERACTIONS,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> Trained:
-    """Trains on what was imported and on what is in `put`, the file of events, users and items.
+    """Trains on the imported records and on those in `put`, the database of put records.
 
-    With `event_type` on those alone. Raises TrainingRefused below the minimums, and Stopped.
+    `event_type` restricts the training to one type. Raises TrainingRefused below the minimums, and
+    ServerStopping.
     """
     execute = bulk.execute
     execute("ATTACH DATABASE ? AS put", (str(put),))
@@ -64,18 +65,18 @@ def train(
         for item_id in bulk.ids("ITEMS"):
             model.add_item(item_id)
         newest = f"SELECT * FROM (SELECT * FROM ({source}) ORDER BY at DESC LIMIT ?) ORDER BY at"
-        with closing(execute(newest, (*values, most))) as rows:
+        with closing(execute(newest, (*values, max_interactions))) as rows:
             for number, (listener, _, item_id, event, value, at) in enumerate(rows):
                 model.observe(listener, item_id, preference(event, value), at)
-                if number % _ROWS_BETWEEN_LOOKS == 0 and stopped():
-                    raise Stopped
+                if number % _ROWS_BETWEEN_CHECKS == 0 and is_stopping():
+                    raise ServerStopping
     finally:
         execute("DETACH DATABASE put")
     return Trained(model, last_event)
 
 
 def _interactions(bulk: Bulk, last_event: int) -> str:
-    """SQL for all interactions: listener, user, item, type, value, time (milliseconds)."""
+    """SQL of all interactions: listener, user, item, type, value, time (milliseconds)."""
     parts = [
         (
             "SELECT coalesce(user_id, session_id) AS listener, user_id, item_id, event_type, "
@@ -93,21 +94,22 @@ def _interactions(bulk: Bulk, last_event: int) -> str:
 
 def _check(bulk: Bulk, source: str, values: tuple[str, ...]) -> None:
     ((interactions,),) = bulk.execute(f"SELECT count(*) FROM ({source})", values)
-    if interactions < LEAST_INTERACTIONS:
+    if interactions < MIN_INTERACTIONS:
         raise TrainingRefused(
-            f"There are {interactions} interactions to train on; {LEAST_INTERACTIONS} are needed."
+            f"There are {interactions} interactions to train on; at least {MIN_INTERACTIONS} are "
+            "needed."
         )
     ((users, active),) = bulk.execute(
         "SELECT count(*), coalesce(sum(n >= 2), 0) FROM (SELECT count(*) AS n "
         f"FROM ({source}) WHERE user_id IS NOT NULL GROUP BY user_id)",
         values,
     )
-    if active < LEAST_USERS:
+    if active < MIN_USERS:
         raise TrainingRefused(
-            f"{active} users have two or more interactions; {LEAST_USERS} such users are needed."
+            f"{active} users have two or more interactions; at least {MIN_USERS} are needed."
         )
-    if active < LEAST_SHARE * users:
+    if active < MIN_SHARE * users:
         raise TrainingRefused(
-            f"{active} of {users} users have two or more interactions; at least one in a hundred "
-            "is needed."
+            f"{active} of {users} users have two or more interactions; at least {MIN_SHARE:.0%} is "
+            "needed."
         )

@@ -1,7 +1,7 @@
-"""What goes on after a call was answered: imports, trainings, deployments, indexes.
+"""The work behind calls: imports, trainings, deployments, indexes.
 
-One piece of work at a time, in the order of the calls, in a thread of its own. What was begun when
-the server was killed is begun anew when it starts.
+It runs in a thread of its own, one task after the other, in the order of the calls. Unfinished work
+of a killed server starts again at the next start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from emulators.personalize import store
 from emulators.personalize.control import imports, training
 from emulators.personalize.control.csv_rules import ImportRefused
 from emulators.personalize.control.group import Group
-from emulators.personalize.control.imports import ImportJob, Stopped
+from emulators.personalize.control.imports import ImportJob, ServerStopping
 from emulators.personalize.control.lifecycle import Resource
 from emulators.personalize.control.schemas import Kind
 from emulators.personalize.control.state import State
@@ -31,46 +31,46 @@ KINDS: Final = ("DatasetImportJob", "SolutionVersion", "Campaign", "Filter")
 
 
 class Work:
-    """Owned by one event loop."""
+    """Runs the work. Owned by one event loop."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._stopped = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def deploy_all(self, every: Callable[[int], None]) -> None:
-        """Lets every campaign answer that did before the server was stopped. Blocks."""
+    def deploy_all(self, report: Callable[[int], None]) -> None:
+        """Deploy every campaign that was deployed when the server stopped. Blocks."""
         state = self._state
         for campaign in state.registry.of_kind("Campaign"):
             if state.status(campaign) != "ACTIVE":
                 continue
             group = state.group_of(campaign)
             version = campaign.document["solutionVersionArn"]
-            group.end_deployment(campaign.arn, group.load(version, every))
+            group.end_deployment(campaign.arn, group.load(version, report))
 
     def resume(self) -> None:
-        """Begins anew what was not finished."""
+        """Start unfinished work again."""
         for kind in KINDS:
-            for resource in self._state.unfinished(kind):
+            for resource in self._state.list_unfinished(kind):
                 if resource.failure is None:
                     self.start(resource)
-        for campaign in self._state.alive("Campaign"):
+        for campaign in self._state.list_existing("Campaign"):
             if _is_updated(campaign):
                 self.update(campaign)
 
     def start(self, resource: Resource) -> None:
-        """Begins the work behind a resource, which is stored as unfinished."""
-        self._go(self._create(resource))
+        """Start the work of a resource, which is stored as unfinished."""
+        self._start_task(self._run_creation(resource))
 
     def update(self, campaign: Resource) -> None:
-        """Begins the deployment behind `latestCampaignUpdate`."""
-        self._go(self._update(campaign))
+        """Start the deployment of `latestCampaignUpdate`."""
+        self._start_task(self._run_update(campaign))
 
     async def clear(self, group: Group, kind: Kind) -> None:
         """Removes all data of a dataset."""
-        async with self._turn:
+        async with self._lock:
             await self._in_thread(lambda: group.bulk.clear(kind))
             if kind == "INTERACTIONS":
                 await self._in_thread(lambda: store.clear(group.database, "events"))
@@ -80,39 +80,39 @@ class Work:
             group.totals = await group.read(lambda reader, _: reader.totals())
 
     async def close(self) -> None:
-        """Ends the work where it stands."""
+        """Interrupt the work."""
         self._stopped.set()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._thread.shutdown)
 
-    def _go(self, work: Coroutine[None, None, None]) -> None:
+    def _start_task(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _create(self, resource: Resource) -> None:
+    async def _run_creation(self, resource: Resource) -> None:
         state, step = self._state, self._state.settings.step
         await asyncio.sleep(step)
-        async with self._turn:
+        async with self._lock:
             resource.running_at = state.now()
             state.registry.put(resource)
-            failure = await self._outcome(resource.arn, lambda: self._do(resource))
+            failure = await self._run_step(resource.arn, lambda: self._perform(resource))
         await asyncio.sleep(step)
         if state.registry.get(resource.arn) is resource:
             resource.finish(state.now(), failure)
             state.registry.put(resource)
 
-    async def _update(self, campaign: Resource) -> None:
+    async def _run_update(self, campaign: Resource) -> None:
         state, step = self._state, self._state.settings.step
         update = campaign.document["latestCampaignUpdate"]
         await asyncio.sleep(step)
-        async with self._turn:
+        async with self._lock:
             update.update(status="CREATE IN_PROGRESS", lastUpdatedDateTime=state.now())
             state.registry.put(campaign)
             version = update["solutionVersionArn"]
-            failure = await self._outcome(campaign.arn, lambda: self._deploy(campaign, version))
+            failure = await self._run_step(campaign.arn, lambda: self._deploy(campaign, version))
         await asyncio.sleep(step)
         update["lastUpdatedDateTime"] = state.now()
         if failure is None:
@@ -124,20 +124,22 @@ class Work:
             update.update(status="CREATE FAILED", failureReason=failure)
         state.registry.put(campaign)
 
-    async def _outcome(self, arn: str, do: Callable[[], Coroutine[None, None, None]]) -> str | None:
-        """Why it failed, None when it did not."""
+    async def _run_step(
+        self, arn: str, step: Callable[[], Coroutine[None, None, None]]
+    ) -> str | None:
+        """Run a step; returns the reason of its failure, None for success."""
         try:
-            await do()
+            await step()
         except (ImportRefused, TrainingRefused) as refusal:
             return str(refusal)
-        except Stopped:
+        except ServerStopping:
             raise asyncio.CancelledError from None
         except Exception:
             log.exception("%s failed", arn)
             return INTERNAL
         return None
 
-    async def _do(self, resource: Resource) -> None:
+    async def _perform(self, resource: Resource) -> None:
         if resource.kind == "DatasetImportJob":
             await self._import(resource)
         elif resource.kind == "SolutionVersion":
@@ -158,29 +160,28 @@ class Work:
             mode=resource.document["importMode"],
         )
         await self._in_thread(
-            lambda: imports.run(job, group.bulk, state.source, self._stopped.is_set)
+            lambda: imports.run_import(job, group.bulk, state.source, self._stopped.is_set)
         )
         group.imported = await self._in_thread(group.bulk.counts)
         if job.schema.kind == "INTERACTIONS" and any(
-            "INTERACTIONS." in one.document["filterExpression"].upper()
-            for one in state.alive("Filter", dataset.parent)
+            "INTERACTIONS." in item_filter.document["filterExpression"].upper()
+            for item_filter in state.list_existing("Filter", dataset.parent)
         ):
             await self._in_thread(group.bulk.index_users)
 
     async def _train(self, resource: Resource) -> None:
         group = self._state.group_of(resource)
         event_type = resource.document.get("eventType")
-        most = self._state.settings.training_interactions
 
         def train() -> None:
             trained = training.train(
                 group.bulk,
                 group.database,
                 event_type=event_type,
-                most=most,
-                stopped=self._stopped.is_set,
+                max_interactions=self._state.settings.training_interactions,
+                is_stopping=self._stopped.is_set,
             )
-            group.keep_model(resource.arn, trained)
+            group.store_model(resource.arn, trained)
 
         await self._in_thread(train)
 
@@ -194,8 +195,8 @@ class Work:
         await self._in_thread(lambda: store.index_users(group.database))
         await self._in_thread(group.bulk.index_users)
 
-    async def _in_thread(self, do: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, do)
+    async def _in_thread(self, function: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
 
 def _is_updated(campaign: Resource) -> bool:

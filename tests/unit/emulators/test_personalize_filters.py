@@ -28,7 +28,7 @@ ITEMS = parse_schema(
 
 
 @pytest.mark.parametrize(
-    ("expression", "given", "values", "stays"),
+    ("expression", "given", "values", "passes"),
     [
         ('INCLUDE ItemID WHERE Items.GENRES IN ("rock")', {}, ["rock", "pop"], True),
         ('INCLUDE ItemID WHERE Items.GENRES IN ("rock")', {}, ["pop"], False),
@@ -47,25 +47,25 @@ ITEMS = parse_schema(
     ],
 )
 def test_an_expression_lets_items_through(
-    expression: str, given: dict[str, str], values: list[str], stays: bool
+    expression: str, given: dict[str, str], values: list[str], passes: bool
 ) -> None:
     """Included or excluded by any of an item's values; event types without regard to case."""
-    found = parse(expression, ITEMS)
-    wanted = found.wanted(given)
-    assert wanted is not None
-    assert found.keeps(values, wanted) is stays
+    parsed = parse(expression, ITEMS)
+    filter_values = parsed.filter_values(given)
+    assert filter_values is not None
+    assert parsed.is_passed_by(values, filter_values) is passes
 
 
 def test_an_excluding_filter_without_its_values_filters_nothing() -> None:
     """An including one needs all of them."""
-    assert parse("EXCLUDE ItemID WHERE Items.GENRES IN ($G)", ITEMS).wanted({}) is None
+    assert parse("EXCLUDE ItemID WHERE Items.GENRES IN ($G)", ITEMS).filter_values({}) is None
     including = parse("INCLUDE ItemID WHERE Items.GENRES IN ($G)", ITEMS)
     with pytest.raises(ServiceError, match="'G' has no value"):
-        including.wanted({})
+        including.filter_values({})
     with pytest.raises(ServiceError, match="no parameter 'H'"):
-        including.wanted({"G": '"rock"', "H": '"pop"'})
+        including.filter_values({"G": '"rock"', "H": '"pop"'})
     with pytest.raises(ServiceError, match="quotation marks"):
-        including.wanted({"G": "rock"})
+        including.filter_values({"G": "rock"})
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 
 from emulators.personalize.control import csv_rules, imports
 from emulators.personalize.control.bulk import Bulk, Mode
-from emulators.personalize.control.csv_rules import ImportRefused, batches
-from emulators.personalize.control.imports import ImportJob, Stopped
+from emulators.personalize.control.csv_rules import ImportRefused, read_batches
+from emulators.personalize.control.imports import ImportJob, ServerStopping
 from emulators.personalize.control.schemas import DatasetSchema, parse
 from emulators.personalize.control.source import CsvObject, Source
 from emulators.personalize.control.training import TrainingRefused, train
@@ -54,7 +54,7 @@ HEADER = "ITEM_ID,GENRES,PRICE,YEAR,IS_NEW,CREATION_TIMESTAMP\n"
 
 
 def rows(text: str, of: DatasetSchema = ITEMS) -> list[list[str]]:
-    found = batches(iter(text.splitlines(keepends=True)), of, "s3://b/k.csv")
+    found = read_batches(iter(text.splitlines(keepends=True)), of, "s3://b/k.csv")
     return [row for batch in found for row in batch]
 
 
@@ -101,10 +101,10 @@ def test_a_line_that_breaks_a_rule_is_named(line: str, reason: str) -> None:
     ("text", "reason"),
     [
         ("", "is empty"),
-        ("ITEM_ID,GENRES\n", "the schema demands ITEM_ID,GENRES,PRICE"),
+        ("ITEM_ID,GENRES\n", "the schema requires ITEM_ID,GENRES,PRICE"),
         ("GENRES,ITEM_ID,PRICE,YEAR,IS_NEW,CREATION_TIMESTAMP\n", "in this order"),
         (f"\ufeff{HEADER}", "byte order mark"),
-        (f'{HEADER}i1,"a\nb",,,,\n', "a value with a line break"),
+        (f'{HEADER}i1,"a\nb",,,,\n', "has a line break"),
     ],
 )
 def test_a_file_that_breaks_a_rule_is_refused(text: str, reason: str) -> None:
@@ -127,16 +127,16 @@ class Files:
     def __init__(self, **files: str) -> None:
         self.files = files
 
-    def objects(self, location: str) -> list[CsvObject]:
+    def list_objects(self, location: str) -> list[CsvObject]:
         return [CsvObject("b", name, len(text)) for name, text in self.files.items()]
 
-    def lines(self, one: CsvObject) -> Iterator[str]:
-        yield from self.files[one.key].splitlines(keepends=True)
+    def read_lines(self, csv_object: CsvObject) -> Iterator[str]:
+        yield from self.files[csv_object.key].splitlines(keepends=True)
 
 
 def run(bulk: Bulk, arn: str, of: DatasetSchema, mode: Mode, *texts: str) -> int:
     files = Files(**{f"part{number}": text for number, text in enumerate(texts)})
-    return imports.run(ImportJob(arn, "s3://b/", of, mode), bulk, cast(Source, files))
+    return imports.run_import(ImportJob(arn, "s3://b/", of, mode), bulk, cast(Source, files))
 
 
 def plays(count: int, start: int = 0, users: int = 50) -> str:
@@ -214,8 +214,8 @@ def test_an_import_that_fails_changes_nothing(bulk: Bulk) -> None:
 def test_an_import_that_is_stopped_changes_nothing(bulk: Bulk) -> None:
     """The server is told to stop in the middle of it."""
     job = ImportJob("a", "s3://b/", PLAYS, "FULL")
-    with pytest.raises(Stopped):
-        imports.run(job, bulk, cast(Source, Files(part=plays(1000))), lambda: True)
+    with pytest.raises(ServerStopping):
+        imports.run_import(job, bulk, cast(Source, Files(part=plays(1000))), lambda: True)
     assert bulk.counts()["interactions"] == 0
     run(bulk, "a", PLAYS, "FULL", plays(1000))
     assert bulk.counts()["interactions"] == 1000
@@ -273,7 +273,7 @@ def test_training_takes_the_newest(bulk: Bulk, tmp_path: Path) -> None:
     """The bound leaves out the oldest, not the last of the file."""
     put(tmp_path / "put.db")
     run(bulk, "a", PLAYS, "FULL", plays(1000, start=1000, users=100), plays(1000, users=100))
-    model = train(bulk, tmp_path / "put.db", most=10).model
+    model = train(bulk, tmp_path / "put.db", max_interactions=10).model
     assert model.sizes() == {"listeners": 10, "items": 10}
     ranked = model.rank("somebody", ["i5", "i15"])  # the oldest ten, the newest ten
     assert [(item.item_id, item.score > 0) for item in ranked] == [("i15", True), ("i5", False)]

@@ -10,7 +10,7 @@ from emulators.personalize.model import (
     DAY_MS,
     HISTORY_ITEMS,
     KEPT_POPULAR,
-    MOST_SIMILAR,
+    MAX_SIMILAR,
     Recommender,
     preference,
 )
@@ -167,7 +167,7 @@ def test_a_long_history_is_bounded() -> None:
         model.observe(f"v{number}", "hit", 1.0, NOW + number)
         model.observe(f"v{number}", f"i{number}", 1.0, NOW + number)
     assert len(model._histories["u"]) == HISTORY_ITEMS
-    assert max(len(similar) for similar in model._similar.values()) <= MOST_SIMILAR
+    assert max(len(similar) for similar in model._similar.values()) <= MAX_SIMILAR
     assert len(model._popular) <= 2 * KEPT_POPULAR
 
 

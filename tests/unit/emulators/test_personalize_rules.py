@@ -30,7 +30,7 @@ def event(**members: Any) -> dict[str, Any]:
 
 
 def read(*events: dict[str, Any], **members: Any) -> tuple[rules.Event, ...]:
-    return rules.events(request(*events, **members), RESOURCES, lambda: "generated")
+    return rules.parse_events(request(*events, **members), RESOURCES, lambda: "generated")
 
 
 def refusal(*events: dict[str, Any], **members: Any) -> str:
@@ -68,7 +68,7 @@ def test_an_anonymous_event_counts_for_its_session() -> None:
     """Without a userId the session is the listener."""
     members = request(event())
     del members["userId"]
-    (found,) = rules.events(members, RESOURCES, str)
+    (found,) = rules.parse_events(members, RESOURCES, str)
     assert (found.user_id, found.listener) == (None, "s1")
 
 
@@ -164,11 +164,11 @@ def test_two_listeners_never_share_an_identity() -> None:
 def test_records_go_to_their_own_data_set() -> None:
     """An unknown ARN is not found, the ARN of another type is invalid."""
     users = {"datasetArn": RESOURCES.dataset("USERS"), "users": [{"userId": "u1"}]}
-    assert rules.records(users, "users", RESOURCES) == [rules.Record("u1", None)]
+    assert rules.parse_records(users, "users", RESOURCES) == [rules.Record("u1", None)]
     with pytest.raises(ServiceError, match="ResourceNotFoundException"):
-        rules.records(users | {"datasetArn": RESOURCES.dataset("OTHER")}, "users", RESOURCES)
+        rules.parse_records(users | {"datasetArn": RESOURCES.dataset("OTHER")}, "users", RESOURCES)
     with pytest.raises(ServiceError, match="InvalidInputException"):
-        rules.records(users | {"datasetArn": RESOURCES.dataset("ITEMS")}, "users", RESOURCES)
+        rules.parse_records(users | {"datasetArn": RESOURCES.dataset("ITEMS")}, "users", RESOURCES)
 
 
 @pytest.mark.parametrize(
@@ -189,9 +189,9 @@ def test_records_go_to_their_own_data_set() -> None:
 def test_what_recommendations_do_not_offer_is_refused(members: dict[str, Any]) -> None:
     """Nothing is ignored in silence."""
     asked = {"campaignArn": RESOURCES.campaign, "userId": "u1"}
-    assert rules.recommendation_query(asked, CAMPAIGNS).count == 25
+    assert rules.parse_recommendation_query(asked, CAMPAIGNS).count == 25
     with pytest.raises(ServiceError, match="InvalidInputException") as raised:
-        rules.recommendation_query(asked | members, CAMPAIGNS)
+        rules.parse_recommendation_query(asked | members, CAMPAIGNS)
     assert next(iter(members)) in raised.value.message
 
 
@@ -200,7 +200,7 @@ def test_a_ranking_needs_one_to_five_hundred_items(items: list[str]) -> None:
     """The documented limit of inputList, which the model lacks."""
     asked = {"campaignArn": RESOURCES.campaign, "userId": "u1", "inputList": items}
     with pytest.raises(ServiceError, match="inputList"):
-        rules.ranking_query(asked, CAMPAIGNS)
+        rules.parse_ranking_query(asked, CAMPAIGNS)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a": NaN}', b'"\xff"', b'{"a": "\\ud800"}'])

@@ -126,8 +126,8 @@ def test_a_replacement_keeps_all_fields_and_adds_only_nullable_ones() -> None:
     assert replacement_problem(old, parse(text("Items", ITEM_ID, GENRES, added))) is None
     strict = {"name": "LANGUAGE", "type": "string", "categorical": True}
     for new, reason in (
-        (text("Items", ITEM_ID, added), "GENRES is gone"),
-        (text("Items", ITEM_ID, {**GENRES, "categorical": False}), "GENRES is gone or has changed"),
+        (text("Items", ITEM_ID, added), "GENRES was removed"),
+        (text("Items", ITEM_ID, {**GENRES, "categorical": False}), "GENRES was removed or changed"),
         (text("Items", ITEM_ID, GENRES, strict), "does not allow null"),
         (text("Users", USER_ID, GENRES), "holds ITEMS"),
     ):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from emulators.personalize.commits import MOST_CALLS_A_COMMIT, GroupCommit
+from emulators.personalize.commits import MAX_CALLS_PER_COMMIT, GroupCommit
 from emulators.personalize.rules import Event, Record
 from emulators.personalize.store import Call, EventsCall, RecordsCall, Store, StoreReader, Written
 
@@ -186,7 +186,7 @@ def test_calls_share_transactions_and_keep_their_order() -> None:
     assert [written.events[0].event_id for written in results] == expected
     assert applied == expected
     assert len(batches) <= 4
-    assert max(batches) == MOST_CALLS_A_COMMIT
+    assert max(batches) == MAX_CALLS_PER_COMMIT
 
 
 def test_a_failed_write_fails_its_calls_only() -> None:
