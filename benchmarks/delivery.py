@@ -34,7 +34,9 @@ from connectors.delivery import Delivered, Superseded
 from connectors.personalize import (
     ITEMS,
     DatasetRecord,
+    PutDatasetSettings,
     PutEventsDestination,
+    PutEventsSettings,
     PutRecordsDestination,
     dataset_fields,
 )
@@ -120,7 +122,12 @@ def put_events(
     service.answer("PutEvents", throttled=throttled)
     before = service.calls("PutEvents")
     client = _client(service, CONNECTIONS)
-    destination = PutEventsDestination(client, RESOURCES.tracking_id, max_in_flight=CONNECTIONS)
+    destination = PutEventsDestination(
+        client,
+        PutEventsSettings(
+            RESOURCES.tracking_id, RESOURCES.region, service.url, max_in_flight=CONNECTIONS
+        ),
+    )
     backlog = [event(mark, number) for number in range(events + CONNECTIONS)]
     outcomes, seconds, metrics = deliver(
         destination, backlog[CONNECTIONS:], before=backlog[:CONNECTIONS]
@@ -185,7 +192,10 @@ def put_items(service: LocalPersonalize, songs: int) -> dict[str, Any]:
     service.answer("PutItems")
     client = _client(service, CONNECTIONS)
     destination = PutRecordsDestination(
-        client, ITEMS, RESOURCES.dataset("ITEMS"), dataset_fields(load_contracts(), ITEMS)
+        client,
+        ITEMS,
+        PutDatasetSettings(RESOURCES.dataset("ITEMS"), RESOURCES.region),
+        dataset_fields(load_contracts(), ITEMS),
     )
     backlog = updates(songs)
     # All of it at once, so that the burst is one: what waits is what can be replaced.

@@ -34,22 +34,6 @@ class Signature:
     differently.
     """
 
-    __slots__ = (
-        "_date_and_time",
-        "_day",
-        "_fixed",
-        "_head",
-        "_key",
-        "_keys",
-        "_middle",
-        "_scope",
-        "_scope_end",
-        "_second",
-        "_signed",
-        "_signed_with_token",
-        "_tail",
-    )
-
     def __init__(
         self, *, method: str, url: URL, service: str, region: str, headers: Mapping[str, str]
     ) -> None:

@@ -107,8 +107,6 @@ class _Call(Generic[EntryT]):
 class _Alarm:
     """Calls back once, at the earliest of the times that it was set to."""
 
-    __slots__ = ("_callback", "_clock", "_due", "_task")
-
     def __init__(self, clock: Clock, callback: Callable[[], None]) -> None:
         self._clock = clock
         self._callback = callback

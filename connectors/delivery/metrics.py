@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -50,8 +50,6 @@ SIZE_BOUNDS = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0)
 class Histogram:
     """Counts by upper bound; the last count is for all that is above the last bound."""
 
-    __slots__ = ("bounds", "count", "counts", "maximum", "total")
-
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
@@ -80,47 +78,27 @@ class Histogram:
         return self.maximum
 
 
+@dataclass(slots=True)
 class DeliveryMetrics:
     """The counters and histograms of one engine; plain attributes, named as in the catalogue."""
 
-    __slots__ = (
-        "abandoned",
-        "batch_size",
-        "bisected",
-        "call_latency",
-        "calls",
-        "delivered",
-        "delivery_latency",
-        "in_flight",
-        "oldest_age",
-        "rate_limit",
-        "rejected",
-        "retried",
-        "slowed_down",
-        "superseded",
-        "throttled",
-        "timed_out",
-        "waiting",
-    )
-
-    def __init__(self) -> None:
-        self.delivered = 0
-        self.rejected = 0
-        self.superseded = 0
-        self.retried = 0
-        self.abandoned = 0
-        self.calls = 0
-        self.throttled = 0
-        self.slowed_down = 0
-        self.bisected = 0
-        self.timed_out = 0
-        self.waiting = 0
-        self.in_flight = 0
-        self.oldest_age = 0.0
-        self.rate_limit = 0.0
-        self.batch_size = Histogram(SIZE_BOUNDS)
-        self.call_latency = Histogram(LATENCY_BOUNDS)
-        self.delivery_latency = Histogram(LATENCY_BOUNDS)
+    delivered: int = 0
+    rejected: int = 0
+    superseded: int = 0
+    retried: int = 0
+    abandoned: int = 0
+    calls: int = 0
+    throttled: int = 0
+    slowed_down: int = 0
+    bisected: int = 0
+    timed_out: int = 0
+    waiting: int = 0
+    in_flight: int = 0
+    oldest_age: float = 0.0
+    rate_limit: float = 0.0
+    batch_size: Histogram = field(default_factory=lambda: Histogram(SIZE_BOUNDS))
+    call_latency: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS))
+    delivery_latency: Histogram = field(default_factory=lambda: Histogram(LATENCY_BOUNDS))
 
     def snapshot(self) -> dict[str, float]:
         """Every metric by name; a histogram as its `_count`, `_mean`, `_p50`, `_p99` and `_max`."""

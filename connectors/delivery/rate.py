@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 A_SECOND = 1.02
 """Seconds in which no more calls are sent than a second's quota. A little longer than one, since
@@ -17,22 +18,18 @@ _MIN_TRIAL_CALLS = 20
 """Answers that are enough to measure the accepted share."""
 
 
+@dataclass(slots=True)
 class _Trial:
     """A period in which throttling does not slow down, to measure which share is accepted."""
 
-    __slots__ = ("accepted", "began", "offered", "throttled")
-
-    def __init__(self, began: float, offered: float) -> None:
-        self.began = began
-        self.offered = offered
-        self.accepted = 0
-        self.throttled = 0
+    began: float
+    offered: float
+    accepted: int = 0
+    throttled: int = 0
 
 
 class Window:
     """Amounts used by the calls of the last second: at most `maximum` in any `A_SECOND`."""
-
-    __slots__ = ("_maximum", "_used", "_uses", "reserved")
 
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
@@ -94,26 +91,6 @@ class AdaptiveRate:
 
     Without a clock: every method takes the time, in seconds of one monotonic clock.
     """
-
-    __slots__ = (
-        "_burst",
-        "_ceiling",
-        "_expected",
-        "_floor",
-        "_halved_at",
-        "_increase",
-        "_offered",
-        "_patience",
-        "_patient_until",
-        "_peak",
-        "_rate",
-        "_second",
-        "_second_accepted",
-        "_then",
-        "_tokens",
-        "_trial",
-        "_window",
-    )
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from connectors.delivery.destination import Limits, Version
@@ -28,41 +29,21 @@ Rank: TypeAlias = tuple[Version, int]
 """Made of version and number of arrival, both negated: the newest is the least, none are equal."""
 
 
+@dataclass(slots=True, eq=False)
 class Item(Generic[EntryT, OwnerT]):
     """An entry on its way; `owner` and `index` are its caller and its position there."""
 
-    __slots__ = (
-        "attempts",
-        "batch_key",
-        "entry",
-        "index",
-        "lane",
-        "owner",
-        "portion",
-        "rank",
-        "size",
-    )
-
-    def __init__(
-        self,
-        entry: EntryT,
-        size: int,
-        batch_key: Hashable,
-        owner: OwnerT,
-        index: int,
-        rank: Rank | None = None,
-    ) -> None:
-        self.entry = entry
-        self.size = size
-        self.batch_key = batch_key
-        self.owner = owner
-        self.index = index
-        self.rank = rank
-        """None where entries do not replace each other."""
-        self.attempts = 0
-        self.portion: object | None = None
-        """Entries of a bisected batch share a call only with their half."""
-        self.lane: Lane[EntryT, OwnerT]
+    entry: EntryT
+    size: int
+    batch_key: Hashable
+    owner: OwnerT
+    index: int
+    rank: Rank | None = None
+    """None where entries do not replace each other."""
+    attempts: int = 0
+    portion: object | None = None
+    """Entries of a bisected batch share a call only with their half."""
+    lane: Lane[EntryT, OwnerT] = field(init=False)
 
 
 class Lane(Generic[EntryT, OwnerT]):

@@ -14,8 +14,6 @@ from connectors.delivery.destination import Version
 class AcceptedVersions:
     """The newest accepted version of each of the `maximum` keys that were accepted last."""
 
-    __slots__ = ("_maximum", "_versions")
-
     def __init__(self, maximum: int) -> None:
         self._maximum = maximum
         self._versions: OrderedDict[Hashable, Version] = OrderedDict()

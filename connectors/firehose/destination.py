@@ -36,11 +36,11 @@ _PATH: Final = "/"
 
 @dataclass(frozen=True, slots=True)
 class FirehoseSettings:
-    """Where records go, and how fast.
+    """Target and pace of PutRecordBatch.
 
     stream_name          of the Firehose stream, whose source is Direct PUT
     region               also names the endpoint, unless endpoint_url does
-    endpoint_url         moto's, for example; None: the service's own
+    endpoint_url         such as moto's; None: the service's own
     calls_per_second     the stream's quota of requests, or less
     bytes_per_second     its quota of bytes, before base64; binds first when calls are full
     records_per_call     at most 500
@@ -68,27 +68,18 @@ class FirehoseSettings:
 class FirehoseDestination:
     """Up to 500 documents a call, in no particular order; each has its own outcome."""
 
-    def __init__(
-        self,
-        client: JsonClient,
-        stream_name: str,
-        *,
-        calls_per_second: float = CALLS_PER_SECOND,
-        bytes_per_second: int = BYTES_PER_SECOND,
-        records_per_call: int = MAX_RECORDS_PER_CALL,
-        max_in_flight: int = 16,
-    ) -> None:
+    def __init__(self, client: JsonClient, settings: FirehoseSettings) -> None:
         self._calls = ClassifiedCalls(client, classify)
-        self._stream_name = stream_name
+        self._stream_name = settings.stream_name
         self._limits = Limits(
-            max_records=records_per_call,
+            max_records=settings.records_per_call,
             max_bytes=MAX_ENTRIES_BYTES,
             # `firehose_record` has the limit of a record, which is before base64.
             max_record_bytes=MAX_ENTRIES_BYTES,
-            max_in_flight=max_in_flight,
-            calls_per_second=calls_per_second,
+            max_in_flight=settings.max_in_flight,
+            calls_per_second=settings.calls_per_second,
             # Entries are in base64, four characters for three bytes.
-            bytes_per_second=bytes_per_second * 4 // 3,
+            bytes_per_second=settings.bytes_per_second * 4 // 3,
         )
 
     @property
@@ -133,11 +124,4 @@ def firehose_destination(settings: FirehoseSettings) -> FirehoseDestination:
         request_timeout=settings.request_timeout,
         headers=json_target(TARGET),
     )
-    return FirehoseDestination(
-        client,
-        settings.stream_name,
-        calls_per_second=settings.calls_per_second,
-        bytes_per_second=settings.bytes_per_second,
-        records_per_call=settings.records_per_call,
-        max_in_flight=settings.max_in_flight,
-    )
+    return FirehoseDestination(client, settings)

@@ -32,8 +32,6 @@ from schemas.settings import check_positive
 MAX_ARN_LENGTH: Final = 256  # Model: Arn
 _ARN: Final = re.compile(r"arn:([a-z\d-]+):personalize:.*:.*:.+", re.ASCII)  # Model: Arn
 
-_MAX_IN_FLIGHT: Final = 10
-
 
 @dataclass(frozen=True, slots=True)
 class PutDatasetSettings:
@@ -51,7 +49,7 @@ class PutDatasetSettings:
     region: str
     endpoint_url: str | None = None
     calls_per_second: float = CALLS_PER_SECOND
-    max_in_flight: int = _MAX_IN_FLIGHT
+    max_in_flight: int = 10
     request_timeout: float = 10.0
 
     def __post_init__(self) -> None:
@@ -72,11 +70,8 @@ class PutRecordsDestination:
         self,
         client: JsonClient,
         dataset: Dataset,
-        dataset_arn: str,
+        settings: PutDatasetSettings,
         fields: Sequence[DatasetField],
-        *,
-        calls_per_second: float = CALLS_PER_SECOND,
-        max_in_flight: int = _MAX_IN_FLIGHT,
     ) -> None:
         codes = error_codes(
             dataset.operation,
@@ -87,15 +82,15 @@ class PutRecordsDestination:
         )
         self._calls = ClassifiedCalls(client, partial(classify, codes=codes))
         self._dataset = dataset
-        self._dataset_arn = dataset_arn
+        self._dataset_arn = settings.dataset_arn
         self._requests = DatasetRequests(dataset, fields)
         largest = self._requests.max_record_bytes
         self._limits = Limits(
             max_records=MAX_RECORDS_PER_CALL,
             max_bytes=MAX_RECORDS_PER_CALL * largest,
             max_record_bytes=largest,
-            max_in_flight=max_in_flight,
-            calls_per_second=calls_per_second,
+            max_in_flight=settings.max_in_flight,
+            calls_per_second=settings.calls_per_second,
         )
 
     @property
@@ -158,11 +153,5 @@ def _destination(
     client = events_client(
         settings.region, settings.endpoint_url, settings.max_in_flight, settings.request_timeout
     )
-    return PutRecordsDestination(
-        client,
-        dataset,
-        settings.dataset_arn,
-        dataset_fields(contracts or load_contracts(), dataset),
-        calls_per_second=settings.calls_per_second,
-        max_in_flight=settings.max_in_flight,
-    )
+    fields = dataset_fields(contracts or load_contracts(), dataset)
+    return PutRecordsDestination(client, dataset, settings, fields)

@@ -118,8 +118,6 @@ def dataset_fields(contracts: Contracts, dataset: Dataset) -> tuple[DatasetField
 class DatasetRequests:
     """Converts records of one dataset."""
 
-    __slots__ = ("_dataset", "_fields")
-
     def __init__(self, dataset: Dataset, fields: Sequence[DatasetField]) -> None:
         self._dataset = dataset
         self._fields = tuple(fields)

@@ -29,7 +29,7 @@ _PATH = "/events"
 
 @dataclass(frozen=True, slots=True)
 class PutEventsSettings:
-    """Where PutEvents goes, and how fast.
+    """Target and pace of PutEvents.
 
     tracking_id          of the event tracker
     region               also names the endpoint, unless endpoint_url does
@@ -62,25 +62,17 @@ class PutEventsDestination:
     no user, those after have one, and the session is the order key of both.
     """
 
-    def __init__(
-        self,
-        client: JsonClient,
-        tracking_id: str,
-        *,
-        calls_per_second: float = PUT_EVENTS_CALLS_PER_SECOND,
-        max_in_flight: int = 80,
-        properties: Sequence[EventProperty] = DEFAULT_PROPERTIES,
-    ) -> None:
+    def __init__(self, client: JsonClient, settings: PutEventsSettings) -> None:
         self._calls = ClassifiedCalls(client, classify)
-        self._tracking_id = tracking_id
-        self.requests = EventRequests(properties)
+        self._tracking_id = settings.tracking_id
+        self.requests = EventRequests(settings.properties)
         self._limits = Limits(
             max_records=MAX_EVENTS_PER_CALL,
             # PutEvents has no limit of bytes for a call beside that for an event.
             max_bytes=MAX_EVENTS_PER_CALL * MAX_EVENT_BYTES,
             max_record_bytes=MAX_EVENT_BYTES,
-            max_in_flight=max_in_flight,
-            calls_per_second=calls_per_second,
+            max_in_flight=settings.max_in_flight,
+            calls_per_second=settings.calls_per_second,
         )
 
     @property
@@ -118,10 +110,4 @@ def put_events_destination(settings: PutEventsSettings) -> PutEventsDestination:
     client = events_client(
         settings.region, settings.endpoint_url, settings.max_in_flight, settings.request_timeout
     )
-    return PutEventsDestination(
-        client,
-        settings.tracking_id,
-        calls_per_second=settings.calls_per_second,
-        max_in_flight=settings.max_in_flight,
-        properties=settings.properties,
-    )
+    return PutEventsDestination(client, settings)

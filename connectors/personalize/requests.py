@@ -96,8 +96,6 @@ class PutEventsEvent:
 class EventRequests:
     """Converts enriched events with a given set of properties."""
 
-    __slots__ = ("_properties",)
-
     def __init__(self, properties: Sequence[EventProperty] = DEFAULT_PROPERTIES) -> None:
         if len(properties) > MAX_METADATA_FIELDS:
             raise ValueError(

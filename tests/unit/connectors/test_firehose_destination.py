@@ -95,7 +95,8 @@ class FirehoseHarness:
     def __init__(self) -> None:
         self.service = FakeService()
         self.destination = FirehoseDestination(
-            self.service, "stream", records_per_call=10, max_in_flight=4
+            self.service,
+            FirehoseSettings("stream", "us-east-1", records_per_call=10, max_in_flight=4),
         )
 
     @property
@@ -131,7 +132,9 @@ class TestContract(DestinationContract):
 def deliver(service: FakeService, documents: list[dict[str, Any]], **more: Any) -> list[Any]:
     async def main() -> list[Any]:
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            FirehoseDestination(service, "stream", **more), random=Random(1), clock=VIRTUAL_CLOCK
+            FirehoseDestination(service, FirehoseSettings("stream", "us-east-1", **more)),
+            random=Random(1),
+            clock=VIRTUAL_CLOCK,
         )
         async with engine:
             return list(await engine.deliver(documents))

@@ -107,10 +107,13 @@ class DatasetHarness:
         self.destination = PutRecordsDestination(
             self.service,
             dataset,
-            ARN + dataset.arn_ending,
+            PutDatasetSettings(
+                ARN + dataset.arn_ending,
+                "us-east-1",
+                calls_per_second=calls_per_second,
+                max_in_flight=8,
+            ),
             dataset_fields(CONTRACTS, dataset),
-            calls_per_second=calls_per_second,
-            max_in_flight=8,
         )
 
     @property

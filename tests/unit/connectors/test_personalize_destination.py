@@ -95,7 +95,9 @@ def event(key: int | str, number: int, **changed: Any) -> dict[str, Any]:
 class PutEventsHarness:
     def __init__(self) -> None:
         self.service = FakeService()
-        self.destination = PutEventsDestination(self.service, "tracker", max_in_flight=8)
+        self.destination = PutEventsDestination(
+            self.service, PutEventsSettings("tracker", "us-east-1", max_in_flight=8)
+        )
 
     @property
     def peak_in_flight(self) -> int:
@@ -132,7 +134,7 @@ def deliver(service: FakeService, *batches: list[dict[str, Any]]) -> list[Any]:
     """Delivers the batches one after the other through one engine."""
 
     async def main() -> list[Any]:
-        destination = PutEventsDestination(service, "tracker")
+        destination = PutEventsDestination(service, PutEventsSettings("tracker", "us-east-1"))
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
             destination, random=Random(1), clock=VIRTUAL_CLOCK
         )
@@ -217,7 +219,7 @@ def test_after_a_fatal_refusal_the_next_attempt_has_new_credentials() -> None:
     service.accepts_credentials = lambda generation: generation >= 2
 
     async def main() -> None:
-        destination = PutEventsDestination(service, "tracker")
+        destination = PutEventsDestination(service, PutEventsSettings("tracker", "us-east-1"))
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
             destination, random=Random(1), clock=VIRTUAL_CLOCK
         )
