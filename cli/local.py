@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import click
 
@@ -98,27 +97,12 @@ def logs(name: str, follow: bool, lines: int) -> None:
     if not log.is_file():
         names = sorted(path.stem for path in log.parent.glob("*.log"))
         raise NoLogError(f"{name!r} has no log. Logs: {', '.join(names) or 'none yet'}.")
+    if follow:
+        # -F: also after the service was restarted, with a new file.
+        subprocess.run(["tail", f"-n{lines}", "-F", log], check=False)
+        return
     for line in process.tail(log, lines):
         click.echo(line)
-    if follow:
-        for line in follow_log(log):
-            click.echo(line, nl=False)
-
-
-def follow_log(log: Path) -> Iterator[str]:
-    """Yield what is appended to a log from now on, also after the service is restarted."""
-    file = log.open("r", encoding="utf-8", errors="replace")
-    file.seek(0, os.SEEK_END)
-    while True:
-        if line := file.readline():
-            yield line
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            if log.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                file.close()
-                file = log.open("r", encoding="utf-8", errors="replace")
-                continue
-        time.sleep(process.POLL_SECONDS)
 
 
 @click.group()

@@ -48,12 +48,16 @@ def _source(
 ) -> Source:
     if (directory is None) == (generate is None):
         raise click.UsageError("give either a DIRECTORY or --generate N")
-    if generate is not None:
-        return GeneratedHour(Hour(generate, seed=seed, anomalies=anomalies, **sizes))
-    if anomalies:
+    if anomalies and directory is not None:
         raise click.UsageError("--anomalies is an option of --generate; a replay set has its own")
-    assert directory is not None
-    return ReplayDirectory(directory, load_contracts())
+    return open_source(directory, interactions=generate, seed=seed, anomalies=anomalies, **sizes)
+
+
+def open_source(directory: Path | None, **hour: Any) -> Source:
+    """Return the replay set in a directory, or a generated hour with these settings."""
+    if directory is not None:
+        return ReplayDirectory(directory, load_contracts())
+    return GeneratedHour(Hour(**hour))
 
 
 @click.command()

@@ -24,7 +24,7 @@ PLAIN_SECONDS = 5.0
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console of this process's output; without colours if NO_COLOR is set."""
+    """Return a console; rich leaves out colours in files, and where NO_COLOR is set."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = PLAIN_WIDTH

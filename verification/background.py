@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future
+from typing import TypeVar
+
+_Result = TypeVar("_Result")
 
 
-class Background:
-    """Runs work in a daemon thread; :meth:`result` waits for it and raises its error."""
+def run_in_background(work: Callable[[], _Result]) -> Future[_Result]:
+    """Run work in a daemon thread, which does not delay the end of the process."""
+    future: Future[_Result] = Future()
 
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self._outcome: Any = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-        self._thread.start()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the work has not ended."""
-        return self._thread.is_alive()
-
-    def result(self) -> Any:
-        """Return the result of the work, or raise its error."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._outcome
-
-    def _run(self, work: Callable[[], Any]) -> None:
+    def run() -> None:
         try:
-            self._outcome = work()
-        except BaseException as error:  # noqa: BLE001 - result() raises it where somebody waits
-            self._error = error
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - result() raises it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

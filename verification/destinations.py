@@ -11,8 +11,6 @@ import http.client
 import json
 import math
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,17 +23,16 @@ from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
 from schemas.model import Contract, Contracts, Role
 from verification.endpoints import Endpoints
-from verification.personalize_events import PersonalizeReader
+from verification.personalize_events import PersonalizeReader, http_content
 from verification.positions import TopicReader, topic_beginnings
 from verification.progress import Progress, Step, silent
-from verification.reference import item_content, user_content
+from verification.reference import content_of
 
 NAMES = ("datasets", "archive", "search", "trends")
 """Destinations beside PutEvents: Personalize's users and items, Firehose, OpenSearch."""
 
 _PAGE = 5_000
 _CACHED_OBJECTS = 20_000
-_SECONDS = 30.0
 _POLL_SECONDS = 1.0
 _MINUTE_MS = 60_000
 _LATEST_MS = 600_000
@@ -190,22 +187,21 @@ def newest_versions(
     """Return the newest version of each user or item: (order, position, record or None)."""
     mapping = contract.item or contract.user
     assert mapping is not None, contract.name
-    id_field = mapping.item_id if contract.item else mapping.user_id  # type: ignore[union-attr]
     newest: dict[str, tuple[tuple[int, int], str, Mapping[str, Any] | None]] = {}
     for message, record in messages:
         position = f"{message.topic()}/{message.partition()}/{message.offset()}"
         if position in unreadable:
             continue
         if record is None:
-            identity, moment, deleted = (message.key() or b"").decode(), None, True
+            identity, updated_at, is_deleted = (message.key() or b"").decode(), None, True
         else:
-            identity = record[id_field]
-            moment = record[mapping.updated] if mapping.updated else None
-            deleted = bool(mapping.deleted and record[mapping.deleted])
-        stamp = message.timestamp()[1]
-        order = (stamp if moment is None else moment, message.offset())
+            identity = record[contract.key]
+            updated_at = record[mapping.updated] if mapping.updated else None
+            is_deleted = bool(mapping.deleted and record[mapping.deleted])
+        published_ms = message.timestamp()[1]
+        order = (published_ms if updated_at is None else updated_at, message.offset())
         if identity not in newest or newest[identity][0] < order:
-            newest[identity] = (order, position, None if deleted else record)
+            newest[identity] = (order, position, None if is_deleted else record)
     return newest
 
 
@@ -237,25 +233,24 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
     reader = PersonalizeReader(endpoints.personalize)
     for dataset, role in (("users", Role.USER), ("items", Role.ITEM)):
         expected: Documents = {}
-        gone: Documents = {}
+        deleted: Documents = {}
         for contract in topics.contracts.with_role(role):
             newest = newest_versions(topics.records(contract), contract, unreadable)
             for identity, (_, position, record) in newest.items():
                 if record is None:
-                    gone[identity] = position
+                    deleted[identity] = position
                 elif position not in rejected:
-                    content = (
-                        item_content(contract.item, record)
-                        if contract.item
-                        else user_content(contract.user, record)  # type: ignore[arg-type]
-                    )
-                    expected[identity] = dataset_properties(content)
-        found = {key: json.loads(text or "{}") for key, text in reader.records(dataset)}
+                    expected[identity] = dataset_properties(content_of(contract, record))
+        present = {key: json.loads(text or "{}") for key, text in reader.records(dataset)}
         # A deleted one remains in the dataset until a data deletion job, and is listed for it.
-        held = {key: value for key, value in found.items() if key not in gone}
-        yield reconcile(f"Personalize {dataset}", expected, held, len(rejected))
-        listed = {i: origin for d, i, origin in deletions if d == dataset and gone.get(i) == origin}
-        yield reconcile(f"deletions of {dataset}", gone, listed, 0)
+        kept = {key: value for key, value in present.items() if key not in deleted}
+        yield reconcile(f"Personalize {dataset}", expected, kept, len(rejected))
+        listed = {
+            record_id: origin
+            for name, record_id, origin in deletions
+            if name == dataset and deleted.get(record_id) == origin
+        }
+        yield reconcile(f"deletions of {dataset}", deleted, listed, 0)
 
 
 # Firehose -> S3
@@ -390,17 +385,9 @@ def _opensearch_documents(endpoints: Endpoints, index: str) -> Iterator[tuple[st
 
 
 def _get(url: str, body: str | None = None, method: str = "GET") -> bytes:
-    request = urllib.request.Request(
-        url,
-        data=None if body is None else body.encode(),
-        method=method,
-        headers={"Content-Type": "application/json"},
-    )
     try:
-        with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
-            content: bytes = answer.read()
-            return content
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        return http_content(url, body, method)
+    except (http.client.HTTPException, OSError) as error:
         raise DestinationUnavailable(
             f"{url} does not answer ({error}). See: tunemesh status"
         ) from None

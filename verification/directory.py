@@ -95,11 +95,6 @@ class ReplayDirectory:
             where = f"{self._events}, line {number}"
             yield Entry(self._interactions_name, record, kind, where=where)
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield all entries."""
-        yield from self.dimensions()
-        yield from self.stream()
-
     def _file(self, contract: Contract) -> Path | None:
         for ending in (".ndjson", ".ndjson.gz"):
             path = self.folder / f"{contract.name}{ending}"
@@ -137,7 +132,7 @@ class ReplayDirectory:
             if times is not None:
                 at_ms = times.get(number)
             else:
-                key = str(record.get(contract.newest.field_names[0]))
+                key = str(record.get(contract.key))
                 at_ms = record.get(updated) if key in seen and updated else None
                 seen.add(key)
             if at_ms is None:
@@ -157,11 +152,10 @@ class ReplayDirectory:
 def _version(contract: Contract, record: dict[str, Any], number: int, path: Path) -> Entry:
     where = f"{path}, line {number}"
     mapping = contract.item or contract.user
-    key_field = contract.newest.field_names[0]
     deleted = mapping.deleted if mapping else None
     is_only_deletion = deleted is not None and record.get(deleted) is True and len(record) == 2
-    if is_only_deletion and number % 2 == 0 and record.get(key_field):
-        return Entry(contract.name, None, Kind.VERSION, key=str(record[key_field]), where=where)
+    if is_only_deletion and number % 2 == 0 and record.get(contract.key):
+        return Entry(contract.name, None, Kind.VERSION, key=str(record[contract.key]), where=where)
     return Entry(contract.name, record, Kind.VERSION, where=where)
 
 

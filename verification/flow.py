@@ -6,7 +6,7 @@ import threading
 from itertools import takewhile
 
 from schemas.model import Contracts
-from verification.background import Background
+from verification.background import run_in_background
 from verification.endpoints import Endpoints
 from verification.entries import Entry, FunctionSource, Source
 from verification.generator import GeneratedHour, Hour
@@ -50,7 +50,7 @@ class Flow:
         self._registry = connect_registry(endpoints)
         self._publisher = create_publisher(contracts, self._registry, contracts)
         flowing = threading.Event()
-        self._replay = Background(
+        self._replay = run_in_background(
             lambda: replay(
                 source,
                 endpoints,
@@ -65,7 +65,7 @@ class Flow:
 
     def check(self) -> None:
         """Raise the error that ended the events early; ReplayError if they ran out."""
-        if not self._replay.is_running:
+        if self._replay.done():
             self._replay.result()
             raise ReplayError(f"the events ran out after {MAX_SECONDS} s")
 
@@ -80,5 +80,4 @@ class Flow:
     def end(self) -> ReplaySummary:
         """End the events; return when all are published."""
         self._ended.set()
-        summary: ReplaySummary = self._replay.result()
-        return summary
+        return self._replay.result()

@@ -18,26 +18,9 @@ _UNKNOWN_IDS = 4
 # Later than any clock that reads this: the year 2300 and on.
 _AHEAD_MS = 330 * 365 * 86_400_000
 
-INTERACTION_REASONS: tuple[Reason, ...] = (
-    Reason.EMPTY_VALUE,
-    Reason.BAD_MAGIC_BYTE,
-    Reason.TRUNCATED_HEADER,
-    Reason.UNKNOWN_COMPRESSION,
-    Reason.CORRUPT_COMPRESSION,
-    Reason.UNKNOWN_SCHEMA_ID,
-    Reason.WRONG_SCHEMA,
-    Reason.TRUNCATED_BODY,
-    Reason.TRAILING_BYTES,
-    Reason.WRONG_TYPE,
-    Reason.MISSING_ID,
-    Reason.OVERSIZE,
-    Reason.FUTURE_TIMESTAMP,
-    Reason.INVALID_VALUE,
-)
-# A null value is a deletion there.
-DIMENSION_REASONS: tuple[Reason, ...] = tuple(
-    reason for reason in INTERACTION_REASONS if reason is not Reason.EMPTY_VALUE
-)
+INTERACTION_REASONS = tuple(Reason)
+# A null value of a user or item is a deletion.
+DIMENSION_REASONS = tuple(reason for reason in Reason if reason is not Reason.EMPTY_VALUE)
 _EVENT_IDS = ("event_id", "item_id", "session_id", "user_id")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -69,11 +68,19 @@ class PersonalizeReader:
 
     def _get(self, path: str) -> bytes:
         try:
-            with urllib.request.urlopen(f"{self._url}{path}", timeout=_SECONDS) as answer:
-                content: bytes = answer.read()
-                return content
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            return http_content(f"{self._url}{path}")
+        except (http.client.HTTPException, OSError) as error:
             raise PersonalizeUnavailable(
                 f"the service personalize does not answer at {self._url} ({error})."
                 " Start it: tunemesh up personalize"
             ) from None
+
+
+def http_content(url: str, body: str | None = None, method: str = "GET") -> bytes:
+    """Return the body of an answer with status 200; raises OSError and HTTPException."""
+    data = None if body is None else body.encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data=data, method=method, headers=headers)
+    with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+        content: bytes = answer.read()
+        return content

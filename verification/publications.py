@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -12,11 +12,9 @@ from schemas.codec import Encoder
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
-from schemas.rules import check_id
+from schemas.rules import check_id, check_interaction, check_version
 from verification.entries import Entry, Kind, Record
 from verification.malformed import corrupt_record, corrupt_value
-
-_DAY_MS = 86_400_000
 
 
 class UnusableEntry(TunemeshError):
@@ -131,17 +129,15 @@ class Publisher:
         """
         try:
             return self._create(entry, now_ms)
-        except UnusableEntry as error:
-            if not entry.where:
-                raise
-            raise UnusableEntry(f"{entry.where}: {error}") from None
+        except (InvalidRecord, UnusableEntry) as error:
+            message = error.message if isinstance(error, InvalidRecord) else str(error)
+            raise UnusableEntry(f"{entry.where}: {message}" if entry.where else message) from None
 
     def _create(self, entry: Entry, now_ms: int) -> Publication:
         domain = self._domains[entry.domain]
         contract = domain.contract
         if entry.record is None:
-            key = entry.key or ""
-            _check_id("the id of the deletion", key)
+            key = check_id("the id of the deletion", entry.key)
             return Publication(
                 contract.topic, key.encode(), None, entry.kind, entity=key, deleted=True
             )
@@ -150,38 +146,27 @@ class Publisher:
         key = _key(contract, record)
         if entry.kind is Kind.MALFORMED:
             return self._create_malformed(entry, domain, record, key)
-        try:
-            value = domain.encoder.encode(record)
-        except InvalidRecord as error:
-            raise UnusableEntry(error.message) from None
+        value = domain.encoder.encode(record)
         if len(value) > contract.max_bytes:
             raise UnusableEntry(
                 f"{len(value)} bytes, {contract.name} allows {contract.max_bytes} a record"
             )
-        body = self._body(contract.name, record, value)
-        if contract.role is Role.INTERACTION:
-            _check_event(record, now_ms)
-            return Publication(
-                contract.topic,
-                key.encode(),
-                value,
-                entry.kind,
-                event_id=record["event_id"],
-                body=body,
-            )
-        _check_id(contract.key, key)
-        updated_at = record[domain.updated] if domain.updated else None
-        _check_time(domain.updated or "", updated_at, now_ms)
-        return Publication(
+        publication = Publication(
             contract.topic,
             key.encode(),
             value,
             entry.kind,
-            entity=key,
-            updated_at=updated_at,
-            deleted=bool(record[domain.deleted]) if domain.deleted else False,
-            body=body,
+            body=self._body(contract.name, record, value),
         )
+        if contract.role is Role.INTERACTION:
+            check_interaction(record, now_ms)
+            return replace(publication, event_id=record["event_id"])
+        check_id(contract.key, key)
+        updated_at = record[domain.updated] if domain.updated else None
+        if updated_at is not None:
+            check_version(updated_at, now_ms, domain.updated or "")
+        deleted = bool(domain.deleted and record[domain.deleted])
+        return replace(publication, entity=key, updated_at=updated_at, deleted=deleted)
 
     def _body(self, name: str, record: dict[str, Any], value: bytes) -> bytes:
         kept = self._ledger_contracts.get(name)
@@ -192,27 +177,14 @@ class Publisher:
     def _create_malformed(
         self, entry: Entry, domain: _Domain, record: dict[str, Any], key: str
     ) -> Publication:
-        contract = domain.contract
-        if entry.reason is None:
+        contract, reason, variant = domain.contract, entry.reason, entry.variant
+        if reason is None:
             raise UnusableEntry("a malformed record needs a reason")
-        corrupted = corrupt_record(entry.reason, contract, record, entry.variant)
-        value = corrupt_value(
-            entry.reason,
-            contract,
-            domain.encoder.encode(corrupted),
-            self._foreign[contract.name],
-            entry.variant,
-        )
-        event_id = corrupted.get("event_id") or None
-        return Publication(
-            contract.topic,
-            key.encode(),
-            value,
-            Kind.MALFORMED,
-            event_id=event_id,
-            reason=entry.reason,
-            body=value,
-        )
+        corrupted = corrupt_record(reason, contract, record, variant)
+        encoded, foreign = domain.encoder.encode(corrupted), self._foreign[contract.name]
+        value = corrupt_value(reason, contract, encoded, foreign, variant)
+        publication = Publication(contract.topic, key.encode(), value, Kind.MALFORMED, body=value)
+        return replace(publication, event_id=corrupted.get("event_id") or None, reason=reason)
 
 
 def _value_of_another(
@@ -231,26 +203,4 @@ def _value_of_another(
 def _key(contract: Contract, record: Record) -> str:
     if contract.role is Role.INTERACTION:
         return str(record["user_id"] or record["session_id"])
-    return str(record[contract.newest.field_names[0]])
-
-
-def _check_id(name: str, value: str) -> None:
-    try:
-        check_id(name, value)
-    except InvalidRecord as error:
-        raise UnusableEntry(error.message) from None
-
-
-def _check_time(name: str, time_ms: int | None, now_ms: int) -> None:
-    if time_ms is not None and not 0 <= time_ms <= now_ms + _DAY_MS:
-        raise UnusableEntry(
-            f"{name} is {time_ms}; expected milliseconds from 1970 to 24 h ahead of the clock"
-        )
-
-
-def _check_event(record: Record, now_ms: int) -> None:
-    for name in ("event_id", "item_id", "session_id"):
-        _check_id(name, record[name])
-    if record["user_id"] is not None:
-        _check_id("user_id", record["user_id"])
-    _check_time("occurred_at", record["occurred_at"], now_ms)
+    return str(record[contract.key])

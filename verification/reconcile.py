@@ -23,10 +23,9 @@ from verification.reference import (
     NOTHING_PUBLISHED,
     History,
     Version,
+    content_of,
     differing_fields,
     find_problem,
-    item_content,
-    user_content,
 )
 
 Record = Mapping[str, Any]
@@ -116,6 +115,12 @@ class _Event:
     rejected: str | None = None
     refused: bool = False
     identical: bool = False
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether Personalize must have it and has not."""
+        is_settled = self.rejected is not None or self.refused or self.identical
+        return self.accepted_ms is None and not is_settled
 
 
 @dataclass(slots=True)
@@ -352,12 +357,7 @@ class Reconciliation:
 
     def _projected(self, version: Version) -> dict[str, Any]:
         topic = version.origin.rsplit("/", 2)[0]
-        contract = self._contracts[topic]
-        record = self._bodies[topic].read(version.body or b"")
-        if contract.user is not None:
-            return user_content(contract.user, record)
-        assert contract.item is not None
-        return item_content(contract.item, record)
+        return content_of(self._contracts[topic], self._bodies[topic].read(version.body or b""))
 
     def add_dead_letter(self, record: Record) -> None:
         """Add a record of the dead-letter topic."""
@@ -460,17 +460,12 @@ class Reconciliation:
 
     def outstanding(self, *, accepted: bool = True) -> tuple[int, int, int]:
         """Return how many enriched events, dead letters and accepted events are still missing."""
-        events = (e for e in self._events.values() if e.acknowledged)
-        left = sum(
-            1
-            for e in events
-            if e.accepted_ms is None and e.rejected is None and not e.identical and not e.refused
-        )
+        missing = sum(e.acknowledged and e.is_missing for e in self._events.values())
         refused = sum(1 for p in self._published.values() if not p.emitted and self._is_refused(p))
         return (
             max(0, self._waiting_publications - refused),
             self._waiting_dead_letters,
-            left if accepted else 0,
+            missing if accepted else 0,
         )
 
     def _is_refused(self, published: _Published) -> bool:
@@ -499,12 +494,7 @@ class Reconciliation:
                 if event.accepted_ms is not None:
                     detail += ", but Personalize has it"
                 findings.append(Finding(Fault.NOT_ENRICHED, event_id, detail))
-            elif (
-                accepted
-                and event.accepted_ms is None
-                and event.rejected is None
-                and not event.identical
-            ):
+            elif accepted and event.is_missing:
                 detail = f"enriched at {event.enriched_ms}"
                 findings.append(Finding(Fault.NOT_ACCEPTED, event_id, detail))
         for origin, published in self._published.items():

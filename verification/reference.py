@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.model import ItemMapping, UserMapping
+from schemas.model import Contract, ItemMapping, UserMapping
 
 MISSING_TOLERANCE_MS = 5_000
 """A user or item published this long before an event must be attached."""
@@ -143,6 +143,14 @@ def find_problem(
         f"{attached_origin} is stale: {newest.origin} was published"
         f" {published_ms - newest.published_ms} ms before the event"
     )
+
+
+def content_of(contract: Contract, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the user or item of an enriched event, without its origin."""
+    if contract.user is not None:
+        return user_content(contract.user, record)
+    assert contract.item is not None
+    return item_content(contract.item, record)
 
 
 def item_content(mapping: ItemMapping, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def _check_lines(
     """Encode every line, so that an unusable one stops the replay before anything is sent."""
     now_ms = clock.now_ms()
     total = source.dimension_count + source.stream_count
-    for done, entry in enumerate(source.entries(), 1):
+    for done, entry in enumerate(chain(source.dimensions(), source.stream()), 1):
         publisher.create_publication(entry, now_ms)
         if done % 1000 == 0:
             progress(Step("checking lines", done, total))

@@ -167,14 +167,24 @@ def verify(
             for event_id, duplicates in personalize.duplicates():
                 reconciliation.set_duplicates(event_id, duplicates)
         bounds = topic_ends(endpoints.bootstrap_servers, [c.topic for c in contracts])
-    report = _report(
-        run,
-        reconciliation,
-        reconciliation.findings(bounds, accepted=personalize is not None),
-        verify_destinations(
-            endpoints, settings.destinations, contracts, registry, settings.wait, progress
-        ),
-        began,
+    findings = reconciliation.findings(bounds, accepted=personalize is not None)
+    destinations = verify_destinations(
+        endpoints, settings.destinations, contracts, registry, settings.wait, progress
+    )
+    emission, acceptance = reconciliation.delays_ms()
+    counts = asdict(reconciliation.tally) | reconciliation.event_counts()
+    for name in ("dead_letters", "rejected"):
+        counts[name] = dict(sorted(counts[name].items()))
+    report = VerifyReport(
+        run=run,
+        findings=tuple(findings),
+        emission_p50_ms=percentile(emission, 50),
+        emission_p99_ms=percentile(emission, 99),
+        acceptance_p50_ms=percentile(acceptance, 50),
+        acceptance_p99_ms=percentile(acceptance, 99),
+        seconds=time.monotonic() - began,
+        destinations=destinations,
+        **counts,
     )
     write_report(endpoints.home / "reports" / "verify.json", report.document())
     return report
@@ -337,30 +347,6 @@ def _wait(outputs: _Outputs, settings: VerifySettings, progress: Progress, began
         if now - began >= settings.wait or now - last_news >= settings.quiet:
             return
         time.sleep(_POLL_SECONDS)
-
-
-def _report(
-    run: str,
-    reconciliation: Reconciliation,
-    findings: list[Finding],
-    destinations: tuple[DestinationReport, ...],
-    began: float,
-) -> VerifyReport:
-    emission, acceptance = reconciliation.delays_ms()
-    counts = asdict(reconciliation.tally) | reconciliation.event_counts()
-    for name in ("dead_letters", "rejected"):
-        counts[name] = dict(sorted(counts[name].items()))
-    return VerifyReport(
-        run=run,
-        findings=tuple(findings),
-        emission_p50_ms=percentile(emission, 50),
-        emission_p99_ms=percentile(emission, 99),
-        acceptance_p50_ms=percentile(acceptance, 50),
-        acceptance_p99_ms=percentile(acceptance, 99),
-        seconds=time.monotonic() - began,
-        destinations=destinations,
-        **counts,
-    )
 
 
 def percentile(ordered: list[int], percent: float) -> int | None:

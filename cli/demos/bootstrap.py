@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import click
 
 from cli import bootstrap, terminal
+from cli.demos import with_source
 from cli.demos.stream import top_items
 from cli.local import fetch_jars, start_services, stop_services
 from cli.main import run_shown
@@ -31,11 +31,9 @@ from deploy.local import application
 from deploy.local.settings import LocalSettings
 from schemas.errors import TunemeshError
 from schemas.model import Contracts, Role, load_contracts
-from verification.background import Background
-from verification.directory import ReplayDirectory
+from verification.background import run_in_background
 from verification.entries import Entry, FunctionSource, Kind, Source
 from verification.fill import fill
-from verification.generator import GeneratedHour, Hour
 from verification.personalize_events import PersonalizeReader
 from verification.progress import Progress, Step
 from verification.stored import Difference, Expected, Stored, compare, read_stored
@@ -83,21 +81,9 @@ def part(source: Source, first: int, last: int, rate: float = 0) -> Source:
 
 
 @click.command("bootstrap-demo")
-@click.option(
-    "--replay",
-    "directory",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Send a replay set instead of generated data.",
-)
-@click.option(
-    "--events",
-    type=click.IntRange(min=3000),
-    default=10_000,
-    help="Number of generated events.",
-)
-@click.option("--seed", type=int, default=1, help="Seed of generated data.")
+@with_source(3000, 10_000, anomalies=False)
 @click.option("--keep", is_flag=True, help="Keep everything running at the end.")
-def bootstrap_demo(directory: Path | None, events: int, seed: int, keep: bool) -> None:
+def bootstrap_demo(source: Source, keep: bool) -> None:
     """Fill the stores, export them, bootstrap Personalize, and continue with the stream.
 
     Writes reports/bootstrap.json. Exits with 1 unless Personalize has every interaction once.
@@ -108,7 +94,6 @@ def bootstrap_demo(directory: Path | None, events: int, seed: int, keep: bool) -
         LocalSettings.from_environment(os.environ), task_slots=len(APPLICATIONS) + 1, taskmanagers=1
     )
     contracts = load_contracts()
-    source = _source(directory, events, seed, contracts)
     try:
         report = _run(settings, source, contracts)
     finally:
@@ -122,12 +107,6 @@ def bootstrap_demo(directory: Path | None, events: int, seed: int, keep: bool) -
     click.echo(", ".join(f"{name} {count}" for name, count in errors.items()) + f"; report: {file}")
     if any(errors.values()):
         raise BootstrapDemoError(f"verification failed; see {file}")
-
-
-def _source(directory: Path | None, events: int, seed: int, contracts: Contracts) -> Source:
-    if directory is not None:
-        return ReplayDirectory(directory, contracts)
-    return GeneratedHour(Hour(interactions=events, seed=seed))
 
 
 def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[str, Any]:
@@ -150,7 +129,7 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
     # Events flow at T, and while everything is exported and imported.
     left = source.stream_count - half
     rest = part(source, half, source.stream_count, max(MIN_EVENTS_A_SECOND, left / FLOWING_SECONDS))
-    flow = Background(lambda: fill(rest, settings.services.url, contracts))
+    flow = run_in_background(lambda: fill(rest, settings.services.url, contracts))
     time.sleep(2)
     until = now_ms()
     _export(settings, contracts, until)

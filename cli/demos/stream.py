@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import boto3
 import click
 
 from cli import terminal
+from cli.demos import with_source
 from cli.local import start_services, stop_services
 from cli.verify import report_output
 from connectors.clock import now_ms
@@ -26,10 +26,8 @@ from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 from schemas.errors import TunemeshError
 from schemas.model import Contracts, Role, load_contracts
 from schemas.projection import project_item, record_id
-from verification.background import Background
-from verification.directory import ReplayDirectory
+from verification.background import run_in_background
 from verification.entries import Entry, FunctionSource, Kind, Source
-from verification.generator import GeneratedHour, Hour
 from verification.personalize_events import PersonalizeReader
 from verification.progress import Step
 from verification.replay import ReplaySettings, ReplaySummary, replay
@@ -86,32 +84,13 @@ def likes_of(listener: Listener, stamp_ms: int) -> Source:
 
 
 @click.command()
-@click.option(
-    "--replay",
-    "directory",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
-    help="Publish a replay set instead of generated data.",
-)
-@click.option(
-    "--events",
-    type=click.IntRange(min=1000),
-    default=20_000,
-    help="Number of generated events.",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=1),
-    default=400.0,
-    help="Interactions a second.",
-)
-@click.option("--seed", type=int, default=1, help="Seed of generated data.")
+@with_source(1000, 20_000, anomalies=True)
+@click.option("--rate", type=click.FloatRange(1), default=400.0, help="Interactions a second.")
 @click.option(
     "--analytics", is_flag=True, help="Also run the analytics pipeline: OpenSearch, Firehose."
 )
 @click.option("--keep", is_flag=True, help="Keep everything running at the end.")
-def demo(
-    directory: Path | None, events: int, rate: float, seed: int, analytics: bool, keep: bool
-) -> None:
+def demo(source: Source, rate: float, analytics: bool, keep: bool) -> None:
     """Run the whole stream on this machine, verify it, and show changed recommendations.
 
     Starts the local platform with empty data, publishes events with anomalies, and reconciles every
@@ -120,7 +99,6 @@ def demo(
     Example: tunemesh demo --events 100000 --rate 2000
     """
     settings = LocalSettings.from_environment(os.environ)
-    source = _source(directory, events, seed)
     try:
         pipelines = PIPELINES if analytics else DEFAULT_PIPELINES
         report = _run(settings, source, pipelines, rate)
@@ -142,9 +120,9 @@ def _run(
     start_services(settings, application.services_for(pipelines), fresh=True)
     application.prepare(settings, contracts)
     click.echo("topics and schemas exist; submitting the job, publishing users and items")
-    submission = Background(lambda: application.submit(settings, pipelines))
+    submission = run_in_background(lambda: application.submit(settings, pipelines))
     endpoints = local_endpoints(settings)
-    first = Background(lambda: first_acceptance(settings, began))
+    first = run_in_background(lambda: first_acceptance(settings, began))
     with terminal.ProgressDisplay() as progress:
 
         def wait_for_job() -> None:
@@ -261,12 +239,6 @@ def first_acceptance(settings: LocalSettings, began: float, limit_s: float = 300
             return time.monotonic() - began
         time.sleep(0.2)
     raise DemoError(f"Personalize has accepted no event within {limit_s:.0f} s")
-
-
-def _source(directory: Path | None, events: int, seed: int) -> Source:
-    if directory is not None:
-        return ReplayDirectory(directory, load_contracts())
-    return GeneratedHour(Hour(interactions=events, seed=seed, anomalies=True))
 
 
 def _titles(source: Source, contracts: Contracts) -> dict[str, str]:

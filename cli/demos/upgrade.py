@@ -75,12 +75,7 @@ class Step:
 
 
 @click.command("upgrade-demo")
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=10),
-    default=500.0,
-    help="Interactions a second.",
-)
+@click.option("--rate", type=click.FloatRange(10), default=500.0, help="Interactions a second.")
 @click.option("--keep", is_flag=True, help="Keep everything running at the end.")
 def upgrade_demo(rate: float, keep: bool) -> None:
     """Upgrade, rescale, change the plan, roll back and evolve schemas while events flow.
@@ -119,12 +114,14 @@ def _run(settings: LocalSettings, rate: float) -> dict[str, Any]:
     folder = settings.home / "upgrade-demo"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    releases = _Releases(variants.packaged(folder))
-    run_shown("deploy", "submit", str(releases.first))
+    first = variants.packaged(folder)
+    second, third = variants.changed(first, "2222"), variants.changed(first, "3333")
+    bad, replanned = variants.restarting(first, "bbbb"), variants.replanned(first, "cccc")
+    run_shown("deploy", "submit", str(first))
 
     flow = Flow(local_endpoints(settings), rate, contracts, seed=1)
     time.sleep(AFTER_SECONDS)
-    steps = list(_steps(settings, releases, flow))
+    steps = list(_steps(flow, second, third, bad, replanned))
     changed = newer(contracts)
     registry = application.connect_registry(settings)
     for contract in changed.sources:
@@ -165,26 +162,15 @@ def longest_pause(accepted: list[float], step: Step) -> float:
     return max((later - earlier for earlier, later in pairwise(inside)), default=0.0)
 
 
-class _Releases:
-    """The package of this checkout, and variants of it."""
-
-    def __init__(self, first: Path) -> None:
-        self.first = first
-        self.second = variants.changed(first, "2222")
-        self.third = variants.changed(first, "3333")
-        self.bad = variants.restarting(first, "bbbb")
-        self.replanned = variants.replanned(first, "cccc")
-
-
-def _steps(settings: LocalSettings, releases: _Releases, flow: Flow) -> Iterator[Step]:
+def _steps(flow: Flow, second: Path, third: Path, bad: Path, replanned: Path) -> Iterator[Step]:
     upgrades: tuple[tuple[str, bool, int, tuple[str, ...]], ...] = (
-        ("v1 -> v2, new code", True, 0, (str(releases.second),)),
+        ("v1 -> v2, new code", True, 0, (str(second),)),
         ("rescale 2 -> 1", True, 0, ("--parallelism", "1")),
         ("rescale 1 -> 2", True, 0, ("--parallelism", "2")),
-        ("v2 -> v3, new code", True, 0, (str(releases.third),)),
+        ("v2 -> v3, new code", True, 0, (str(third),)),
         ("a setting", True, 0, ("--set", "tunemesh.recommendations:max.in.flight=60")),
-        ("a version that restarts in a loop", False, ROLLED_BACK, (str(releases.bad),)),
-        ("another plan, from the topics", False, 0, (str(releases.replanned), "--rebuild")),
+        ("a version that restarts in a loop", False, ROLLED_BACK, (str(bad),)),
+        ("another plan, from the topics", False, 0, (str(replanned), "--rebuild")),
     )
     for name, fits, code, arguments in upgrades:
         flow.check()
