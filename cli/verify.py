@@ -151,6 +151,8 @@ def report_output(report: VerifyReport) -> Iterator[RenderableType]:
         for kind in ("lost", "invented", "wrong"):
             if ids := getattr(destination, kind):
                 problems[f"{destination.name}: {kind}"] = list(ids)
+        for difference in destination.differences:
+            problems.setdefault(f"{destination.name}: differing fields", []).append(difference)
     for name, ids in problems.items():
         yield Text(f"{name}: {len(ids):,}", style="bold red")
         yield from (f"  {text}" for text in ids[:MAX_SHOWN_IDS])
@@ -159,5 +161,7 @@ def report_output(report: VerifyReport) -> Iterator[RenderableType]:
     if report.ok:
         yield Text("every record is reconciled", style="bold green")
     else:
-        findings = len(report.findings) + sum(not one.ok for one in report.destinations)
-        yield Text(f"{findings:,} findings", style="bold red")
+        findings = len(report.findings) + sum(
+            len(one.lost) + len(one.invented) + len(one.wrong) for one in report.destinations
+        )
+        yield Text(f"{findings:,} finding{'s' if findings > 1 else ''}", style="bold red")

@@ -26,10 +26,13 @@ from verification.endpoints import Endpoints
 from verification.personalize_events import PersonalizeReader, http_content
 from verification.positions import TopicReader, topic_beginnings
 from verification.progress import Progress, Step, silent
-from verification.reference import content_of
+from verification.reference import content_of, differing_fields
 
 NAMES = ("datasets", "archive", "search", "trends")
 """Destinations beside PutEvents: Personalize's users and items, Firehose, OpenSearch."""
+
+MAX_DIFFERENCES = 20
+"""Of how many differing documents a report has the fields."""
 
 _PAGE = 5_000
 _CACHED_OBJECTS = 20_000
@@ -59,6 +62,10 @@ class DestinationReport:
     lost: tuple[str, ...]
     invented: tuple[str, ...]
     wrong: tuple[str, ...]
+    differences: tuple[str, ...] = ()
+    """The first of ``wrong``: id, field, expected and found value."""
+    pending: int = 0
+    """Missing documents, and differing ones that are behind: waiting may complete them."""
 
     @property
     def ok(self) -> bool:
@@ -74,9 +81,20 @@ class DestinationReport:
         } | {"ok": self.ok}
 
 
-def reconcile(name: str, expected: Documents, found: Documents, rejected: int) -> DestinationReport:
-    """Compare documents by id; pure."""
+def reconcile(
+    name: str,
+    expected: Documents,
+    found: Documents,
+    rejected: int,
+    is_behind: Callable[[Any, Any], bool] = lambda expected, found: True,
+) -> DestinationReport:
+    """Compare documents by id; pure.
+
+    ``is_behind``: whether a found document that differs from the expected one may still change.
+    """
     both = expected.keys() & found.keys()
+    wrong = sorted(key for key in both if expected[key] != found[key])
+    behind = sum(is_behind(expected[key], found[key]) for key in wrong)
     return DestinationReport(
         name=name,
         expected=len(expected),
@@ -84,8 +102,24 @@ def reconcile(name: str, expected: Documents, found: Documents, rejected: int) -
         rejected=rejected,
         lost=tuple(sorted(expected.keys() - found.keys())),
         invented=tuple(sorted(found.keys() - expected.keys())),
-        wrong=tuple(sorted(key for key in both if expected[key] != found[key])),
+        wrong=tuple(wrong),
+        differences=tuple(
+            f"{key}: {difference}"
+            for key in wrong[:MAX_DIFFERENCES]
+            for difference in _differences(expected[key], found[key])
+        ),
+        pending=len(expected.keys() - found.keys()) + behind,
     )
+
+
+def _differences(expected: Any, found: Any) -> list[str]:
+    """Return the fields that differ with both values; documents without fields as a whole."""
+    if not (isinstance(expected, Mapping) and isinstance(found, Mapping)):
+        return [f"expected {expected!r}, found {found!r}"]
+    return [
+        f"{name}: expected {expected.get(name)!r}, found {found.get(name)!r}"
+        for name in differing_fields(expected, found)
+    ]
 
 
 def verify_destinations(
@@ -112,10 +146,12 @@ def verify_destinations(
         deadline = time.monotonic() + wait
         while True:
             compared = tuple(compare[name]())
-            missing = sum(len(report.lost) + len(report.wrong) for report in compared)
-            if missing == 0 or time.monotonic() > deadline:
+            pending = sum(report.pending for report in compared)
+            if pending == 0 or time.monotonic() > deadline:
                 break
-            progress(Step(f"waiting for {name}", note=f"{missing:,} records are missing"))
+            note = f"{pending:,} records are missing or behind"
+            differences = [text for report in compared for text in report.differences]
+            progress(Step(f"waiting for {name}", note="; ".join([note, *differences[:1]])))
             time.sleep(_POLL_SECONDS)
         reports += compared
     return tuple(reports)
@@ -313,7 +349,12 @@ def _trends(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]
         if mean is not None and math.isclose(document.get("completion", -1.0), mean):
             # The sum depends on its order.
             document["completion"] = mean
-    yield reconcile("trends", expected, found, 0)
+    yield reconcile("trends", expected, found, 0, is_behind)
+
+
+def is_behind(expected: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether a trend has counted fewer events than expected; else it is another one for good."""
+    return bool(found.get("version", 0) < expected["version"])
 
 
 def trends(records: Iterable[Mapping[str, Any]]) -> Documents:

@@ -8,6 +8,7 @@ from typing import Any
 from schemas.model import load_contracts
 from verification.destinations import (
     dataset_properties,
+    is_behind,
     newest_versions,
     reconcile,
     trends,
@@ -50,7 +51,21 @@ def test_every_difference_is_found() -> None:
     assert (report.lost, report.invented, report.wrong) == (("a",), ("d",), ("c",))
     assert (report.expected, report.found, report.rejected, report.ok) == (3, 3, 7, False)
     assert report.document()["lost"] == ["a"]
+    assert report.differences == ("c: expected 3, found 4",)
+    assert report.pending == 2
     assert reconcile("search", {"a": 1}, {"a": 1}, 0).ok
+
+
+def test_a_document_that_no_waiting_completes_is_not_waited_for() -> None:
+    """A trend that has counted every event and differs all the same; its field is named."""
+    expected = {"a": {"version": 2, "plays": 2}, "b": {"version": 2, "plays": 1}}
+    found = {"a": {"version": 2, "plays": 1}, "b": {"version": 1, "plays": 1}}
+    report = reconcile("trends", expected, found, 0, is_behind)
+    assert report.pending == 1
+    assert report.differences == (
+        "a: plays: expected 2, found 1",
+        "b: version: expected 2, found 1",
+    )
 
 
 def test_the_newest_version_is_by_updated_at_then_offset() -> None:
