@@ -7,7 +7,8 @@ that OpenSearch derives from it:
 
     429                 throttled; cluster_block_exception: the disk is nearly full
     408, 5xx            retry
-    401, 403            fatal; cluster_block_exception: a person has blocked the index
+    401, 403            fatal; cluster_block_exception: throttled, since Amazon OpenSearch Service
+                        blocks writes while storage or memory are short
     any other           the document is bad
 
 A bulk call answers 200 with a status for each document. An error of the whole call is classified by
@@ -89,6 +90,12 @@ ERROR_TYPES: Final[dict[str, ErrorCode]] = {
     "invalid_index_name_exception": ErrorCode(Kind.FATAL, "Choose another name for the index."),
     "security_exception": ErrorCode(Kind.FATAL, _CHECK_ACCESS),
 }
+
+WRITE_BLOCK: Final = "cluster_block_exception"
+_CHECK_CAPACITY: Final = (
+    "Writes are blocked: check the domain's free storage and its memory pressure, and, if a person"
+    " has set the block, index.blocks."
+)
 
 FAULTS_OF_THE_CLUSTER: Final = (
     (
@@ -196,6 +203,8 @@ def _item_outcome(item: Mapping[str, Any], versioned: bool) -> Outcome:
 def _outcome(status: int, code: str | None, message: str, after: float | None) -> Outcome:
     known = ERROR_TYPES.get(code) if code else None
     kind, advice = (known.kind, known.advice) if known else _by_status(status)
+    if code == WRITE_BLOCK and kind is Kind.FATAL:
+        kind, message = Kind.THROTTLED, with_advice(message, _CHECK_CAPACITY)
     name = code or f"HTTP{status}"
     if kind is Kind.REJECTED:
         for text, what_to_do in FAULTS_OF_THE_CLUSTER:

@@ -26,6 +26,10 @@ BYTES_PER_CALL: Final = 5 * 1024 * 1024
 at most 10 MiB a request on small instances (Developer Guide, network quotas)."""
 
 EVENTS_INDEX_PREFIX: Final = "tunemesh-events-"
+LATE_EVENTS_INDEX: Final = f"{EVENTS_INDEX_PREFIX}late"
+MAX_AGE_DAYS: Final = 31
+"""Events that were published later than that after they occurred share an index."""
+
 TRENDS_INDEX: Final = "tunemesh-trends"
 
 DIMENSIONS: Final = ("item", "genre", "item_type", "country")
@@ -66,7 +70,8 @@ def bulk_entry(
 
 def event_entry(record: Mapping[str, Any]) -> BulkEntry | Rejected:
     """An enriched interaction, as the contract `interactions-enriched` has it, for the index of its
-    day (UTC, by `occurred_at`).
+    day (UTC, by `occurred_at`), or for the one of late events: a producer's clock does not decide
+    how many indices exist.
 
     Null fields are left out: a query for "does not exist" finds them either way. The message of a
     rejection names the field, never its value.
@@ -79,7 +84,11 @@ def event_entry(record: Mapping[str, Any]) -> BulkEntry | Rejected:
         return Rejected(
             "InvalidEvent", "occurred_at is not a number of milliseconds from 1970 to 9999"
         )
-    index = _events_index(occurred_at // _MS_A_DAY)
+    published_at = record.get("published_at")
+    if type(published_at) is not int:
+        return Rejected("InvalidEvent", "published_at is not a number of milliseconds since 1970")
+    is_late = published_at - occurred_at > MAX_AGE_DAYS * _MS_A_DAY
+    index = LATE_EVENTS_INDEX if is_late else _events_index(occurred_at // _MS_A_DAY)
     return bulk_entry(index, record["event_id"], None, _without_nulls(record))
 
 

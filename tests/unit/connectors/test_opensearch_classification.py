@@ -90,11 +90,26 @@ class TestDocuments:
         """The types on which most depends."""
         assert ERROR_TYPES[code].kind is kind
 
-    @pytest.mark.parametrize("code", ["cluster_block_exception", "brand_new_exception"])
-    def test_a_type_that_is_not_in_the_table_goes_by_its_status(self, code: str) -> None:
-        """A full disk is waited for, a block that an operator has set is not."""
+    @pytest.mark.parametrize(
+        "block",
+        [
+            "index [events] blocked by: [FORBIDDEN/8/index write (api)];",
+            "blocked by: [FORBIDDEN/10/cluster create-index blocked (api)];",
+        ],
+    )
+    def test_a_write_block_is_waited_for(self, block: str) -> None:
+        """Amazon OpenSearch Service sets it while storage or memory are short, and removes it."""
+        (outcome,) = outcomes(item(403, "cluster_block_exception", block))
+        assert isinstance(outcome, Retry)
+        assert outcome.throttled
+        assert block in outcome.reason
+        assert "free storage" in outcome.reason
+        assert "index.blocks" in outcome.reason
+
+    def test_a_type_that_is_not_in_the_table_goes_by_its_status(self) -> None:
+        """Codes are added by new versions of OpenSearch."""
+        code, reason = "brand_new_exception", "brand_new_exception: why"
         found = outcomes(*(item(status, code) for status in (429, 503, 500, 408, 403, 401, 400)))
-        reason = f"{code}: why"
         assert found[:4] == [Retry(throttled=True, reason=reason), *[Retry(reason=reason)] * 3]
         assert [type(one) for one in found[4:]] == [Fatal, Fatal, Rejected]
         assert "index.blocks" in found[4].message

@@ -129,6 +129,7 @@ class EventsHarness:
         return {
             "event_id": f"{key}-{number}",
             "occurred_at": 1_764_000_000_000,
+            "published_at": 1_764_000_000_000,
             "key": key,
             "number": number,
         }
@@ -198,7 +199,10 @@ def deliver(cluster: FakeCluster, *batches: list[dict[str, Any]], **changed: Any
 
 
 def events(count: int, **changed: Any) -> list[dict[str, Any]]:
-    return [{"event_id": str(n), "occurred_at": 0, "n": n} | changed for n in range(count)]
+    return [
+        {"event_id": str(n), "occurred_at": 0, "published_at": 0, "n": n} | changed
+        for n in range(count)
+    ]
 
 
 def test_only_the_documents_that_failed_are_sent_again() -> None:

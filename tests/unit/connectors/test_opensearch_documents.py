@@ -10,6 +10,8 @@ import pytest
 from connectors.delivery import Rejected
 from connectors.opensearch.documents import (
     DIMENSIONS,
+    LATE_EVENTS_INDEX,
+    MAX_AGE_DAYS,
     MAX_VERSION,
     BulkEntry,
     bulk_body,
@@ -25,6 +27,7 @@ def event(**changed: Any) -> dict[str, Any]:
         "session_id": "s-1",
         "item_id": "song-1",
         "occurred_at": 1_764_000_000_123,
+        "published_at": 1_764_000_000_456,
         "impression": [],
         "user": None,
         "item": {"title": "Jóga\n", "creator": None, "genres": ["pop"]},
@@ -64,6 +67,7 @@ class TestEvents:
                 "session_id": "s-1",
                 "item_id": "song-1",
                 "occurred_at": 1_764_000_000_123,
+                "published_at": 1_764_000_000_456,
                 "impression": [],
                 "item": {"title": "Jóga\n", "genres": ["pop"]},
             },
@@ -85,9 +89,26 @@ class TestEvents:
     )
     def test_days_are_those_of_utc(self, occurred_at: int, day: str) -> None:
         """The last millisecond belongs to the day that ends."""
-        entry = event_entry(event(occurred_at=occurred_at))
+        entry = event_entry(event(occurred_at=occurred_at, published_at=occurred_at))
         assert isinstance(entry, BulkEntry)
         assert entry.index == f"tunemesh-events-{day}"
+
+    def test_old_events_share_an_index(self) -> None:
+        """Else a thousand of them would make a thousand indices, and stop the cluster."""
+        occurred_at, day_ms = 1_764_000_000_000, 86_400_000
+        found = set()
+        for days in range(1_000):
+            entry = event_entry(event(occurred_at=occurred_at - days * day_ms))
+            assert isinstance(entry, BulkEntry)
+            found.add(entry.index)
+        assert len(found) == MAX_AGE_DAYS + 1
+        assert LATE_EVENTS_INDEX in found
+
+    def test_an_event_without_its_publication_is_rejected(self) -> None:
+        """The enrichment writes it into every event."""
+        outcome = event_entry(event(published_at=None))
+        assert isinstance(outcome, Rejected)
+        assert "published_at" in outcome.message
 
     @pytest.mark.parametrize("time", [None, "1764000000123", 1.5, -1, True, 253_402_300_800_000])
     def test_a_time_that_is_none_is_rejected(self, time: object) -> None:
