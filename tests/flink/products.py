@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connectors.products.columns import columns_of
+from connectors.products.manifest import Manifest, ProductFile
 from schemas.model import Contract, Role
 
 _TYPES = {
@@ -67,31 +69,25 @@ def publish(
 ) -> str:
     """Publish a version with these files, by name; returns the product's location."""
     prefix = f"{contract.name}/product"
-    entries: list[dict[str, Any]] = []
+    entries: list[ProductFile] = []
     for name, rows in files.items():
         content = parquet(contract, rows, compression)
         s3.put_object(Bucket=bucket, Key=f"{prefix}/versions/{version}/{name}", Body=content)
-        entries.append(
-            {
-                "name": name,
-                "rows": len(rows),
-                "bytes": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
-            }
-        )
-    manifest = {
-        "product": contract.name,
-        "schema_version": contract.newest.number,
-        "version": version,
-        "created_at": 1_790_000_000_000,
-        "until": None,
-        "rows": sum(entry["rows"] for entry in entries),
-        "columns": [{"name": name} for name in schema_of(contract).names],
-        "files": entries,
-    }
+        sha256 = hashlib.sha256(content).hexdigest()
+        entries.append(ProductFile(name, len(rows), len(content), sha256))
+    manifest = Manifest(
+        product=contract.name,
+        schema_version=contract.newest.number,
+        version=version,
+        created_at=1_790_000_000_000,
+        until=None,
+        rows=sum(entry.rows for entry in entries),
+        columns=columns_of(contract),
+        files=tuple(entries),
+    )
     for name, document in (
-        (f"versions/{version}/manifest.json", manifest),
-        ("current.json", {"version": version}),
+        (f"versions/{version}/manifest.json", manifest.to_json()),
+        ("current.json", json.dumps({"version": version}).encode()),
     ):
-        s3.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=json.dumps(document).encode())
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=document)
     return f"s3://{bucket}/{prefix}"
