@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from connectors.clock import now_ms
-from schemas import wire
+from schemas import records, wire
 from schemas.codec import Decoder, SchemaLookup
 from schemas.dead_letter import payload_is_whole
 from schemas.errors import TunemeshError
@@ -217,7 +217,7 @@ def replay_dead_letters(
         for letter in letters:
             if letter.id in known:
                 skipped.append(letter.id)
-            elif payload_is_whole(asdict(letter)):
+            elif payload_is_whole(cast("records.DeadLetter", asdict(letter))):
                 due.append(letter)
             else:
                 due.append(_read_whole(letter, endpoints))

@@ -7,7 +7,7 @@ strings but not bytes; the last step of the SQL turns it back into bytes.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 from uuid import UUID
 
 from connectors.personalize import DatasetRecord
@@ -24,6 +24,7 @@ from schemas.dead_letter import DeadLetters, SourceRecord, source_record
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
 from schemas.projection import is_deleted, project_item, project_user, record_id, updated_at
+from schemas.records import Deletion, Interaction
 from schemas.rules import check_id, check_interaction, check_version
 
 ANONYMOUS = "\x1f"
@@ -89,7 +90,8 @@ class InteractionDecoder:
     ) -> Decoded:
         """Decode a record of the interactions topic."""
         try:
-            record, body = self._decoder.decode_with_body(value)
+            decoded, body = self._decoder.decode_with_body(value)
+            record = cast("Interaction", decoded)
             check_interaction(record, timestamp_ms)
         except InvalidRecord as error:
             source = source_record(key, value, origin, timestamp_ms)
@@ -151,15 +153,6 @@ class DimensionDecoder:
         return Decoded(True, None, identity, payload)
 
 
-class Deletion(NamedTuple):
-    """A deleted user or item, with the fields of the contract ``deletions``."""
-
-    dataset: str
-    id: str
-    deleted_at: int
-    origin: str
-
-
 class DatasetDecoder:
     """Decodes users or items to records of their Personalize dataset."""
 
@@ -177,7 +170,9 @@ class DatasetDecoder:
         updated = int(decoded.payload[:VERSION_DIGITS])
         body = decoded.payload[STATE_PREFIX:].encode("latin-1")
         if body == NO_BRANCH:
-            return Deletion(self._dataset, identity, updated, source.origin)
+            return Deletion(
+                dataset=self._dataset, id=identity, deleted_at=updated, origin=source.origin
+            )
         record = decode_body(self._schema, body[len(BRANCH) :])
         return DatasetRecord(identity, (updated, source.offset), record)
 

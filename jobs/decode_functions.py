@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import cast
 
 from pyflink.table import FunctionContext, Row
 
@@ -27,6 +28,7 @@ from jobs.worker import Shared
 from schemas.dead_letter import Step
 from schemas.invalid import InvalidRecord
 from schemas.model import Contracts, Role
+from schemas.records import EnrichedInteraction
 
 VERSION = "ROW<id STRING, version STRING>"
 """A user's or item's id, and the version; both null for a record that cannot be decoded."""
@@ -233,7 +235,7 @@ class TrendFactsFunction(RegistryFunction):
     def eval(self, value: bytes | None) -> Row:
         """The facts."""
         try:
-            facts = trend_facts(self._decoder.decode(value))
+            facts = trend_facts(cast("EnrichedInteraction", self._decoder.decode(value)))
         except InvalidRecord:
             return NO_FACTS
         if facts is None:

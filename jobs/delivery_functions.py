@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pyflink.table import FunctionContext
 
@@ -31,7 +31,7 @@ from connectors.personalize import (
     put_items_destination,
     put_users_destination,
 )
-from jobs.decode import DatasetDecoder, Deletion
+from jobs.decode import DatasetDecoder
 from jobs.functions import Opened, RegistryFunction
 from jobs.metrics import dead_letter_values, engine_values
 from jobs.micro_batch.left_over import LeftOver, Sink
@@ -42,6 +42,7 @@ from schemas.codec import Record
 from schemas.dead_letter import SourceRecord, Step
 from schemas.invalid import InvalidRecord
 from schemas.model import Contracts, Role
+from schemas.records import EnrichedInteraction
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -231,7 +232,8 @@ def _event_decoder(imported_until: int | None, opened: Opened) -> Decode[Record]
 
     def decode_newer(source: SourceRecord) -> Record | None:
         record = decode(source)
-        return None if record["published_at"] < imported_until else record
+        published_at = cast("EnrichedInteraction", record)["published_at"]
+        return None if published_at < imported_until else record
 
     return decode_newer
 
@@ -242,9 +244,9 @@ def _dataset_decoder(role: Role, opened: Opened) -> Decode[DatasetRecord]:
 
     def decode(source: SourceRecord) -> DatasetRecord | LeftOver | None:
         version = decode_version(source)
-        if isinstance(version, Deletion):
-            return LeftOver(Sink.DELETIONS, version.id.encode(), encode(version._asdict()))
-        return version
+        if version is None or isinstance(version, DatasetRecord):
+            return version
+        return LeftOver(Sink.DELETIONS, version["id"].encode(), encode(version))
 
     return decode
 

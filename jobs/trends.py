@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from schemas.codec import Record
+from schemas.records import EnrichedInteraction
 from schemas.rules import completion
 
 MINUTE_MS = 60_000
@@ -34,16 +34,17 @@ class TrendFacts(NamedTuple):
     facets: tuple[str, ...]
 
 
-def trend_facts(record: Record) -> TrendFacts | None:
+def trend_facts(record: EnrichedInteraction) -> TrendFacts | None:
     """The facts of an enriched interaction; None if it was published too late."""
     occurred_at = record["occurred_at"]
     if record["published_at"] - occurred_at > MAX_DELAY_MS or occurred_at < 0:
         return None
-    item, user = record["item"] or {}, record["user"] or {}
-    facets = [("item", record["item_id"], item.get("title"))]
-    facets += [("genre", genre, None) for genre in dict.fromkeys(item.get("genres") or ())]
-    facets.append(("item_type", item.get("item_type") or record["item_type"], None))
-    facets.append(("country", user.get("country"), None))
+    item, user = record["item"], record["user"]
+    item_type = (item["item_type"] if item else None) or record["item_type"]
+    facets: list[tuple[str, str | None, str | None]] = []
+    facets.append(("item", record["item_id"], item["title"] if item else None))
+    facets += [("genre", genre, None) for genre in dict.fromkeys(item["genres"] if item else ())]
+    facets += [("item_type", item_type, None), ("country", user["country"] if user else None, None)]
     user_id = record["user_id"]
     return TrendFacts(
         event_id=record["event_id"],

@@ -12,9 +12,9 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from schemas.codec import Encoder
+from schemas.records import DeadLetter
 
 MAX_MESSAGE_CHARS = 1_000
 MAX_EVENT_ID_CHARS = 1_000
@@ -68,7 +68,7 @@ def dead_letter(
     event_id: str | None = None,
     *,
     max_value_bytes: int = MAX_VALUE_BYTES,
-) -> dict[str, Any]:
+) -> DeadLetter:
     """The dead letter of a refused record, as the contract ``dead-letters`` version 1 has it.
 
     ``code`` is machine-readable (a :class:`schemas.invalid.Reason`, or a service's error code),
@@ -135,7 +135,7 @@ class DeadLetters:
         return self._encoder.encode(record)
 
 
-def payload_is_whole(letter: dict[str, Any]) -> bool:
+def payload_is_whole(letter: DeadLetter) -> bool:
     """Whether key and payload of a dead letter are the refused record's, byte for byte.
 
     Otherwise it must not be replayed; its record is read from the source topic.

@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.codec import Record
 from schemas.model import Contract, ItemMapping, UserMapping
+from schemas.records import EnrichedItem, EnrichedUser
 from schemas.rules import check_id
 
 
@@ -33,7 +34,7 @@ def updated_at(contract: Contract, record: Record) -> int | None:
     return timestamp
 
 
-def project_user(contract: Contract, record: Record, origin: str) -> Record:
+def project_user(contract: Contract, record: Record, origin: str) -> EnrichedUser:
     """The EnrichedUser of a record of the users domain."""
     mapping = contract.user
     assert mapping is not None, contract.name
@@ -46,7 +47,7 @@ def project_user(contract: Contract, record: Record, origin: str) -> Record:
     }
 
 
-def project_item(contract: Contract, record: Record, origin: str) -> Record:
+def project_item(contract: Contract, record: Record, origin: str) -> EnrichedItem:
     """The EnrichedItem of a record of any item domain; ``creator`` is the first that is known."""
     mapping = contract.item
     assert mapping is not None, contract.name

@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Role
+from schemas.records import Interaction
 
 MAX_ID_LENGTH = 256
 """Characters of a user, item or session id (Personalize: userId, itemId and sessionId)."""
@@ -55,7 +56,7 @@ def check_id(field: str, value: str | None) -> str:
     return value
 
 
-def check_interaction(record: Mapping[str, Any], published_ms: int) -> None:
+def check_interaction(record: Interaction, published_ms: int) -> None:
     """Raise InvalidRecord for an interaction that no consumer could use."""
     check_id("event_id", record["event_id"])
     check_id("session_id", record["session_id"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from fastavro.validation import validate
 
@@ -16,6 +16,7 @@ from schemas import wire
 from schemas.codec import Record, encode_body, parse_plain
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Role, split_nullable
+from schemas.records import Interaction
 from schemas.rules import (
     MAX_TIMESTAMP_MS,
     MIN_TIMESTAMP_MS,
@@ -96,7 +97,7 @@ class Rules:
         """Raise InvalidInput for a record that no consumer could use, or that is too large."""
         try:
             if self.contract.role is Role.INTERACTION:
-                check_interaction(record, now_ms)
+                check_interaction(cast("Interaction", record), now_ms)
             else:
                 check_id(self.contract.key, record[self.contract.key])
                 if self.updated is not None and record[self.updated] is not None:

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from connectors.aws.sdk import sdk_client
 from schemas.codec import Decoder, SchemaLookup
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
 from schemas.model import Contract, Contracts, Role
+from schemas.records import DeadLetter, EnrichedInteraction
 from verification.endpoints import Endpoints
 from verification.personalize_events import PersonalizeReader, http_content
 from verification.positions import TopicReader, topic_beginnings
@@ -180,26 +181,27 @@ class Topics:
                 except InvalidRecord:
                     continue
 
-    def enriched(self) -> dict[str, Mapping[str, Any]]:
+    def enriched(self) -> dict[str, EnrichedInteraction]:
         """Return the first record of each enriched interaction by its event_id."""
-        records: dict[str, Mapping[str, Any]] = {}
-        for _, record in self.records(self.contracts.only(Role.ENRICHED)):
-            if record is not None:
+        records: dict[str, EnrichedInteraction] = {}
+        for _, decoded in self.records(self.contracts.only(Role.ENRICHED)):
+            if decoded is not None:
+                record = cast("EnrichedInteraction", decoded)
                 records.setdefault(record["event_id"], record)
         return records
 
-    def dead_letters(self) -> list[Mapping[str, Any]]:
+    def dead_letters(self) -> list[DeadLetter]:
         """Return all dead letters."""
         records = self.records(self.contracts.only(Role.DEAD_LETTER))
-        return [letter for _, letter in records if letter is not None]
+        return [cast("DeadLetter", letter) for _, letter in records if letter is not None]
 
 
-def undecoded_positions(letters: Iterable[Mapping[str, Any]]) -> set[str]:
+def undecoded_positions(letters: Iterable[DeadLetter]) -> set[str]:
     """Return the positions of records that are dead letters of the decode step."""
     return {_position(letter) for letter in letters if letter["step"] == "decode"}
 
 
-def rejected_ids(service: str, letters: Iterable[Mapping[str, Any]]) -> set[str]:
+def rejected_ids(service: str, letters: Iterable[DeadLetter]) -> set[str]:
     """Return event ids, or positions, of the records that a service rejected."""
     return {
         letter["event_id"] or _position(letter)
@@ -208,7 +210,7 @@ def rejected_ids(service: str, letters: Iterable[Mapping[str, Any]]) -> set[str]
     }
 
 
-def _position(letter: Mapping[str, Any]) -> str:
+def _position(letter: DeadLetter) -> str:
     return f"{letter['topic']}/{letter['partition']}/{letter['offset']}"
 
 

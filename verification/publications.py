@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from schemas import wire
@@ -12,6 +12,7 @@ from schemas.codec import Encoder
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
+from schemas.records import Interaction
 from schemas.rules import check_id, check_interaction, check_version
 from verification.entries import Entry, Kind, Record
 from verification.malformed import corrupt_record, corrupt_value
@@ -159,7 +160,7 @@ class Publisher:
             body=self._body(contract.name, record, value),
         )
         if contract.role is Role.INTERACTION:
-            check_interaction(record, now_ms)
+            check_interaction(cast("Interaction", record), now_ms)
             return replace(publication, event_id=record["event_id"])
         check_id(contract.key, key)
         updated_at = record[domain.updated] if domain.updated else None

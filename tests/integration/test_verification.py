@@ -263,7 +263,9 @@ class Pipeline:
             message.topic(), message.partition(), message.offset(), message.timestamp()[1],
             message.key(), message.value(),
         )  # fmt: skip
-        return dead_letter(source, "decode", str(error.reason), error.message, source.timestamp_ms)
+        return {
+            **dead_letter(source, "decode", str(error.reason), error.message, source.timestamp_ms)
+        }
 
     def emit(self, stub: PersonalizeStub) -> None:
         """Write the output to its topics, and to the stub."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from jobs.trends import MAX_DELAY_MS, MINUTE_MS, SEPARATOR, trend_facts
+from schemas.records import EnrichedInteraction
 
 NOON = 1_780_000_020_000 // MINUTE_MS * MINUTE_MS
 
@@ -30,15 +31,19 @@ EVENT: dict[str, Any] = {
 }
 
 
+def event(**changes: Any) -> EnrichedInteraction:
+    return cast("EnrichedInteraction", {**EVENT, **changes})
+
+
 def facets(**changes: Any) -> list[list[str]]:
-    facts = trend_facts({**EVENT, **changes})
+    facts = trend_facts(event(**changes))
     assert facts is not None
     return [facet.split(SEPARATOR) for facet in facts.facets]
 
 
 def test_an_event_counts_in_its_minute_for_each_of_its_dimensions() -> None:
     """By when it occurred; a genre that is named twice counts once."""
-    facts = trend_facts(EVENT)
+    facts = trend_facts(event())
     assert facts is not None
     assert (facts.event_id, facts.minute, facts.listener) == ("e-1", NOON, "user/u-1")
     assert (facts.played, facts.skipped, facts.completion) == (1, 0, 0.25)
@@ -57,7 +62,7 @@ def test_an_event_counts_in_its_minute_for_each_of_its_dimensions() -> None:
 )
 def test_plays_and_skips_are_counted_apart(event_type: str, played: int, skipped: int) -> None:
     """A like is neither; it counts for listeners only."""
-    facts = trend_facts({**EVENT, "event_type": event_type})
+    facts = trend_facts(event(event_type=event_type))
     assert facts is not None
     assert (facts.played, facts.skipped) == (played, skipped)
 
@@ -70,13 +75,13 @@ def test_unknown_dimensions_are_omitted() -> None:
 
 def test_an_anonymous_listener_is_a_session() -> None:
     """And never the same as a user whose id looks like it."""
-    facts = trend_facts({**EVENT, "user_id": None})
+    facts = trend_facts(event(user_id=None))
     assert facts is not None
     assert facts.listener == "session/s-1"
 
 
 def test_an_event_counts_up_to_the_longest_delay() -> None:
     """Ten minutes from occurring to being published count, a millisecond more does not."""
-    late = {**EVENT, "published_at": EVENT["occurred_at"] + MAX_DELAY_MS}
-    assert trend_facts(late) is not None
-    assert trend_facts({**late, "published_at": late["published_at"] + 1}) is None
+    latest = EVENT["occurred_at"] + MAX_DELAY_MS
+    assert trend_facts(event(published_at=latest)) is not None
+    assert trend_facts(event(published_at=latest + 1)) is None

@@ -87,7 +87,7 @@ def test_a_payload_beyond_the_topics_limit_keeps_its_head_and_says_so() -> None:
     payload = bytes(range(256)) * 20_000
     source = SourceRecord("songs", 0, 7, 1, b"s1", payload)
     letter = dead_letter(source, "decode", "oversize", "too large" * 500, 0)
-    kept = letter["payload"]
+    kept = letter["payload"] or b""
     assert payload.startswith(kept)
     assert len(kept) > MAX_VALUE_BYTES - 10_000
     assert f"[cut: payload {len(kept)} of 5120000 bytes, sha256 " in letter["message"]
