@@ -21,7 +21,7 @@ CONTRACTS = load_contracts()
 
 
 class Shelf:
-    """A catalog of versions made up here."""
+    """A catalog with invented versions."""
 
     def __init__(self, until: int | None) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -56,12 +56,12 @@ def opened(shelf: Any, since: int | None = None, until: int | None = None) -> Pr
         ("2026-11-23T14:25:00.0006", 1_795_443_900_000),
     ],
 )
-def test_a_moment_is_given_in_milliseconds_or_as_a_time(text: str, at: int) -> None:
-    """UTC where no offset is given, wherever the machine is."""
+def test_a_time_is_milliseconds_or_iso_8601(text: str, at: int) -> None:
+    """UTC without an offset, in any time zone."""
     assert epoch_ms(text) == at
 
 
-def test_a_moment_that_is_none_is_refused() -> None:
+def test_an_invalid_time_is_refused() -> None:
     """With an example."""
     with pytest.raises(ValueError, match="2026-11-23T14:25:00Z"):
         epoch_ms("yesterday")
@@ -76,8 +76,8 @@ def test_a_moment_that_is_none_is_refused() -> None:
         (["--incremental"], "--incremental needs --since"),
     ],
 )
-def test_what_does_not_go_together_is_said(arguments: list[str], said: str) -> None:
-    """Before anything is asked of AWS."""
+def test_contradicting_options_are_refused(arguments: list[str], said: str) -> None:
+    """Before any call to AWS."""
     result = CliRunner().invoke(bootstrap, arguments)
     assert result.exit_code == 2
     assert said in result.output
@@ -97,7 +97,7 @@ def test_every_product_is_opened_for_the_consumer() -> None:
 
 
 def test_the_stream_begins_where_the_interactions_end() -> None:
-    """At what was asked for, else where the product ends; records from the first of the exports."""
+    """At the requested time, else at the end of the product."""
     assert stream_settings(opened(Shelf(1_000))) == {
         "datasets.start": "800",
         "imported.until": "1000",
@@ -108,14 +108,14 @@ def test_the_stream_begins_where_the_interactions_end() -> None:
 
 
 @pytest.mark.parametrize(("ends", "asked"), [(1_000, 1_001), (None, 1_201)])
-def test_a_product_that_ends_before_the_moment_is_refused(ends: int | None, asked: int) -> None:
-    """What lies between would be neither imported nor streamed."""
+def test_a_product_that_ends_before_the_hand_over_is_refused(ends: int | None, asked: int) -> None:
+    """Interactions in between would be neither imported nor streamed."""
     with pytest.raises(ImportsError, match=f"tunemesh export interactions --until {asked}"):
         opened(Shelf(ends), until=asked)
 
 
-def test_the_same_is_the_same_run() -> None:
-    """And another version, column or moment is another one."""
+def test_the_same_input_is_the_same_run() -> None:
+    """Another version, column or time is another run."""
     run = opened(Shelf(1_000)).run
     assert opened(Shelf(1_000)).run == run
     other = Shelf(1_000)

@@ -36,7 +36,7 @@ def registered(*versions: SchemaVersion) -> list[RegisteredVersion]:
 
 
 def test_check_lists_every_contract_and_needs_no_network() -> None:
-    """A line a contract."""
+    """One line per contract."""
     result = CliRunner().invoke(schemas, ["check"])
     for contract in load_contracts():
         assert contract.name in result.output
@@ -45,7 +45,7 @@ def test_check_lists_every_contract_and_needs_no_network() -> None:
 def test_check_fails_with_each_problem_on_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And an exit code that a build stops at."""
+    """The exit code stops a build."""
     folder = tmp_path / "contracts"
     shutil.copytree(BUILT_IN_FOLDER, folder)
     shutil.rmtree(folder / "songs" / "examples" / "invalid")
@@ -82,7 +82,7 @@ def test_fields_are_compared_by_path() -> None:
     ]
 
 
-def test_the_same_is_the_same_whatever_its_white_space() -> None:
+def test_white_space_is_no_difference() -> None:
     """Definitions are compared as JSON."""
     spaced = SchemaVersion(1, json.dumps(SONGS.newest.avro, indent=2))
     found = compare(SONGS, registered(spaced), "FULL_ALL")
@@ -90,8 +90,8 @@ def test_the_same_is_the_same_whatever_its_white_space() -> None:
     assert found.is_registrable
 
 
-def test_a_version_in_the_registry_only_is_told() -> None:
-    """Somebody registered what no file has: the folder is not the truth any more."""
+def test_a_version_in_the_registry_only_is_a_problem() -> None:
+    """The folder is incomplete."""
     other = second(SONGS, {"name": "bpm", "type": "int", "default": 1})
     found = compare(SONGS, registered(*SONGS.versions, other), "FULL_ALL")
     assert not found.is_registrable
@@ -101,8 +101,8 @@ def test_a_version_in_the_registry_only_is_told() -> None:
     ]
 
 
-def test_a_compatible_version_and_another_mode_are_told() -> None:
-    """What `register` would do."""
+def test_a_compatible_version_and_another_mode_are_changes() -> None:
+    """`register` would apply them."""
     version = second(SONGS, {"name": "bpm", "type": "int", "default": 1})
     both = replace(SONGS, versions=(*SONGS.versions, version), compatibility="FULL")
     found = compare(both, registered(*SONGS.versions), "FULL_ALL")

@@ -57,8 +57,8 @@ def row(lines: list[str], label: str) -> list[str]:
     return line.split(label, 1)[1].split()
 
 
-def test_a_job_is_told_with_its_restarts_and_its_checkpoint() -> None:
-    """One line that says whether all is well."""
+def test_a_job_has_a_line_with_its_restarts_and_checkpoint() -> None:
+    """One line for its health."""
     line = shown(*job_output([JOB], None, NOW))[0]
     assert line == (
         f"job {'ab' * 16} RUNNING for 3 min, 1 restart, checkpoint 4.2 s ago (0.3 s, 1.2 MB)"
@@ -66,22 +66,22 @@ def test_a_job_is_told_with_its_restarts_and_its_checkpoint() -> None:
 
 
 def test_each_flow_has_its_line_and_each_pipeline_their_sum() -> None:
-    """Numbers add up, of ages the greatest counts; '-' where nobody throttles, nothing is old."""
+    """Numbers are summed, ages maximised; '-' without throttling, and without an old record."""
     lines = shown(*job_output([JOB], None, NOW))
     assert row(lines, "interactions") == ["400.2", "12", "0.3", "s", "20,294", "235", "-"]
     assert row(lines, "users") == ["3.0", "0", "-", "500", "0", "-"]
     assert row(lines, "enrichment") == ["403.2", "12", "0.3", "s", "20,794", "235", "-"]
 
 
-def test_what_is_not_known_is_not_told_as_a_number() -> None:
-    """Kafka does not answer: how far behind it is, nobody knows; the rest is there."""
+def test_an_unknown_value_is_a_question_mark() -> None:
+    """Kafka does not answer: the lag is unknown, the rest is shown."""
     lines = shown(*job_output([JOB], None, NOW))
     assert row(lines, "PutEvents") == ["398.0", "?", "?", "20,100", "5", "17"]
     assert total("recommendations", [EVENTS]).behind is None
 
 
-def test_a_job_that_has_just_started_says_so() -> None:
-    """Neither a checkpoint nor sources yet."""
+def test_a_job_that_has_just_started() -> None:
+    """It has neither a checkpoint nor sources yet."""
     job = JobProgress("cd" * 16, "tunemesh", "CREATED", NOW, 0, None, ())
     lines = shown(*job_output([job], None, NOW))
     assert "0 restarts, no checkpoint yet" in lines[0]
@@ -89,34 +89,34 @@ def test_a_job_that_has_just_started_says_so() -> None:
 
 
 def test_without_a_job_there_is_one_line() -> None:
-    """Whatever the reason is."""
+    """For each reason."""
     assert shown(*job_output([], "no job runs", NOW)) == ["no job runs"]
 
 
-PARTS = (
+SERVICES = (
     Status("kafka", "kafka", State.RUNNING, 7, datetime(2026, 1, 2, tzinfo=UTC), "here:1", ()),
     Status("flink-jobmanager", "flink", State.DEAD, None, None, "there:2", ("the last line",)),
 )
 
 
-def test_flink_that_is_down_is_not_asked(tmp_path: Path) -> None:
-    """No connection is tried, no error shown: the text says what to do."""
+def test_flink_is_not_called_while_it_is_down(tmp_path: Path) -> None:
+    """The text says what to do."""
     settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
-    assert read_jobs(settings, PARTS) == ((), NO_FLINK)
+    assert read_jobs(settings, SERVICES) == ((), NO_FLINK)
 
 
-def test_a_part_that_has_died_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
-    """And with how to start it again."""
+def test_a_crashed_service_is_shown_with_the_end_of_its_log(tmp_path: Path) -> None:
+    """And with the command that starts it."""
     settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
-    lines = shown(*service_output(settings, PARTS))
+    lines = shown(*service_output(settings, SERVICES))
     assert lines[0].split() == ["kafka", "running", "here:1", "process", "7", "since", "00:00:00"]
     assert "    the last line" in lines
     assert "  Start it again: tunemesh up flink" in lines
 
 
-def test_the_same_for_programs() -> None:
+def test_the_document_for_programs() -> None:
     """JSON with every metric and each pipeline's total."""
-    found = json.loads(json.dumps(document(PARTS, [JOB], None)))
+    found = json.loads(json.dumps(document(SERVICES, [JOB], None)))
     assert [part["state"] for part in found["parts"]] == ["running", "dead"]
     (job,) = found["jobs"]
     assert job["restarts"] == 1
@@ -208,7 +208,7 @@ class JobManager(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[LocalSettings]:
-    """Settings with a Flink that answers, and no Kafka."""
+    """Settings with a stub of Flink, without Kafka."""
     JobManager.looks = 0
     with ThreadingHTTPServer(("127.0.0.1", 0), JobManager) as server:
         thread = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
@@ -241,7 +241,7 @@ class Broker(Topics):
 def test_a_jobs_progress_is_read_from_its_metrics(
     settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counters and paces are summed over subtasks, of ages the greatest counts."""
+    """Counters and rates are summed over subtasks, ages maximised."""
     topics = Broker(
         "nowhere", {(TOPIC, 0): 130, (TOPIC, 1): 40}, {EVENTS_FLOW.group: {(TOPIC, 1): 38}}
     )
@@ -287,7 +287,7 @@ def test_the_marker_of_a_transaction_is_no_lag(
 def test_without_kafka_lag_is_not_known(
     settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rest is told all the same."""
+    """The other values are known."""
     monkeypatch.setattr(Topics, "read", lambda settings: Topics("nowhere", None, {}))
     (job,) = read_job_progress(settings)
     assert job.flows[0].behind is None
@@ -296,7 +296,7 @@ def test_without_kafka_lag_is_not_known(
 
 
 def test_flink_that_does_not_answer_is_an_error_with_its_address(tmp_path: Path) -> None:
-    """It was up a moment ago."""
+    """It stopped after the check."""
     settings = LocalSettings.from_environment(
         {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": "1"}
     )
@@ -305,7 +305,7 @@ def test_flink_that_does_not_answer_is_an_error_with_its_address(tmp_path: Path)
 
 
 def test_the_group_is_that_of_the_application_submitted_last(tmp_path: Path) -> None:
-    """As its property file has it; the default where it says nothing or there is none."""
+    """From its property file; the default without one."""
     settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
     assert group_id(settings) == "tunemesh"
     folder = tmp_path / "applications"

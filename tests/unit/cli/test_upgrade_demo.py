@@ -1,4 +1,4 @@
-"""The figures of the upgrade demo, and its source that ends when it is told to."""
+"""The report of the upgrade demo, and its source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def accounts(lost: int, *, ok: bool) -> Any:
 
 
 def test_a_pause_is_the_longest_time_without_an_accepted_event() -> None:
-    """Within the step and a while after it; what lies outside does not count."""
+    """During the step and a while after it."""
     accepted = [50.0, 90.0, 99.5, 100.5, 104.0, 110.5, 111.0, 110.0 + AFTER_SECONDS, 200.0]
     assert longest_pause(accepted, step("one", 0)) == pytest.approx(9.0)
     assert longest_pause(accepted[:6], step("one", 0)) == pytest.approx(6.5)
@@ -34,7 +34,7 @@ def test_a_pause_is_the_longest_time_without_an_accepted_event() -> None:
 
 
 def test_the_report_has_medians_of_the_upgrades_that_fit_and_of_the_plain_ones() -> None:
-    """And the accounts."""
+    """And the counts of the reconciliation report."""
     steps = [
         *(step("fits", pause, fits=True) for pause in (3.0, 9.0, 4.0)),
         *(step("plain", pause, plain=True) for pause in (12.0, 20.0, 13.0)),
@@ -46,8 +46,8 @@ def test_the_report_has_medians_of_the_upgrades_that_fit_and_of_the_plain_ones()
     assert (found["events"], found["ok"], len(found["steps"])) == (10, False, 7)
 
 
-def test_a_source_ends_when_it_is_told_to() -> None:
-    """Users and items are all there."""
+def test_a_source_ends_when_the_event_is_set() -> None:
+    """All users and items are published."""
     hour = GeneratedHour(Hour(interactions=500, start_ms=1_760_000_000_000))
     ended = threading.Event()
     until = until_set(hour, ended)
@@ -63,8 +63,8 @@ def test_a_source_ends_when_it_is_told_to() -> None:
     assert all(record is not None and record["device"] for record in interactions)
 
 
-def test_what_flows_after_the_schemas_have_changed_can_be_published() -> None:
-    """Under the newer contracts; what was removed is left out, whatever the source has."""
+def test_entries_can_be_published_under_newer_contracts() -> None:
+    """Removed fields are left out; the ledger has the fields of its own contracts."""
     contracts = newer(load_contracts((BUILT_IN_FOLDER,)))
     accounts = load_contracts((BUILT_IN_FOLDER,))
     ids = {contract.name: uuid4() for contract in contracts.sources}

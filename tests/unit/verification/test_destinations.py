@@ -19,7 +19,7 @@ SONGS = load_contracts()["songs"]
 
 @dataclass
 class Message:
-    """What is asked of a Kafka message."""
+    """A Kafka message."""
 
     at: int
     record_key: bytes | None = None
@@ -46,7 +46,7 @@ def song(title: str, updated_at: int | None, deleted: bool = False) -> dict[str,
 
 
 def test_every_difference_is_found() -> None:
-    """Missing, surplus and other than expected."""
+    """Missing, surplus and differing documents."""
     report = reconcile("search", {"a": 1, "b": 2, "c": 3}, {"b": 2, "c": 4, "d": 5}, 7)
     assert (report.lost, report.invented, report.wrong) == (("a",), ("d",), ("c",))
     assert (report.expected, report.found, report.rejected, report.ok) == (3, 3, 7, False)
@@ -69,7 +69,7 @@ def test_a_document_that_no_waiting_completes_is_not_waited_for() -> None:
 
 
 def test_the_newest_version_is_by_updated_at_then_offset() -> None:
-    """Whatever the order of arrival; a dead letter is no version."""
+    """In any order of arrival; a dead letter is not a version."""
     messages = [
         (Message(0), song("newest", 500)),
         (Message(1), song("late", 400)),
@@ -82,15 +82,15 @@ def test_the_newest_version_is_by_updated_at_then_offset() -> None:
 
 
 def test_deletions_are_versions() -> None:
-    """By a field, or by a tombstone, whose moment is its Kafka timestamp."""
+    """By a field, or by a tombstone, which is ordered by its Kafka timestamp."""
     deleted = [(Message(0), song("x", 500)), (Message(1), song("x", 600, deleted=True))]
     assert newest_versions(deleted, SONGS, frozenset())["s1"] == ((600, 1), "songs/0/1", None)
     tombstone = [(Message(0), song("x", 500)), (Message(1, b"s1"), None)]
     assert newest_versions(tombstone, SONGS, frozenset())["s1"][2] is None
 
 
-def test_properties_are_in_the_words_of_personalize() -> None:
-    """Camel case, categories joined, seconds; what is not known is absent."""
+def test_properties_have_the_names_of_personalize() -> None:
+    """Camel case, categories joined, seconds; unknown values are absent."""
     content = {"item_type": "song", "genres": ["a", "b"], "creator": None, "created_at": 12_999}
     assert dataset_properties(content) == {
         "itemType": "song",
@@ -99,8 +99,8 @@ def test_properties_are_in_the_words_of_personalize() -> None:
     }
 
 
-def test_trends_are_counted_anew() -> None:
-    """Two listeners, one of them anonymous, and a mean of what is known."""
+def test_trends_are_counted() -> None:
+    """Two users, one of them anonymous, and the mean of the known shares."""
     item = {"item_type": "song", "title": "Y", "genres": ["rock"], "duration_ms": 100}
     base = {
         "item_id": "s1",

@@ -50,15 +50,15 @@ def check(source: ReplayDirectory) -> None:
         publisher.create_publication(entry, NOW)
 
 
-def told(entries: list[Entry]) -> list[Any]:
+def names(entries: list[Entry]) -> list[Any]:
     return [
         e.key if e.record is None else e.record.get("title") or e.record.get("event_id")
         for e in entries
     ]
 
 
-def test_scheduled_lines_are_sent_at_their_moment(tmp_path: Path) -> None:
-    """Before the first event at or after it; an event that is late does not bring it forward."""
+def test_scheduled_lines_are_sent_at_their_time(tmp_path: Path) -> None:
+    """Before the first event at or after it; a late event does not change that."""
     schedule = {"songs": [{"line": 2, "at_ms": 300}, {"line": 3, "at_ms": 900}]}
     (tmp_path / "expected.json").write_text(json.dumps({"schedule": schedule}))
     source = write(
@@ -66,13 +66,13 @@ def test_scheduled_lines_are_sent_at_their_moment(tmp_path: Path) -> None:
         songs=[song("first"), song("second"), song("last")],
         interactions=[event(1, 100), event(2, 299), event(3, 300), event(4, 150), event(5, 400)],
     )
-    assert told(list(source.dimensions())) == ["first"]
-    assert told(list(source.stream())) == ["e1", "e2", "second", "e3", "e4", "e5", "last"]
+    assert names(list(source.dimensions())) == ["first"]
+    assert names(list(source.stream())) == ["e1", "e2", "second", "e3", "e4", "e5", "last"]
     assert (source.dimension_count, source.stream_count) == (1, 7)
 
 
 def test_without_a_schedule_later_lines_are_updates_at_their_updated_at(tmp_path: Path) -> None:
-    """One that does not say when goes out with the first lines."""
+    """A line without updated_at is sent with the first lines."""
     source = write(
         tmp_path,
         songs=[song("first", updated_at=5), song("second", updated_at=200)],
@@ -80,11 +80,11 @@ def test_without_a_schedule_later_lines_are_updates_at_their_updated_at(tmp_path
         interactions=[event(1, 100), event(2, 200)],
     )
     assert [entry.domain for entry in source.dimensions()] == ["users", "users", "songs"]
-    assert told(list(source.stream())) == ["e1", "second", "e2"]
+    assert names(list(source.stream())) == ["e1", "second", "e2"]
 
 
 def test_deletions_are_sent_in_both_forms(tmp_path: Path) -> None:
-    """An odd line as a record that says deleted, an even one as a null value."""
+    """Odd lines as records with deleted, even ones as null values."""
     source = write(
         tmp_path,
         users=[line(user_id="u1", deleted=True), line(user_id="u2", deleted=True)],
@@ -103,11 +103,11 @@ def test_a_repeated_event_is_a_duplicate(tmp_path: Path) -> None:
 
 
 def test_gzip_files_and_empty_lines_are_read(tmp_path: Path) -> None:
-    """As the plain ones."""
+    """Like plain files."""
     with gzip.open(tmp_path / "interactions.ndjson.gz", "wt") as file:
         file.write(f"{event(1, 1)}\n\n{event(2, 2)}\n")
     source = ReplayDirectory(tmp_path, CONTRACTS)
-    assert told(list(source.stream())) == ["e1", "e2"]
+    assert names(list(source.stream())) == ["e1", "e2"]
     assert source.stream_count == 2
 
 
@@ -126,7 +126,7 @@ def test_gzip_files_and_empty_lines_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_line_that_cannot_be_sent_is_named(tmp_path: Path, bad: str, says: str) -> None:
-    """File, line number and what is wrong with it."""
+    """With the file, the line number and the reason."""
     source = write(tmp_path, interactions=[event(1, 1), bad])
     with pytest.raises((ReplaySetError, UnusableEntry)) as refused:
         check(source)
@@ -141,8 +141,8 @@ def test_a_dimension_line_without_its_id_is_named(tmp_path: Path) -> None:
         check(source)
 
 
-def test_a_folder_that_is_no_replay_set_is_refused(tmp_path: Path) -> None:
-    """It is not there, has no interactions, is cut off, or its schedule points nowhere."""
+def test_an_invalid_replay_set_is_refused(tmp_path: Path) -> None:
+    """Missing folder, no interactions, truncated file, schedule of a missing line."""
     with pytest.raises(ReplaySetError, match="is not a directory"):
         ReplayDirectory(tmp_path / "nowhere", CONTRACTS)
     with pytest.raises(ReplaySetError, match="no interactions"):
@@ -161,7 +161,7 @@ def test_a_folder_that_is_no_replay_set_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not LASTFM.is_dir(), reason="the Last.fm replay set is not on this machine")
-def test_the_lastfm_set_has_what_its_expectations_say() -> None:
+def test_the_lastfm_set_is_as_expected() -> None:
     """Every line fits its contract; counts as in expected.json."""
     expected = json.loads((LASTFM / "expected.json").read_text())
     source = ReplayDirectory(LASTFM, CONTRACTS)

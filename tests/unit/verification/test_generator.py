@@ -45,8 +45,8 @@ def published(entries: list[Entry]) -> list[Publication]:
     return [publisher.create_publication(entry, START + 3_600_000) for entry in entries]
 
 
-def test_the_same_seed_gives_the_same_hour() -> None:
-    """Entry for entry, also when only a part is taken or it is asked for twice."""
+def test_the_same_seed_generates_the_same_hour() -> None:
+    """Entry for entry, also if it is read in part or twice."""
     source = hour(anomalies=True)
     first = [*source.dimensions(), *source.stream()]
     assert first == [*source.dimensions(), *source.stream()]
@@ -54,8 +54,8 @@ def test_the_same_seed_gives_the_same_hour() -> None:
     assert list(itertools.islice(again.stream(), 100)) == list(source.stream())[:100]
 
 
-def test_another_seed_or_moment_gives_other_events() -> None:
-    """Two runs never share an event id, so one is no duplicate of the other."""
+def test_another_seed_or_start_generates_other_events() -> None:
+    """Two runs never share an event id."""
     ids = [
         {entry.record["event_id"] for entry in events(source) if entry.record}
         for source in (hour(), hour(seed=8), GeneratedHour(Hour(4_000, START + 1, seed=7)))
@@ -65,17 +65,17 @@ def test_another_seed_or_moment_gives_other_events() -> None:
     assert not ids[0] & ids[2]
 
 
-def test_a_clean_hour_is_in_order_and_all_of_it_is_valid() -> None:
+def test_an_hour_without_anomalies_is_in_order_and_valid() -> None:
     """Nothing is repeated, late, missing or malformed; updates and deletions are included."""
     source = hour()
     catalogue = {next(iter(e.record.values())) for e in source.dimensions() if e.record}
     found = events(source)
     assert {entry.kind for entry in found} == {Kind.VALID}
     records = [entry.record or {} for entry in found]
-    moments = [record["occurred_at"] for record in records]
-    assert moments == sorted(moments)
-    assert moments[0] >= START
-    assert moments[-1] < START + 3_600_000
+    times = [record["occurred_at"] for record in records]
+    assert times == sorted(times)
+    assert times[0] >= START
+    assert times[-1] < START + 3_600_000
     assert {record["item_id"] for record in records} <= catalogue
     assert {record["user_id"] for record in records} - {None} <= catalogue
     changes = [entry for entry in source.stream() if entry.domain != "interactions"]
@@ -84,8 +84,8 @@ def test_a_clean_hour_is_in_order_and_all_of_it_is_valid() -> None:
     assert any(entry.record and not entry.record.get("deleted") for entry in changes)
 
 
-def test_dirt_comes_in_known_amounts() -> None:
-    """The shares that the module names, to the piece; malformed records of every kind."""
+def test_anomalies_have_exact_shares() -> None:
+    """The shares of the module; malformed records for every reason."""
     source = hour(20_000, anomalies=True)
     found = events(source)
     kinds = Counter(entry.kind for entry in found)
@@ -109,7 +109,7 @@ def test_dirt_comes_in_known_amounts() -> None:
     assert 0 < max(late) <= 30_000
 
 
-def test_a_duplicate_says_the_same_as_its_original() -> None:
+def test_a_duplicate_equals_its_original() -> None:
     """Half of them at once, the others later."""
     found = events(hour(20_000, anomalies=True))
     first = {
@@ -145,8 +145,8 @@ def test_some_updates_arrive_after_a_newer_one_and_some_users_come_back() -> Non
     assert len(revived) >= 3
 
 
-def test_updates_stand_before_the_first_event_of_their_moment() -> None:
-    """No event at or after an update's moment is sent before it."""
+def test_updates_precede_the_first_event_of_their_time() -> None:
+    """No event at or after an update's time is sent before it."""
     source = hour(anomalies=True)
     planned = {id(step.entry): step.at_ms for step in source._schedule}
     newest = 0
@@ -157,8 +157,8 @@ def test_updates_stand_before_the_first_event_of_their_moment() -> None:
             newest = max(newest, entry.record["occurred_at"])
 
 
-def test_listeners_keep_to_their_genres() -> None:
-    """What makes co-listening learnable: half of a listener's songs are of one cluster."""
+def test_users_prefer_their_genres() -> None:
+    """Half of a user's songs are of one cluster, so a recommender can learn."""
     by_user: dict[str, Counter[str]] = defaultdict(Counter)
     skipped: Counter[bool] = Counter()
     for entry in events(hour(20_000)):
@@ -175,7 +175,7 @@ def test_listeners_keep_to_their_genres() -> None:
     assert 0.1 < skipped[True] / skipped.total() < 0.4
 
 
-def test_some_listening_is_anonymous_and_some_comes_from_recommendations() -> None:
+def test_some_events_are_anonymous_and_some_are_recommended() -> None:
     """Optional fields are used, within the service's limits."""
     records = [entry.record or {} for entry in events(hour())]
     assert any(record["user_id"] is None for record in records)
@@ -187,7 +187,7 @@ def test_some_listening_is_anonymous_and_some_comes_from_recommendations() -> No
 
 @pytest.mark.parametrize("domain", ["interactions", "users", "songs", "podcasts"])
 def test_a_malformed_record_is_refused_for_the_reason_the_ledger_has(domain: str) -> None:
-    """The decoder finds in the bytes what the generator put there; the rest is in the fields."""
+    """The decoder reports the reason; other reasons are in the fields."""
     source = hour(3_000, anomalies=True)
     entries = [e for e in (*source.dimensions(), *source.stream()) if e.domain == domain]
     malformed = published([entry for entry in entries if entry.kind is Kind.MALFORMED])
@@ -202,8 +202,8 @@ def test_a_malformed_record_is_refused_for_the_reason_the_ledger_has(domain: str
             if publication.reason is Reason.MISSING_ID:
                 assert "" in record.values()
             if publication.reason is Reason.FUTURE_TIMESTAMP:
-                moment = "occurred_at" if domain == "interactions" else "updated_at"
-                assert record[moment] > START + 1000 * 86_400_000
+                name = "occurred_at" if domain == "interactions" else "updated_at"
+                assert record[name] > START + 1000 * 86_400_000
             if publication.reason is Reason.INVALID_VALUE:
                 assert max(len(v) for v in record.values() if isinstance(v, str)) > 256
             continue
@@ -236,7 +236,7 @@ def test_everything_else_decodes_to_what_was_generated() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"interactions": 0}, {"malformed_share": 1.0}, {"users": 3}, {"songs": 1}]
 )
-def test_an_impossible_hour_is_refused(wrong: dict[str, int]) -> None:
-    """With the setting's name and what was expected."""
+def test_invalid_settings_are_refused(wrong: dict[str, int]) -> None:
+    """With the name of the setting and the expected value."""
     with pytest.raises(TunemeshError, match="expected"):
         Hour(**{"interactions": 10, "start_ms": START, **wrong})  # type: ignore[arg-type]

@@ -27,8 +27,8 @@ SONG = Publication(
 )
 
 
-def test_what_was_sent_is_read_back_with_its_answer(tmp_path: Path) -> None:
-    """Acknowledged with its position, failed, or unknown when there is no answer."""
+def test_sent_records_are_read_with_their_status(tmp_path: Path) -> None:
+    """Acknowledged with a position, failed, or unknown without an answer."""
     with Ledger.create(tmp_path / "a.sqlite", {"run": "a", "started_ms": 1}) as ledger:
         ledger.record_sent(1, [EVENT, MALFORMED, SONG])
         ledger.record_reports(
@@ -55,7 +55,7 @@ def test_what_was_sent_is_read_back_with_its_answer(tmp_path: Path) -> None:
 
 
 def test_rows_cannot_be_changed_or_removed(tmp_path: Path) -> None:
-    """The file itself refuses it, not only this class."""
+    """The file rejects it, not only this class."""
     path = tmp_path / "a.sqlite"
     with Ledger.create(path, {}) as ledger:
         ledger.record_sent(1, [EVENT])
@@ -75,7 +75,7 @@ def test_rows_cannot_be_changed_or_removed(tmp_path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_its_sends_as_unknown(tmp_path: Path) -> None:
-    """What was written before the kill is there; nothing is half there."""
+    """Everything written before is in the file, in whole transactions."""
     path = tmp_path / "a.sqlite"
     script = (
         "import os, signal, sys\n"
@@ -103,8 +103,8 @@ def test_a_killed_writer_leaves_its_sends_as_unknown(tmp_path: Path) -> None:
     assert statuses == {Status.ACKNOWLEDGED: 400, Status.UNKNOWN: 600}
 
 
-def test_it_keeps_up_with_more_than_any_replay_sends(tmp_path: Path) -> None:
-    """Far beyond 20,000 events a second with their answers; CPU time, so that load is no matter."""
+def test_it_is_faster_than_any_replay(tmp_path: Path) -> None:
+    """Far beyond 20,000 events a second with their answers; CPU time, independent of the load."""
     events = [EVENT] * 500
     with Ledger.create(tmp_path / "a.sqlite", {}) as ledger:
         began = time.process_time()
@@ -115,8 +115,8 @@ def test_it_keeps_up_with_more_than_any_replay_sends(tmp_path: Path) -> None:
     assert 40_000 / seconds > 40_000
 
 
-def test_files_that_are_no_ledger_are_named(tmp_path: Path) -> None:
-    """A missing one, another format, an existing one, something else altogether."""
+def test_an_unusable_ledger_is_named(tmp_path: Path) -> None:
+    """A missing file, an existing one, another format, another file type."""
     with pytest.raises(LedgerError, match=r"a\.sqlite does not exist"):
         Ledger.open(tmp_path / "a.sqlite")
     Ledger.create(tmp_path / "a.sqlite", {}).close()
@@ -131,7 +131,7 @@ def test_files_that_are_no_ledger_are_named(tmp_path: Path) -> None:
 
 
 def test_runs_are_listed_by_their_start(tmp_path: Path) -> None:
-    """Whatever they are called; what is no ledger is passed over."""
+    """With any name; other files are ignored."""
     for name, started in (("b", 1), ("a", 2), ("c", 0)):
         Ledger.create(ledger_path(tmp_path, name), {"started_ms": started}).close()
     ledger_path(tmp_path, "d").write_text("no ledger" * 500)

@@ -32,7 +32,7 @@ EVENT = {
 
 
 class World:
-    """A run on topics of one partition, and a pipeline that does everything right."""
+    """A run on topics of one partition, and a correct pipeline."""
 
     def __init__(self, *entries: Entry) -> None:
         self.rows: list[LedgerRow] = []
@@ -163,7 +163,7 @@ def world() -> World:
     )
 
 
-def test_a_pipeline_that_does_everything_right_has_no_findings(world: World) -> None:
+def test_a_correct_pipeline_has_no_findings(world: World) -> None:
     """Counts, delays and nothing outstanding."""
     reconciliation = world.reconciliation()
     assert reconciliation.findings() == []
@@ -176,7 +176,7 @@ def test_a_pipeline_that_does_everything_right_has_no_findings(world: World) -> 
     assert reconciliation.delays_ms() == ([50, 50, 50], [100, 100, 100])
 
 
-def test_a_generated_hour_with_dirt_reconciles() -> None:
+def test_a_generated_hour_with_anomalies_has_no_findings() -> None:
     """Updates, late updates, deletions, revivals, missing items, every kind of malformed record."""
     source = GeneratedHour(Hour(3_000, T0, seed=3, anomalies=True))
     entries = [*source.dimensions()]
@@ -189,7 +189,7 @@ def test_a_generated_hour_with_dirt_reconciles() -> None:
     assert set(world.reconciliation().tally.dead_letters) == {str(reason) for reason in Reason}
 
 
-def test_before_anything_came_all_of_it_is_outstanding(world: World) -> None:
+def test_without_output_everything_is_outstanding(world: World) -> None:
     """Enriched events, dead letters of malformed records, accepted events."""
     world.enriched, world.letters, world.accepted = [], [], []
     reconciliation = world.reconciliation()
@@ -337,10 +337,10 @@ def accept(event_id: str) -> Corrupt:
         (refuse_version, Fault.REFUSED, "songs/0/101", "truncated_body"),
     ],
 )  # fmt: skip
-def test_each_fault_is_found_and_named(
+def test_each_fault_is_one_finding(
     world: World, corrupt: Corrupt, fault: Fault, name: str, says: str
 ) -> None:
-    """Exactly that one finding, with the id and the reason."""
+    """With the id and the reason."""
     corrupt(world)
     (found,) = world.findings()
     assert (found.fault, found.id) == (fault, name)
@@ -354,8 +354,8 @@ def test_an_event_under_anothers_position_is_invented_and_its_own_is_lost(world:
     assert found == {(Fault.INVENTED_ENRICHED, "e1"), (Fault.NOT_ENRICHED, "e1")}
 
 
-def test_emitting_again_and_a_lost_duplicate_are_no_faults(world: World) -> None:
-    """At least once: the same twice is counted; an event needs one of its publications only."""
+def test_a_repeated_emission_and_a_lost_duplicate_are_no_findings(world: World) -> None:
+    """At least once: repetitions are counted; an event needs one of its publications only."""
     world.enriched.append(world.enriched[0])
     reconciliation = world.reconciliation()
     assert reconciliation.findings() == []
@@ -366,16 +366,16 @@ def test_emitting_again_and_a_lost_duplicate_are_no_faults(world: World) -> None
     assert reconciliation.outstanding()[0] == 1
 
 
-def test_a_dead_letter_that_came_twice_is_counted_once(world: World) -> None:
-    """A restart may refuse the same record again."""
+def test_a_repeated_dead_letter_is_counted_once(world: World) -> None:
+    """A restart may repeat it."""
     world.letters.append(world.letters[0])
     reconciliation = world.reconciliation()
     assert reconciliation.findings() == []
     assert reconciliation.tally.dead_letters["truncated_body"] == 1
 
 
-def test_an_event_rejected_at_delivery_is_accounted_for(world: World) -> None:
-    """It is in the report by its reason, and neither lost nor awaited."""
+def test_an_event_rejected_at_delivery_is_no_finding(world: World) -> None:
+    """It is counted by its reason, and neither lost nor outstanding."""
     lose_before_personalize(world)
     rejection = {"step": "deliver", "topic": "interactions-enriched", "error_code": "Invalid"}
     world.letters.append({**world.letters[0], **rejection, "event_id": "e3"})
@@ -385,8 +385,8 @@ def test_an_event_rejected_at_delivery_is_accounted_for(world: World) -> None:
     assert reconciliation.tally.rejected == {"Invalid": 1}
 
 
-def test_an_event_left_out_as_identical_to_another_is_accounted_for(world: World) -> None:
-    """But not one that Personalize ignored for want of a session."""
+def test_an_event_identical_to_another_is_no_finding(world: World) -> None:
+    """One that Personalize ignored for another reason is."""
     lose_before_personalize(world)
     world.ignored = [Ignored("e3", "null_session")]
     assert [one.fault for one in world.findings()] == [Fault.NOT_ACCEPTED]
@@ -394,7 +394,7 @@ def test_an_event_left_out_as_identical_to_another_is_accounted_for(world: World
     assert world.findings() == []
 
 
-def test_without_personalize_nothing_is_asked_of_it(world: World) -> None:
+def test_personalize_can_be_left_out(world: World) -> None:
     """For a pipeline that only enriches."""
     world.accepted = []
     reconciliation = world.reconciliation()
@@ -406,7 +406,7 @@ def test_without_personalize_nothing_is_asked_of_it(world: World) -> None:
 def test_a_send_without_an_answer_is_neither_lost_nor_invented(
     world: World, status: Status
 ) -> None:
-    """It may be on the topic or not: both are fine."""
+    """It may be on the topic or not."""
     number = next(n for n, row in enumerate(world.rows) if row.event_id == "e1")
     world.rows[number] = replace(
         world.rows[number], status=status, partition=None, offset=None, timestamp=None
@@ -418,8 +418,8 @@ def test_a_send_without_an_answer_is_neither_lost_nor_invented(
     assert reconciliation.tally.unacknowledged == 1
 
 
-def test_a_version_without_an_answer_makes_its_song_unsure(world: World) -> None:
-    """Nobody is accused on a guess; how often is counted."""
+def test_a_song_with_an_unanswered_version_is_not_checked(world: World) -> None:
+    """How often is counted."""
     number = next(n for n, row in enumerate(world.rows) if row.entity == "s1")
     world.rows[number] = replace(world.rows[number], status=Status.UNKNOWN)
     change("e1", item=None)(world)
@@ -428,8 +428,8 @@ def test_a_version_without_an_answer_makes_its_song_unsure(world: World) -> None
     assert reconciliation.tally.unchecked > 0
 
 
-def test_records_of_other_producers_are_counted_not_accused(world: World) -> None:
-    """Whatever comes from before this run's first offset."""
+def test_records_of_other_producers_are_no_findings(world: World) -> None:
+    """Those before the first offset of the run."""
     add_enriched(event_id="before", origin="interactions/0/42")(world)
     world.letters.append({**world.letters[0], "offset": 41})
     reconciliation = world.reconciliation()
@@ -453,7 +453,7 @@ def test_versions_of_earlier_runs_count() -> None:
     assert now.reconciliation(earlier_versions=[before]).findings() == []
 
 
-def test_output_that_does_not_decode_is_a_finding(world: World) -> None:
+def test_an_undecodable_output_is_a_finding(world: World) -> None:
     """By its position."""
     reconciliation = world.reconciliation()
     reconciliation.add_unreadable("interactions-enriched/0/9", "truncated_body: short")

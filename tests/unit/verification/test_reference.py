@@ -60,10 +60,10 @@ DURING = version(1, P + 100)
         pytest.param(0, [OLD, version(1, P + 9, deleted=True)], id="deleted during"),
     ],
 )
-def test_a_version_that_was_the_newest_at_some_moment_is_right(
+def test_a_version_that_was_the_newest_at_some_time_is_right(
     attached: int, versions: list[Version]
 ) -> None:
-    """From publication to emission, both milliseconds included, any newest version will do."""
+    """From publication to emission, both milliseconds included."""
     assert verdict(attached, *versions) is None
 
 
@@ -119,7 +119,7 @@ def test_any_other_version_is_wrong(attached: int, versions: list[Version], says
         ),
     ],
 )
-def test_nothing_attached_is_right_while_there_was_nothing(versions: list[Version]) -> None:
+def test_nothing_attached_is_right_if_nothing_was_published(versions: list[Version]) -> None:
     """Unknown, deleted, or published less than 5 s before the event."""
     assert verdict(None, *versions) is None
 
@@ -138,29 +138,29 @@ def test_nothing_attached_is_right_while_there_was_nothing(versions: list[Versio
         ),
     ],
 )
-def test_nothing_attached_is_wrong_when_it_was_there(versions: list[Version]) -> None:
+def test_nothing_attached_is_wrong_if_a_version_was_published(versions: list[Version]) -> None:
     """Published, not deleted, 5 s or more before the event."""
     problem = verdict(None, *versions)
     assert problem is not None
     assert problem.startswith("missing")
 
 
-def test_a_tolerance_excuses_what_is_behind_by_less() -> None:
-    """Only for systems that promise less; the default promises all."""
+def test_a_tolerance_accepts_older_versions() -> None:
+    """For systems that guarantee less."""
     versions = [OLD, version(1, P - 100)]
     assert verdict(0, *versions) is not None
     assert verdict(0, *versions, tolerance=99) is not None
     assert verdict(0, *versions, tolerance=101) is None
 
 
-def test_an_unsure_history_accuses_nobody() -> None:
+def test_an_uncertain_history_is_not_checked() -> None:
     """A version that was sent without an answer may be on the topic or not."""
     history = History([OLD, FRESH], uncertain=True)
     assert find_problem(history, "songs/0/0", P, E) is None
     assert find_problem(history, None, P, E) is None
 
 
-def test_versions_may_come_to_the_history_in_any_order() -> None:
+def test_versions_may_be_added_in_any_order() -> None:
     """Ledgers of several runs are read one after the other."""
     history = History()
     for one in (version(2, 30_000, 30_000), OLD, version(1, 20_000, 900)):
@@ -196,7 +196,7 @@ def test_songs_are_projected_by_their_contract() -> None:
 def test_a_podcast_is_by_its_host_else_its_publisher(
     host: str | None, publisher: str | None, creator: str | None
 ) -> None:
-    """The first of the contract's creator fields that says something."""
+    """The first of the contract's creator fields with a value."""
     mapping = load_contracts()["podcasts"].item
     assert mapping is not None
     record = {
@@ -210,7 +210,7 @@ def test_a_podcast_is_by_its_host_else_its_publisher(
 
 
 def test_users_are_projected_by_their_contract() -> None:
-    """Nothing but what an enriched event says of a user."""
+    """Only the fields of an enriched event."""
     mapping = load_contracts()["users"].user
     assert mapping is not None
     record = {
@@ -222,8 +222,8 @@ def test_users_are_projected_by_their_contract() -> None:
     }  # fmt: skip
 
 
-def test_differing_names_changed_absent_and_surplus_fields() -> None:
-    """A field that is null is not a field that is absent."""
+def test_changed_missing_and_surplus_fields_differ() -> None:
+    """A null field is not a missing field."""
     assert differing_fields({"a": 1, "b": None, "c": 3}, {"a": 1, "c": 4, "d": 5}) == [
         "b",
         "c",

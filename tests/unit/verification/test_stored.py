@@ -41,14 +41,14 @@ def stored(imported: list[Identity], streamed: list[Identity]) -> Stored:
 
 
 def test_each_once_is_no_difference() -> None:
-    """One way or the other; what was published twice counts once, a malformed record not at all."""
+    """By import or stream; duplicates count once, malformed records not at all."""
     source = expected(play(1), play(2), play(1, kind=Kind.DUPLICATE), play(3, kind=Kind.MALFORMED))
     found = compare(source, stored([identity_of(1)], [identity_of(2)]))
     assert found == Difference(missing=0, invented=0, twice=0)
 
 
 def test_every_difference_is_counted() -> None:
-    """Both ways at once is twice; what nobody sent is invented; another user is another event."""
+    """By import and stream is twice; another user is another event."""
     source = expected(play(1), play(2), play(3, None), play(4))
     found = compare(
         source, stored([identity_of(1), identity_of(9)], [identity_of(1), identity_of(4, "u2")])
@@ -56,8 +56,8 @@ def test_every_difference_is_counted() -> None:
     assert found == Difference(missing=3, invented=2, twice=1)
 
 
-def test_users_and_items_are_those_left_at_the_end() -> None:
-    """A deletion takes one away, in the record or by a tombstone; it may come back."""
+def test_users_and_items_are_those_at_the_end() -> None:
+    """A record or a tombstone deletes one, which may be published again."""
     source = expected(
         Entry("users", {"user_id": "u1"}, Kind.VERSION),
         Entry("users", {"user_id": "u2"}, Kind.VERSION),
@@ -71,7 +71,7 @@ def test_users_and_items_are_those_left_at_the_end() -> None:
 
 
 class Reader:
-    """What Personalize would answer."""
+    """A stub of Personalize's tables."""
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         tables: dict[str, list[dict[str, Any]]] = {
@@ -91,8 +91,8 @@ class Reader:
         return [(f"{dataset}-put", None)]
 
 
-def test_what_personalize_has_is_read_from_both_sides() -> None:
-    """An event that it left out as identical to another is known by that one."""
+def test_imports_and_stream_are_read() -> None:
+    """An event that was ignored as identical to another counts as stored."""
     found = read_stored(Reader(), expected(play(4), play(5)))  # type: ignore[arg-type]
     assert found.imported == Counter([identity_of(1)])
     assert found.streamed == Counter([(None, "s2", "play", 2), identity_of(4)])
@@ -100,8 +100,8 @@ def test_what_personalize_has_is_read_from_both_sides() -> None:
     assert found.items == {"s1", "items-put"}
 
 
-def test_what_could_not_be_imported_is_not_lost() -> None:
-    """As many anonymous ones as the bootstrap has rejected; one more is lost."""
+def test_rows_that_cannot_be_imported_are_not_lost() -> None:
+    """As many as the bootstrap has rejected; one more is lost."""
     source = expected(play(1), play(2, None), play(3, None))
     source.records["users"].add("u1")
     state = stored([identity_of(1)], [])
@@ -112,7 +112,7 @@ def test_what_could_not_be_imported_is_not_lost() -> None:
         ]
         for rejected in (1, 2)
     }
-    assert lost == {1: 2, 2: 1}, "the user that is not there is lost as well"
+    assert lost == {1: 2, 2: 1}, "the missing user is lost as well"
 
 
 class Source:
@@ -127,8 +127,8 @@ class Source:
         return iter([*plays, play(4, kind=Kind.DUPLICATE)])
 
 
-def test_a_source_is_divided_without_repeating_across_the_moment() -> None:
-    """Users and items with the first part; a repetition within a part stays."""
+def test_parts_of_a_source_do_not_repeat_events() -> None:
+    """Users and items with the first part; a duplicate within a part is kept."""
     first, second = part(Source(), 0, 3), part(Source(), 3, 6)
     assert (len(list(first.dimensions())), len(list(second.dimensions()))) == (1, 0)
     ids = [[(e.record or {})["event_id"] for e in part.stream()] for part in (first, second)]
