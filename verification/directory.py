@@ -2,7 +2,7 @@
 
 ``<domain>.ndjson`` or ``<domain>.ndjson.gz`` for every contract that the enrichment reads;
 ``interactions`` is required. ``expected.json`` may hold a ``schedule``: for a line of a dimension
-file (1-based) the moment ``at_ms`` at which it is sent. Without a schedule, a later line of the
+file (1-based) the time ``at_ms`` at which it is sent. Without a schedule, a later line of the
 same id is an update sent at its ``updated_at``, or with the first lines when it has none.
 
 A line with only an id and ``deleted: true`` is sent as a record on an odd line, and as a tombstone

@@ -301,18 +301,18 @@ class GeneratedHour:
         duplicate = _EvenShare(DUPLICATE_SHARE, chance.random())
         late = _EvenShare(LATE_SHARE, chance.random())
         malformed = _EvenShare(self.hour.malformed_share, chance.random())
-        held: list[tuple[int, int, Entry]] = []
+        delayed: list[tuple[int, int, Entry]] = []
         order = turn = repeated = 0
         for event in self._events():
             now = event["occurred_at"]
-            while held and held[0][0] <= now:
-                yield heapq.heappop(held)[2]
+            while delayed and delayed[0][0] <= now:
+                yield heapq.heappop(delayed)[2]
             entry = Entry("interactions", event, Kind.VALID)
             again = Entry("interactions", event, Kind.DUPLICATE)
             order += 1
             if late():
                 release = now + chance.randrange(1_000, MAX_LATE_MS - 1_000)
-                heapq.heappush(held, (release, order, entry))
+                heapq.heappush(delayed, (release, order, entry))
                 continue
             yield entry
             if duplicate():
@@ -321,15 +321,15 @@ class GeneratedHour:
                     yield again
                 else:
                     release = now + chance.randrange(1_000, MAX_LATE_MS - 1_000)
-                    heapq.heappush(held, (release, order, again))
+                    heapq.heappush(delayed, (release, order, again))
             if malformed():
                 base = {**event, "event_id": f"{event['event_id'][:-1]}!"}
                 reason = INTERACTION_REASONS[turn % len(INTERACTION_REASONS)]
                 variant = turn // len(INTERACTION_REASONS)
                 yield Entry("interactions", base, Kind.MALFORMED, reason=reason, variant=variant)
                 turn += 1
-        while held:
-            yield heapq.heappop(held)[2]
+        while delayed:
+            yield heapq.heappop(delayed)[2]
 
     def _events(self) -> Iterator[dict[str, Any]]:
         """Yield the distinct valid events by time."""

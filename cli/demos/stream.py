@@ -53,21 +53,21 @@ class DemoError(TunemeshError):
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class DemoUser:
     """A user whose recommendations are shown, and items of another taste that they will like."""
 
     user_id: str
     plays: tuple[str, ...]
 
 
-def likes_of(listener: Listener, stamp_ms: int) -> Source:
+def likes_of(demo_user: DemoUser, stamp_ms: int) -> Source:
     """Return a source of a like of each item, a second apart."""
     entries = [
         Entry(
             "interactions",
             {
                 "event_id": f"demo-{stamp_ms}-{number}",
-                "user_id": listener.user_id,
+                "user_id": demo_user.user_id,
                 "session_id": f"demo-{stamp_ms}",
                 "item_id": item_id,
                 "event_type": "like",
@@ -76,7 +76,7 @@ def likes_of(listener: Listener, stamp_ms: int) -> Source:
             },
             Kind.VALID,
         )
-        for number, item_id in enumerate(listener.plays)
+        for number, item_id in enumerate(demo_user.plays)
     ]
     return FunctionSource(
         "a few likes of one user", 0, len(entries), lambda: iter(()), lambda: iter(entries)
@@ -116,7 +116,7 @@ def _run(
 ) -> dict[str, Any]:
     began = time.monotonic()
     contracts = load_contracts()
-    listener = choose_listener(source, contracts)
+    demo_user = choose_user(source, contracts)
     start_services(settings, application.services_for(pipelines), fresh=True)
     application.prepare(settings, contracts)
     click.echo("topics and schemas exist; submitting the job, publishing users and items")
@@ -146,22 +146,22 @@ def _run(
         )
         progress(Step("waiting for changed recommendations"))
         first_accepted_s = first.result()
-        before = top_items(settings, listener.user_id)
+        before = top_items(settings, demo_user.user_id)
         likes = replay(
-            likes_of(listener, now_ms()),
+            likes_of(demo_user, now_ms()),
             endpoints,
             ReplaySettings(rate=20, settle=0),
             contracts=contracts,
         )
         moved = verify(endpoints, likes.run, VerifySettings(wait=60, quiet=30))
-        after = top_items(settings, listener.user_id)
+        after = top_items(settings, demo_user.user_id)
     # The verification of the likes has overwritten the report of the replay.
     write_report(settings.reports / "verify.json", report.document())
     terminal.show(*report_output(report))
-    for line in _recommendation_lines(listener, before, after, _titles(source, contracts)):
+    for line in _recommendation_lines(demo_user, before, after, _titles(source, contracts)):
         click.echo(line)
     document = demo_document(
-        summary, report, moved, time.monotonic() - began, first_accepted_s, listener, before, after
+        summary, report, moved, time.monotonic() - began, first_accepted_s, demo_user, before, after
     )
     file = settings.reports / "demo.json"
     write_report(file, document)
@@ -175,7 +175,7 @@ def demo_document(
     moved: VerifyReport,
     seconds: float,
     first_accepted_s: float,
-    listener: Listener,
+    demo_user: DemoUser,
     before: Sequence[str],
     after: Sequence[str],
 ) -> dict[str, Any]:
@@ -191,8 +191,8 @@ def demo_document(
         "events_per_second": round(summary.events_per_second, 1),
         "first_accepted_s": round(first_accepted_s, 1),
         "seconds": round(seconds, 1),
-        "listener": listener.user_id,
-        "played": list(listener.plays),
+        "listener": demo_user.user_id,
+        "played": list(demo_user.plays),
         "recommended_before": list(before),
         "recommended_after": list(after),
         "destinations": {d.name: d.document() for d in report.destinations},
@@ -200,7 +200,7 @@ def demo_document(
     }
 
 
-def choose_listener(source: Source, contracts: Contracts) -> Listener:
+def choose_user(source: Source, contracts: Contracts) -> DemoUser:
     """Choose the most active user, and items of the user who has least in common with them."""
     name = contracts.only(Role.INTERACTION).name
     played: dict[str, Counter[str]] = {}
@@ -215,7 +215,7 @@ def choose_listener(source: Source, contracts: Contracts) -> Listener:
     others = (user for user in played if user != user_id)
     other = max(others, key=lambda user: (len(played[user].keys() - played[user_id].keys()), user))
     fresh = [item for item, _ in played[other].most_common() if item not in played[user_id]]
-    return Listener(user_id, tuple(fresh[:PLAYS]))
+    return DemoUser(user_id, tuple(fresh[:PLAYS]))
 
 
 def top_items(settings: LocalSettings, user_id: str, number: int = 5) -> list[str]:
@@ -255,13 +255,13 @@ def _titles(source: Source, contracts: Contracts) -> dict[str, str]:
 
 
 def _recommendation_lines(
-    listener: Listener, before: Sequence[str], after: Sequence[str], titles: dict[str, str]
+    demo_user: DemoUser, before: Sequence[str], after: Sequence[str], titles: dict[str, str]
 ) -> list[str]:
     def name(item_id: str) -> str:
         return f"{titles.get(item_id, 'not in the catalogue')} [{item_id}]"
 
-    lines = [f"the user {listener.user_id} likes {len(listener.plays)} items of another taste:"]
-    lines += [f"  {name(item)}" for item in listener.plays[:3]] + ["  ..."]
+    lines = [f"the user {demo_user.user_id} likes {len(demo_user.plays)} items of another taste:"]
+    lines += [f"  {name(item)}" for item in demo_user.plays[:3]] + ["  ..."]
     for title, items in (("recommended before", before), ("recommended after", after)):
         lines.append(f"{title}:")
         lines += [
