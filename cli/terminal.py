@@ -13,11 +13,15 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column, Table
+from rich.text import Text
 
 from verification.progress import Step
 
 PLAIN_WIDTH = 1_000
 """Columns of a file or pipe: nothing is wrapped there."""
+
+BAR_COLUMNS = 36
+"""Columns of spinner, bar, time and spaces."""
 
 PLAIN_SECONDS = 5.0
 """Between two lines of the same step in a file or pipe."""
@@ -114,9 +118,14 @@ class ProgressDisplay:
         if self._bar is None:
             self._print(step, "  ".join(part for part in (step.name, amount, step.note) if part))
             return
+        # Only the note is shortened to the terminal's width.
+        note = Text(step.note)
+        taken = len(step.name) + len(amount) + BAR_COLUMNS
+        note.truncate(max(1, self._console.width - taken), overflow="ellipsis")
         self._bar.update(
-            self._task, completed=step.done, total=step.total, amount=amount, note=step.note
+            self._task, completed=step.done, total=step.total, amount=amount, note=note.plain
         )
+        self._bar.start()
         if self._complete:
             self._stop_bar()
 
@@ -136,18 +145,13 @@ class ProgressDisplay:
                 *([] if step.total is None else [BarColumn(20)]),
                 TextColumn("{task.fields[amount]}", markup=False),
                 TimeElapsedColumn(),
-                TextColumn(
-                    "{task.fields[note]}",
-                    markup=False,
-                    table_column=Column(no_wrap=True, overflow="ellipsis"),
-                ),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=self._console,
                 transient=step.total is None,
                 # Lines that are printed meanwhile appear above; a pipe gets its own.
                 redirect_stdout=sys.stdout.isatty(),
             )
             self._task = self._bar.add_task(step.name, total=step.total, amount="", note="")
-            self._bar.start()
 
     def _stop_bar(self) -> None:
         if self._bar is not None:

@@ -212,7 +212,7 @@ class _Sender:
         dimensions = self._sent
         self._wait_acknowledged()
         self._progress(Step("users and items", dimensions, dimensions))
-        self._wait(self._settings.settle, "settling")
+        self._wait(self._settings.settle, "users and items")
         before_interactions()
         began = time.monotonic()
         interactions, updates = self._send_stream(source)
@@ -252,7 +252,7 @@ class _Sender:
                 is_settled = False
                 continue
             if not is_settled:
-                self._wait(self._settings.update_settle, "settling an update")
+                self._wait(self._settings.update_settle, "an update")
                 is_settled = True
             if rate is not None:
                 self._wait_until(began + interactions / rate)
@@ -339,10 +339,10 @@ class _Sender:
             if left > 0.05:
                 self.write_reports()
 
-    def _wait(self, seconds: float, name: str) -> None:
+    def _wait(self, seconds: float, what: str) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            self._progress(Step(name, round(seconds - left), round(seconds), "s"))
+            self._progress(Step(f"waiting for {what} to settle", note=f"{left:.0f} s"))
             self._wait_until(min(end, time.monotonic() + 0.5))
 
 

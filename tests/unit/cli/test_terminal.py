@@ -112,6 +112,21 @@ def test_a_wait_on_a_terminal_is_one_line_that_disappears(screen: Callable[[], s
     assert written.rstrip().endswith("\x1b[2K")
 
 
+def test_a_long_note_is_shortened(
+    screen: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line is one line; its name and count are complete."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with terminal.ProgressDisplay() as progress:
+        progress(Step("verifying", 1_000, 20_000, "waiting for " + "many records, " * 20))
+    lines = [ESCAPE.sub("", line).rstrip() for line in screen().split("\r")]
+    shown = next(line for line in lines if "waiting for" in line)
+    assert len(shown) <= 80
+    assert "verifying" in shown
+    assert "1,000 of 20,000" in shown
+    assert shown.endswith("…")
+
+
 def test_a_complete_step_stays_on_the_terminal(screen: Callable[[], str]) -> None:
     """With its count; the next step has a line of its own."""
     with terminal.ProgressDisplay() as progress:
