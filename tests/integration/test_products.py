@@ -150,7 +150,7 @@ def test_a_version_that_lost_an_object_is_not_published(s3: Any, location: Locat
         version.write(random_songs(100_000, 0))
         name = location.version(version.version) + "part-00000.parquet"
         s3.delete_object(Bucket=location.bucket, Key=name)
-        with pytest.raises(ProductError, match=r"part-00000\.parquet .* is not there"):
+        with pytest.raises(ProductError, match=r"part-00000\.parquet .* is missing"):
             version.publish()
     assert read_manifest(s3, location).version == before
 
