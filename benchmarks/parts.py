@@ -109,7 +109,7 @@ def serving(
 
     def forget() -> None:
         for server in servers if fresh else ():
-            shutil.rmtree(settings.data(server.service), ignore_errors=True)
+            shutil.rmtree(settings.data(services.service_of(server.name)), ignore_errors=True)
 
     for folder in (settings.home, settings.run):
         folder.mkdir(parents=True, exist_ok=True)

@@ -57,9 +57,9 @@ def property_groups(settings: LocalSettings, request: Request) -> Groups:
         "region": REGION,
         "endpoint.url": settings.aws.url,
     }
-    for name, moment in (("since", request.window.since), ("until", request.window.until)):
-        if moment is not None:
-            own[name] = str(moment)
+    for name, time_ms in (("since", request.window.since), ("until", request.window.until)):
+        if time_ms is not None:
+            own[name] = str(time_ms)
     chosen = request.jars or jars.paths("parquet", settings.jar_cache)
     return {
         RUN_OPTIONS: {"jarfile": ";".join(str(jar) for jar in chosen)},

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 from connectors.flink.java import Java
 from connectors.flink.java import find as find_java
 from deploy.local import jars
+from deploy.local.log4j import write_log4j
 from deploy.local.process import Launch, Server, is_listening
 from deploy.local.settings import ACCESS_KEY, HOST, REGION, SECRET_KEY, LocalSettings
 from schemas.errors import TunemeshError
@@ -60,16 +61,6 @@ SERVER_XML = """\
 </Configure>
 """
 
-LOG_PROPERTIES = """\
-status = warn
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1} - %m%n
-rootLogger.level = warn
-rootLogger.appenderRef.console.ref = console
-"""
-
 
 class DynamoDbError(TunemeshError):
     """DynamoDB Local cannot run here."""
@@ -81,7 +72,6 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
     return (
         Server(
             name=NAME,
-            service=NAME,
             ports=(settings.dynamodb,),
             address=settings.dynamodb.url,
             prepare=lambda: _prepare(settings, java),
@@ -105,8 +95,7 @@ def _prepare(settings: LocalSettings, java: Java) -> Launch:
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "jetty.xml"
     configuration.write_text(server_xml(settings), encoding="utf-8")
-    log_properties = folder / "log4j2.properties"
-    log_properties.write_text(LOG_PROPERTIES, encoding="utf-8")
+    log_properties = write_log4j(folder / "log4j2.properties", "warn")
     return Launch(
         (
             str(java.executable),

@@ -53,7 +53,6 @@ class TaskManager:
 
     id: str
     slots: int
-    free_slots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +231,17 @@ class FlinkRest:
     def taskmanagers(self) -> tuple[TaskManager, ...]:
         """Return the registered TaskManagers; a killed one remains until its heartbeat fails."""
         return tuple(
-            TaskManager(entry["id"], entry["slotsNumber"], entry["freeSlots"])
+            TaskManager(entry["id"], entry["slotsNumber"])
             for entry in self.call("GET", "/taskmanagers")["taskmanagers"]
         )
 
     def job_metrics(self, job: str, names: Iterable[str]) -> dict[str, float]:
         """Return the job's metrics by name, without those that Flink does not have (yet)."""
-        return self._metrics(f"/jobs/{job}/metrics?get={_names(names)}")
+        metrics = {}
+        for entry in self.call("GET", f"/jobs/{job}/metrics?get={_names(names)}"):
+            with contextlib.suppress(ValueError):
+                metrics[entry["id"]] = float(entry["value"])
+        return metrics
 
     def vertex_metrics(
         self, job: str, vertex: str, names: Iterable[str], aggregation: str = "sum"
@@ -254,13 +257,6 @@ class FlinkRest:
         """Return the names of the metrics of a vertex's subtasks."""
         answer = self.call("GET", f"/jobs/{job}/vertices/{vertex}/subtasks/metrics")
         return tuple(entry["id"] for entry in answer)
-
-    def _metrics(self, path: str) -> dict[str, float]:
-        result = {}
-        for entry in self.call("GET", path):
-            with contextlib.suppress(ValueError):
-                result[entry["id"]] = float(entry["value"])
-        return result
 
 
 def run_job(

@@ -30,31 +30,17 @@ from connectors.flink.java import Java
 from connectors.flink.java import find as find_java
 from deploy.local import flink_workers, jars, process
 from deploy.local.flink_workers import Workers
+from deploy.local.log4j import write_log4j
 from deploy.local.process import Launch, Server
 from deploy.local.settings import HOST, LocalSettings, aws_environment
 
 NAME = "flink"
 JOBMANAGER, TASKMANAGER = flink_workers.JOBMANAGER, flink_workers.TASKMANAGER
 
-MEBI = 1 << 20
-
 JOBMANAGER_HEAP = 640
 JOBMANAGER_OFF_HEAP = 128
 JOBMANAGER_METASPACE = 256
 """The JobManager's memory in MiB: 1 GiB including Java's own."""
-
-LOG_PROPERTIES = """\
-status = warn
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1.} %x - %m%n
-rootLogger.level = {level}
-rootLogger.appenderRef.console.ref = console
-# Logs a line per class of the SQL parser.
-logger.types.name = org.apache.flink.api.java.typeutils.TypeExtractor
-logger.types.level = warn
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +252,6 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
     return (
         Server(
             name=JOBMANAGER,
-            service=NAME,
             ports=(settings.flink,),
             address=settings.flink.url,
             prepare=cluster.jobmanager,
@@ -288,7 +273,6 @@ def _taskmanagers(cluster: _Cluster, workers: Workers) -> tuple[Server, ...]:
     return tuple(
         Server(
             name=name,
-            service=NAME,
             ports=(),
             address=f"slots: {settings.task_slots}",
             prepare=partial(cluster.taskmanager, name, workers.python_path),
@@ -345,9 +329,10 @@ class _Cluster:
             port = _read_rpc_port(file) if process.list_running(self.settings, "flink-") else None
             contents = configuration(self.settings, port or process.free_ports(1)[0])
             file.write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
-            for name, level in (("log4j.properties", "info"), ("log4j-client.properties", "warn")):
-                text = LOG_PROPERTIES.replace("{level}", level)
-                (folder / name).write_text(text, encoding="utf-8")
+            # At info this logs a line per class of the SQL parser.
+            types = ("org.apache.flink.api.java.typeutils.TypeExtractor", "warn")
+            write_log4j(folder / "log4j.properties", types=types)
+            write_log4j(folder / "log4j-client.properties", "warn")
             self.configured = True
 
     def _launch(

@@ -34,7 +34,7 @@ Progress = Callable[[int], None]
 
 
 class JarError(TunemeshError):
-    """A jar is missing or could not be fetched; says which, why, and what to do next."""
+    """A jar is missing or could not be fetched; the message has the reason and the next step."""
 
 
 @dataclass(frozen=True, slots=True)

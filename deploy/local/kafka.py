@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from connectors.flink.java import Java
 from connectors.flink.java import find as find_java
 from deploy.local import jars
+from deploy.local.log4j import write_log4j
 from deploy.local.process import Launch, Server, is_listening
 from deploy.local.settings import HOST, LocalSettings
 from schemas.errors import TunemeshError
@@ -56,19 +57,6 @@ message.max.bytes=10485760
 replica.fetch.max.bytes=10485760
 """
 
-LOG_PROPERTIES = """\
-status = warn
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1} - %m%n
-rootLogger.level = info
-rootLogger.appenderRef.console.ref = console
-# Logs the values of every setting, several times.
-logger.config.name = org.apache.kafka.common.config.AbstractConfig
-logger.config.level = warn
-"""
-
 
 class KafkaError(TunemeshError):
     """Kafka refused a call or did not answer."""
@@ -89,7 +77,6 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
     return (
         Server(
             name=NAME,
-            service=NAME,
             ports=(settings.kafka, settings.kafka_controller),
             address=settings.kafka.address,
             prepare=lambda: _prepare(settings, java),
@@ -112,8 +99,9 @@ def _prepare(settings: LocalSettings, java: Java) -> Launch:
         ),
         encoding="utf-8",
     )
-    log_properties = folder / "log4j2.properties"
-    log_properties.write_text(LOG_PROPERTIES, encoding="utf-8")
+    # At info this logs the values of every setting, several times.
+    config_logger = ("org.apache.kafka.common.config.AbstractConfig", "warn")
+    log_properties = write_log4j(folder / "log4j2.properties", config=config_logger)
     class_path = jars.class_path("kafka", settings.jar_cache)
     if not (data / "meta.properties").exists():
         _format(java, class_path, configuration, log_properties)

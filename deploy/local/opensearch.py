@@ -18,6 +18,7 @@ from pathlib import Path
 from connectors.flink.java import Java
 from connectors.flink.java import find as find_java
 from deploy.local import jars
+from deploy.local.log4j import write_log4j
 from deploy.local.process import Launch, Server, is_answering
 from deploy.local.settings import HOST, LocalSettings
 
@@ -48,19 +49,6 @@ action.auto_create_index: "+{indices},-*"
 cluster.routing.allocation.disk.threshold_enabled: false
 # It needs native methods, which are disabled.
 bootstrap.system_call_filter: false
-"""
-
-LOG_PROPERTIES = """\
-status = error
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1.} - %m%n
-rootLogger.level = info
-rootLogger.appenderRef.console.ref = console
-# Logs a line per index.
-logger.allocation.name = org.opensearch.cluster.routing.allocation.AllocationService
-logger.allocation.level = error
 """
 
 JAVA_OPTIONS = (
@@ -193,7 +181,6 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
     return (
         Server(
             name=NAME,
-            service=NAME,
             ports=(settings.opensearch,),
             address=settings.opensearch.url,
             prepare=lambda: _prepare(settings, java),
@@ -234,7 +221,9 @@ def _prepare(settings: LocalSettings, java: Java) -> Launch:
     for name in ("config", "lib", "logs", "modules", "plugins", "tmp"):
         (folder / name).mkdir(parents=True)
     (folder / "config" / "opensearch.yml").write_text(configuration(settings), encoding="utf-8")
-    (folder / "config" / "log4j2.properties").write_text(LOG_PROPERTIES, encoding="utf-8")
+    # At info this logs a line per index.
+    allocation = ("org.opensearch.cluster.routing.allocation.AllocationService", "error")
+    write_log4j(folder / "config" / "log4j2.properties", allocation=allocation)
     by_artifact = {jar.artifact: jar for jar in listed}
     for module in MODULES:
         _unpack(module, by_artifact, settings.jar_cache, folder / "modules" / module.name)

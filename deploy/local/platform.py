@@ -102,7 +102,7 @@ def up(
             elif record is not None and not _same_ports(record, server):
                 raise PlatformError(
                     f"{server.name} already runs on port {record.ports[0]}, with other settings. "
-                    f"Stop it first: tunemesh down {server.service}"
+                    f"Stop it first: tunemesh down {services.service_of(server.name)}"
                 )
         for server in absent:
             # Children of a dead server would keep its ports.
@@ -137,7 +137,7 @@ def _start_all(
         present = server.name not in to_start
         try:
             if not present:
-                settings.data(server.service).mkdir(parents=True, exist_ok=True)
+                settings.data(services.service_of(server.name)).mkdir(parents=True, exist_ok=True)
                 process.start(settings, server, server.prepare(), environ)
             problem = _wait_healthy(settings, server)
         except TunemeshError as error:

@@ -67,7 +67,6 @@ def servers(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Server
     return (
         Server(
             name=NAME,
-            service=NAME,
             ports=(settings.postgresql,),
             address=settings.postgresql.address,
             prepare=lambda: _prepare(settings),

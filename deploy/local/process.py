@@ -49,8 +49,6 @@ class Server:
 
     name: str
     """Its name in `status` and `logs`, such as kafka or flink-taskmanager-1."""
-    service: str
-    """The service that it belongs to, as named for `up` and `down`."""
     ports: tuple[Port, ...]
     """The ports that it must find free."""
     address: str

@@ -46,7 +46,6 @@ def _server(
 ) -> Server:
     return Server(
         name=name,
-        service=name,
         ports=(port,),
         address=port.url,
         prepare=lambda: Launch(

@@ -6,4 +6,4 @@ from schemas.errors import TunemeshError
 
 
 class PackageError(TunemeshError):
-    """A package cannot be built or read; says why, and what to do next."""
+    """A package cannot be built or read; the message has the reason and the next step."""

@@ -65,22 +65,22 @@ def provide_wheels(
     """
     wanted = tuple(requirements)
     folder = cache / f"cp{python.replace('.', '')}"
-    found = _cached(wanted, folder)
-    absent = [requirement for requirement in wanted if requirement.name not in found]
+    cached = _cached(wanted, folder)
+    absent = [requirement for requirement in wanted if requirement.name not in cached]
     if absent:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as temporary:
             download(absent, python, Path(temporary))
             for wheel in sorted(Path(temporary).glob("*.whl")):
                 wheel.replace(folder / wheel.name)
-        found = _cached(wanted, folder)
+        cached = _cached(wanted, folder)
         for requirement in absent:
-            if requirement.name not in found:
+            if requirement.name not in cached:
                 raise PackageError(
                     f"no wheel of {requirement.name} {requirement.version} for Python {python} has"
                     " a hash of requirements.lock. Run: make lock"
                 )
-    return tuple(found[requirement.name] for requirement in wanted)
+    return tuple(cached[requirement.name] for requirement in wanted)
 
 
 def _cached(requirements: Iterable[Requirement], folder: Path) -> dict[str, Path]:

@@ -268,15 +268,13 @@ class UpgradeMachine:
 
     def _replace(self, journal: Journal) -> Journal:
         """Stop the former version without a snapshot, change the application, start it."""
-        deadline, last, starts = self.clock.now() + self.limits.change_seconds, None, 0
-        while True:
-            application = self.target.describe()
+        deadline, starts = self.clock.now() + self.limits.change_seconds, 0
+        for application in self._poll():
             new = application.version > journal.base
             if new and application.configuration != journal.wanted:
                 return self._abandon_changed(journal, application)
             if new and application.status in (*RUNNING_STATUSES, Status.STARTING):
                 return self._move(journal, Step.WAIT)
-            last = self._report_status(application, last)
             starts += new and application.status is Status.READY
             if self.clock.now() > deadline or starts > self.limits.max_starts:
                 why = (
@@ -292,15 +290,12 @@ class UpgradeMachine:
                 self.report(f"  {error}")
             except TunemeshError as error:
                 return self._move(journal, Step.ROLL_BACK, str(error))
-            self.clock.sleep(self.limits.poll_seconds)
+        raise AssertionError
 
     def _wait(self, journal: Journal) -> Journal:
         """Wait until the new version runs, or the target has rolled it back."""
         deadline = self.clock.now() + self.limits.change_seconds
-        last = None
-        while True:
-            application = self.target.describe()
-            last = self._report_status(application, last)
+        for application in self._poll():
             running = application.status in RUNNING_STATUSES
             if running and application.configuration == journal.wanted:
                 return self._move(journal, Step.VERIFY)
@@ -316,7 +311,7 @@ class UpgradeMachine:
                 self._retry(BusyError, self.target.advance, deadline)
             except TunemeshError as error:
                 return self._move(journal, Step.ROLL_BACK, str(error))
-            self.clock.sleep(self.limits.poll_seconds)
+        raise AssertionError
 
     def _verify(self, journal: Journal) -> Journal:
         """Check that the new version works as well as the former one."""
@@ -359,10 +354,8 @@ class UpgradeMachine:
         """Return to the former configuration, with the newest state that it has left."""
         self.report(f"roll back to {journal.former.release}: {journal.why}")
         deadline = self.clock.now() + self.limits.change_seconds
-        last, ordered, starts, ignored = None, False, 0, 0
-        while True:
-            application = self.target.describe()
-            last = self._report_status(application, last)
+        ordered, starts, ignored = False, 0, 0
+        for application in self._poll():
             if application.configuration not in (journal.former, journal.wanted):
                 return self._abandon_changed(journal, application)
             former = application.configuration == journal.former and (
@@ -391,7 +384,7 @@ class UpgradeMachine:
                 self.target.advance()
             except (BusyError, ConcurrentChangeError) as error:
                 self.report(f"  {error}")
-            self.clock.sleep(self.limits.poll_seconds)
+        raise AssertionError
 
     # What the steps share.
 
@@ -418,14 +411,16 @@ class UpgradeMachine:
                     raise
                 self.clock.sleep(self.limits.poll_seconds)
 
-    def _report_status(
-        self, application: Application, last: tuple[Status, int] | None
-    ) -> tuple[Status, int]:
-        """Report the status and version when they have changed, and return them."""
-        current = (application.status, application.version)
-        if current != last:
-            self.report(f"  {application.status}, version {application.version}")
-        return current
+    def _poll(self) -> Iterator[Application]:
+        """Yield the application's state indefinitely, and report its changes."""
+        last = None
+        while True:
+            application = self.target.describe()
+            if (application.status, application.version) != last:
+                self.report(f"  {application.status}, version {application.version}")
+                last = (application.status, application.version)
+            yield application
+            self.clock.sleep(self.limits.poll_seconds)
 
     def _move(self, journal: Journal, step: Step, why: str | None = None) -> Journal:
         return replace(

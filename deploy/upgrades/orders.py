@@ -18,7 +18,7 @@ from schemas.errors import TunemeshError
 
 
 class StuckError(TunemeshError):
-    """The application has neither the new version nor the former one; says what to do next."""
+    """The application has neither the new nor the former version; the message has next steps."""
 
     exit_code = 5
 

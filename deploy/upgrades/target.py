@@ -143,7 +143,7 @@ class Health:
 
 
 class TargetError(TunemeshError):
-    """A target refuses a call or does not answer; says what to do next."""
+    """A target refuses a call or does not answer; the message has the next step."""
 
 
 class NoApplicationError(TargetError):

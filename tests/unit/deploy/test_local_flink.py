@@ -12,7 +12,7 @@ import pytest
 
 from deploy.local import flink, flink_cluster
 from deploy.local.flink import FlinkError, FlinkRest
-from deploy.local.flink_cluster import MEBI, TaskManagerMemory
+from deploy.local.flink_cluster import TaskManagerMemory
 from deploy.local.settings import LocalSettings
 
 
@@ -78,7 +78,7 @@ def test_java_gets_the_memory_that_flink_is_told_of() -> None:
 
     assert f"-Xmx{heap}m" in memory.java_options()
     assert f"-XX:MaxDirectMemorySize={direct}m" in memory.java_options()
-    assert 1.6 <= (heap + direct + rest) * MEBI / 2**30 <= 1.75
+    assert 1.6 <= (heap + direct + rest) / 2**10 <= 1.75
 
 
 def test_the_class_path_has_flink_last_and_the_python_runner() -> None:

@@ -32,7 +32,7 @@ print("child", child.pid, flush=True)
 
 def sleeper(code: str = SLEEP, name: str = "sleeper") -> Server:
     launch = Launch((sys.executable, "-S", "-c", code), {})
-    return Server(name, name, (), "", lambda: launch, lambda: True)
+    return Server(name, (), "", lambda: launch, lambda: True)
 
 
 @pytest.fixture
