@@ -36,7 +36,7 @@ ROLE = "arn:aws:iam::000000000000:role/tunemesh"
 
 @dataclass(slots=True)
 class Operator:
-    """Somebody at a terminal."""
+    """An operator at a terminal."""
 
     service: Service
     folder: Path
@@ -44,7 +44,7 @@ class Operator:
     output: str = ""
 
     def deploy(self, *arguments: str) -> int:
-        """A command; its exit code. What it said is in ``output``."""
+        """Run a command; returns its exit code, and keeps its output in ``output``."""
         where = ("--target", "aws", "--region", REGION, "--bucket", BUCKET)
         code = cli.run(cli.tunemesh, ["deploy", arguments[0], *where, *arguments[1:]])
         captured = self.capsys.readouterr()
@@ -53,7 +53,7 @@ class Operator:
         return code
 
     def release(self, mark: str, *, plan: bool = False) -> str:
-        """A package without jars and wheels, told apart by its mark; ``plan``: with another
+        """Build a package without jars and wheels, identified by its mark; ``plan``: with another
         plan."""
         members = {
             ENTRY: entry_script(APPLICATIONS["stream"]),
@@ -144,8 +144,8 @@ def test_a_submitted_application_has_the_run_options_of_its_package(operator: Op
     assert groups["kinesis.analytics.flink.run.options"]["python"] == "main.py"
 
 
-def test_an_upgrade_says_how_the_state_fits_and_is_done(operator: Operator) -> None:
-    """The new version is told that it has state."""
+def test_an_upgrade_reports_how_the_state_fits_and_is_done(operator: Operator) -> None:
+    """The new version is configured as restored."""
     assert operator.deploy("upgrade", operator.release("2"), "--parallelism", "4") == 0
     assert "the plan is the same, the state fits (same)" in operator.output
     assert "done: tunemesh-stream-0.1.0-222222222222 runs" in operator.output
@@ -166,7 +166,7 @@ def test_a_dry_run_prints_the_steps_and_touches_nothing(operator: Operator) -> N
 
 
 def test_a_plan_that_does_not_fit_needs_consent(operator: Operator) -> None:
-    """It is said which operators lose their state; with --rebuild none is restored."""
+    """The operators that lose their state are reported; with --rebuild none is restored."""
     other = operator.release("3", plan=True)
     assert operator.deploy("upgrade", other) == 3
     assert "is not in the new plan" in operator.output
@@ -181,7 +181,7 @@ def test_a_plan_that_does_not_fit_needs_consent(operator: Operator) -> None:
     assert groups["tunemesh.enrichment"] == {"restored": "false", "start": "committed"}
 
 
-def test_a_failed_upgrade_says_why_and_has_its_own_exit_code(operator: Operator) -> None:
+def test_a_failed_upgrade_reports_the_reason_and_has_its_own_exit_code(operator: Operator) -> None:
     """The former version runs again."""
     operator.service.behaviours["-222222222222.zip"] = Behaviour.FAILS
     assert operator.deploy("upgrade", operator.release("2")) == commands.ROLLED_BACK
@@ -253,7 +253,7 @@ def test_a_mistake_is_one_message(
 
 
 def test_a_version_that_restarts_is_replaced_by_force(operator: Operator) -> None:
-    """No snapshot of it can be made: it is said how it goes on, and from which one."""
+    """No snapshot can be created of it: the message names --force, which restores the last one."""
     assert operator.deploy("snapshots", "--create", "by-hand") == 0
     while "READY" not in operator.output:
         assert operator.deploy("snapshots") == 0
@@ -288,7 +288,7 @@ def test_an_upgraded_version_that_restarts_later_has_a_way_back(operator: Operat
 
 
 def test_an_application_that_did_not_start_is_corrected(operator: Operator) -> None:
-    """It has never run: no snapshot, and nothing to go back to but not running."""
+    """It has never run: there is no snapshot, and a rollback leaves it stopped."""
     operator.service.behaviours["-333333333333.zip"] = Behaviour.FAILS
     file = str(operator.folder / "properties.json")
     name = ("--application", "other")

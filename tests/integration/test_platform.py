@@ -1,4 +1,4 @@
-"""Promises of the laptop platform, on real servers: Kafka, moto's AWS, OpenSearch, a Flink cluster.
+"""The local platform, with real servers: Kafka, moto's AWS, OpenSearch, a Flink cluster.
 
 Each test has a home and ports of its own, so a platform that runs on this machine is not touched.
 """
@@ -153,7 +153,7 @@ def listening_addresses(settings: LocalSettings, server: str) -> set[str]:
 
 
 def ends_or_none(offsets: KafkaOffsets, places: Iterable[Partition]) -> Offsets | None:
-    """Where the partitions end; None where Kafka does not say."""
+    """Return the end offsets of the partitions; None without an answer of Kafka."""
     try:
         return offsets.ends(places)
     except OffsetsUnavailable:
@@ -205,7 +205,7 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
 def test_firehose_delivers_the_lines_and_they_outlast_a_restart(
     settings: LocalSettings, environ: Mapping[str, str]
 ) -> None:
-    """The bytes of all records, in order, nothing between them; after a kill the stream goes on."""
+    """All bytes of all records, in order, without gaps; after a kill the stream continues."""
     up(settings, environ, "aws")
     create_delivery(settings)
     create_delivery(settings)
@@ -410,7 +410,7 @@ def test_a_part_that_dies_is_named_with_the_end_of_its_log(
 def test_a_part_that_cannot_start_is_named_with_the_end_of_its_log(
     settings: LocalSettings, environ: Mapping[str, str]
 ) -> None:
-    """A registry whose file is spoilt stops with its reason on the terminal."""
+    """A registry with a corrupt file stops with the reason on the terminal."""
     folder = settings.data("aws")
     folder.mkdir(parents=True)
     (folder / "registry.json").write_text("{", encoding="utf-8")
@@ -463,7 +463,7 @@ def test_the_command_starts_shows_and_stops(environ: Mapping[str, str]) -> None:
 def test_a_killed_taskmanager_is_started_again_alone(
     settings: LocalSettings, environ: Mapping[str, str]
 ) -> None:
-    """`up` starts what is missing: the JobManager stays, the new TaskManager registers with it."""
+    """`up` starts what is missing: the JobManager keeps running, the new TaskManager registers."""
     up(settings, environ, "flink")
     rest = FlinkRest.of(settings)
     before = rest.taskmanagers()

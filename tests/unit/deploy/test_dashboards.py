@@ -1,4 +1,4 @@
-"""Promises of the saved objects for OpenSearch Dashboards: they show what the indices hold."""
+"""The saved objects for OpenSearch Dashboards: they show fields that the indices have."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AGGREGATED = {
     "sum": {"long", "float"},
     "avg": {"long", "float"},
 }
-"""What each aggregation in use can be asked of."""
+"""The field types of each aggregation in use."""
 
 WANTED = {
     "tunemesh: plays per minute",

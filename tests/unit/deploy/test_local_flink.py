@@ -1,4 +1,4 @@
-"""Promises of the Flink cluster's configuration and of its client's errors."""
+"""The Flink cluster's configuration, and its client's errors."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_everything_listens_on_loopback() -> None:
     assert set(addresses.values()) == {"127.0.0.1"}
 
 
-def test_metrics_go_to_prometheus_only_when_asked_for() -> None:
-    """With the ports that were named, and a reporter that the package brings."""
+def test_metrics_for_prometheus_are_off_by_default() -> None:
+    """If set, with these ports, and a reporter of the package."""
     default = flink_cluster.configuration(LocalSettings.from_environment({}), 12345)
     assert not any(key.startswith("metrics.reporter") for key in default)
 
@@ -59,7 +59,7 @@ def test_checkpoints_are_as_on_the_service() -> None:
 
 
 def test_the_default_parallelism_is_the_number_of_slots() -> None:
-    """A job without a parallelism of its own uses the whole cluster, and fits."""
+    """A job without a parallelism uses all task slots."""
     settings = LocalSettings.from_environment(
         {"TUNEMESH_TASKMANAGERS": "3", "TUNEMESH_TASK_SLOTS": "2"}
     )
@@ -69,7 +69,7 @@ def test_the_default_parallelism_is_the_number_of_slots() -> None:
     assert configuration["taskmanager.numberOfTaskSlots"] == 2
 
 
-def test_java_gets_the_memory_that_flink_is_told_of() -> None:
+def test_java_has_the_memory_that_flink_is_configured_with() -> None:
     """Heap and direct memory are the sums that Flink's own scripts would make; 1.7 GiB in all."""
     memory = TaskManagerMemory()
     heap = memory.framework_heap + memory.task_heap
@@ -118,7 +118,7 @@ def test_a_failed_submission_shows_the_traceback_and_its_causes() -> None:
 
 
 def test_a_client_without_a_traceback_shows_its_last_lines() -> None:
-    """Whatever it said last is the best there is."""
+    """Then the last lines are returned."""
     shown = flink.extract_error("\n".join(f"line {n}" for n in range(100)), lines=2)
     assert [line.strip() for line in shown.splitlines()] == ["line 98", "line 99"]
 
@@ -135,7 +135,7 @@ class JobManager(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the test's output stays readable."""
+        """Do not log requests in the test's output."""
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def refusing() -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_refusal_is_told_in_flinks_words_without_its_stack(refusing: str) -> None:
+def test_a_refusal_has_flinks_message_without_the_stack(refusing: str) -> None:
     """The call, the status and the reason in one line."""
     with pytest.raises(FlinkError) as caught:
         FlinkRest(refusing).job_status("00")

@@ -1,4 +1,4 @@
-"""Promises of the jar list and of fetching, against a small server on this machine."""
+"""The jar list, and fetching from a small server on this machine."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content[start:end])
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the test's output stays readable."""
+        """Do not log requests in the test's output."""
 
 
 @pytest.fixture
@@ -88,9 +88,7 @@ def fetch(repository: Repository, cache: Path, *wanted: Jar) -> int:
     return sum(received)
 
 
-def test_a_jar_arrives_whole_and_is_not_fetched_twice(
-    repository: Repository, tmp_path: Path
-) -> None:
+def test_a_jar_is_fetched_completely_and_only_once(repository: Repository, tmp_path: Path) -> None:
     """It lies where a Maven repository has it, nothing partial beside it."""
     jar = repository.offer("a")
 
@@ -103,7 +101,7 @@ def test_a_jar_arrives_whole_and_is_not_fetched_twice(
 
 
 def test_a_broken_download_goes_on_where_it_stopped(repository: Repository, tmp_path: Path) -> None:
-    """What has arrived is not asked for again."""
+    """Received bytes are not requested again."""
     jar = repository.offer("a")
     repository.break_after = [100_000, 50_000]
 
@@ -135,7 +133,7 @@ def test_a_complete_part_needs_no_byte_more(repository: Repository, tmp_path: Pa
     assert (tmp_path / jar.path).read_bytes() == CONTENT
 
 
-def test_a_spoilt_part_is_thrown_away_and_fetched_anew(
+def test_a_corrupt_partial_file_is_deleted_and_fetched_again(
     repository: Repository, tmp_path: Path
 ) -> None:
     """A wrong checksum after a resumed download is tried once more from the start."""
@@ -184,7 +182,7 @@ def test_a_passing_server_error_is_tried_again(repository: Repository, tmp_path:
 
 
 def test_a_jar_that_is_not_there_is_named_at_once(repository: Repository, tmp_path: Path) -> None:
-    """404 is not tried again, and says what to check."""
+    """404 is not retried; the message has the next step."""
     jar = repository.offer("a")
     repository.files.clear()
 
@@ -193,7 +191,7 @@ def test_a_jar_that_is_not_there_is_named_at_once(repository: Repository, tmp_pa
     assert len(repository.requests) == 1
 
 
-def test_without_a_network_the_error_says_so(repository: Repository, tmp_path: Path) -> None:
+def test_an_error_of_the_network_is_reported(repository: Repository, tmp_path: Path) -> None:
     """A refused connection ends in one message with what to do."""
     jar = repository.offer("a")
     closed = repository.url
@@ -216,7 +214,7 @@ def test_jars_are_fetched_at_the_same_time(repository: Repository, tmp_path: Pat
 def test_two_fetches_of_one_jar_do_not_disturb_each_other(
     repository: Repository, tmp_path: Path
 ) -> None:
-    """As two `make` at once on one cache: both end well, and the jar is right."""
+    """Two concurrent `make` with one cache both succeed, and the jar is correct."""
     jar = repository.offer("a")
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(fetch, repository, tmp_path, jar) for _ in range(4)]

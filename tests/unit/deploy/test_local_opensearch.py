@@ -1,4 +1,4 @@
-"""Promises of the OpenSearch part: its jars, its modules, its configuration."""
+"""The service opensearch: its jars, its modules, its configuration."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_modules_are_of_the_nodes_version() -> None:
 
 
 def test_the_node_listens_on_loopback_and_keeps_to_its_indices(tmp_path: Path) -> None:
-    """No login: nobody else may reach it; and a folder with odd characters is still that folder."""
+    """Without a login it must be on loopback; folders may have special characters."""
     home = tmp_path / 'a "b": #c'
     settings = LocalSettings.from_environment(
         {"TUNEMESH_HOME": str(home), "TUNEMESH_OPENSEARCH_PORT": "40002"}

@@ -1,4 +1,4 @@
-"""Promises of owning processes, with processes that only sleep."""
+"""Server processes, tested with processes that only sleep."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_stop_ends_the_server_and_forgets_it(settings: LocalSettings) -> None:
 
 
 def test_stop_kills_what_does_not_listen(settings: LocalSettings) -> None:
-    """A process that ignores TERM is gone after the limit."""
+    """A process that ignores TERM is killed after the limit."""
     record = start(settings, sleeper(STUBBORN))
 
     process.stop(settings, "sleeper", 0.3)
@@ -97,7 +97,7 @@ def test_stop_kills_what_does_not_listen(settings: LocalSettings) -> None:
 
 
 def test_stop_ends_children_too(settings: LocalSettings) -> None:
-    """Also a child in a session of its own, and also when its parent is gone already."""
+    """Also a child in its own session, and also when its parent has ended."""
     record = start(settings, sleeper(PARENT))
     lines = process.tail(settings.log("sleeper"), 10)
     child = int(next(line for line in lines if line.startswith("child")).split()[1])
@@ -109,7 +109,7 @@ def test_stop_ends_children_too(settings: LocalSettings) -> None:
     wait_until(lambda: not process.find_processes(settings, "sleeper"))
 
 
-def test_a_killed_server_stays_recorded(settings: LocalSettings) -> None:
+def test_the_record_of_a_killed_server_is_kept(settings: LocalSettings) -> None:
     """So that `status` can name it: dead is not stopped."""
     start(settings, sleeper())
 

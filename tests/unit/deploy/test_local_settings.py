@@ -1,4 +1,4 @@
-"""Promises of the platform's settings."""
+"""The platform's settings."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_two_parts_on_one_port_are_refused() -> None:
 
 
 def test_prometheus_gets_no_ports_unless_they_are_named() -> None:
-    """Flink's reporter cannot be kept to loopback, so nobody gets it by accident."""
+    """Flink's reporter cannot be limited to loopback, so it must be enabled explicitly."""
     assert LocalSettings.from_environment({}).prometheus is None
     named = LocalSettings.from_environment({"TUNEMESH_PROMETHEUS_PORTS": "29250-29252"})
     assert named.prometheus == PortRange(29250, 29252)
@@ -100,7 +100,7 @@ def test_prometheus_gets_no_ports_unless_they_are_named() -> None:
 @pytest.mark.parametrize(
     "value", ["29250", "29250-29251", "29252-29250", "x-y", "0-9", "65530-65540", "29090-29095"]
 )
-def test_ports_for_prometheus_are_enough_and_nobody_elses(value: str) -> None:
+def test_ports_for_prometheus_are_enough_and_unused(value: str) -> None:
     """One for each process of Flink, none of another part."""
     with pytest.raises(SettingError, match=f"TUNEMESH_PROMETHEUS_PORTS is '{value}'; expected"):
         LocalSettings.from_environment({"TUNEMESH_PROMETHEUS_PORTS": value})

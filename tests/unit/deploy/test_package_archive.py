@@ -259,7 +259,9 @@ def test_no_path_of_this_machine_is_in_a_package(
                 assert str(folder).encode() not in content, name
 
 
-def test_a_package_says_what_it_is(build: Callable[..., package.Package], tmp_path: Path) -> None:
+def test_a_package_has_its_description(
+    build: Callable[..., package.Package], tmp_path: Path
+) -> None:
     """In release.json, in the zip as in its folder, and beside it with the figures."""
     built = build()
     description = package.read_description(built.path)
@@ -327,7 +329,7 @@ def test_what_cannot_be_built_leaves_nothing(
 def test_a_jar_with_another_checksum_is_no_part_of_a_package(
     build: Callable[..., package.Package], project: Path
 ) -> None:
-    """pom-deps.txt says what goes in."""
+    """pom-deps.txt has the checksums."""
     (project / "pom-deps.txt").write_text(f"g:a:1 {'0' * 64} flink\n")
     with pytest.raises(jars.JarError, match="sha256"):
         build()

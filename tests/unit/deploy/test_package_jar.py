@@ -1,4 +1,4 @@
-"""Promises of the merged jar."""
+"""The merged jar."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_signatures_go(tmp_path: Path) -> None:
     assert set(found) == {MANIFEST, "a/A.class", "META-INF/SFERE.txt"}
 
 
-def test_what_the_runtime_has_stays_out(tmp_path: Path) -> None:
+def test_entries_of_the_runtime_are_excluded(tmp_path: Path) -> None:
     """Logging always, also for a later Java; Flink's classes when its own jars have them; else
     nothing."""
     runtime = jar(tmp_path, "runtime", {"org/apache/flink/Core.class": b"", "a/A.class": b""})
@@ -85,7 +85,7 @@ def test_what_the_runtime_has_stays_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/A.class", "config.properties", "META-INF/plugins.dat"])
-def test_jars_that_disagree_are_an_error(tmp_path: Path, name: str) -> None:
+def test_jars_with_different_versions_of_an_entry_are_an_error(tmp_path: Path, name: str) -> None:
     """Both are named, and the entry."""
     jars = [jar(tmp_path, "first", {name: b"1"}), jar(tmp_path, "second", {name: b"2"})]
     with pytest.raises(PackageError, match=f"second.jar have different versions of {name}"):
@@ -103,7 +103,7 @@ def test_jars_that_agree_are_none(tmp_path: Path) -> None:
     assert found["META-INF/LICENSE"] == b"of a\n\nof b\n"
 
 
-def test_the_manifest_says_nothing_of_the_jars_but_their_releases(tmp_path: Path) -> None:
+def test_the_manifest_has_only_the_multi_release_flag_of_the_jars(tmp_path: Path) -> None:
     """First in the jar, as Java wants it."""
     plain = merge_jars([jar(tmp_path, "a", {"a/A.class": b"1"})])
     assert contents(plain)[MANIFEST] == b"Manifest-Version: 1.0\nCreated-By: tunemesh\n\n"

@@ -1,4 +1,4 @@
-"""Which part of the lock an application brings along."""
+"""The requirements of the lock that an application needs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_what_a_requirement_needs_comes_along() -> None:
     assert names == ["client", "old", "pool", "under"]
 
 
-def test_a_requirement_is_asked_for_with_all_its_hashes() -> None:
+def test_a_requirement_has_all_its_hashes_for_pip() -> None:
     """As pip takes it, the marker decided."""
     (client, *_) = resolve(parse_lock(LOCK), ["client"], "3.12")
     assert client.line == (
@@ -63,7 +63,7 @@ def test_a_requirement_is_asked_for_with_all_its_hashes() -> None:
 
 
 def test_a_line_that_is_none_of_the_locks_is_named() -> None:
-    """Not passed over: it might be a requirement."""
+    """It is not ignored: it might be a requirement."""
     with pytest.raises(PackageError, match="line 5 of the lock: 'git\\+"):
         parse_lock(
             "a==1 \\\n    --hash=sha256:" + HASH + "\n    # via -r requirements.in\n\ngit+x\n"

@@ -68,7 +68,7 @@ def test_a_wheel_that_the_lock_does_not_know_is_refused(tmp_path: Path) -> None:
     assert index.asked == [["a"], ["a"]]
 
 
-def test_what_pip_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_of_pip_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which wheels were wanted, and the reason; no traceback."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
@@ -79,7 +79,7 @@ def test_what_pip_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_what_belongs_on_the_path_is_unpacked(tmp_path: Path) -> None:
-    """Packages and their metadata; no scripts, no headers, no models that nobody needs."""
+    """Packages and their metadata; no scripts, no headers, no models of unused services."""
     files = {
         "a/__init__.py": b"1",
         "a-1.0.dist-info/METADATA": b"2",
