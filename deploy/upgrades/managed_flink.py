@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import boto3
+import boto3.exceptions
 import botocore
-import botocore.config
 import botocore.exceptions
 
+from connectors.aws.sdk import error_code, sdk_client
 from connectors.flink.properties import Groups, entries_of, groups_of
 from deploy.package import PackageError
 from deploy.upgrades.managed_flink_health import read_health
@@ -42,6 +42,9 @@ from deploy.upgrades.target import (
 
 RUNTIME = "FLINK-2_2"
 PAGE_SIZE = 50
+
+_AWS_ERRORS = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError)
+_S3_ERRORS = (*_AWS_ERRORS, boto3.exceptions.S3UploadFailedError)
 
 _ERROR_TYPES: Mapping[str, type[TargetError]] = {
     "ResourceNotFoundException": NoApplicationError,
@@ -130,11 +133,7 @@ class ManagedFlink:
                         self._settings.bucket, self._settings.key(release), str(zipped)
                     )
                 return unpack_release(self._releases, release, zipped)
-            except (
-                botocore.exceptions.ClientError,
-                botocore.exceptions.BotoCoreError,
-                PackageError,
-            ):
+            except (*_AWS_ERRORS, PackageError):
                 return None
 
     def check(self, configuration: Configuration, release: Path) -> None:
@@ -294,7 +293,7 @@ class ManagedFlink:
         since = self._last_change_ended()
         try:
             return read_health(self._metrics, self.name, running=running, since=since)
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+        except _AWS_ERRORS as error:
             raise TargetError(f"CloudWatch: metrics of {self.name}: {error}") from error
 
     def describe_failure(self, version: int) -> str:
@@ -354,9 +353,7 @@ class ManagedFlink:
     def _call_s3(self, what: str, call: Callable[[], object]) -> None:
         try:
             call()
-        except Exception as error:
-            if not isinstance(error, _S3_ERRORS):
-                raise
+        except _S3_ERRORS as error:
             raise TargetError(f"S3: {what}: {error}") from error
 
     def _pages(self, operation: str, member: str) -> Iterator[dict[str, Any]]:
@@ -375,7 +372,7 @@ class ManagedFlink:
             answer: dict[str, Any] = call(**arguments)
             return answer
         except botocore.exceptions.ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
+            code = error_code(error)
             message = error.response.get("Error", {}).get("Message", "")
             raise _ERROR_TYPES.get(code, TargetError)(
                 f"Managed Flink, {operation} of {self.name}: {code}: {message}"
@@ -386,27 +383,8 @@ class ManagedFlink:
 
 def create_clients(region: str) -> dict[str, Any]:
     """Return the clients of :class:`ManagedFlink`, as keyword arguments."""
-    session = boto3.session.Session(region_name=region)
-    config = botocore.config.Config(
-        connect_timeout=5,
-        read_timeout=30,
-        retries={"total_max_attempts": 6, "mode": "standard"},
-    )
-    return {
-        keyword: session.client(service, config=config)
-        for keyword, service in (
-            ("service", "kinesisanalyticsv2"),
-            ("objects", "s3"),
-            ("metrics", "cloudwatch"),
-        )
-    }
-
-
-_S3_ERRORS = (
-    botocore.exceptions.ClientError,
-    botocore.exceptions.BotoCoreError,
-    boto3.exceptions.S3UploadFailedError,
-)
+    services = {"service": "kinesisanalyticsv2", "objects": "s3", "metrics": "cloudwatch"}
+    return {keyword: sdk_client(service, region) for keyword, service in services.items()}
 
 
 def _configuration(detail: Mapping[str, Any]) -> Configuration:
