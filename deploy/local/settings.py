@@ -176,13 +176,13 @@ class LocalSettings:
         values = (getattr(self, field.name) for field in fields(self))
         return tuple(value for value in values if isinstance(value, Port))
 
-    def data(self, part: str) -> Path:
-        """The folder with a part's data; `--fresh` empties it."""
-        return self.home / "data" / part
+    def data(self, service: str) -> Path:
+        """Return the folder with a service's data; `--fresh` empties it."""
+        return self.home / "data" / service
 
-    def log(self, part: str) -> Path:
-        """The file that a part's output goes to."""
-        return self.home / "logs" / f"{part}.log"
+    def log(self, server: str) -> Path:
+        """Return the file with a server's output."""
+        return self.home / "logs" / f"{server}.log"
 
     @property
     def run(self) -> Path:
