@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from base64 import b64decode
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,37 +14,29 @@ from connectors.delivery import Delivered, DeliveryEngine, FatalDeliveryError, R
 from connectors.firehose import FirehoseDestination, FirehoseSettings, firehose_destination
 from connectors.http import Answer, NoAnswer
 from schemas.errors import SettingError
-from tests.support.delivery_contract import DestinationContract, Harness, Trouble
+from tests.support.delivery_contract import DestinationContract, Harness
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
-
-TROUBLES: dict[Trouble, Answer | NoAnswer] = {
-    "throttled": Answer(503, "ServiceUnavailableException", "Slow down."),
-    "server error": Answer(500, "InternalFailure"),
-    "connection lost": NoAnswer("ServerDisconnectedError"),
-    "fatal": Answer(400, "ResourceNotFoundException", "There is no such stream"),
-}
+from tests.support.delivery_service import FakeService, ServiceHarness
 
 Refuse = Callable[[dict[str, Any], int], str | None]
 
 
-class FakeService:
-    """A client with the service behind it: PutRecordBatch as it answers.
+class Firehose(FakeService):
+    """PutRecordBatch; `refuse(document, call)` returns the error code of a record, or None."""
 
-    `refuse(document, call)` says the error code of a record, None when it is accepted.
-    """
+    troubles: ClassVar = {
+        "throttled": Answer(503, "ServiceUnavailableException", "Slow down."),
+        "server error": Answer(500, "InternalFailure"),
+        "connection lost": NoAnswer("ServerDisconnectedError"),
+        "fatal": Answer(400, "ResourceNotFoundException", "There is no such stream"),
+    }
 
     def __init__(self, refuse: Refuse = lambda document, call: None) -> None:
+        super().__init__()
         self.refuse = refuse
-        self.trouble: list[Trouble] = []
-        self.calls: list[list[dict[str, Any]]] = []
         self.accepted: list[dict[str, Any]] = []
-        self.in_flight = 0
-        self.peak_in_flight = 0
-        self.generation = 0
-        self.refused_generations = 0
-        self.closed = False
 
-    async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
+    def read(self, path: str, body: bytes) -> list[dict[str, Any]]:
         assert path == "/"
         assert len(body) <= 4 * 1024 * 1024
         request = json.loads(body)
@@ -53,26 +44,13 @@ class FakeService:
         lines = [b64decode(record["Data"], validate=True) for record in request["Records"]]
         assert 1 <= len(lines) <= 500
         assert all(line.endswith(b"\n") and len(line) <= 1_024_000 for line in lines)
-        documents = [json.loads(line) for line in lines]
-        number = len(self.calls)
-        self.calls.append(documents)
-        self.in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-        try:
-            await asyncio.sleep(0.02)
-            if self.trouble:
-                trouble = self.trouble.pop()
-                if trouble == "hanging":
-                    await asyncio.get_running_loop().create_future()
-                return TROUBLES[trouble], self.generation
-        finally:
-            self.in_flight -= 1
-        if self.generation < self.refused_generations:
-            return Answer(403, "ExpiredTokenException", "Expired"), self.generation
-        if any(document.get("refused") for document in documents):
-            return Answer(400, "InvalidArgumentException", "A record is bad"), self.generation
-        codes = [self.refuse(document, number) for document in documents]
-        self.accepted += [one for one, code in zip(documents, codes, strict=True) if not code]
+        return [json.loads(line) for line in lines]
+
+    def answer(self, request: list[dict[str, Any]], call: int) -> Answer:
+        if any(document.get("refused") for document in request):
+            return Answer(400, "InvalidArgumentException", "A record is bad")
+        codes = [self.refuse(document, call) for document in request]
+        self.accepted += [one for one, code in zip(request, codes, strict=True) if not code]
         answer = {
             "FailedPutCount": sum(code is not None for code in codes),
             "Encrypted": False,
@@ -81,31 +59,14 @@ class FakeService:
                 for code in codes
             ],
         }
-        return Answer(200, body=json.dumps(answer).encode()), self.generation
-
-    async def renew_credentials(self, refused: int) -> None:
-        if refused == self.generation:
-            self.generation += 1
-
-    async def close(self) -> None:
-        self.closed = True
+        return Answer(200, body=json.dumps(answer).encode())
 
 
-class FirehoseHarness:
+class FirehoseHarness(ServiceHarness):
     def __init__(self) -> None:
-        self.service = FakeService()
-        self.destination = FirehoseDestination(
-            self.service,
-            FirehoseSettings("stream", "us-east-1", records_per_call=10, max_in_flight=4),
-        )
-
-    @property
-    def peak_in_flight(self) -> int:
-        return self.service.peak_in_flight
-
-    @property
-    def calls(self) -> int:
-        return len(self.service.calls)
+        self.service = Firehose()
+        settings = FirehoseSettings("stream", "us-east-1", records_per_call=10, max_in_flight=4)
+        super().__init__(self.service, FirehoseDestination(self.service, settings))
 
     def record(self, key: int, number: int) -> dict[str, Any]:
         return {"key": key, "number": number}
@@ -119,9 +80,6 @@ class FirehoseHarness:
     def accepted(self) -> list[tuple[int, int]]:
         return [(one["key"], one["number"]) for one in self.service.accepted]
 
-    def fail_next(self, calls: int, trouble: Trouble) -> None:
-        self.service.trouble = [trouble] * calls
-
 
 class TestContract(DestinationContract):
     @pytest.fixture
@@ -129,7 +87,7 @@ class TestContract(DestinationContract):
         return FirehoseHarness()
 
 
-def deliver(service: FakeService, documents: list[dict[str, Any]], **more: Any) -> list[Any]:
+def deliver(service: Firehose, documents: list[dict[str, Any]], **more: Any) -> list[Any]:
     async def main() -> list[Any]:
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
             FirehoseDestination(service, FirehoseSettings("stream", "us-east-1", **more)),
@@ -144,7 +102,7 @@ def deliver(service: FakeService, documents: list[dict[str, Any]], **more: Any) 
 
 def test_only_the_records_that_failed_are_sent_again() -> None:
     """By their index: three failing records of a call cost a call of three."""
-    service = FakeService(
+    service = Firehose(
         lambda document, call: (
             "InternalFailure" if call == 0 and document["n"] in (0, 7, 9) else None
         )
@@ -156,7 +114,7 @@ def test_only_the_records_that_failed_are_sent_again() -> None:
 
 def test_a_record_may_fail_often() -> None:
     """It is sent again until it is taken, alone in the end; the others are not held up."""
-    service = FakeService(
+    service = Firehose(
         lambda document, call: "ServiceUnavailableException" if document["n"] >= call + 1 else None
     )
     assert deliver(service, [{"n": n} for n in range(6)]) == [Delivered()] * 6
@@ -166,7 +124,7 @@ def test_a_record_may_fail_often() -> None:
 
 def test_a_record_refused_for_good_is_rejected_by_its_index() -> None:
     """With its code and message; no bisection, since the service says which it is."""
-    service = FakeService(
+    service = Firehose(
         lambda document, call: "InvalidArgumentException" if document["n"] == 3 else None
     )
     outcomes = deliver(service, [{"n": n} for n in range(5)])
@@ -177,7 +135,7 @@ def test_a_record_refused_for_good_is_rejected_by_its_index() -> None:
 
 def test_calls_keep_within_four_mebibytes() -> None:
     """Large documents share a call only as far as they fit; the service checks it."""
-    service = FakeService()
+    service = Firehose()
     documents = [{"n": n, "text": "x" * 700_000} for n in range(12)]
     outcomes = deliver(service, documents, bytes_per_second=1_000_000_000)
     assert outcomes == [Delivered()] * 12
@@ -186,33 +144,33 @@ def test_calls_keep_within_four_mebibytes() -> None:
 
 def test_the_quota_of_bytes_counts_them_before_base64() -> None:
     """Five records of 100,000 bytes a second, which as base64 are a third more."""
-    service = FakeService()
+    service = Firehose()
     documents = [{"n": n, "text": "x" * 99_900} for n in range(5)]
     assert deliver(service, documents, bytes_per_second=505_000) == [Delivered()] * 5
     assert len(service.calls) == 1
-    service = FakeService()
+    service = Firehose()
     assert deliver(service, documents, bytes_per_second=495_000) == [Delivered()] * 5
     assert [len(call) for call in service.calls] == [4, 1]
 
 
 def test_expired_credentials_are_renewed() -> None:
     """A token that ends under way costs another call, not the job."""
-    service = FakeService()
-    service.refused_generations = 1
+    service = Firehose()
+    service.accepts_credentials = lambda generation: generation >= 1
     assert deliver(service, [{"n": 1}]) == [Delivered()]
 
 
 def test_credentials_refused_after_renewal_are_fatal() -> None:
     """Newly read credentials that are refused, too, stop the job and say what to check."""
-    service = FakeService()
-    service.refused_generations = 9
+    service = Firehose()
+    service.accepts_credentials = lambda generation: False
     with pytest.raises(FatalDeliveryError, match=r"ExpiredTokenException.*Check which credentials"):
         deliver(service, [{"n": 1}])
 
 
 def test_the_client_is_closed_with_the_engine() -> None:
     """No connection is left behind."""
-    service = FakeService()
+    service = Firehose()
     deliver(service, [])
     assert service.closed
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,68 +13,51 @@ from connectors.delivery import Delivered, DeliveryEngine, FatalDeliveryError, R
 from connectors.http import Answer, NoAnswer
 from connectors.opensearch import OpenSearchDestination, OpenSearchSettings, opensearch_destination
 from schemas.errors import SettingError
-from tests.support.delivery_contract import DestinationContract, Harness, Trouble
+from tests.support.delivery_contract import DestinationContract, Harness
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
-
-TROUBLES: dict[Trouble, Answer | NoAnswer] = {
-    "throttled": Answer(429, "rejected_execution_exception", "queue is full"),
-    "server error": Answer(503, "cluster_manager_not_discovered_exception"),
-    "connection lost": NoAnswer("ServerDisconnectedError"),
-    "fatal": Answer(404, "index_not_found_exception", "no such index"),
-}
+from tests.support.delivery_service import FakeService, ServiceHarness
 
 Refuse = Callable[[dict[str, Any], int], tuple[int, str] | None]
 
 
-class FakeCluster:
-    """A client with OpenSearch behind it: `_bulk` as it answers, with external versions.
+class Cluster(FakeService):
+    """`_bulk` with external versions.
 
-    `refuse(document, call)` says status and error type of a document, None when it is accepted. A
-    body of more than `max_bytes` is too large.
+    `refuse(document, call)` returns status and error type of a document, None when it is accepted.
+    A body of more than `max_bytes` is too large.
     """
 
+    troubles: ClassVar = {
+        "throttled": Answer(429, "rejected_execution_exception", "queue is full"),
+        "server error": Answer(503, "cluster_manager_not_discovered_exception"),
+        "connection lost": NoAnswer("ServerDisconnectedError"),
+        "fatal": Answer(404, "index_not_found_exception", "no such index"),
+    }
+
     def __init__(self, refuse: Refuse = lambda document, call: None) -> None:
+        super().__init__()
         self.refuse = refuse
         self.max_bytes = 10**9
-        self.trouble: list[Trouble] = []
-        self.calls: list[list[dict[str, Any]]] = []
         self.accepted: list[dict[str, Any]] = []
         self.stored: dict[tuple[str, str], tuple[int | None, dict[str, Any]]] = {}
-        self.in_flight = 0
-        self.peak_in_flight = 0
-        self.closed = False
+        self._sizes: list[int] = []
 
-    async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
+    def read(self, path: str, body: bytes) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         assert path.startswith("/_bulk?")
         assert body.endswith(b"\n")
+        self._sizes.append(len(body))
         lines = [json.loads(line) for line in body[:-1].split(b"\n")]
-        actions = [line["index"] for line in lines[::2]]
-        documents = lines[1::2]
-        assert len(actions) == len(documents)
-        number = len(self.calls)
-        self.calls.append(documents)
-        self.in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-        try:
-            await asyncio.sleep(0.02)
-            if self.trouble:
-                trouble = self.trouble.pop()
-                if trouble == "hanging":
-                    await asyncio.get_running_loop().create_future()
-                return TROUBLES[trouble], 0
-        finally:
-            self.in_flight -= 1
-        if len(body) > self.max_bytes:
-            return Answer(413), 0
-        items = [
-            self._item(action, document, number)
-            for action, document in zip(actions, documents, strict=True)
-        ]
+        return list(zip([line["index"] for line in lines[::2]], lines[1::2], strict=True))
+
+    def answer(self, request: list[tuple[dict[str, Any], dict[str, Any]]], call: int) -> Answer:
+        if self._sizes[call] > self.max_bytes:
+            return Answer(413)
+        items = [self._item(action, document, call) for action, document in request]
         answer = {
             "errors": any("error" in item for item in items),
             "items": [{"index": item} for item in items],
         }
-        return Answer(200, body=json.dumps(answer).encode()), 0
+        return Answer(200, body=json.dumps(answer).encode())
 
     def _item(self, action: dict[str, Any], document: dict[str, Any], call: int) -> dict[str, Any]:
         refused = self.refuse(document, call)
@@ -94,12 +76,6 @@ class FakeCluster:
         self.accepted.append(document)
         return {"status": 201}
 
-    async def renew_credentials(self, refused: int) -> None:
-        raise AssertionError("not asked for")
-
-    async def close(self) -> None:
-        self.closed = True
-
 
 def settings(**changed: Any) -> OpenSearchSettings:
     values: dict[str, Any] = {
@@ -112,18 +88,10 @@ def settings(**changed: Any) -> OpenSearchSettings:
     return OpenSearchSettings(**(values | changed))
 
 
-class EventsHarness:
-    def __init__(self) -> None:
-        self.cluster = FakeCluster()
-        self.destination = OpenSearchDestination(self.cluster, settings())
-
-    @property
-    def peak_in_flight(self) -> int:
-        return self.cluster.peak_in_flight
-
-    @property
-    def calls(self) -> int:
-        return len(self.cluster.calls)
+class EventsHarness(ServiceHarness):
+    def __init__(self, **changed: Any) -> None:
+        self.cluster = Cluster()
+        super().__init__(self.cluster, OpenSearchDestination(self.cluster, settings(**changed)))
 
     def record(self, key: int, number: int) -> dict[str, Any]:
         return {
@@ -143,9 +111,6 @@ class EventsHarness:
     def accepted(self) -> list[tuple[int, int]]:
         return [(one["key"], one["number"]) for one in self.cluster.accepted]
 
-    def fail_next(self, calls: int, trouble: Trouble) -> None:
-        self.cluster.trouble = [trouble] * calls
-
 
 def trend(key: str, version: int, **changed: Any) -> dict[str, Any]:
     return {
@@ -161,8 +126,7 @@ def trend(key: str, version: int, **changed: Any) -> dict[str, Any]:
 
 class TrendsHarness(EventsHarness):
     def __init__(self) -> None:
-        super().__init__()
-        self.destination = OpenSearchDestination(self.cluster, settings(documents="trends"))
+        super().__init__(documents="trends")
 
     def record(self, key: int, number: int) -> dict[str, Any]:
         return trend(str(key), number)
@@ -183,7 +147,7 @@ class TestTrendsContract(DestinationContract):
         return TrendsHarness()
 
 
-def deliver(cluster: FakeCluster, *batches: list[dict[str, Any]], **changed: Any) -> list[Any]:
+def deliver(cluster: Cluster, *batches: list[dict[str, Any]], **changed: Any) -> list[Any]:
     """Delivers the batches one after the other through one engine."""
 
     async def main() -> list[Any]:
@@ -207,7 +171,7 @@ def events(count: int, **changed: Any) -> list[dict[str, Any]]:
 
 def test_only_the_documents_that_failed_are_sent_again() -> None:
     """By their index: two refused for now cost a call of two."""
-    cluster = FakeCluster(
+    cluster = Cluster(
         lambda document, call: (
             (429, "es_rejected_execution_exception")
             if call == 0 and document["n"] in (2, 5)
@@ -215,12 +179,15 @@ def test_only_the_documents_that_failed_are_sent_again() -> None:
         )
     )
     assert deliver(cluster, events(7)) == [Delivered()] * 7
-    assert [[one["n"] for one in call] for call in cluster.calls] == [[*range(7)], [2, 5]]
+    assert [[document["n"] for _, document in call] for call in cluster.calls] == [
+        [*range(7)],
+        [2, 5],
+    ]
 
 
 def test_a_bad_document_is_rejected_by_its_index() -> None:
     """OpenSearch says which it is: no bisection."""
-    cluster = FakeCluster(
+    cluster = Cluster(
         lambda document, call: (400, "mapper_parsing_exception") if document["n"] == 3 else None
     )
     outcomes = deliver(cluster, events(5))
@@ -231,7 +198,7 @@ def test_a_bad_document_is_rejected_by_its_index() -> None:
 
 def test_a_call_that_is_too_large_is_sent_in_parts() -> None:
     """413 says nothing of the documents: only one that is too large alone is rejected."""
-    cluster = FakeCluster()
+    cluster = Cluster()
     cluster.max_bytes = 1_000
     records = events(8, text="x" * 200)
     records[5]["text"] = "x" * 2_000
@@ -244,7 +211,7 @@ def test_a_call_that_is_too_large_is_sent_in_parts() -> None:
 
 def test_an_older_version_is_delivered_and_changes_nothing() -> None:
     """After a restart old states of a window come again: what is there stays there."""
-    cluster = FakeCluster()
+    cluster = Cluster()
     states = [trend("a", version) for version in (3, 5, 4, 1, 5)]
     outcomes = deliver(cluster, *([state] for state in states), documents="trends")
     assert outcomes == [Delivered()] * 5
@@ -254,7 +221,7 @@ def test_an_older_version_is_delivered_and_changes_nothing() -> None:
 
 def test_the_same_event_again_is_one_document() -> None:
     """Replays are harmless: the id is the event's."""
-    cluster = FakeCluster()
+    cluster = Cluster()
     deliver(cluster, events(3), events(3))
     assert len(cluster.accepted) == 6
     assert len(cluster.stored) == 3
@@ -262,7 +229,7 @@ def test_the_same_event_again_is_one_document() -> None:
 
 def test_a_closed_index_stops_the_delivery() -> None:
     """Even when it is the index of a single document: the others are handed over again."""
-    cluster = FakeCluster(
+    cluster = Cluster(
         lambda document, call: (400, "index_closed_exception") if document["n"] == 1 else None
     )
     with pytest.raises(FatalDeliveryError, match=r"OpenSearch \(events\).*exists and is open"):
@@ -271,7 +238,7 @@ def test_a_closed_index_stops_the_delivery() -> None:
 
 def test_the_client_is_closed_with_the_engine() -> None:
     """No connection is left behind."""
-    cluster = FakeCluster()
+    cluster = Cluster()
     deliver(cluster, [])
     assert cluster.closed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -27,65 +27,42 @@ from connectors.personalize.dataset_destination import (
 from connectors.personalize.datasets import ITEMS, USERS, Dataset, DatasetRecord, dataset_fields
 from schemas.errors import SettingError
 from schemas.model import load_contracts
-from tests.support.delivery_contract import Harness, ReplacingDestinationContract, Trouble
+from tests.support.delivery_contract import Harness, ReplacingDestinationContract
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
+from tests.support.delivery_service import FakeService, ServiceHarness
 
 CONTRACTS = load_contracts()
 ARN = "arn:aws:personalize:us-east-1:111122223333:dataset/tunemesh"
-TROUBLES: dict[Trouble, Answer | NoAnswer] = {
-    "throttled": Answer(400, "ThrottlingException", "Rate exceeded"),
-    "server error": Answer(409, "ResourceInUseException", "The dataset is in use"),
-    "connection lost": NoAnswer("ServerDisconnectedError"),
-    "fatal": Answer(404, "ResourceNotFoundException", "The dataset does not exist"),
-}
 
 
-class FakeService:
-    """A client with the service behind it: a dataset whose records are replaced by id."""
+class PutRecords(FakeService):
+    """A dataset whose records are replaced by id."""
+
+    troubles: ClassVar = {
+        "throttled": Answer(400, "ThrottlingException", "Rate exceeded"),
+        "server error": Answer(409, "ResourceInUseException", "The dataset is in use"),
+        "connection lost": NoAnswer("ServerDisconnectedError"),
+        "fatal": Answer(404, "ResourceNotFoundException", "The dataset does not exist"),
+    }
 
     def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
         self.dataset = dataset
-        self.trouble: list[Trouble] = []
         self.accepted: list[tuple[str, dict[str, Any]]] = []
-        self.calls = 0
-        self.in_flight = 0
-        self.peak_in_flight = 0
 
-    @property
-    def held(self) -> dict[str, dict[str, Any]]:
-        return dict(self.accepted)
-
-    async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
+    def read(self, path: str, body: bytes) -> list[tuple[str, dict[str, Any]]]:
         assert path == self.dataset.path
-        self.calls += 1
-        self.in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-        try:
-            await asyncio.sleep(0.02)
-            if self.trouble:
-                trouble = self.trouble.pop()
-                if trouble == "hanging":
-                    await asyncio.get_running_loop().create_future()
-                return TROUBLES[trouble], 0
-        finally:
-            self.in_flight -= 1
         request = json.loads(body)
         assert request["datasetArn"] == ARN + self.dataset.arn_ending
-        records = [
-            (entry[self.dataset.id_member], json.loads(entry["properties"]))
-            for entry in request[self.dataset.member]
-        ]
-        assert 1 <= len(records) <= 10
-        if any("refused" in properties.values() for _, properties in records):
-            return Answer(400, "InvalidInputException", "a value is not in the schema"), 0
-        self.accepted += records
-        return Answer(200), 0
+        entries = request[self.dataset.member]
+        assert 1 <= len(entries) <= 10
+        return [(e[self.dataset.id_member], json.loads(e["properties"])) for e in entries]
 
-    async def renew_credentials(self, refused: int) -> None:
-        raise AssertionError("credentials were not refused")
-
-    async def close(self) -> None:
-        """Nothing is open."""
+    def answer(self, request: list[tuple[str, dict[str, Any]]], call: int) -> Answer:
+        if any("refused" in properties.values() for _, properties in request):
+            return Answer(400, "InvalidInputException", "a value is not in the schema")
+        self.accepted += request
+        return Answer(200)
 
 
 def user(key: int, number: int, country: str = "IS") -> DatasetRecord:
@@ -98,31 +75,22 @@ def item(key: int, number: int, title: str = "Jóga") -> DatasetRecord:
     return DatasetRecord(f"s-{key}", (number, 7), record)
 
 
-class DatasetHarness:
+class DatasetHarness(ServiceHarness):
     """The service would say 10 calls a second; here it is more, as the contract is not about it."""
 
     def __init__(self, dataset: Dataset, calls_per_second: float = 1_000.0) -> None:
-        self.service = FakeService(dataset)
+        self.service = PutRecords(dataset)
         self._make: Any = user if dataset is USERS else item
-        self.destination = PutRecordsDestination(
-            self.service,
-            dataset,
-            PutDatasetSettings(
-                ARN + dataset.arn_ending,
-                "us-east-1",
-                calls_per_second=calls_per_second,
-                max_in_flight=8,
-            ),
-            dataset_fields(CONTRACTS, dataset),
+        settings = PutDatasetSettings(
+            ARN + dataset.arn_ending,
+            "us-east-1",
+            calls_per_second=calls_per_second,
+            max_in_flight=8,
         )
-
-    @property
-    def peak_in_flight(self) -> int:
-        return self.service.peak_in_flight
-
-    @property
-    def calls(self) -> int:
-        return self.service.calls
+        fields = dataset_fields(CONTRACTS, dataset)
+        super().__init__(
+            self.service, PutRecordsDestination(self.service, dataset, settings, fields)
+        )
 
     def record(self, key: int, number: int) -> DatasetRecord:
         made: DatasetRecord = self._make(key, number)
@@ -141,9 +109,6 @@ class DatasetHarness:
             (int(id.partition("-")[2]), properties["creationTimestamp"])
             for id, properties in self.service.accepted
         ]
-
-    def fail_next(self, calls: int, trouble: Trouble) -> None:
-        self.service.trouble = [trouble] * calls
 
 
 class TestUsersContract(ReplacingDestinationContract):
@@ -184,7 +149,9 @@ def test_a_backlog_of_updates_takes_the_time_of_its_songs() -> None:
     assert seconds < 1.1 * 400 / 100
     assert set(outcomes) == {Delivered(), Superseded()}
     newest = {f"s-{n % 400}": n for n in range(1_600, 2_000)}
-    assert {id: one["creationTimestamp"] for id, one in harness.service.held.items()} == newest
+    assert {
+        id: one["creationTimestamp"] for id, one in dict(harness.service.accepted).items()
+    } == newest
 
 
 @pytest.mark.parametrize("dataset", [USERS, ITEMS])

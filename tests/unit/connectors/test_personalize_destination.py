@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,67 +16,37 @@ from connectors.personalize.destination import (
     put_events_destination,
 )
 from schemas.errors import SettingError
-from tests.support.delivery_contract import DestinationContract, Harness, Trouble
+from tests.support.delivery_contract import DestinationContract, Harness
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
-
-TROUBLES: dict[Trouble, Answer | NoAnswer] = {
-    "throttled": Answer(400, "ThrottlingException", "Rate exceeded"),
-    "server error": Answer(500, "InternalFailure"),
-    "connection lost": NoAnswer("ServerDisconnectedError"),
-    "fatal": Answer(400, "ResourceNotFoundException", "There is no such event tracker"),
-}
+from tests.support.delivery_service import FakeService, ServiceHarness
 
 
-class FakeService:
-    """A client with the service behind it: PutEvents as it answers, and credentials that can
-    end."""
+class PutEvents(FakeService):
+    """PutEvents, and credentials that can end."""
+
+    troubles: ClassVar = {
+        "throttled": Answer(400, "ThrottlingException", "Rate exceeded"),
+        "server error": Answer(500, "InternalFailure"),
+        "connection lost": NoAnswer("ServerDisconnectedError"),
+        "fatal": Answer(400, "ResourceNotFoundException", "There is no such event tracker"),
+    }
 
     def __init__(self) -> None:
-        self.trouble: list[Trouble] = []
-        self.bodies: list[dict[str, Any]] = []
+        super().__init__()
         self.accepted: list[dict[str, Any]] = []
-        self.calls = 0
-        self.in_flight = 0
-        self.peak_in_flight = 0
-        self.generation = 0
-        self.renewals = 0
-        self.accepts_credentials: Callable[[int], bool] = lambda generation: True
-        self.closed = False
 
-    async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
+    def read(self, path: str, body: bytes) -> dict[str, Any]:
         assert path == "/events"
-        generation = self.generation
-        self.calls += 1
-        self.in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-        try:
-            await asyncio.sleep(0.02)
-            if self.trouble:
-                trouble = self.trouble.pop()
-                if trouble == "hanging":
-                    await asyncio.get_running_loop().create_future()
-                return TROUBLES[trouble], generation
-        finally:
-            self.in_flight -= 1
-        if not self.accepts_credentials(generation):
-            return Answer(403, "ExpiredTokenException", "The token has expired"), generation
-        request = json.loads(body)
+        request: dict[str, Any] = json.loads(body)
+        assert 1 <= len(request["eventList"]) <= 10
+        return request
+
+    def answer(self, request: dict[str, Any], call: int) -> Answer:
         events = request["eventList"]
-        assert 1 <= len(events) <= 10
         if any(event["eventType"] == "refused" for event in events):
-            return Answer(400, "InvalidInputException", "unknown event type"), generation
-        self.bodies.append(request)
+            return Answer(400, "InvalidInputException", "unknown event type")
         self.accepted += events
-        return Answer(200), generation
-
-    async def renew_credentials(self, refused: int) -> None:
-        await asyncio.sleep(0.1)
-        if refused == self.generation:
-            self.generation += 1
-            self.renewals += 1
-
-    async def close(self) -> None:
-        self.closed = True
+        return Answer(200)
 
 
 def event(key: int | str, number: int, **changed: Any) -> dict[str, Any]:
@@ -92,20 +60,11 @@ def event(key: int | str, number: int, **changed: Any) -> dict[str, Any]:
     } | changed
 
 
-class PutEventsHarness:
+class PutEventsHarness(ServiceHarness):
     def __init__(self) -> None:
-        self.service = FakeService()
-        self.destination = PutEventsDestination(
-            self.service, PutEventsSettings("tracker", "us-east-1", max_in_flight=8)
-        )
-
-    @property
-    def peak_in_flight(self) -> int:
-        return self.service.peak_in_flight
-
-    @property
-    def calls(self) -> int:
-        return self.service.calls
+        self.service = PutEvents()
+        settings = PutEventsSettings("tracker", "us-east-1", max_in_flight=8)
+        super().__init__(self.service, PutEventsDestination(self.service, settings))
 
     def record(self, key: int, number: int) -> dict[str, Any]:
         return event(key, number)
@@ -120,9 +79,6 @@ class PutEventsHarness:
         ids = [one["eventId"].split("/") for one in self.service.accepted]
         return [(int(key), int(number)) for key, number in ids]
 
-    def fail_next(self, calls: int, trouble: Trouble) -> None:
-        self.service.trouble = [trouble] * calls
-
 
 class TestContract(DestinationContract):
     @pytest.fixture
@@ -130,7 +86,7 @@ class TestContract(DestinationContract):
         return PutEventsHarness()
 
 
-def deliver(service: FakeService, *batches: list[dict[str, Any]]) -> list[Any]:
+def deliver(service: PutEvents, *batches: list[dict[str, Any]]) -> list[Any]:
     """Delivers the batches one after the other through one engine."""
 
     async def main() -> list[Any]:
@@ -146,7 +102,7 @@ def deliver(service: FakeService, *batches: list[dict[str, Any]]) -> list[Any]:
 
 def test_a_call_is_of_one_user_and_one_session() -> None:
     """The same user in two sessions, and two users, are three calls."""
-    service = FakeService()
+    service = PutEvents()
     records = [
         event("a", n, user_id=user, session_id=session)
         for n in range(5)
@@ -154,21 +110,21 @@ def test_a_call_is_of_one_user_and_one_session() -> None:
     ]
     deliver(service, records)
     assert sorted(
-        (one["userId"], one["sessionId"], len(one["eventList"])) for one in service.bodies
+        (one["userId"], one["sessionId"], len(one["eventList"])) for one in service.calls
     ) == [
         ("u1", "s1", 5),
         ("u1", "s2", 5),
         ("u2", "s3", 5),
     ]
-    assert {one["trackingId"] for one in service.bodies} == {"tracker"}
+    assert {one["trackingId"] for one in service.calls} == {"tracker"}
 
 
 def test_a_session_stays_in_order_when_its_listener_signs_in() -> None:
     """First the anonymous events, then those of the user; no call mixes them."""
-    service = FakeService()
+    service = PutEvents()
     deliver(service, [event("a", n, user_id=None if n < 13 else "u") for n in range(20)])
     assert [one["eventId"] for one in service.accepted] == [f"a/{n}" for n in range(20)]
-    assert [(one.get("userId"), len(one["eventList"])) for one in service.bodies] == [
+    assert [(one.get("userId"), len(one["eventList"])) for one in service.calls] == [
         (None, 10),
         (None, 3),
         ("u", 7),
@@ -177,37 +133,39 @@ def test_a_session_stays_in_order_when_its_listener_signs_in() -> None:
 
 def test_an_event_outside_the_limits_costs_no_call() -> None:
     """It is rejected with the reason; the others of its batch arrive in one call."""
-    service = FakeService()
+    service = PutEvents()
     records = [event("a", n) for n in range(5)]
     records[2]["item_id"] = "x" * 257
     outcomes = deliver(service, records)
     assert outcomes[2] == Rejected("InvalidEvent", "item_id has 257 characters, at most 256")
-    assert service.calls == 1
+    assert len(service.calls) == 1
     assert len(service.accepted) == 4
 
 
 def test_expired_credentials_are_renewed_once_for_all_calls() -> None:
     """A token that ends under way costs a renewal, not the job."""
-    service = FakeService()
-    service.accepts_credentials = lambda generation: generation >= (0 if service.calls < 40 else 1)
+    service = PutEvents()
+    service.accepts_credentials = lambda generation: (
+        generation >= (0 if len(service.calls) < 40 else 1)
+    )
     outcomes = deliver(service, [event(n, 0) for n in range(200)])
     assert len(outcomes) == 200
     assert len(service.accepted) == 200
-    assert service.renewals == 1
+    assert service.generation == 1
 
 
 def test_credentials_may_expire_again_and_again() -> None:
     """Each time that renewed ones have worked, the next refusal is a fresh start."""
-    service = FakeService()
-    service.accepts_credentials = lambda generation: generation >= service.calls // 30
+    service = PutEvents()
+    service.accepts_credentials = lambda generation: generation >= len(service.calls) // 30
     deliver(service, *[[event(n, m) for n in range(20)] for m in range(6)])
     assert len(service.accepted) == 120
-    assert service.renewals >= 3
+    assert service.generation >= 3
 
 
 def test_credentials_refused_after_renewal_are_fatal() -> None:
     """Newly read credentials that are refused, too, stop the job and say what to check."""
-    service = FakeService()
+    service = PutEvents()
     service.accepts_credentials = lambda generation: False
     with pytest.raises(FatalDeliveryError, match=r"ExpiredTokenException.*Check which credentials"):
         deliver(service, [event(n, 0) for n in range(50)])
@@ -215,7 +173,7 @@ def test_credentials_refused_after_renewal_are_fatal() -> None:
 
 def test_after_a_fatal_refusal_the_next_attempt_has_new_credentials() -> None:
     """A job that restarts in the same process sees what has been corrected."""
-    service = FakeService()
+    service = PutEvents()
     service.accepts_credentials = lambda generation: generation >= 2
 
     async def main() -> None:
@@ -234,7 +192,7 @@ def test_after_a_fatal_refusal_the_next_attempt_has_new_credentials() -> None:
 def test_no_credentials_at_all_are_fatal() -> None:
     """The message is the one of the credential chain."""
 
-    class Without(FakeService):
+    class Without(PutEvents):
         async def post(self, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
             raise NoCredentialsError("No AWS credentials were found. Set them.")
 
@@ -244,7 +202,7 @@ def test_no_credentials_at_all_are_fatal() -> None:
 
 def test_the_client_is_closed_with_the_engine() -> None:
     """No connection is left behind."""
-    service = FakeService()
+    service = PutEvents()
     deliver(service, [])
     assert service.closed
 
