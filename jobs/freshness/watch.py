@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from connectors.clock import now_ms
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from jobs.freshness.gaps import Gaps
 from jobs.freshness.settling import DimensionReader, OverloadMeter
@@ -105,7 +106,7 @@ class Freshness:
         group: str,
         source_group: str,
         monotonic: Callable[[], float] = time.monotonic,
-        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        wall_ms: Callable[[], int] = now_ms,
     ) -> None:
         self.watermark = FreshnessWatermark()
         self.exact = False

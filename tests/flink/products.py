@@ -4,51 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connectors.products.arrow import arrow_schema
 from connectors.products.columns import columns_of
-from connectors.products.manifest import Manifest, ProductFile
-from schemas.model import Contract, Role
-
-_TYPES = {
-    "string": pa.string(),
-    "int": pa.int32(),
-    "long": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "boolean": pa.bool_(),
-}
-TIMESTAMP = pa.timestamp("ms", tz="UTC")
-
-
-def schema_of(contract: Contract) -> Any:
-    """The columns of a product; whatever may be null, so that tests can have bad rows."""
-    fields = []
-    for field in contract.newest.avro["fields"]:
-        branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
-        (found,) = (branch for branch in branches if branch != "null")
-        if isinstance(found, dict):
-            is_time = found.get("logicalType") == "timestamp-millis"
-            kind = TIMESTAMP if is_time else pa.list_(pa.string())
-        else:
-            kind = _TYPES[found]
-        fields.append(pa.field(field["name"], kind))
-    if contract.role is Role.INTERACTION:
-        fields.append(pa.field("published_at", TIMESTAMP))
-    return pa.schema(fields)
+from connectors.products.manifest import Current, Manifest, ProductFile
+from schemas.model import Contract
 
 
 def parquet(contract: Contract, rows: Sequence[Mapping[str, Any]], compression: str) -> bytes:
     """The content of a file with these rows; what a row lacks is null."""
-    schema = schema_of(contract)
+    # Whatever may be null, so that tests can have bad rows.
+    nullable = [replace(column, nullable=True) for column in columns_of(contract)]
+    schema = arrow_schema(nullable)
     columns = [
         pa.array([row.get(name) for row in rows], pa.int64()).cast(kind)
-        if kind == TIMESTAMP
+        if pa.types.is_timestamp(kind)
         else pa.array([row.get(name) for row in rows], kind)
         for name, kind in zip(schema.names, schema.types, strict=True)
     ]
@@ -87,7 +63,7 @@ def publish(
     )
     for name, document in (
         (f"versions/{version}/manifest.json", manifest.to_json()),
-        ("current.json", json.dumps({"version": version}).encode()),
+        ("current.json", Current.to_json(version, ())),
     ):
         s3.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=document)
     return f"s3://{bucket}/{prefix}"

@@ -51,9 +51,6 @@ class FakeService:
             return Answer(403, "ExpiredTokenException", "The token has expired"), generation
         return self.answer(request, call), generation
 
-    async def request(self, method: str, path: str, body: bytes) -> tuple[Answer | NoAnswer, int]:
-        raise AssertionError(f"{method} {path}")
-
     async def renew_credentials(self, refused: int) -> None:
         await asyncio.sleep(0.1)
         if refused == self.generation:
