@@ -25,7 +25,7 @@ from verification.replay import replay as replay_source
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--seed", type=int, default=1, help="Of generated data."),
+        click.option("--seed", type=int, default=1, help="Seed of generated data."),
         click.option("--dirt", "anomalies", is_flag=True, hidden=True),
         click.option(
             "--anomalies",
