@@ -25,7 +25,7 @@ from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
 from schemas.projection import is_deleted, project_item, project_user, record_id, updated_at
 from schemas.records import Deletion, Interaction
-from schemas.rules import check_id, check_interaction, check_version
+from schemas.rules import MAX_CLOCK_AHEAD_MS, check_id, check_interaction, check_version
 
 ANONYMOUS = "\x1f"
 """Starts the join key of an event without user; no id does, so it never joins a user."""
@@ -106,9 +106,10 @@ class InteractionDecoder:
 class DimensionDecoder:
     """Decodes users or items; the payload is a sortable version and the projection's bytes.
 
-    The version is updated_at (the Kafka timestamp if the record has none) and then the offset, each
-    as 19 digits: the greatest payload is the newest version, in any order of arrival. A deletion is
-    the null branch.
+    The version is updated_at (the Kafka timestamp if the record has none, or if updated_at is ahead
+    of it) and then the offset, each as 19 digits: the greatest payload is the newest version, in
+    any order of arrival. A deletion is the null branch. ``clock_ahead`` counts the records that are
+    ahead by more than MAX_CLOCK_AHEAD_MS.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class DimensionDecoder:
         self._role = role
         self._decoders = {c.topic: Decoder(c, lookup) for c in contracts.with_role(role)}
         self.dead_letters = dead_letters
+        self.clock_ahead = 0
         self._schema = parse_plain(projection_schema(contracts, role))
 
     def __call__(
@@ -126,13 +128,19 @@ class DimensionDecoder:
         source = source_record(key, value, origin, timestamp_ms)
         try:
             if source.payload is None:
-                return self._row(_tombstone_id(source), source.timestamp_ms, source, NO_BRANCH)
+                deleted_at = max(0, source.timestamp_ms)
+                return self._row(_tombstone_id(source), deleted_at, source, NO_BRANCH)
             decoder = self._decoders[source.topic]
             record = decoder.decode(source.payload)
             identity = record_id(decoder.contract, record)
             updated = updated_at(decoder.contract, record)
             version = source.timestamp_ms if updated is None else updated
             check_version(version, source.timestamp_ms)
+            if version > source.timestamp_ms:
+                # A producer's clock that is ahead: else a deletion or update published within that
+                # time would lose to this record.
+                self.clock_ahead += version > source.timestamp_ms + MAX_CLOCK_AHEAD_MS
+                version = source.timestamp_ms
             return self._row(
                 identity, version, source, self._body(decoder.contract, record, origin)
             )

@@ -176,13 +176,18 @@ class DecodeDimension(DecodeFunction):
 
     def create_decoder(self, opened: Opened) -> DimensionDecoder:
         """Create the decoder of users or items."""
-        return opened.dimension_decoder(self._role)
+        self._dimension_decoder = opened.dimension_decoder(self._role)
+        return self._dimension_decoder
 
     def open(self, function_context: FunctionContext) -> None:
         """Open; from now on read positions are reported."""
         super().open(function_context)
         self._reader.add_restored(self._restored or {})
         self._freshness.add_reader(self._reader)
+
+    def metrics(self) -> dict[str, int]:
+        """The numbers of :data:`jobs.metrics.DECODE` and ``CLOCKS``; runs on any thread."""
+        return {**super().metrics(), "clock_ahead": self._dimension_decoder.clock_ahead}
 
     def close(self) -> None:
         """Discard the positions of this function: a restarted job reads again."""

@@ -75,6 +75,17 @@ DECODE = (
     *DEAD_LETTERS,
 )
 
+CLOCKS = (
+    Metric(
+        "clock_ahead",
+        "counter",
+        "records",
+        "users or items whose updated_at is more than five "
+        "minutes after their publication: a producer's clock is ahead",
+    ),
+)
+"""Metrics of decode_user and decode_item alone."""
+
 HOLD = (
     Metric("held", "counter", "events", "events that waited for dimension records"),
     Metric("held_ms", "counter", "milliseconds", "total time for which events have waited"),
@@ -194,6 +205,7 @@ def aggregation(name: str) -> str:
 
 SECTIONS: tuple[tuple[str, tuple[Metric, ...]], ...] = (
     ("Decode functions: `decode_user`, `decode_item`, `decode_interaction`", DECODE),
+    ("Clocks: `decode_user`, `decode_item`", CLOCKS),
     ("Freshness: `decode_interaction`", HOLD),
     (
         (

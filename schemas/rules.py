@@ -19,6 +19,9 @@ MAX_ID_LENGTH = 256
 MAX_AHEAD_MS = 24 * 3600 * 1000
 """How far a record's own time may lie after its publication: a clock a day off is tolerated."""
 
+MAX_CLOCK_AHEAD_MS = 5 * 60_000
+"""A version further ahead of its publication is counted: its producer's clock is wrong."""
+
 MIN_TIMESTAMP_MS = -62_135_596_800_000
 MAX_TIMESTAMP_MS = 253_402_300_799_999
 """Bounds of a timestamp: the years 1 to 9999, which datetimes, SQL columns and Parquet hold."""
@@ -73,7 +76,7 @@ def check_interaction(record: Interaction, published_ms: int) -> None:
 
 
 def check_version(version: int, published_ms: int, field: str = "updated_at") -> None:
-    """Raise InvalidRecord for a version before 1970, or so late that no later one would win."""
+    """Raise InvalidRecord for a version before 1970, or a day after its publication."""
     if version < 0 or version > published_ms + MAX_AHEAD_MS:
         raise InvalidRecord(
             Reason.FUTURE_TIMESTAMP if version > 0 else Reason.INVALID_VALUE,

@@ -237,7 +237,8 @@ def newest_versions(
             updated_at = record[mapping.updated] if mapping.updated else None
             is_deleted = bool(mapping.deleted and record[mapping.deleted])
         published_ms = message.timestamp()[1]
-        order = (published_ms if updated_at is None else updated_at, message.offset())
+        changed_ms = published_ms if updated_at is None else min(updated_at, published_ms)
+        order = (changed_ms, message.offset())
         if identity not in newest or newest[identity][0] < order:
             newest[identity] = (order, position, None if is_deleted else record)
     return newest

@@ -44,8 +44,10 @@ class Version:
     @property
     def order(self) -> tuple[int, int]:
         """The sort key: the larger one is newer."""
-        updated_at = self.published_ms if self.updated_at is None else self.updated_at
-        return updated_at, self.offset
+        if self.updated_at is None:
+            return self.published_ms, self.offset
+        # No version is newer than its publication, whatever its producer's clock says.
+        return min(self.updated_at, self.published_ms), self.offset
 
 
 class History:

@@ -312,6 +312,27 @@ def test_a_version_may_be_a_day_ahead_of_kafka_and_no_more() -> None:
     assert dead_letter_of(negative)["error_code"] == Reason.INVALID_VALUE
 
 
+def test_a_clock_ahead_wins_over_nothing_that_is_published_later() -> None:
+    """Neither over a deletion nor over an update; the record is counted from five minutes on."""
+    decode = dimension(Role.USER)
+    ahead = Encoder(USERS, version_id(USERS)).encode(
+        {**USER, "updated_at": TIMESTAMP_MS + 3_600_000}
+    )
+    former = decode(b"u-1", ahead, "users/0/1", TIMESTAMP_MS)
+    tombstone = decode(b"u-1", None, "users/0/2", TIMESTAMP_MS)
+    right = Encoder(USERS, version_id(USERS)).encode({**USER, "updated_at": TIMESTAMP_MS + 60_000})
+    update = decode(b"u-1", right, "users/0/3", TIMESTAMP_MS + 60_001)
+    assert former.payload[:STATE_PREFIX] < tombstone.payload[:STATE_PREFIX]
+    assert tombstone.payload[:STATE_PREFIX] < update.payload[:STATE_PREFIX]
+    assert decode.clock_ahead == 1
+
+
+def test_a_tombstone_without_a_timestamp_has_a_version() -> None:
+    """A version is digits: a negative number would not compare, and not be read again."""
+    row = dimension(Role.USER)(b"u-1", None, "users/0/9", -(10**18))
+    assert row.payload == f"{0:019d}{9:019d}\x00"
+
+
 def test_an_event_may_be_a_day_ahead_of_kafka_and_no_more() -> None:
     """The clock of a device."""
     assert decode_event({**EVENT, "occurred_at": TIMESTAMP_MS + MAX_AHEAD_MS}).ok

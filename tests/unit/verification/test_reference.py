@@ -54,6 +54,7 @@ DURING = version(1, P + 100)
         pytest.param(0, [version(0, 10_000, 900), version(1, P + 9, 800)], id="late older during"),
         pytest.param(1, [version(0, 10_000, 900), version(1, 50_000, 900)], id="tie by offset"),
         pytest.param(1, [version(0, 10_000, 900), version(1, 50_000)], id="no updated_at: Kafka's"),
+        pytest.param(1, [version(0, 10_000, 90_000), version(1, 50_000, 40_000)], id="clock ahead"),
         pytest.param(
             2, [OLD, version(1, 20_000, deleted=True), version(2, 30_000)], id="back again"
         ),
