@@ -98,7 +98,7 @@ def run(request: Request) -> None:
     configuration = {
         **minicluster_configuration(),
         "parallelism.default": "1",
-        "rest.port": str(request.rest_port),
+        "rest.bind-port": str(request.rest_port),
         "execution.checkpointing.interval": "200 ms",
         "execution.checkpointing.dir": (folder / "checkpoints").as_uri(),
         "restart-strategy.type": "fixed-delay",

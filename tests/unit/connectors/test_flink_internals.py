@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -55,3 +57,16 @@ def test_a_java_that_is_not_as_expected_is_one_line_and_no_positions(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "freshness is not exact" in record.getMessage()
+
+
+def test_only_this_package_uses_internals(repository: Path) -> None:
+    """Elsewhere nothing would notice that Flink has changed."""
+    internal = re.compile(r"from pemja|\._j_|java_gateway|setAccessible|getDeclaredField|\$internal")
+    folders = ("connectors", "jobs", "batch", "services", "verification", "deploy", "cli")
+    users = {
+        path.relative_to(repository).parent.as_posix()
+        for folder in folders
+        for path in (repository / folder).rglob("*.py")
+        if internal.search(path.read_text(encoding="utf-8"))
+    }
+    assert users == {"connectors/flink/internals"}
