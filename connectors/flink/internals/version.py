@@ -6,7 +6,7 @@ from pyflink.version import __version__
 
 from schemas.errors import TunemeshError
 
-SUPPORTED = ("2.2",)
+SUPPORTED = ("2.2", "2.3")
 """Those that tests/flink/test_internals.py passed with."""
 
 

@@ -70,8 +70,8 @@ def test_the_numbers_are_read_once_for_all_gauges() -> None:
     gauges.close()
 
 
-def test_a_number_that_comes_later_is_shown_when_told() -> None:
-    """A dead letter with a code that there was none of before."""
+def test_a_number_that_comes_later_is_shown_after_grow() -> None:
+    """The first dead letter of a code."""
     context, numbers = Context(), {"dead_letters": 0}
     gauges = Gauges("decode_user", lambda: dict(numbers), context)
     numbers |= {"dead_letters": 1, "dead_letters_oversize": 1}

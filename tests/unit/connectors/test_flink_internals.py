@@ -61,7 +61,9 @@ def test_a_java_that_is_not_as_expected_is_one_line_and_no_positions(
 
 def test_only_this_package_uses_internals(repository: Path) -> None:
     """Elsewhere nothing would notice that Flink has changed."""
-    internal = re.compile(r"from pemja|\._j_|java_gateway|setAccessible|getDeclaredField|\$internal")
+    internal = re.compile(
+        r"from pemja|\._j_|java_gateway|setAccessible|getDeclaredField|\$internal"
+    )
     folders = ("connectors", "jobs", "batch", "services", "verification", "deploy", "cli")
     users = {
         path.relative_to(repository).parent.as_posix()

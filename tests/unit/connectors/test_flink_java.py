@@ -1,4 +1,4 @@
-"""Promises of finding a Java, with launchers that are small scripts."""
+"""Finding a Java, with launchers that are small scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectors.flink import java
 
 
 def launcher(home: Path, version: str | None) -> Path:
-    """A Java home whose `java -version` reports a version; None for one that only complains."""
+    """A Java home whose `java -version` reports a version; None for one that fails."""
     executable = home / "bin" / "java"
     executable.parent.mkdir(parents=True)
     report = f"echo 'openjdk version \"{version}\"' >&2" if version else "exit 1"
@@ -21,7 +21,7 @@ def launcher(home: Path, version: str | None) -> Path:
 
 
 def test_java_home_comes_first(tmp_path: Path) -> None:
-    """Whoever sets JAVA_HOME means it."""
+    """It is a deliberate setting."""
     chosen = launcher(tmp_path / "chosen", "17.0.1")
     other = launcher(tmp_path / "other", "21.0.1")
 
@@ -32,7 +32,7 @@ def test_java_home_comes_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["11.0.2", "1.8.0_292", "22", None])
-def test_a_java_that_will_not_do_is_passed_over(tmp_path: Path, version: str | None) -> None:
+def test_an_unusable_java_is_passed_over(tmp_path: Path, version: str | None) -> None:
     """Too old, newer than Flink knows, or not running at all: the next one is taken."""
     unfit = launcher(tmp_path / "unfit", version)
     fit = launcher(tmp_path / "fit", "17.0.9")

@@ -1,4 +1,4 @@
-"""The process that asks Kafka for offsets: what becomes of one that dies or hangs."""
+"""The process that reads Kafka's offsets: one that ends or hangs is replaced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ECHO = '[[settings["client"]["sasl.password"], 0]]'
 
 @pytest.mark.parametrize("trouble", ["time.sleep(300)", "sys.exit(1)"], ids=["hangs", "dies"])
 def test_a_process_in_trouble_is_replaced(tmp_path: Path, trouble: str) -> None:
-    """One call says so, the next one is answered by another process."""
+    """One call fails, the next one is answered by another process."""
     script = ANSWERS.format(trouble=trouble)
     offsets = OffsetsProcess(
         "127.0.0.1:1",
@@ -62,7 +62,7 @@ def test_no_setting_is_an_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not any("hunter2" in argument for argument in arguments)
 
 
-def test_the_process_has_the_version_of_python_that_asks(
+def test_the_process_has_the_callers_version_of_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Inside a JVM ``sys.executable`` is whatever the PATH has, which may be another version."""
