@@ -44,8 +44,11 @@ class Stalls:
 
         ``is_started``: whether a worker has begun to read the partition. ``now`` is monotonic.
         """
+        if self.given_up.get(partition, 0) > end:  # of a topic that was recreated
+            del self.given_up[partition]
         position = max(position, self.given_up.get(partition, 0))
         if position >= end:
+            self._moved.pop(partition, None)
             return position, False
         former = self._moved.get(partition)
         if former is None or former[0] != position:

@@ -51,6 +51,21 @@ def test_a_partition_that_moves_is_waited_for_anew() -> None:
     assert stalls.check(USERS, 3, 9, is_started=True, now=now + STALLED_SECONDS) == (3, True)
 
 
+def test_a_recreated_topic_is_waited_for_anew() -> None:
+    """Its offsets begin again: neither an old time nor what was given up of it counts."""
+    stalls, now = Stalls(), START
+    stalls.check(USERS, 0, 5, is_started=True, now=now)
+    stalls.check(USERS, 5, 5, is_started=True, now=now)
+    now += 10 * UNSTARTED_SECONDS
+    assert stalls.check(USERS, 0, 3, is_started=True, now=now) == (0, False)
+
+    stalls.check(ITEMS, 0, 5, is_started=False, now=now)
+    now += UNSTARTED_SECONDS
+    assert stalls.check(ITEMS, 0, 5, is_started=False, now=now) == (5, False)
+    assert stalls.check(ITEMS, 0, 3, is_started=False, now=now + LATER) == (0, False)
+    assert stalls.given_up == {}
+
+
 def test_partitions_stall_independently_and_a_reset_waits_for_all_again() -> None:
     """A restarted job reads again."""
     stalls = Stalls()
