@@ -1,1 +1,1 @@
-"""tunemesh side by side with other systems, on the same bytes and the same machine."""
+"""Compares tunemesh with other systems, on the same data and the same machine."""

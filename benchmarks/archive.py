@@ -1,4 +1,4 @@
-"""Delivery to Firehose beside bare boto3 loops, against the platform's own Firehose and S3."""
+"""Delivery to Firehose compared with loops of boto3 calls, on the platform's Firehose and S3."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 
 import boto3
 
-from benchmarks.backlog import deliver, demand, out_of_sight_of_the_garbage_collector, say
-from benchmarks.dataset import Record
+from benchmarks.backlog import deliver, exclude_from_gc, require, show
+from benchmarks.expected import Record
 from connectors.delivery import Delivered
 from connectors.firehose import FirehoseSettings, firehose_destination
 from deploy.local.settings import ACCOUNT, REGION
 
 BUCKET = "bench-delivery"
-BEFORE = 16
+WARM_UP_RECORDS = 16
 MICRO_BATCH = 500
-"""What a bucket brings in the job's window of a second, at some 8,000 events a second."""
+"""The records of a bucket in the job's window of a second, at about 8,000 events per second."""
 
 NO_QUOTA = 2**40
-"""Bytes a second: the local Firehose has no such quota, and neither do the loops keep one."""
+"""Bytes per second: the emulator of Firehose has no such quota, and the loops ignore it."""
 
-RECORDS_A_CALL = 500
+RECORDS_PER_CALL = 500
 
 
 class Archive:
@@ -36,8 +36,8 @@ class Archive:
         self._s3 = boto3.client("s3", endpoint_url=url, region_name=REGION)
         self._s3.create_bucket(Bucket=BUCKET)
 
-    def make_stream(self, name: str) -> None:
-        """A stream whose objects are below its name."""
+    def create_stream(self, name: str) -> None:
+        """Create a delivery stream whose objects have the prefix ``name/``."""
         self.firehose.create_delivery_stream(
             DeliveryStreamName=name,
             DeliveryStreamType="DirectPut",
@@ -49,8 +49,8 @@ class Archive:
         )
 
     def check(self, name: str, acknowledged: Sequence[Record]) -> None:
-        """Demands each record in the stream's objects exactly as often as it was acknowledged."""
-        found: Counter[str] = Counter()
+        """Raise BenchmarkError unless the stream's objects have exactly these records."""
+        counts: Counter[str] = Counter()
         contents: dict[str, Record] = {}
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{name}/")
         for page in pages:
@@ -58,25 +58,27 @@ class Archive:
                 body = self._s3.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read()
                 for line in body.splitlines():
                     document = json.loads(line)
-                    found[document["event_id"]] += 1
+                    counts[document["event_id"]] += 1
                     contents[document["event_id"]] = document
-        demand(
-            found == Counter(record["event_id"] for record in acknowledged),
+        require(
+            counts == Counter(record["event_id"] for record in acknowledged),
             f"{name}: S3 does not hold each record as often as it was acknowledged",
         )
-        demand(
+        require(
             all(contents[record["event_id"]] == record for record in acknowledged),
-            f"{name}: S3 does not hold the records as they were handed over",
+            f"{name}: records in S3 differ from the delivered ones",
         )
 
 
 def measure(url: str, records: Sequence[Record], seconds: float) -> dict[str, Any]:
-    """All figures; the loops run for so many seconds. Raises BenchmarkError when S3 does not hold
-    what was acknowledged."""
+    """Measure the engine and both loops, which run for ``seconds``.
+
+    Raises BenchmarkError when S3 does not hold the acknowledged records.
+    """
     archive = Archive(url)
-    loop = _loop(archive, "loop", records, seconds, 1)
-    ours = _ours(archive, "ours", records)
-    full = _loop(archive, "full", records, seconds, RECORDS_A_CALL)
+    loop = _measure_loop(archive, "loop", records, seconds, 1)
+    ours = _measure_engine(archive, "ours", records)
+    full = _measure_loop(archive, "full", records, seconds, RECORDS_PER_CALL)
     rate = "records_per_second"
     return {
         "firehose_ratio": round(ours[rate] / loop[rate], 2),
@@ -87,18 +89,21 @@ def measure(url: str, records: Sequence[Record], seconds: float) -> dict[str, An
     }
 
 
-def _ours(archive: Archive, name: str, records: Sequence[Record]) -> dict[str, Any]:
-    """The sink engine with the product's destination and settings."""
-    archive.make_stream(name)
+def _measure_engine(archive: Archive, name: str, records: Sequence[Record]) -> dict[str, Any]:
+    """Deliver the records with the product's destination and settings."""
+    archive.create_stream(name)
     destination = firehose_destination(
         FirehoseSettings(name, REGION, archive.url, bytes_per_second=NO_QUOTA)
     )
     outcomes, seconds, metrics = deliver(
-        destination, records[BEFORE:], before=records[:BEFORE], micro_batch=MICRO_BATCH
+        destination,
+        records[WARM_UP_RECORDS:],
+        warm_up=records[:WARM_UP_RECORDS],
+        micro_batch=MICRO_BATCH,
     )
-    demand(outcomes == [Delivered()] * len(outcomes), "Firehose: not everything was delivered")
+    require(outcomes == [Delivered()] * len(outcomes), "Firehose: not every record was delivered")
     archive.check(name, records)
-    figures = {
+    result = {
         "records": len(outcomes),
         "seconds": round(seconds, 3),
         "records_per_second": round(len(outcomes) / seconds),
@@ -107,36 +112,38 @@ def _ours(archive: Archive, name: str, records: Sequence[Record]) -> dict[str, A
         "call_ms_mean": round(metrics["call_latency_mean"] * 1_000, 1),
         "cpu_seconds": metrics["cpu_seconds"],
     }
-    say("Firehose, the sink engine", figures)
-    return figures
+    show("Firehose, sink engine", result)
+    return result
 
 
-def _loop(
-    archive: Archive, name: str, records: Sequence[Record], seconds: float, a_call: int
+def _measure_loop(
+    archive: Archive, name: str, records: Sequence[Record], seconds: float, records_per_call: int
 ) -> dict[str, Any]:
-    """boto3, a call after the other, as in the AWS samples: one record each, or full calls."""
-    archive.make_stream(name)
+    """Put records by boto3 in one thread, as in the AWS samples: one per call, or full calls."""
+    archive.create_stream(name)
     acknowledged: list[Record] = []
-    with out_of_sight_of_the_garbage_collector():
-        begun, cpu, calls = time.monotonic(), time.process_time(), 0
-        while (passed := time.monotonic() - begun) < seconds and len(acknowledged) < len(records):
-            some = records[len(acknowledged) : len(acknowledged) + a_call]
-            entries = [{"Data": json.dumps(record).encode() + b"\n"} for record in some]
-            if a_call == 1:
+    with exclude_from_gc():
+        started, cpu, calls = time.monotonic(), time.process_time(), 0
+        while (passed := time.monotonic() - started) < seconds and len(acknowledged) < len(records):
+            batch = records[len(acknowledged) : len(acknowledged) + records_per_call]
+            entries = [{"Data": json.dumps(record).encode() + b"\n"} for record in batch]
+            if records_per_call == 1:
                 archive.firehose.put_record(DeliveryStreamName=name, Record=entries[0])
             else:
-                answer = archive.firehose.put_record_batch(DeliveryStreamName=name, Records=entries)
-                demand(answer["FailedPutCount"] == 0, f"{name}: records were refused")
-            acknowledged += some
+                response = archive.firehose.put_record_batch(
+                    DeliveryStreamName=name, Records=entries
+                )
+                require(response["FailedPutCount"] == 0, f"{name}: records were refused")
+            acknowledged += batch
             calls += 1
         cpu = time.process_time() - cpu
     archive.check(name, acknowledged)
-    figures = {
+    result = {
         "records": len(acknowledged),
         "seconds": round(passed, 3),
         "records_per_second": round(len(acknowledged) / passed),
         "calls": calls,
         "cpu_seconds": round(cpu, 2),
     }
-    say(f"Firehose, boto3, {a_call} a call", figures)
-    return figures
+    show(f"Firehose, boto3, records per call: {records_per_call}", result)
+    return result

@@ -1,4 +1,4 @@
-"""A backlog handed to the sink engine as the job does it, timed from end to end."""
+"""Delivers a backlog through the sink engine, as the job does, and measures the time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.errors import BenchmarkError
 from connectors.delivery import DeliveryEngine, Destination, Settled
 
-SIDE_BY_SIDE = 16
-"""Buckets of the job, each with a micro-batch at a time."""
+CALLERS = 16
+"""Buckets of the job, each of which delivers one micro-batch at a time."""
 
 MICRO_BATCH = 100
 
@@ -23,43 +23,41 @@ def deliver(
     destination: Destination[Any, Any],
     records: Sequence[Any],
     *,
-    before: Sequence[Any] = (),
+    warm_up: Sequence[Any] = (),
     micro_batch: int = MICRO_BATCH,
-    callers: int = SIDE_BY_SIDE,
+    callers: int = CALLERS,
 ) -> tuple[list[Settled], float, dict[str, float]]:
-    """Outcomes in order, the seconds that it took, and the engine's metrics.
+    """Return the outcomes in order, the seconds, and the engine's metrics.
 
-    Seconds are from the first hand-over to the last outcome. The records of `before` go first,
-    unmeasured: they open connections and read credentials.
+    The seconds are from the first hand-over to the last outcome. The records of ``warm_up`` are
+    delivered before, unmeasured: they open connections and read credentials.
     """
-    outcomes: list[Settled] = []
     batches = iter(range(0, len(records), micro_batch))
-    found: dict[int, list[Settled]] = {}
+    outcomes: dict[int, list[Settled]] = {}
 
     async def hand_over(engine: DeliveryEngine[Any, Any]) -> None:
-        for at in batches:  # the callers share the iterator
-            found[at] = await engine.deliver(records[at : at + micro_batch])
+        for first in batches:  # the callers share the iterator
+            outcomes[first] = await engine.deliver(records[first : first + micro_batch])
 
     async def main() -> tuple[float, dict[str, float]]:
         async with DeliveryEngine(destination, random=Random(1)) as engine:
-            await engine.deliver(before)
-            begun, cpu = time.monotonic(), time.process_time()
+            await engine.deliver(warm_up)
+            started, cpu = time.monotonic(), time.process_time()
             await asyncio.gather(*(hand_over(engine) for _ in range(callers)))
-            seconds = time.monotonic() - begun
+            seconds = time.monotonic() - started
             metrics = engine.snapshot()
             metrics["cpu_seconds"] = round(time.process_time() - cpu, 2)
             return seconds, metrics
 
-    with out_of_sight_of_the_garbage_collector():
+    with exclude_from_gc():
         seconds, metrics = asyncio.run(main())
-    for at in sorted(found):
-        outcomes += found[at]
-    return outcomes, seconds, metrics
+    return [outcome for first in sorted(outcomes) for outcome in outcomes[first]], seconds, metrics
 
 
 @contextmanager
-def out_of_sight_of_the_garbage_collector() -> Iterator[None]:
-    """The backlog is the benchmark's: it is not for those measured to walk through it."""
+def exclude_from_gc() -> Iterator[None]:
+    """Exclude the existing objects from garbage collection: the backlog is not part of the code
+    that is measured."""
     gc.collect()
     gc.freeze()
     try:
@@ -68,13 +66,13 @@ def out_of_sight_of_the_garbage_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def demand(holds: bool, otherwise: str) -> None:
-    """Raises BenchmarkError unless it holds: such a run has no figures."""
-    if not holds:
-        raise BenchmarkError(otherwise)
+def require(condition: bool, problem: str) -> None:
+    """Raise BenchmarkError with the problem unless the condition holds."""
+    if not condition:
+        raise BenchmarkError(problem)
 
 
-def say(name: str, figures: Mapping[str, Any]) -> None:
-    """One line for a person who waits."""
-    shown = ", ".join(f"{key} {value:,}" for key, value in figures.items())
-    print(f"{name}: {shown}", flush=True)
+def show(name: str, result: Mapping[str, Any]) -> None:
+    """Print a result in one line."""
+    values = ", ".join(f"{key} {value:,}" for key, value in result.items())
+    print(f"{name}: {values}", flush=True)

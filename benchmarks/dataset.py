@@ -1,7 +1,7 @@
-"""The data that every system reads: records by their number, the same at each run.
+"""The dataset that every system reads: generated records, the same in each run.
 
-A record depends on the shape of the dataset and its own number only, so that any of them can be
-made again alone. Pure: publishing is :mod:`benchmarks.publish`.
+A record depends only on the shape of the dataset and its number. Pure: :mod:`benchmarks.publish`
+publishes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any
 
-Record = dict[str, Any]
+from benchmarks.expected import Record, content
+from schemas.model import Contracts
 
 _COUNTRIES = ("IT", "GB", "US", "DE", "FR", "ES", "SE", "BR")
 _AGES = ("18-24", "25-34", "35-44", "45-54", "55+")
@@ -22,8 +23,8 @@ _EVENT_TYPES = ("play", "complete", "skip", "like")
 _DEVICES = ("ios", "android", "web", "speaker", None)
 _YEAR_MS = 365 * 24 * 3_600_000
 
-# How dimensions are published: every record once, then, so that the order of versions matters,
-# some again: with a newer and with an older updated_at, and some as deleted.
+# Every dimension record is published once. Then some are published again, with a newer updated_at,
+# an older one, or deleted, so that the order of versions matters.
 _NEWER_EVERY = 50
 _OLDER_EVERY = 70
 _DELETED_EVERY = 500
@@ -31,7 +32,7 @@ _DELETED_EVERY = 500
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large the dataset is; ``base_ms``: the moment that all its times are counted from."""
+    """The size of the dataset, and ``base_ms``, to which all its times are relative."""
 
     events: int
     users: int
@@ -41,18 +42,18 @@ class Shape:
 
     @classmethod
     def of(cls, events: int, users: int, items: int, base_ms: int) -> Shape:
-        """One podcast to ten songs, as in the catalogue of 110,000 items."""
+        """Create a shape with ten songs per podcast."""
         podcasts = items // 11
         return cls(events, users, items - podcasts, podcasts, base_ms)
 
     def as_json(self) -> dict[str, int]:
-        """The fields by name."""
+        """Return the fields by name."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A record with its topic, key and Kafka timestamp (milliseconds)."""
+    """A record with its topic, key and Kafka timestamp in milliseconds."""
 
     topic: str
     key: str
@@ -65,12 +66,12 @@ def _draw(kind: str, number: int) -> bytes:
 
 
 def _share(draw: bytes, at: int) -> float:
-    """A number in [0, 1) from four bytes of a draw."""
+    """Return a number in [0, 1) from four bytes of a draw."""
     return int.from_bytes(draw[at : at + 4], "big") / 4_294_967_296
 
 
 def user(shape: Shape, number: int, edition: int = 0) -> Record:
-    """A user; ``edition`` tells the versions of one user apart."""
+    """Return a user; ``edition`` selects one of its versions."""
     draw = _draw(f"user{edition}", number)
     return {
         "user_id": f"u{number}",
@@ -78,14 +79,14 @@ def user(shape: Shape, number: int, edition: int = 0) -> Record:
         "age_band": _AGES[draw[1] % len(_AGES)] if draw[2] > 20 else None,
         "subscription": _SUBSCRIPTIONS[draw[3] % len(_SUBSCRIPTIONS)],
         "created_at": shape.base_ms - 1 - int(_share(draw, 4) * 5 * _YEAR_MS),
-        # One user in 20 has none: there the Kafka timestamp orders the versions.
+        # One user in 20 has none; the Kafka timestamp orders its versions.
         "updated_at": None if number % 20 == 7 else shape.base_ms,
         "deleted": False,
     }
 
 
 def song(shape: Shape, number: int, edition: int = 0) -> Record:
-    """A song."""
+    """Return a song."""
     draw = _draw(f"song{edition}", number)
     first, second = draw[0] % len(_GENRES), draw[1] % len(_GENRES)
     return {
@@ -101,7 +102,7 @@ def song(shape: Shape, number: int, edition: int = 0) -> Record:
 
 
 def podcast(shape: Shape, number: int, edition: int = 0) -> Record:
-    """A podcast."""
+    """Return a podcast."""
     draw = _draw(f"podcast{edition}", number)
     return {
         "podcast_id": f"p{number}",
@@ -116,12 +117,12 @@ def podcast(shape: Shape, number: int, edition: int = 0) -> Record:
 
 
 def interaction(shape: Shape, number: int) -> Record:
-    """An interaction; its event_id begins with its number, see :func:`event_number`."""
+    """Return an interaction; its event_id begins with its number, see :func:`event_number`."""
     draw = _draw("interaction", number)
     listener = int(_share(draw, 0) * shape.users)
     anonymous = draw[4] < 5
     if draw[5] < 230:
-        # Some songs are played far more than others.
+        # Some songs are played far more often than others.
         item = f"s{int(_share(draw, 6) ** 2 * shape.songs)}"
     else:
         item = f"p{int(_share(draw, 6) * shape.podcasts)}"
@@ -143,65 +144,42 @@ def interaction(shape: Shape, number: int) -> Record:
     }
 
 
-def enriched(shape: Shape, number: int) -> Record:
-    """An interaction as the product hands it on, with its user and item in their first version."""
+def enriched(contracts: Contracts, shape: Shape, number: int) -> Record:
+    """Return an interaction as the product enriches it, with the first versions of its user and
+    item."""
     record = interaction(shape, number)
-    listener, item = record["user_id"], record["item_id"]
+
+    def attach(id: str | None) -> Record | None:
+        for topic, make in (("users", user), ("songs", song), ("podcasts", podcast)):
+            if id is not None and id[0] == topic[0]:
+                at = int(id[1:])
+                return content(contracts[topic], make(shape, at), f"{topic}/{at % 2}/{at}")
+        return None
+
+    item_id = record["item_id"]
     return record | {
         "origin": f"interactions/{number % 2}/{number // 2}",
         "published_at": event_time(shape, number),
-        "user": None if listener is None else _as_attached_user(user(shape, int(listener[1:]))),
-        "item": None
-        if item.startswith("unknown")
-        else _as_attached_item(shape, item, int(item[1:])),
-    }
-
-
-def _as_attached_user(record: Record) -> Record:
-    fields = ("country", "age_band", "subscription", "created_at")
-    number = int(record["user_id"][1:])
-    return {name: record[name] for name in fields} | {"origin": f"users/{number % 2}/{number}"}
-
-
-def _as_attached_item(shape: Shape, item: str, number: int) -> Record:
-    if item[0] == "s":
-        record = song(shape, number)
-        seconds = record["duration_seconds"]
-        return {
-            "item_type": "song",
-            "title": record["title"],
-            "creator": record["artist"],
-            "genres": record["genres"],
-            "duration_ms": None if seconds is None else seconds * 1_000,
-            "language": None,
-            "created_at": record["released_at"],
-            "origin": f"songs/{number % 2}/{number}",
-        }
-    record = podcast(shape, number)
-    return {
-        "item_type": "podcast",
-        "title": record["title"],
-        "creator": record["host"] or record["publisher"],
-        "genres": record["categories"],
-        "duration_ms": None,
-        "language": record["language"],
-        "created_at": None,
-        "origin": f"podcasts/{number % 2}/{number}",
+        "user": attach(record["user_id"]),
+        "item": None if item_id.startswith("unknown") else attach(item_id),
     }
 
 
 def event_number(event_id: bytes) -> int:
-    """The number of the interaction with that event_id; raises ValueError when it is none."""
+    """Return the number of the interaction with this event_id; raises ValueError if it has none."""
     return int(event_id[:8], 16)
 
 
 def event_time(shape: Shape, number: int) -> int:
-    """Kafka timestamp of an interaction: an hour after the dimensions, half an hour for all."""
+    """Return the Kafka timestamp of an interaction.
+
+    Interactions are published within half an hour, an hour after the dimension records.
+    """
     return shape.base_ms + 3_600_000 + number * 1_800_000 // max(shape.events, 1)
 
 
 def dimensions(shape: Shape) -> Iterator[Published]:
-    """All users, songs and podcasts with their later versions, in order of publication."""
+    """Yield all users, songs and podcasts with their later versions, in order of publication."""
     for topic, count, make in (
         ("users", shape.users, user),
         ("songs", shape.songs, song),
@@ -226,7 +204,7 @@ def _later_versions(shape: Shape, number: int, make: Any) -> Iterator[Record]:
 
 
 def interactions(shape: Shape) -> Iterator[Published]:
-    """All interactions, in order of publication."""
+    """Yield all interactions, in order of publication."""
     for number in range(shape.events):
         record = interaction(shape, number)
         key = record["user_id"] or record["session_id"]

@@ -1,9 +1,10 @@
-"""``python -m benchmarks.delivery``: how well the sink engine uses what a destination allows.
+"""Measures the throughput of the sink engine: Personalize, OpenSearch and Firehose.
 
-Against the local Personalize in a process of its own, which answers in 20 ms and enforces the
-service's quotas: PutEvents from a backlog of one-event sessions, the same with 30% of the calls
-throttled, the one-call-an-event loop of the AWS samples beside it, and PutItems from a backlog of
-updates. What the service holds afterwards is compared with what was handed over.
+Personalize is the emulator, with a response time of 20 ms and the quotas of the service: PutEvents
+with one event per session, the same with 30% of the calls throttled, the loop of the AWS samples
+with one call per event, and PutItems. OpenSearch is compared with parallel_bulk of opensearch-py,
+Firehose with loops of boto3 calls. Every run checks the stored records. All services are started on
+free ports. The report is bench-delivery.json.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,14 +22,22 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from benchmarks import archive, parts, search
-from benchmarks.backlog import SIDE_BY_SIDE, deliver, demand, say
+from benchmarks import archive, search
+from benchmarks.backlog import CALLERS, deliver, require, show
+from benchmarks.command import describe_machine, run
 from benchmarks.measure import busiest_second
-from benchmarks.personalize import ANSWER_SECONDS, QUOTAS, RESOURCES, LocalPersonalize
-from benchmarks.personalize import local_personalize as running
+from benchmarks.personalize import (
+    QUOTAS,
+    RESOURCES,
+    RESPONSE_SECONDS,
+    Personalize,
+    run_personalize,
+)
+from benchmarks.services import run_empty
 from connectors.aws import Answer, NoAnswer, SignedJsonClient
 from connectors.clock import now_ms
 from connectors.delivery import Delivered, Superseded
+from connectors.files import write_report
 from connectors.personalize import (
     ITEMS,
     DatasetRecord,
@@ -41,20 +48,20 @@ from connectors.personalize import (
     dataset_fields,
 )
 from connectors.personalize.client import events_client
+from deploy.local import opensearch, process, python_servers
 from deploy.local.settings import LocalSettings
 from schemas.codec import Record
-from schemas.errors import TunemeshError
 from schemas.model import load_contracts
 
-THROTTLED = 0.3
+THROTTLED_SHARE = 0.3
 EVENTS_QUOTA, ITEMS_QUOTA = QUOTAS["PutEvents"], QUOTAS["PutItems"]
-ITEMS_A_CALL = 10
-UPDATES_A_SONG = 5
+ITEMS_PER_CALL = 10
+UPDATES_PER_SONG = 5
 CONNECTIONS = 80
 
 
 class TimedClient:
-    """The product's client; notes when each call was made."""
+    """The product's client, which records the time of each call."""
 
     def __init__(self, client: SignedJsonClient) -> None:
         self._client = client
@@ -72,7 +79,7 @@ class TimedClient:
 
 
 def event(mark: str, number: int) -> Record:
-    """An enriched interaction in a session of its own."""
+    """Return an enriched interaction in a session of its own."""
     return {
         "event_id": f"{mark}-{number}",
         "user_id": f"{mark}-u{number}",
@@ -89,7 +96,7 @@ def event(mark: str, number: int) -> Record:
 
 
 def update(song: int, version: int) -> DatasetRecord:
-    """The `version`-th update of a song, which says so."""
+    """Return an update of a song, whose properties have the version."""
     record = {
         "item_type": "song",
         "title": f"Song {song}, version {version}",
@@ -104,23 +111,20 @@ def update(song: int, version: int) -> DatasetRecord:
 
 
 def updates(songs: int, seed: int = 6) -> list[DatasetRecord]:
-    """Five updates a song on average, each song at least one, in the order of their versions."""
+    """Return updates in the order of their versions: at least one per song, five on average."""
     random = Random(seed)
     order = list(range(songs))
-    order += random.choices(range(songs), k=(UPDATES_A_SONG - 1) * songs)
+    order += random.choices(range(songs), k=(UPDATES_PER_SONG - 1) * songs)
     random.shuffle(order)
     return [update(song, version) for version, song in enumerate(order)]
 
 
 def put_events(
-    service: LocalPersonalize, mark: str, events: int, *, throttled: float = 0.0
+    service: Personalize, mark: str, events: int, *, throttled: float = 0.0
 ) -> dict[str, Any]:
-    """Deliver a backlog; `seconds` from the first hand-over to the last outcome.
-
-    A few events go before, unmeasured: they open connections and read credentials.
-    """
-    service.answer("PutEvents", throttled=throttled)
-    before = service.calls("PutEvents")
+    """Deliver a backlog of events and check what the service has stored."""
+    service.set_responses("PutEvents", throttled=throttled)
+    before = service.count_calls("PutEvents")
     client = _client(service, CONNECTIONS)
     destination = PutEventsDestination(
         client,
@@ -130,24 +134,25 @@ def put_events(
     )
     backlog = [event(mark, number) for number in range(events + CONNECTIONS)]
     outcomes, seconds, metrics = deliver(
-        destination, backlog[CONNECTIONS:], before=backlog[:CONNECTIONS]
+        destination, backlog[CONNECTIONS:], warm_up=backlog[:CONNECTIONS]
     )
-    demand(outcomes == [Delivered()] * events, f"{mark}: not every event was delivered")
-    after = service.calls("PutEvents")
+    require(outcomes == [Delivered()] * events, f"{mark}: not every event was delivered")
+    after = service.count_calls("PutEvents")
     stored = Counter(
         row["event_id"] for row in service.rows("events") if row["event_id"].startswith(f"{mark}-")
     )
-    demand(
-        stored == Counter(one["event_id"] for one in backlog),
-        f"{mark}: the service does not hold each event once, and nothing else",
+    require(
+        stored == Counter(record["event_id"] for record in backlog),
+        f"{mark}: the service does not hold exactly each event once",
     )
-    # Connections are counted on both sides: no call went past the clock.
-    made = after["calls"] - before["calls"]
-    demand(made == len(client.started), f"{mark}: {made} calls arrived, {len(client.started)} made")
+    # Calls are counted on both sides: none was missed by the client's clock.
+    calls = after["calls"] - before["calls"]
+    sent = len(client.started)
+    require(calls == sent, f"{mark}: {calls} calls arrived, {sent} were sent")
     return {
         "events": events,
         "seconds": round(seconds, 3),
-        "calls": made,
+        "calls": calls,
         "accepted_per_second": round(events / seconds, 1),
         "busiest_second": busiest_second(client.started),
         "throttled_by_the_quota": after["throttled"] - before["throttled"],
@@ -157,14 +162,14 @@ def put_events(
     }
 
 
-def sample_loop(service: LocalPersonalize, mark: str, seconds: float) -> dict[str, Any]:
-    """What the AWS samples do: boto3, a call an event, one after the other."""
-    service.answer("PutEvents")
+def run_sample_loop(service: Personalize, mark: str, seconds: float) -> dict[str, Any]:
+    """Put events as the AWS samples do: boto3, one call per event, in one thread."""
+    service.set_responses("PutEvents")
     client = boto3.client(
         "personalize-events", endpoint_url=service.url, config=Config(retries={"mode": "standard"})
     )
-    begun, number = time.monotonic(), 0
-    while (passed := time.monotonic() - begun) < seconds:
+    started, number = time.monotonic(), 0
+    while (passed := time.monotonic() - started) < seconds:
         record = event(mark, number)
         client.put_events(
             trackingId=RESOURCES.tracking_id,
@@ -187,9 +192,9 @@ def sample_loop(service: LocalPersonalize, mark: str, seconds: float) -> dict[st
     }
 
 
-def put_items(service: LocalPersonalize, songs: int) -> dict[str, Any]:
-    """Deliver a backlog of updates of songs, by callers side by side."""
-    service.answer("PutItems")
+def put_items(service: Personalize, songs: int) -> dict[str, Any]:
+    """Deliver a backlog of updates of songs and check what the service has stored."""
+    service.set_responses("PutItems")
     client = _client(service, CONNECTIONS)
     destination = PutRecordsDestination(
         client,
@@ -198,22 +203,22 @@ def put_items(service: LocalPersonalize, songs: int) -> dict[str, Any]:
         dataset_fields(load_contracts(), ITEMS),
     )
     backlog = updates(songs)
-    # All of it at once, so that the burst is one: what waits is what can be replaced.
+    # All records are handed over at once: waiting ones can be superseded.
     outcomes, seconds, metrics = deliver(
-        destination, backlog, micro_batch=-(-len(backlog) // SIDE_BY_SIDE)
+        destination, backlog, micro_batch=-(-len(backlog) // CALLERS)
     )
     counted = Counter(map(type, outcomes))
-    demand(
+    require(
         counted.keys() <= {Delivered, Superseded} and counted.total() == len(backlog),
         f"PutItems: unexpected outcomes: {counted}",
     )
-    held = {row["item_id"]: json.loads(row["properties"]) for row in service.rows("items")}
+    stored = {row["item_id"]: json.loads(row["properties"]) for row in service.rows("items")}
     newest = {record.id: record.version[0] for record in backlog}
-    demand(
-        {id: properties["durationMs"] for id, properties in held.items()} == newest,
-        "PutItems: the service does not hold the newest version of each song, and nothing else",
+    require(
+        {id: properties["durationMs"] for id, properties in stored.items()} == newest,
+        "PutItems: the service does not hold exactly the newest version of each song",
     )
-    counts = service.calls("PutItems")
+    counts = service.count_calls("PutItems")
     return {
         "updates": len(backlog),
         "songs": songs,
@@ -227,47 +232,51 @@ def put_items(service: LocalPersonalize, songs: int) -> dict[str, Any]:
     }
 
 
-def personalize(folder: Path, quick: bool) -> dict[str, Any]:
-    """The figures of PutEvents and PutItems."""
+def measure_personalize(folder: Path, quick: bool) -> dict[str, Any]:
+    """Measure PutEvents and PutItems."""
     seconds = 4.0 if quick else 21.0
     songs = 200 if quick else 2_000
-    with running(folder) as service:
+    with run_personalize(folder) as service:
         backlog = put_events(service, "quota", int(EVENTS_QUOTA * seconds))
-        say("PutEvents", backlog)
-        loop = sample_loop(service, "loop", seconds / 4)
-        say("boto3, a call an event", loop)
-        possible = EVENTS_QUOTA * (1 - THROTTLED)
-        trouble = put_events(service, "trouble", int(possible * seconds), throttled=THROTTLED)
-        say(f"PutEvents, {THROTTLED:.0%} throttled", trouble)
+        show("PutEvents", backlog)
+        loop = run_sample_loop(service, "loop", seconds / 4)
+        show("boto3, one call per event", loop)
+        possible = EVENTS_QUOTA * (1 - THROTTLED_SHARE)
+        throttled = put_events(
+            service, "trouble", int(possible * seconds), throttled=THROTTLED_SHARE
+        )
+        show(f"PutEvents, {THROTTLED_SHARE:.0%} throttled", throttled)
         items = put_items(service, songs)
-        say("PutItems", items)
-    least = songs / (ITEMS_QUOTA * ITEMS_A_CALL)
+        show("PutItems", items)
+    min_seconds = songs / (ITEMS_QUOTA * ITEMS_PER_CALL)
     return {
         "putevents_quota_ratio": round(backlog["accepted_per_second"] / EVENTS_QUOTA, 4),
-        "throttled_goodput_ratio": round(trouble["accepted_per_second"] / possible, 4),
-        "putitems_drain_ratio": round(items["seconds"] / least, 4),
+        "throttled_goodput_ratio": round(throttled["accepted_per_second"] / possible, 4),
+        "putitems_drain_ratio": round(items["seconds"] / min_seconds, 4),
         "sample_loop_ratio": round(backlog["accepted_per_second"] / loop["accepted_per_second"], 1),
         "never_above_the_quota": all(
             run["busiest_second"] <= quota and run["throttled_by_the_quota"] == 0
             for run, quota in (
                 (backlog, EVENTS_QUOTA),
-                (trouble, EVENTS_QUOTA),
+                (throttled, EVENTS_QUOTA),
                 (items, ITEMS_QUOTA),
             )
         ),
         "put_events": backlog,
-        "put_events_throttled": trouble,
+        "put_events_throttled": throttled,
         "sample_loop": loop,
         "put_items": items,
-        "answer_ms": ANSWER_SECONDS * 1_000,
+        "answer_ms": RESPONSE_SECONDS * 1_000,
     }
 
 
-def analytics(folder: Path, quick: bool) -> dict[str, Any]:
-    """The figures of OpenSearch and Firehose."""
+def measure_analytics(folder: Path, quick: bool) -> dict[str, Any]:
+    """Measure OpenSearch and Firehose."""
     documents, loop_seconds = (15_000, 2.0) if quick else (90_000, 8.0)
-    with parts.analytics(folder) as (settings, opensearch_pid):
-        node = search.Node(settings.opensearch.url, opensearch_pid)
+    with run_empty(folder, opensearch.NAME, python_servers.AWS) as settings:
+        record = process.read_record(settings, opensearch.NAME)
+        assert record is not None, "OpenSearch runs"
+        node = search.Node(settings.opensearch.url, record.pid)
         searched = search.measure(node, folder, documents)
         archived = archive.measure(settings.aws.url, search.backlog(documents), loop_seconds)
     return {
@@ -279,7 +288,7 @@ def analytics(folder: Path, quick: bool) -> dict[str, Any]:
     }
 
 
-SECTIONS = {"personalize": personalize, "analytics": analytics}
+SECTIONS = {"personalize": measure_personalize, "analytics": measure_analytics}
 RATIOS = (
     "putevents_quota_ratio",
     "throttled_goodput_ratio",
@@ -292,24 +301,24 @@ RATIOS = (
 )
 
 
-def _client(service: LocalPersonalize, connections: int) -> TimedClient:
+def _client(service: Personalize, connections: int) -> TimedClient:
     return TimedClient(events_client(RESOURCES.region, service.url, connections, 10.0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write the report; 0 when no second had more calls than the quota."""
+    """Measure, print and write the report; returns 0 unless the quota was exceeded."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.delivery", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="a fifth of the time; too short to judge by"
+        "--quick", action="store_true", help="a fifth of the time; not precise enough to compare"
     )
     parser.add_argument(
-        "--only", choices=SECTIONS, help="one half, printed: the report has both or stays as it is"
+        "--only", choices=SECTIONS, help="measure one half and print it, without a report"
     )
     options = parser.parse_args(arguments)
-    home = LocalSettings.from_environment(os.environ).home
+    settings = LocalSettings.from_environment(os.environ)
     report: dict[str, Any] = {}
     for name in [options.only] if options.only else SECTIONS:
-        report |= SECTIONS[name](home / "bench-delivery", options.quick)
+        report |= SECTIONS[name](settings.home / "bench-delivery", options.quick)
     report = {key: report[key] for key in RATIOS if key in report} | report
     for key in RATIOS:
         if key in report:
@@ -318,24 +327,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     report |= {
         "quick": options.quick,
-        "machine": {
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
+        "machine": describe_machine(),
         "finished_ms": now_ms(),
     }
-    path = home / "reports" / "bench-delivery.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    path = settings.reports / "bench-delivery.json"
+    write_report(path, report)
     print(path)
     return 0 if report["never_above_the_quota"] else 1
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except TunemeshError as failure:
-        sys.exit(f"bench-delivery: {failure}")
-    except KeyboardInterrupt:
-        sys.exit("bench-delivery: stopped")
+    run("bench-delivery", main)

@@ -1,19 +1,15 @@
-"""``python -m benchmarks.enrichment``: the enrichment beside other systems, on the same topics.
+"""Compares the enrichment with other systems, on the same Kafka topics.
 
-All systems read the same four topics and write the same enriched records to a topic of their own,
-stamped by the broker when it appends them (LogAppendTime): the clock is the broker's for all of
-them, and a run ends when all records are there. The method is in docs/benchmarks/method.md.
+All systems read the same four topics and write the same enriched records to a topic of their own.
+Times are those of the broker (LogAppendTime), and a run ends when all records are written. The
+output is compared with a plain-Python join. The report is bench-enrichment.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import os
-import platform
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,40 +17,46 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from types import FrameType
 from typing import Any
 
-import fastavro
-
+from benchmarks.command import describe_machine, run
 from benchmarks.dataset import Shape, event_number
-from benchmarks.errors import BenchmarkError, SystemUnavailable
-from benchmarks.expected import Newest
+from benchmarks.errors import BenchmarkError
+from benchmarks.expected import NewestVersions
 from benchmarks.measure import Rates, Run, rates, ratio_to_best, ratios_to_neighbours
-from benchmarks.output import Checked, check, sampled
-from benchmarks.parts import Parts, running
-from benchmarks.processes import CpuAccount, Started
-from benchmarks.publish import DIMENSION_TOPICS, kept, made_up_version_ids, publish, write_note
+from benchmarks.output import Checked, check, sample_numbers
+from benchmarks.processes import Processes, UsageMeter
+from benchmarks.publish import (
+    DIMENSION_TOPICS,
+    find_dataset,
+    generate_version_ids,
+    publish,
+    record_dataset,
+)
+from benchmarks.services import Broker, run_broker
 from benchmarks.systems import System, Task
-from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, chosen
+from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, select
 from benchmarks.topics import Topics, wait_until
 from connectors.clock import now_ms
+from connectors.files import write_report
 from deploy.local.settings import LocalSettings
 from schemas import wire
-from schemas.codec import parse_plain
+from schemas.codec import decode_body, parse_plain
 from schemas.errors import TunemeshError
 from schemas.model import Contracts, load_contracts
 
-SAMPLE = 20_000
-WARM_SECONDS = 900
-# Below that, a share of the events is too short a run to measure.
-FEWEST_EVENTS = 20_000
-# A run whose output has not grown for that long is stuck.
-SILENT_SECONDS = 120
+SAMPLE_SIZE = 20_000
+WARM_UP_TIMEOUT_SECONDS = 900
+MIN_EVENTS = 20_000
+"""Of a run with a fraction of the events; a shorter run is not measurable."""
+
+STALL_SECONDS = 120
+"""A run whose output has not grown for this time has stalled."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """One run of one system: measured and checked, or why it could not run."""
+class RunResult:
+    """The result of a run: its measurements and the check of its output, or its problem."""
 
     system: str
     pair: str
@@ -72,142 +74,149 @@ class Outcome:
     problem: str | None = None
 
     @property
-    def usable(self) -> bool:
-        """Whether its rate may be compared: everything is there, once, and as expected."""
-        return self.rates is not None and self.checked is not None and self.checked.complete
+    def is_usable(self) -> bool:
+        """Whether the rate can be compared: the output is complete and correct."""
+        return self.rates is not None and self.checked is not None and self.checked.is_correct
 
     def as_json(self) -> dict[str, Any]:
-        """The run for the report."""
-        text = asdict(self) | {"usable": self.usable}
+        """Return the entry of the report."""
+        entry = asdict(self) | {"usable": self.is_usable}
         if self.checked is not None:
-            del text["checked"]["appended"]
-        return text
+            del entry["checked"]["appended"]
+        return entry
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all runs share."""
+    """The environment of all runs."""
 
     topics: Topics
     contracts: Contracts
-    parts: Parts
+    broker: Broker
     shape: Shape
     work: Path
     dimensions: int
     sample: Mapping[int, dict[str, Any]]
 
 
-def run_system(system: System, bench: Bench) -> Outcome:
-    """Run one system once, from the start of its processes to the check of its output."""
+def run_system(system: System, bench: Bench) -> RunResult:
+    """Run a system once, from the start of its processes to the check of its output."""
     folder = bench.work / "run"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     out = _output_topic(system)
     group = f"bench-{system.name}"
     bench.topics.delete_group(group)
-    bench.topics.remake(out, append_time=True)
+    bench.topics.recreate(out, append_time=True)
     task = Task(
-        bootstrap=bench.parts.bootstrap,
+        bootstrap=bench.broker.bootstrap,
         out=out,
         gate=folder / "gate",
         folder=folder,
         log=bench.work / "logs" / f"{system.name}.log",
-        schemas=_schemas_folder(bench),
-        header=wire.header(bench.parts.version_ids["interactions-enriched"]),
+        schemas=_write_schemas(bench),
+        header=wire.header(bench.broker.version_ids["interactions-enriched"]),
         group=group,
         dimensions=bench.dimensions,
-        endpoints=bench.parts.endpoints,
+        has_registry=bench.broker.has_registry,
     )
     system.prepare()
     share = int(bench.shape.events * system.events_share)
-    wanted = min(bench.shape.events, max(share, FEWEST_EVENTS))
+    events = min(bench.shape.events, max(share, MIN_EVENTS))
     load = os.getloadavg()[0]
     started_ms = now_ms()
-    started = system.start(task)
-    own, broker = CpuAccount(started.pids), CpuAccount(bench.parts.broker_pids)
+    processes = system.start(task)
+    own, broker = UsageMeter(processes.pids), UsageMeter(bench.broker.pids)
     try:
-        ready_ms = _until_ready(system, task, bench, started)
+        ready_ms = _wait_until_ready(system, task, bench, processes)
         own_before, broker_before = own.sample(), broker.sample()
         threads_before = own.threads()
-        _until_written(system, task, bench, started, wanted)
+        _wait_until_written(system, task, bench, processes, events)
         threads = own.threads()
-        broker_used, used = broker.stop(), own.stop()
+        broker_usage, usage = broker.stop(), own.stop()
     finally:
         own.stop()
         broker.stop()
-        started.stop()
-    _progress(f"{system.name}: checking its output")
+        processes.stop()
+    _show_progress(f"{system.name}: checking its output")
     checked = check(
         bench.topics.read(out),
         bench.contracts["interactions-enriched"],
         bench.shape.events,
         bench.sample,
-        origins=system.writes_origins,
+        has_origins=system.has_origins,
     )
-    if checked.distinct < wanted:
-        raise BenchmarkError(f"{system.name}: {checked.distinct} of {wanted} events came out")
-    return Outcome(
+    if checked.distinct < events:
+        raise BenchmarkError(f"{system.name}: the output has {checked.distinct} of {events} events")
+    return RunResult(
         system=system.name,
         pair=system.pair,
-        what=system.what,
+        what=system.description,
         rates=rates(checked.appended, started_ms, ready_ms),
-        events=wanted,
+        events=events,
         checked=checked,
         warm_seconds=(ready_ms - started_ms) / 1000,
-        cpu_seconds=used.seconds,
-        cpu_seconds_from_ready=used.seconds - own_before.seconds,
-        broker_cpu_seconds_from_ready=broker_used.seconds - broker_before.seconds,
-        peak_memory_bytes=used.peak_bytes,
+        cpu_seconds=usage.seconds,
+        cpu_seconds_from_ready=usage.seconds - own_before.seconds,
+        broker_cpu_seconds_from_ready=broker_usage.seconds - broker_before.seconds,
+        peak_memory_bytes=usage.peak_bytes,
         load_before=load,
-        cpu_seconds_by_thread=_most_used(threads_before, threads),
+        cpu_seconds_by_thread=_thread_seconds(threads_before, threads),
     )
 
 
-def _most_used(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Seconds by thread name, the most first; names below a tenth of a second are left out."""
+def _thread_seconds(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds by thread name, in descending order, without those below 0.1 s."""
     used = {name: round(seconds - before.get(name, 0.0), 2) for name, seconds in after.items()}
     return {name: used[name] for name in sorted(used, key=lambda n: -used[n]) if used[name] >= 0.1}
 
 
-def _until_ready(system: System, task: Task, bench: Bench, started: Started) -> int:
-    """When it could begin with the interactions: gate opened, or its first record is out."""
-    if system.gated:
+def _wait_until_ready(system: System, task: Task, bench: Bench, processes: Processes) -> int:
+    """Return the time from which it can process interactions, in milliseconds.
+
+    That is when the gate is opened or, for a system without a gate, its first record is written.
+    """
+    if system.is_gated:
         wait_until(
             lambda: system.is_warm(task, bench.topics),
-            f"{system.name} has not taken in all dimensions",
-            WARM_SECONDS,
-            check=started.check,
+            f"{system.name} has not read all dimension records",
+            WARM_UP_TIMEOUT_SECONDS,
+            check=processes.check,
         )
         task.gate.touch()
     else:
         wait_until(
             lambda: bench.topics.count(task.out) > 0,
-            f"{system.name} has written nothing",
-            WARM_SECONDS,
-            check=started.check,
+            f"{system.name} has written no record",
+            WARM_UP_TIMEOUT_SECONDS,
+            check=processes.check,
         )
     return now_ms()
 
 
-def _until_written(system: System, task: Task, bench: Bench, started: Started, wanted: int) -> None:
-    """Wait until that many records are out, with a line of progress."""
-    begun = grown = time.monotonic()
+def _wait_until_written(
+    system: System, task: Task, bench: Bench, processes: Processes, events: int
+) -> None:
+    """Return when this number of records is written; shows the progress."""
+    started = grown = time.monotonic()
     before = 0
     while True:
         written = bench.topics.count(task.out)
         now = time.monotonic()
-        share = min(1.0, written / wanted)
-        _progress(f"{system.name}: {written:,} of {wanted:,} ({share:.0%}), {now - begun:.0f} s")
-        if written >= wanted:
+        share = min(1.0, written / events)
+        _show_progress(
+            f"{system.name}: {written:,} of {events:,} ({share:.0%}), {now - started:.0f} s"
+        )
+        if written >= events:
             return
         if written > before:
             before, grown = written, now
-        if now - grown > SILENT_SECONDS:
+        if now - grown > STALL_SECONDS:
             raise BenchmarkError(
-                f"{system.name}: {written} of {wanted} records, and none more for"
-                f" {SILENT_SECONDS} s; its log is {task.log}"
+                f"{system.name}: {written} of {events} records, and no further one for"
+                f" {STALL_SECONDS} s; its log is {task.log}"
             )
-        started.check()
+        processes.check()
         time.sleep(0.5)
 
 
@@ -215,7 +224,7 @@ def _output_topic(system: System) -> str:
     return system.output or f"bench-out-{system.name}"
 
 
-def _schemas_folder(bench: Bench) -> Path:
+def _write_schemas(bench: Bench) -> Path:
     folder = bench.work / "schemas"
     folder.mkdir(parents=True, exist_ok=True)
     for contract in bench.contracts:
@@ -224,24 +233,23 @@ def _schemas_folder(bench: Bench) -> Path:
 
 
 def expected_sample(topics: Topics, contracts: Contracts, shape: Shape) -> dict[int, Any]:
-    """Expected records by event number, by a plain-Python join over the topics themselves."""
-    newest = Newest(contracts)
+    """Return the expected records by event number, by a plain-Python join of the topics."""
+    newest = NewestVersions(contracts)
     schemas = {c.topic: parse_plain(c.newest.definition) for c in contracts.sources}
 
-    def decoded(message: Any) -> Any:
-        body = io.BytesIO(message.value()[wire.HEADER_SIZE :])
-        return fastavro.schemaless_reader(body, schemas[message.topic()], None)
+    def decode(message: Any) -> Any:
+        return decode_body(schemas[message.topic()], message.value()[wire.HEADER_SIZE :])
 
     for message in topics.read(*DIMENSION_TOPICS):
-        newest.add(message.topic(), decoded(message), message.timestamp()[1], _origin(message))
-    wanted = frozenset(sampled(shape.events, SAMPLE))
+        newest.add(message.topic(), decode(message), message.timestamp()[1], _origin(message))
+    numbers = sample_numbers(shape.events, SAMPLE_SIZE)
     sample = {}
     start = wire.HEADER_SIZE + 1
     for message in topics.read("interactions"):
         number = event_number(message.value()[start : start + 36])
-        if number in wanted:
+        if number in numbers:
             sample[number] = newest.enrich(
-                decoded(message), message.timestamp()[1], _origin(message)
+                decode(message), message.timestamp()[1], _origin(message)
             )
     return sample
 
@@ -250,53 +258,53 @@ def _origin(message: Any) -> str:
     return f"{message.topic()}/{message.partition()}/{message.offset()}"
 
 
-def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The report's figures: every run, the median rate a system, the ratios of ours."""
-    usable = [outcome for outcome in outcomes if outcome.usable and outcome.rates is not None]
-    runs = [Run(o.system, o.pair, o.rates.steady) for o in usable if o.rates is not None]
+def summarize(results: Sequence[RunResult]) -> dict[str, Any]:
+    """Return the report: all runs, the median rate of each system, and the ratios of ours."""
+    usable = [result for result in results if result.is_usable]
+    runs = [Run(r.system, r.pair, r.rates.steady) for r in usable if r.rates is not None]
     systems = {}
-    for name in dict.fromkeys(outcome.system for outcome in outcomes):
-        found = [run.rate for run in runs if run.system == name]
+    for name in dict.fromkeys(result.system for result in results):
+        system_rates = [run.rate for run in runs if run.system == name]
         systems[name] = {
-            "events_per_second": round(median(found)) if found else None,
-            "runs": len(found),
-            "problem": next((o.problem for o in outcomes if o.system == name and o.problem), None),
+            "events_per_second": round(median(system_rates)) if system_rates else None,
+            "runs": len(system_rates),
+            "problem": next((r.problem for r in results if r.system == name and r.problem), None),
         }
     names = {run.system for run in runs}
     pairs = {}
     for ours in sorted(name for name in names if name.startswith("ours-")):
-        found_ratios = ratios_to_neighbours(runs, ours, f"java-{ours.split('-')[1]}")
-        if found_ratios:
-            pairs[ours] = {"min": min(found_ratios), "median": median(found_ratios)}
+        ratios = ratios_to_neighbours(runs, ours, f"java-{ours.split('-')[1]}")
+        if ratios:
+            pairs[ours] = {"min": min(ratios), "median": median(ratios)}
     return {
         "systems": systems,
         "ratio_java": pairs.get(OURS, {}).get("median"),
         "ratio_naive": ratio_to_best(runs, OURS, ("naive-thread", "naive-process")),
         "ratio_bytewax": ratio_to_best(runs, OURS, ("bytewax",)),
         "ratio_java_details": pairs,
-        "runs": [outcome.as_json() for outcome in outcomes],
+        "runs": [result.as_json() for result in results],
     }
 
 
-def table(outcomes: Sequence[Outcome], report: Mapping[str, Any]) -> str:
-    """The runs for the terminal."""
+def table(results: Sequence[RunResult], report: Mapping[str, Any]) -> str:
+    """Return a table of the runs for the terminal."""
     head = (
         f"{'system':<22}{'events/s':>10}{'first-last':>12}{'from ready':>12}{'from start':>12}"
         f"{'CPU s/M':>9}{'broker':>8}{'memory':>9}  output"
     )
     lines = [head, "-" * len(head)]
-    for outcome in outcomes:
-        if outcome.rates is None:
-            lines.append(f"{outcome.system:<22}{'-':>10}  {outcome.problem}")
+    for result in results:
+        if result.rates is None:
+            lines.append(f"{result.system:<22}{'-':>10}  {result.problem}")
             continue
-        found = outcome.rates
-        millions = found.records / 1e6
+        measured = result.rates
+        millions = measured.records / 1e6
         lines.append(
-            f"{outcome.system:<22}{found.steady:>10,.0f}{found.output:>12,.0f}"
-            f"{found.seconds_from_ready:>10.1f} s{found.seconds_from_start:>10.1f} s"
-            f"{outcome.cpu_seconds_from_ready / millions:>9.1f}"
-            f"{outcome.broker_cpu_seconds_from_ready / millions:>8.1f}"
-            f"{outcome.peak_memory_bytes / 2**20:>6.0f} MB  {_verdict(outcome)}"
+            f"{result.system:<22}{measured.steady:>10,.0f}{measured.output:>12,.0f}"
+            f"{measured.seconds_from_ready:>10.1f} s{measured.seconds_from_start:>10.1f} s"
+            f"{result.cpu_seconds_from_ready / millions:>9.1f}"
+            f"{result.broker_cpu_seconds_from_ready / millions:>8.1f}"
+            f"{result.peak_memory_bytes / 2**20:>6.0f} MB  {_describe_output(result)}"
         )
     for name in ("ratio_java", "ratio_naive", "ratio_bytewax"):
         value = report[name]
@@ -304,54 +312,54 @@ def table(outcomes: Sequence[Outcome], report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _verdict(outcome: Outcome) -> str:
-    checked = outcome.checked
-    assert checked is not None, outcome.system
-    if checked.complete:
+def _describe_output(result: RunResult) -> str:
+    checked = result.checked
+    assert checked is not None, result.system
+    if checked.is_correct:
         return f"{checked.distinct:,} events, {checked.compared:,} compared: equal"
     return (
-        f"WRONG: {checked.duplicates} twice, {checked.invented} invented,"
+        f"WRONG: {checked.duplicates} duplicated, {checked.invented} invented,"
         f" {checked.different} of {checked.compared} differ in {', '.join(checked.fields)}"
     )
 
 
-def _progress(text: str) -> None:
-    """Print a line over the last one on a terminal; elsewhere nothing but what ends a line."""
+def _show_progress(text: str) -> None:
+    """Replace the last line of a terminal; prints nothing elsewhere."""
     if sys.stdout.isatty():
         print(f"\r\x1b[K{text}", end="", flush=True)
 
 
-def _say(text: str) -> None:
-    _progress("")
+def _print_line(text: str) -> None:
+    _show_progress("")
     print(text, flush=True)
 
 
 @contextmanager
-def _parts(bootstrap: str | None, work: Path, contracts: Contracts) -> Iterator[Parts]:
+def _use_broker(bootstrap: str | None, work: Path, contracts: Contracts) -> Iterator[Broker]:
     if bootstrap is None:
-        with running(work, contracts) as parts:
-            yield parts
+        with run_broker(work, contracts) as broker:
+            yield broker
     else:
-        yield Parts(bootstrap, (), made_up_version_ids(contracts), {})
+        yield Broker(bootstrap, (), generate_version_ids(contracts), has_registry=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 0 when every system that could run wrote what it should."""
-    options = _options(arguments)
-    home = LocalSettings.from_environment(os.environ).home
-    work = home / "bench"
+    """Run the benchmark; returns 0 if the output of every system that ran is correct."""
+    options = _parse(arguments)
+    settings = LocalSettings.from_environment(os.environ)
+    work = settings.home / "bench"
     contracts = load_contracts()
     default = QUICK_RUN if options.quick else FULL_RUN
     names = options.systems.split(",") if options.systems else list(default) * options.repeat
-    order = chosen(names, catalog(work))
-    outcomes: list[Outcome] = []
-    with _parts(options.bootstrap, work, contracts) as parts:
-        topics = Topics(parts.bootstrap)
-        shape = _dataset(options, topics, contracts, parts, work)
+    order = select(names, catalog(work))
+    results: list[RunResult] = []
+    with _use_broker(options.bootstrap, work, contracts) as broker:
+        topics = Topics(broker.bootstrap)
+        shape = _provide_dataset(options, topics, contracts, broker, work)
         bench = Bench(
             topics=topics,
             contracts=contracts,
-            parts=parts,
+            broker=broker,
             shape=shape,
             work=work,
             dimensions=topics.count(*DIMENSION_TOPICS),
@@ -359,105 +367,93 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for system in order:
             try:
-                outcome = run_system(system, bench)
-            except (SystemUnavailable, BenchmarkError, ValueError) as error:
-                outcome = Outcome(system.name, system.pair, system.what, problem=str(error))
-            outcomes.append(outcome)
-            _say(_one_line(outcome))
+                result = run_system(system, bench)
+            except (TunemeshError, ValueError) as error:
+                result = RunResult(system.name, system.pair, system.description, problem=str(error))
+            results.append(result)
+            _print_line(_describe(result))
             with suppress(BenchmarkError):
                 topics.delete(_output_topic(system))
-        topics.close()
-    report = summary(outcomes) | _circumstances(shape)
-    path = home / "reports" / "bench-enrichment.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"\n{table(outcomes, report)}\n{path}")
+    report = summarize(results) | {
+        "dataset": shape.as_json(),
+        "sample": SAMPLE_SIZE,
+        "machine": describe_machine(),
+        "finished_ms": now_ms(),
+    }
+    path = settings.reports / "bench-enrichment.json"
+    write_report(path, report)
+    print(f"\n{table(results, report)}\n{path}")
     shutil.rmtree(work / "run", ignore_errors=True)
     if not options.keep and options.bootstrap is None:
         shutil.rmtree(work / "data", ignore_errors=True)
-    return 0 if all(o.usable for o in outcomes if o.rates is not None) else 1
+    return 0 if all(r.is_usable for r in results if r.rates is not None) else 1
 
 
-def _dataset(
-    options: argparse.Namespace, topics: Topics, contracts: Contracts, parts: Parts, work: Path
+def _provide_dataset(
+    options: argparse.Namespace, topics: Topics, contracts: Contracts, broker: Broker, work: Path
 ) -> Shape:
-    # Dimensions two hours ago, interactions from one hour ago on: nothing is in the future.
+    """Return the shape of the dataset in the topics, which is published unless it exists."""
+    # Dimensions from two hours ago, interactions from one hour ago: no timestamp is in the future.
     shape = Shape.of(options.events, options.users, options.items, now_ms() - 2 * 3_600_000)
-    note = work / "dataset.json"
-    there = kept(note, topics, shape, parts.version_ids)
-    if there is not None:
-        _say(f"dataset: {there.events:,} events, kept from an earlier run")
-        return there
-    begun = time.monotonic()
+    file = work / "dataset.json"
+    published = find_dataset(file, topics, shape, broker.version_ids)
+    if published is not None:
+        _print_line(f"dataset: {published.events:,} events, from an earlier run")
+        return published
+    started = time.monotonic()
     publish(
         topics,
         contracts,
-        parts.version_ids,
+        broker.version_ids,
         shape,
-        lambda sent: _progress(f"dataset: {sent:,} records published"),
+        lambda count: _show_progress(f"dataset: {count:,} records published"),
     )
-    write_note(note, topics, shape, parts.version_ids)
-    _say(
+    record_dataset(file, topics, shape, broker.version_ids)
+    _print_line(
         f"dataset: {shape.events:,} events, {shape.users:,} users,"
-        f" {shape.songs + shape.podcasts:,} items, {time.monotonic() - begun:.0f} s"
+        f" {shape.songs + shape.podcasts:,} items, {time.monotonic() - started:.0f} s"
     )
     return shape
 
 
-def _one_line(outcome: Outcome) -> str:
-    if outcome.rates is None:
-        return f"{outcome.system}: {outcome.problem}"
-    return f"{outcome.system}: {outcome.rates.steady:,.0f} events/s, {_verdict(outcome)}"
+def _describe(result: RunResult) -> str:
+    if result.rates is None:
+        return f"{result.system}: {result.problem}"
+    return f"{result.system}: {result.rates.steady:,.0f} events/s, {_describe_output(result)}"
 
 
-def _circumstances(shape: Shape) -> dict[str, Any]:
-    return {
-        "dataset": shape.as_json(),
-        "sample": SAMPLE,
-        "machine": {
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
-        "finished_ms": now_ms(),
-    }
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.enrichment",
-        description="The enrichment beside other systems, on the same Kafka topics.",
-    )
-    parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--users", type=int, default=50_000)
-    parser.add_argument("--items", type=int, default=110_000, help="songs and podcasts, 10 to 1")
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.enrichment", description=__doc__)
+    parser.add_argument("--events", type=int, default=2_000_000, help="default %(default)s")
+    parser.add_argument("--users", type=int, default=50_000, help="default %(default)s")
     parser.add_argument(
-        "--systems", help=f"comma-separated, in order; default: {','.join(FULL_RUN)}"
+        "--items",
+        type=int,
+        default=110_000,
+        help="songs and podcasts, 10 to 1; default %(default)s",
     )
     parser.add_argument(
-        "--quick", action="store_true", help=f"by default only {','.join(QUICK_RUN)}"
+        "--systems",
+        help=f"systems to run, in this order, separated by commas; default {','.join(FULL_RUN)}",
     )
-    parser.add_argument("--repeat", type=int, default=1, help="how often the default order is run")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"shorter default order: {','.join(QUICK_RUN)}"
+    )
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=1,
+        help="repetitions of the default order, default %(default)s",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the topics for the next run")
     parser.add_argument(
         "--bootstrap",
         metavar="HOST:PORT",
-        help="use this broker and no registry (all systems but ours); its topics users, songs,"
-        " podcasts and interactions are replaced",
+        help="use this broker and no registry (for all systems except ours); replaces its topics"
+        " users, songs, podcasts and interactions",
     )
     return parser.parse_args(arguments)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    sys.exit("bench-enrichment: ended by a signal")
-
-
 if __name__ == "__main__":
-    # As any other end: what was started is stopped.
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        sys.exit(main())
-    except TunemeshError as failure:
-        sys.exit(f"bench-enrichment: {failure}")
-    except KeyboardInterrupt:
-        sys.exit("bench-enrichment: stopped")
+    run("bench-enrichment", main)

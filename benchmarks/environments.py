@@ -1,4 +1,4 @@
-"""Virtual environments for what is compared with: its packages are none of the product's."""
+"""Virtual environments for the systems that the product is compared with."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from benchmarks.errors import SystemUnavailable
 
 
-def python_of(folder: Path) -> Path:
-    """The interpreter of the virtual environment in a folder."""
+def interpreter(folder: Path) -> Path:
+    """Return the interpreter of the virtual environment in a folder."""
     return folder / "bin" / "python"
 
 
 def prepare(folder: Path, lock: Path, name: str) -> Path:
-    """Make the virtual environment of a lock, again when the lock has changed; its interpreter.
+    """Create the virtual environment of a lock file, unless it exists; returns its interpreter.
 
-    Raises SystemUnavailable, which says that it is `name` that cannot be installed, and why.
+    Raises SystemUnavailable if the packages of ``name`` cannot be installed.
     """
-    python, mark = python_of(folder), folder / "installed"
+    python, digest_file = interpreter(folder), folder / "installed"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()
-    if mark.exists() and mark.read_text() == digest:
+    if digest_file.exists() and digest_file.read_text() == digest:
         return python
     venv.create(folder, clear=True, with_pip=True, symlinks=True)
-    done = subprocess.run(
+    result = subprocess.run(
         [
             *(str(python), "-m", "pip", "install", "--quiet", "--require-hashes"),
             *("--only-binary", ":all:", "-r", str(lock)),
@@ -35,10 +35,10 @@ def prepare(folder: Path, lock: Path, name: str) -> Path:
         text=True,
         check=False,
     )
-    if done.returncode != 0:
+    if result.returncode != 0:
         raise SystemUnavailable(
             f"{name} cannot be installed for Python {sys.version_info.major}."
-            f"{sys.version_info.minor}: {done.stderr.strip()}"
+            f"{sys.version_info.minor}: {result.stderr.strip()}"
         )
-    mark.write_text(digest)
+    digest_file.write_text(digest)
     return python

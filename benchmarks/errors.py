@@ -1,4 +1,4 @@
-"""What goes wrong in a benchmark, for a person."""
+"""The errors of benchmarks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from schemas.errors import TunemeshError
 
 
 class BenchmarkError(TunemeshError):
-    """The benchmark cannot go on; the message says what happened and what to do."""
+    """The benchmark cannot continue."""
 
 
 class SystemUnavailable(BenchmarkError):
-    """One of the systems cannot run on this machine; the others can."""
+    """One of the systems cannot run on this machine."""

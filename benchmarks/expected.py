@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.model import Contract, Contracts, Role
+from verification.reference import item_content, user_content
 
 Record = dict[str, Any]
 
 
-class Newest:
-    """The newest version of each user and item, read from their topics."""
+class NewestVersions:
+    """The newest version of each user and item of the topics."""
 
     def __init__(self, contracts: Contracts) -> None:
         self._contracts = {c.topic: c for c in contracts.sources}
@@ -19,22 +20,21 @@ class Newest:
         self.items: dict[str, tuple[int, Record | None]] = {}
 
     def add(self, topic: str, record: Record, timestamp: int, origin: str) -> None:
-        """Take a version in; an older one never replaces a newer one, of equals the later does."""
+        """Add a version, unless a newer one is known; of equal ones the later one is kept."""
         contract = self._contracts[topic]
         mapping = contract.user or contract.item
         assert mapping is not None, f"{topic} has neither users nor items"
-        held = self.users if contract.role is Role.USER else self.items
+        versions = self.users if contract.role is Role.USER else self.items
         key = record[mapping.user_id if contract.user else mapping.item_id]  # type: ignore[union-attr]
         updated = record[mapping.updated] if mapping.updated else None
         version = timestamp if updated is None else updated
-        if key in held and held[key][0] > version:
+        if key in versions and versions[key][0] > version:
             return
-        deleted = mapping.deleted is not None and record[mapping.deleted]
-        attached = None if deleted else _attached(contract, record) | {"origin": origin}
-        held[key] = (version, attached)
+        is_deleted = mapping.deleted is not None and record[mapping.deleted]
+        versions[key] = (version, None if is_deleted else content(contract, record, origin))
 
     def enrich(self, interaction: Mapping[str, Any], published_at: int, origin: str) -> Record:
-        """The enriched record of an interaction once all versions are taken in."""
+        """Return the enriched record of an interaction, after all versions were added."""
         user_id = interaction["user_id"]
         return {
             **interaction,
@@ -45,35 +45,16 @@ class Newest:
         }
 
 
-def _attached(contract: Contract, record: Record) -> Record:
-    def value(name: str | None) -> Any:
-        return None if name is None else record[name]
-
+def content(contract: Contract, record: Record, origin: str) -> Record:
+    """Return the user or item of an enriched record."""
     if contract.user is not None:
-        user = contract.user
-        return {
-            "country": value(user.country),
-            "age_band": value(user.age_band),
-            "subscription": value(user.subscription),
-            "created_at": value(user.created),
-        }
-    item = contract.item
-    assert item is not None
-    duration = value(item.duration)
-    creators = (record[name] for name in item.creator)
-    return {
-        "item_type": item.type,
-        "title": record[item.title],
-        "creator": next((name for name in creators if name is not None), None),
-        "genres": [] if item.genres is None else record[item.genres],
-        "duration_ms": None if duration is None else duration * item.duration_unit_ms,
-        "language": value(item.language),
-        "created_at": value(item.created),
-    }
+        return user_content(contract.user, record) | {"origin": origin}
+    assert contract.item is not None, f"{contract.name} has neither users nor items"
+    return item_content(contract.item, record) | {"origin": origin}
 
 
 def without_origins(record: Mapping[str, Any]) -> Record:
-    """An enriched record less where things came from, for a system that cannot know it."""
+    """Return an enriched record without origins, for a system that does not write them."""
     stripped = {name: value for name, value in record.items() if name != "origin"}
     for name in ("user", "item"):
         if stripped[name] is not None:
@@ -81,11 +62,11 @@ def without_origins(record: Mapping[str, Any]) -> Record:
     return stripped
 
 
-def differing_fields(expected: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the fields in which two records differ, ``user.country`` for nested ones."""
+def differing_fields(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the fields that differ, such as ``user.country`` for nested ones."""
     names = []
-    for name in sorted(expected.keys() | found.keys()):
-        left, right = expected.get(name), found.get(name)
+    for name in sorted(expected.keys() | actual.keys()):
+        left, right = expected.get(name), actual.get(name)
         if left == right:
             continue
         if isinstance(left, Mapping) and isinstance(right, Mapping):

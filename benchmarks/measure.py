@@ -1,4 +1,4 @@
-"""Rates, ratios and percentiles: arithmetic on timestamps and nothing else."""
+"""Rates, ratios and percentiles of timestamps. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ STEADY_FROM, STEADY_TO = 0.2, 0.9
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """How many records were appended at each millisecond: ``(milliseconds, count)``, ascending."""
+    """Numbers of records by the time of their append: ``(milliseconds, count)``, ascending."""
 
     counts: tuple[tuple[int, int], ...]
 
     @classmethod
     def from_counts(cls, counts: Iterable[tuple[int, int]]) -> Appended:
-        """From pairs in any order; equal milliseconds are added up."""
+        """Create it from pairs in any order; counts of equal milliseconds are added up."""
         total: dict[int, int] = {}
         for at, count in counts:
             total[at] = total.get(at, 0) + count
@@ -27,28 +27,28 @@ class Appended:
 
     @property
     def total(self) -> int:
-        """How many records there are."""
+        """The number of records."""
         return sum(count for _, count in self.counts)
 
     @property
     def first_ms(self) -> int:
-        """When the first was appended."""
+        """When the first record was appended."""
         return self.counts[0][0]
 
     @property
     def last_ms(self) -> int:
-        """When the last was appended."""
+        """When the last record was appended."""
         return self.counts[-1][0]
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """A run in numbers: rates in records a second, times in seconds.
+    """The rates of a run in records per second, and times in seconds.
 
-    ``steady`` is the rate between 20% and 90% of the output: what ratios are made of. ``output``
-    is the rate from the first to the last record. ``seconds_from_ready`` is from the moment when
-    the job could begin with the interactions (see :mod:`benchmarks.enrichment`) to the last
-    record, ``seconds_from_start`` from the start of its first process.
+    ``steady`` is the rate between 20% and 90% of the output, which ratios use. ``output`` is the
+    rate from the first to the last record. ``seconds_from_ready`` is the time from when the job
+    could read interactions (see :mod:`benchmarks.enrichment`) to the last record,
+    ``seconds_from_start`` from the start of its first process.
     """
 
     records: int
@@ -59,7 +59,7 @@ class Rates:
 
 
 def rates(appended: Appended, started_ms: int, ready_ms: int) -> Rates:
-    """Rates of a run; raises ValueError when its output took no measurable time."""
+    """Return the rates of a run; raises ValueError if its output is too short to measure."""
     lower, upper = _reached(appended, STEADY_FROM), _reached(appended, STEADY_TO)
     elapsed = appended.last_ms - appended.first_ms
     if upper[0] <= lower[0] or elapsed <= 0:
@@ -76,68 +76,68 @@ def rates(appended: Appended, started_ms: int, ready_ms: int) -> Rates:
 
 
 def _reached(appended: Appended, share: float) -> tuple[int, int]:
-    """When that share of the records was there, and how many there were by then."""
-    wanted = share * appended.total
+    """When this fraction of the records had been appended, and how many had been then."""
+    target = share * appended.total
     running = accumulate(count for _, count in appended.counts)
     for (at, _), count in zip(appended.counts, running, strict=True):
-        if count >= wanted:
+        if count >= target:
             return at, count
     raise AssertionError("the last running total is the total")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of one system, in the order in which they ran; ``pair`` matches runs to compare."""
+    """The rate of a run; only runs of the same ``pair`` are compared."""
 
     system: str
     pair: str
     rate: float
 
 
-def ratios_to_neighbours(runs: Sequence[Run], numerator: str, yardstick: str) -> tuple[float, ...]:
-    """Each run of ``numerator`` over the mean of the yardstick's runs just before and after it.
+def ratios_to_neighbours(runs: Sequence[Run], system: str, baseline: str) -> tuple[float, ...]:
+    """Return the ratio of each run of a system to the mean of the baseline's neighbouring runs.
 
-    Only runs of the same pair count. The speed of a machine that others use drifts, within a run
-    of minutes by a third: neighbours saw about the same machine. With a yardstick on one side
-    only, that one is taken; with none at all there is no ratio.
+    The neighbours are the runs of the same pair directly before and after it. The speed of a shared
+    machine changes by up to a third within minutes, and least between neighbours. With one
+    neighbour the ratio is to that one; without neighbours there is no ratio.
     """
-    found = []
+    ratios = []
     for at, run in enumerate(runs):
-        if run.system != numerator:
+        if run.system != system:
             continue
-        before = _first(runs[:at][::-1], yardstick, run.pair)
-        after = _first(runs[at + 1 :], yardstick, run.pair)
+        before = _first_rate(runs[:at][::-1], baseline, run.pair)
+        after = _first_rate(runs[at + 1 :], baseline, run.pair)
         neighbours = [rate for rate in (before, after) if rate is not None]
         if neighbours:
-            found.append(run.rate * len(neighbours) / sum(neighbours))
-    return tuple(found)
+            ratios.append(run.rate * len(neighbours) / sum(neighbours))
+    return tuple(ratios)
 
 
-def _first(runs: Sequence[Run], system: str, pair: str) -> float | None:
+def _first_rate(runs: Sequence[Run], system: str, pair: str) -> float | None:
     return next((run.rate for run in runs if run.system == system and run.pair == pair), None)
 
 
-def ratio_to_best(runs: Sequence[Run], numerator: str, others: Iterable[str]) -> float | None:
-    """The median of a system's rates over the best rate of the others; None when one is missing."""
-    ours = [run.rate for run in runs if run.system == numerator]
+def ratio_to_best(runs: Sequence[Run], system: str, others: Iterable[str]) -> float | None:
+    """Return the ratio of a system's median rate to the best rate of others; None without runs."""
+    rates = [run.rate for run in runs if run.system == system]
     names = frozenset(others)
-    theirs = [run.rate for run in runs if run.system in names]
-    return median(ours) / max(theirs) if ours and theirs else None
+    other_rates = [run.rate for run in runs if run.system in names]
+    return median(rates) / max(other_rates) if rates and other_rates else None
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least that share of the values does not exceed."""
+    """Return the smallest value that at least this fraction of the values does not exceed."""
     if not values:
-        raise ValueError("there is no percentile of no values")
+        raise ValueError("no values")
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def busiest_second(times: Sequence[float]) -> int:
-    """The most moments, in seconds and ascending, within any one second (its end not included)."""
-    most = first = 0
-    for number, moment in enumerate(times):
-        while moment - times[first] >= 1.0:
+    """Return the highest number of times (seconds, ascending) within one second, end excluded."""
+    highest = first = 0
+    for number, time in enumerate(times):
+        while time - times[first] >= 1.0:
             first += 1
-        most = max(most, number - first + 1)
-    return most
+        highest = max(highest, number - first + 1)
+    return highest

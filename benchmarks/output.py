@@ -1,39 +1,33 @@
-"""Reads what a system wrote: how many, when, each event once, and a sample field by field."""
+"""Checks the output of a system: number and time of its records, each event once, and a sample."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import fastavro
 from confluent_kafka import Message
 
 from benchmarks.dataset import event_number
-from benchmarks.expected import differing_fields, without_origins
+from benchmarks.expected import Record, differing_fields, without_origins
 from benchmarks.measure import Appended
-from schemas.codec import parse_plain
+from schemas.codec import decode_body, parse_plain
 from schemas.model import Contract
 from schemas.wire import HEADER_SIZE
-
-Record = dict[str, Any]
 
 # An event_id has 36 bytes; Avro writes its length before it, zigzag, in one byte.
 _ID = slice(HEADER_SIZE + 1, HEADER_SIZE + 37)
 _ID_LENGTH = 72
-_EXAMPLES = 3
+_MAX_EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What is in an output topic.
+    """The check of an output topic.
 
-    ``duplicates``: records whose event is there already; ``invented``: records with an event_id
-    that was never published; ``compared``: how many of the sample were there, ``different`` how
-    many of these were not as the plain-Python join has it, ``fields`` in which fields they
-    differed.
+    ``duplicates``: records of an event that has another record; ``invented``: records whose
+    event_id was never published; ``compared``: records of the sample, of which ``different`` differ
+    from the plain-Python join, in the ``fields``.
     """
 
     appended: Appended
@@ -46,8 +40,8 @@ class Checked:
     examples: tuple[str, ...]
 
     @property
-    def complete(self) -> bool:
-        """No event twice and none invented, and the sample as expected."""
+    def is_correct(self) -> bool:
+        """Whether no event is duplicated or invented, and the sample is as expected."""
         return not (self.duplicates or self.invented or self.different)
 
 
@@ -57,9 +51,9 @@ def check(
     events: int,
     sample: Mapping[int, Record],
     *,
-    origins: bool,
+    has_origins: bool,
 ) -> Checked:
-    """Read an output topic; ``sample``: expected records by event number."""
+    """Check an output topic; ``sample`` has the expected records by event number."""
     schema = parse_plain(contract.newest.definition)
     seen = bytearray(events)
     counts: Counter[int] = Counter()
@@ -69,7 +63,7 @@ def check(
     for message in messages:
         value = message.value() or b""
         counts[message.timestamp()[1]] += 1
-        number = _number(value)
+        number = _event_number(value)
         if number is None or number >= events:
             invented += 1
             continue
@@ -80,15 +74,15 @@ def check(
         expected = sample.get(number)
         if expected is None:
             continue
-        found: Any = fastavro.schemaless_reader(io.BytesIO(value[HEADER_SIZE:]), schema, None)
-        if not origins:
-            expected, found = without_origins(expected), without_origins(found)
+        actual = decode_body(schema, value[HEADER_SIZE:])
+        if not has_origins:
+            expected, actual = without_origins(expected), without_origins(actual)
         compared += 1
-        if names := differing_fields(expected, found):
+        if names := differing_fields(expected, actual):
             different += 1
             fields.update(names)
-            if len(examples) < _EXAMPLES:
-                examples.append(f"expected {expected}, found {found}")
+            if len(examples) < _MAX_EXAMPLES:
+                examples.append(f"expected {expected}, found {actual}")
     return Checked(
         appended=Appended.from_counts(counts.items()),
         distinct=sum(seen),
@@ -101,7 +95,7 @@ def check(
     )
 
 
-def _number(value: bytes) -> int | None:
+def _event_number(value: bytes) -> int | None:
     if len(value) < _ID.stop or value[HEADER_SIZE] != _ID_LENGTH:
         return None
     try:
@@ -110,6 +104,6 @@ def _number(value: bytes) -> int | None:
         return None
 
 
-def sampled(events: int, size: int) -> range:
-    """Numbers of the events that are compared field by field, evenly over all of them."""
+def sample_numbers(events: int, size: int) -> range:
+    """Return the numbers of the compared events, evenly distributed over all events."""
     return range(0, events, max(1, events // size))

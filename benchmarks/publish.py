@@ -1,28 +1,29 @@
-"""Publishes a dataset as the product's own bytes: registry header, Avro body, contract's key."""
+"""Publishes a dataset in the product's wire format: registry header, Avro body, contract's key."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from confluent_kafka import Producer
-
-from benchmarks.dataset import Published, Shape, dimensions, interactions
+from benchmarks.dataset import Shape, dimensions, interactions
 from benchmarks.topics import Topics
+from connectors.files import write_report
 from schemas.codec import Encoder
 from schemas.model import Contracts
+from verification.positions import create_producer, produce
 
 DIMENSION_TOPICS = ("users", "songs", "podcasts")
 SOURCE_TOPICS = (*DIMENSION_TOPICS, "interactions")
 
 VersionIds = Mapping[str, UUID]
-"""Schema version id by contract name, of each contract's newest version."""
+"""The id of the newest schema version by contract name."""
 
 
-def made_up_version_ids(contracts: Contracts) -> dict[str, UUID]:
-    """Ids without a registry, for systems that do not look them up (all but ours)."""
+def generate_version_ids(contracts: Contracts) -> dict[str, UUID]:
+    """Return ids without a registry, for systems that do not look them up (all but ours)."""
     return {
         c.name: uuid5(NAMESPACE_URL, f"tunemesh:benchmark:{c.name}:{c.newest.definition}")
         for c in contracts
@@ -36,69 +37,55 @@ def publish(
     shape: Shape,
     progress: Callable[[int], None],
 ) -> None:
-    """Make the four source topics anew and fill them; returns when the broker has everything."""
+    """Recreate and fill the source topics; returns when the broker has stored all records."""
     encoders = {name: Encoder(contracts[name], version_ids[name]) for name in SOURCE_TOPICS}
     for name in SOURCE_TOPICS:
-        topics.remake(name)
-    producer = Producer(
+        topics.recreate(name)
+    producer = create_producer(
+        topics.bootstrap,
         {
-            "bootstrap.servers": topics.bootstrap,
             "linger.ms": 50,
             "batch.size": 500_000,
             "queue.buffering.max.messages": 500_000,
             "compression.type": "lz4",
-            "enable.idempotence": True,
-            # A broker that has just started has the producer wait, and says so: no news.
-            "log_level": 3,
-        }
+        },
     )
-    sent = 0
-    for published in _in_order(shape):
-        value = encoders[published.topic].encode(published.record)
-        while True:
-            try:
-                producer.produce(
-                    published.topic, value, published.key, timestamp=published.timestamp
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
-        sent += 1
-        if sent % 10_000 == 0:
+    count = 0
+    for count, record in enumerate(chain(dimensions(shape), interactions(shape)), start=1):
+        value = encoders[record.topic].encode(record.record)
+        produce(producer, record.topic, value=value, key=record.key, timestamp=record.timestamp)
+        if count % 10_000 == 0:
             producer.poll(0)
-            progress(sent)
+            progress(count)
     producer.flush()
-    progress(sent)
+    progress(count)
 
 
-def _in_order(shape: Shape) -> Iterable[Published]:
-    yield from dimensions(shape)
-    yield from interactions(shape)
+def find_dataset(file: Path, topics: Topics, shape: Shape, version_ids: VersionIds) -> Shape | None:
+    """Return the shape of the dataset that an earlier run left in the topics, if it matches.
 
-
-def kept(note: Path, topics: Topics, shape: Shape, version_ids: VersionIds) -> Shape | None:
-    """The shape of the dataset that an earlier run left in the topics, when it is the one wanted.
-
-    Of the shape everything but the base time must be the same.
+    It matches if the shape is the same except for the base time; ``file`` was written by
+    :func:`record_dataset`.
     """
-    if not note.exists():
+    if not file.exists():
         return None
-    found = json.loads(note.read_text())
-    there = Shape(**found["shape"])
-    same_ids = found["version_ids"] == {name: str(id) for name, id in version_ids.items()}
-    wanted = Shape(shape.events, shape.users, shape.songs, shape.podcasts, there.base_ms)
-    if there != wanted or not same_ids or not topics.names() >= frozenset(SOURCE_TOPICS):
+    recorded = json.loads(file.read_text())
+    published = Shape(**recorded["shape"])
+    same_ids = recorded["version_ids"] == {name: str(id) for name, id in version_ids.items()}
+    expected = Shape(shape.events, shape.users, shape.songs, shape.podcasts, published.base_ms)
+    if published != expected or not same_ids or not topics.names() >= frozenset(SOURCE_TOPICS):
         return None
     counts = {name: topics.count(name) for name in SOURCE_TOPICS}
-    return there if counts == found["counts"] else None
+    return published if counts == recorded["counts"] else None
 
 
-def write_note(note: Path, topics: Topics, shape: Shape, version_ids: VersionIds) -> None:
-    """Remember what is in the topics, for :func:`kept`."""
-    text = {
-        "shape": shape.as_json(),
-        "version_ids": {name: str(id) for name, id in version_ids.items()},
-        "counts": {name: topics.count(name) for name in SOURCE_TOPICS},
-    }
-    note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(text, indent=2))
+def record_dataset(file: Path, topics: Topics, shape: Shape, version_ids: VersionIds) -> None:
+    """Write a description of the dataset in the topics, for :func:`find_dataset`."""
+    write_report(
+        file,
+        {
+            "shape": shape.as_json(),
+            "version_ids": {name: str(id) for name, id in version_ids.items()},
+            "counts": {name: topics.count(name) for name in SOURCE_TOPICS},
+        },
+    )

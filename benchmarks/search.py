@@ -1,5 +1,7 @@
-"""Delivery to OpenSearch beside ``parallel_bulk`` of opensearch-py: the same documents, the same
-index template, the same node, from memory."""
+"""Delivery to OpenSearch compared with ``parallel_bulk`` of opensearch-py.
+
+Both write the same documents from memory, with the same index template, to the same node.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,9 @@ from typing import Any
 import psutil
 
 from benchmarks import environments
-from benchmarks.backlog import deliver, demand, say
-from benchmarks.dataset import Record, Shape, enriched
+from benchmarks.backlog import deliver, require, show
+from benchmarks.dataset import Shape, enriched
+from benchmarks.expected import Record
 from connectors.delivery import Delivered
 from connectors.opensearch import (
     EVENTS_INDEX_PREFIX,
@@ -24,119 +27,127 @@ from connectors.opensearch import (
     opensearch_destination,
     set_up_opensearch,
 )
+from schemas.model import load_contracts
 
 BASE_MS = 1_764_028_800_000
 EVENTS_INDEX = f"{EVENTS_INDEX_PREFIX}2025.11.25"
-"""Midnight, and the index of its day: all events occurred within half an hour of it."""
+"""Midnight, and the index of the day: all events occur within half an hour of midnight."""
 
 USERS, ITEMS = 50_000, 110_000
-BEFORE = 16
-"""Documents that go first, unmeasured; they make the index."""
+WARM_UP_DOCUMENTS = 16
+"""Delivered first and not measured; they create the index."""
 
 MICRO_BATCH = 500
-"""What a bucket brings in the job's window of a second, at some 8,000 events a second."""
+"""The records of a bucket in the job's window of a second, at about 8,000 events per second."""
 
 THREADS, CHUNKS = (2, 4, 8), (500, 2_000)
-"""Configurations of parallel_bulk that are tried (its defaults: 4 threads, 500 documents)."""
+"""The configurations of parallel_bulk that are compared (defaults: 4 threads, 500 documents)."""
 
-WARM_UP = (4, 1_000)
-"""Threads and documents a call of the runs that only warm up the node's just-in-time compiler."""
+WARM_UP_RUN = (4, 1_000)
+"""Threads and documents per call of the runs that warm up the node's just-in-time compiler."""
 
-SAMPLE = 1_000
+SAMPLE_SIZE = 1_000
 INDEX = f"{EVENTS_INDEX_PREFIX}*"
 _FOLDER = Path(__file__).parent / "opensearch_py"
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An OpenSearch to measure against: where it is, and its process."""
+    """An OpenSearch node: its address and process."""
 
     url: str
     pid: int
 
     def request(self, method: str, path: str, body: object = None) -> Any:
-        """The answer as JSON."""
+        """Return the JSON response of a call."""
         request = urllib.request.Request(
             f"{self.url}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.loads(response.read())
 
     def cpu_seconds(self) -> float:
-        """Processor time used so far."""
+        """Return the processor time used so far."""
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 
     def check(self, documents: Mapping[str, Record]) -> None:
-        """Demands each document once, a sample of them as it is here, and nothing else."""
+        """Raise BenchmarkError unless the node has exactly these documents; compares a sample."""
         self.request("POST", f"/{INDEX}/_refresh")
         count = self.request("GET", f"/{INDEX}/_count")["count"]
-        demand(count == len(documents), f"OpenSearch has {count} of {len(documents)} documents")
-        ids = list(documents)[:: max(1, len(documents) // SAMPLE)]
+        require(count == len(documents), f"OpenSearch has {count} of {len(documents)} documents")
+        ids = list(documents)[:: max(1, len(documents) // SAMPLE_SIZE)]
         query = {"size": len(ids), "query": {"ids": {"values": ids}}}
         hits = self.request("POST", f"/{INDEX}/_search", query)["hits"]["hits"]
-        demand(
+        require(
             {hit["_id"]: hit["_source"] for hit in hits} == {id: documents[id] for id in ids},
-            "OpenSearch does not hold the documents as they were handed over",
+            "documents in OpenSearch differ from the delivered ones",
         )
 
 
 def backlog(events: int) -> list[Record]:
-    """Enriched interactions as the job has them after decoding."""
+    """Return enriched interactions as the job has them after decoding."""
+    contracts = load_contracts()
     shape = Shape.of(events, USERS, ITEMS, BASE_MS)
-    return [enriched(shape, number) for number in range(events)]
+    return [enriched(contracts, shape, number) for number in range(events)]
 
 
 def measure(node: Node, work: Path, events: int) -> dict[str, Any]:
-    """All figures; raises BenchmarkError when OpenSearch does not hold what was handed over.
+    """Measure the engine and parallel_bulk; raises BenchmarkError for wrong documents.
 
-    The node is warmed up first. Then parallel_bulk's best configuration is found, on a third of the
-    documents; then it runs before and after ours, and the ratio is to the mean of the two.
+    After a warm-up, the best configuration of parallel_bulk is determined on a third of the
+    documents. It then runs before and after ours, and the ratio is to the mean of both runs.
     """
     python = environments.prepare(
         work / "opensearch-py-venv", _FOLDER / "requirements.lock", "opensearch-py"
     )
     set_up_opensearch(OpenSearchSettings(node.url))
-    records = backlog(events + BEFORE)
-    few = records[: events // 3 + BEFORE]
+    records = backlog(events + WARM_UP_DOCUMENTS)
+    third = records[: events // 3 + WARM_UP_DOCUMENTS]
     for _ in range(2):
-        _parallel_bulk(node, python, work, records, *WARM_UP)
+        _measure_parallel_bulk(node, python, work, records, *WARM_UP_RUN)
     tries = {
-        (threads, chunk): _parallel_bulk(node, python, work, few, threads, chunk)
+        (threads, chunk): _measure_parallel_bulk(node, python, work, third, threads, chunk)
         for threads in THREADS
         for chunk in CHUNKS
     }
-    best = max(tries, key=lambda tried: float(tries[tried]["documents_per_second"]))
-    print(f"parallel_bulk is fastest with {best[0]} threads and {best[1]:,} documents a call")
-    first = _parallel_bulk(node, python, work, records, *best)
-    ours = _ours(node, records)
-    one = _ours(node, few, callers=1)
-    second = _parallel_bulk(node, python, work, records, *best)
+    best = max(tries, key=lambda configuration: tries[configuration]["documents_per_second"])
+    print(f"parallel_bulk is fastest with {best[0]} threads and {best[1]:,} documents per call")
+    first = _measure_parallel_bulk(node, python, work, records, *best)
+    ours = _measure_engine(node, records)
+    one_caller = _measure_engine(node, third, callers=1)
+    second = _measure_parallel_bulk(node, python, work, records, *best)
     theirs = mean(run["documents_per_second"] for run in (first, second))
     return {
         "opensearch_ratio": round(ours["documents_per_second"] / theirs, 3),
         "ours": ours,
-        "ours_one_caller": one,
+        "ours_one_caller": one_caller,
         "parallel_bulk": [first, second],
         "parallel_bulk_tried": list(tries.values()),
     }
 
 
-def _ours(node: Node, records: Sequence[Record], **how: int) -> dict[str, Any]:
-    """The sink engine with the product's destination and settings."""
+def _measure_engine(node: Node, records: Sequence[Record], **options: int) -> dict[str, Any]:
+    """Deliver the records with the product's destination and settings."""
     destination = opensearch_destination(OpenSearchSettings(node.url))
     _remove_indices(node)
-    used = node.cpu_seconds()
+    cpu = node.cpu_seconds()
     outcomes, seconds, metrics = deliver(
-        destination, records[BEFORE:], before=records[:BEFORE], micro_batch=MICRO_BATCH, **how
+        destination,
+        records[WARM_UP_DOCUMENTS:],
+        warm_up=records[:WARM_UP_DOCUMENTS],
+        micro_batch=MICRO_BATCH,
+        **options,
     )
-    used = node.cpu_seconds() - used
-    demand(outcomes == [Delivered()] * len(outcomes), "OpenSearch: not everything was delivered")
+    cpu = node.cpu_seconds() - cpu
+    require(
+        outcomes == [Delivered()] * len(outcomes), "OpenSearch: not every document was delivered"
+    )
     node.check(_documents(records))
-    figures = {
+    result = {
         "documents": len(outcomes),
         "seconds": round(seconds, 3),
         "documents_per_second": round(len(outcomes) / seconds),
@@ -144,48 +155,48 @@ def _ours(node: Node, records: Sequence[Record], **how: int) -> dict[str, Any]:
         "documents_a_call": round(metrics["batch_size_mean"]),
         "call_ms_mean": round(metrics["call_latency_mean"] * 1_000, 1),
         "cpu_seconds": metrics["cpu_seconds"],
-        "opensearch_cpu_seconds": round(used, 2),
+        "opensearch_cpu_seconds": round(cpu, 2),
     }
-    say(f"OpenSearch, the sink engine{', one caller' if how else ''}", figures)
-    return figures
+    show(f"OpenSearch, sink engine{', one caller' if options else ''}", result)
+    return result
 
 
-def _parallel_bulk(
+def _measure_parallel_bulk(
     node: Node, python: Path, work: Path, records: Sequence[Record], threads: int, chunk: int
 ) -> dict[str, Any]:
-    """parallel_bulk in a process of its own; the file is read before the clock starts."""
+    """Run parallel_bulk in a process of its own; it reads the file before the measurement."""
     documents = _documents(records)
     path = work / "documents.ndjson"
     path.write_text(_lines(documents), encoding="utf-8")
     _remove_indices(node)
-    used = node.cpu_seconds()
+    cpu = node.cpu_seconds()
     script = str(_FOLDER / "bulk.py")
-    arguments = (node.url, str(path), str(BEFORE), str(threads), str(chunk))
-    done = subprocess.run(
+    arguments = (node.url, str(path), str(WARM_UP_DOCUMENTS), str(threads), str(chunk))
+    process = subprocess.run(
         [str(python), script, *arguments], capture_output=True, text=True, check=False, timeout=600
     )
     path.unlink()
-    demand(done.returncode == 0, f"parallel_bulk failed: {done.stderr.strip()}")
-    used = node.cpu_seconds() - used
-    result = json.loads(done.stdout.splitlines()[-1])
-    count = len(records) - BEFORE
-    demand(result["succeeded"] == count, f"parallel_bulk: {result['failed']} documents failed")
+    require(process.returncode == 0, f"parallel_bulk failed: {process.stderr.strip()}")
+    cpu = node.cpu_seconds() - cpu
+    output = json.loads(process.stdout.splitlines()[-1])
+    count = len(records) - WARM_UP_DOCUMENTS
+    require(output["succeeded"] == count, f"parallel_bulk: {output['failed']} documents failed")
     node.check(documents)
-    figures = {
+    result = {
         "threads": threads,
         "documents_a_call": chunk,
         "documents": count,
-        "seconds": round(result["seconds"], 3),
-        "documents_per_second": round(count / result["seconds"]),
-        "cpu_seconds": round(result["cpu_seconds"], 2),
-        "opensearch_cpu_seconds": round(used, 2),
+        "seconds": round(output["seconds"], 3),
+        "documents_per_second": round(count / output["seconds"]),
+        "cpu_seconds": round(output["cpu_seconds"], 2),
+        "opensearch_cpu_seconds": round(cpu, 2),
     }
-    say("OpenSearch, parallel_bulk", figures)
-    return figures
+    show("OpenSearch, parallel_bulk", result)
+    return result
 
 
 def _documents(records: Iterable[Record]) -> dict[str, Record]:
-    """What must be in OpenSearch, by id: nulls are left out."""
+    """The expected documents by id, without nulls."""
     return {record["event_id"]: _without_nulls(record) for record in records}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from batch.bootstrap.settings import BootstrapSettings
-from benchmarks.parts import BenchmarkPorts
+from benchmarks.services import BenchmarkPorts
 from cli.main import tunemesh
 from connectors.aws.classification import ErrorCode, Kind
 from connectors.firehose import classification as firehose

@@ -1,1 +1,1 @@
-"""The bootstrap beside DuckDB: the same products in, the same CSV out."""
+"""Compares the bootstrap with DuckDB: from the same products to the same CSV."""

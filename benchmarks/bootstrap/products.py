@@ -1,7 +1,7 @@
-"""Data products for the benchmark, made from numbers: the same at each run.
+"""Generates the data products of the benchmark, the same in each run.
 
-In the layout of `connectors.products`, without its publishing: versions/<version>/..., a manifest,
-current.json. A hundredth of the rows has something that is rejected or escaped.
+They have the layout of `connectors.products`: versions/<version>/..., a manifest and current.json.
+1% of the rows have values that are rejected or escaped.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ GENRES = ("rock", "pop", "jazz", "folk", "ambient", "hip hop", "classical", "tal
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many rows there are; users and items follow from the interactions: 5% and 10%."""
+    """The numbers of rows: users are 5% of the interactions, items 10%."""
 
     interactions: int
 
     @property
     def users(self) -> int:
-        """10M interactions are of 500k users ..."""
+        """500k of 10M."""
         return self.interactions // 20
 
     @property
     def songs(self) -> int:
-        """... with 900k songs ..."""
+        """900k of 10M."""
         return self.interactions * 9 // 100
 
     @property
     def podcasts(self) -> int:
-        """... and 100k podcasts."""
+        """100k of 10M."""
         return self.interactions // 100
 
     @property
     def rows(self) -> int:
-        """Of all products."""
+        """Rows of all products."""
         return self.interactions + self.users + self.songs + self.podcasts
 
 
-def make(folder: Path, size: Size) -> dict[str, Path]:
-    """Write the products below a folder, where they are not yet; their locations by contract."""
+def create_products(folder: Path, size: Size) -> dict[str, Path]:
+    """Write the products below a folder, unless they exist; returns their locations by contract."""
     makers: dict[str, tuple[int, Callable[[Any], Any]]] = {
         "users": (size.users, _users),
         "songs": (size.songs, _songs),
@@ -99,12 +99,12 @@ def _write(location: Path, name: str, rows: int, maker: Callable[[Any], Any]) ->
 
 
 def _batches(first: int, last: int, maker: Callable[[Any], Any]) -> Iterator[Any]:
-    for begin in range(first, last, BATCH_ROWS):
-        yield maker(np.arange(begin, min(last, begin + BATCH_ROWS), dtype=np.int64))
+    for start in range(first, last, BATCH_ROWS):
+        yield maker(np.arange(start, min(last, start + BATCH_ROWS), dtype=np.int64))
 
 
 def _hash(numbers: Any, salt: int) -> Any:
-    """Well spread numbers of numbers (splitmix64)."""
+    """Return evenly distributed hashes of numbers (splitmix64)."""
     mixed = numbers.astype(np.uint64) + np.uint64((salt * 0x9E3779B97F4A7C15) % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
@@ -134,7 +134,7 @@ def _times(numbers: Any) -> Any:
 
 
 def _lists(numbers: Any, salt: int) -> Any:
-    """Up to three genres, none for a quarter."""
+    """Return lists of up to three genres; a quarter of them are empty."""
     sizes = _below(numbers, salt, 4).astype(np.int32)
     offsets = np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
     picked = _below(np.arange(offsets[-1], dtype=np.int64) + numbers[0], salt + 1, len(GENRES))
@@ -162,7 +162,7 @@ def _titles(n: Any, word: str) -> Any:
 
 
 def _songs(n: Any) -> Any:
-    # One in five hundred is an older or newer version of another song.
+    # 0.2% are older or newer versions of another song.
     ids = np.where(n % 500 == 11, n // 2, n)
     return pa.table(
         {
@@ -195,7 +195,7 @@ def _podcasts(n: Any) -> Any:
 
 
 def _interactions(n: Any, size: Size) -> Any:
-    # Squared, so that some are heard more than others; beyond the last are unknown ones.
+    # Squared, so that some items are played more often than others; 1% of the users are unknown.
     share = (_below(n, 40, 1 << 20) / (1 << 20)) ** 2
     users = (_below(n, 41, 1 << 20) / (1 << 20) * size.users * 1.01).astype(np.int64)
     is_podcast = _below(n, 42, 10) == 0
@@ -223,7 +223,7 @@ def _interactions(n: Any, size: Size) -> Any:
 
 
 def _impressions(n: Any) -> Any:
-    """Five items for one interaction in ten, NULL for the others."""
+    """Return five items for 10% of the interactions, NULL for the others."""
     shown = n % 10 == 0
     offsets = np.concatenate(([0], np.cumsum(np.where(shown, 5, 0)))).astype(np.int32)
     ids = _texts("song-", _below(np.arange(offsets[-1], dtype=np.int64) + n[0], 48, 1000))

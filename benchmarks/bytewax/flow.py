@@ -1,8 +1,8 @@
 """The enrichment as a Bytewax flow: in its own virtual environment, two processes, recovery on.
 
-Tuned: its own source and sink partitions without a dataclass a record, decoding in the source,
-state held as tuples. What it leaves out, in its favour: its sink is never flushed before a
-snapshot (so not even at-least-once), registry look-ups, older schema versions, dead letters.
+Optimised: source and sink partitions without a dataclass per record, decoding in the source, state
+as tuples. Omitted, which favours it: the sink is not flushed before a snapshot (so it is not even
+at-least-once), registry look-ups, older schema versions, dead letters.
 """
 
 # mypy: disable-error-code="import-not-found"
@@ -38,11 +38,11 @@ OUT = os.environ["BENCH_OUT"]
 GATE = Path(os.environ["BENCH_GATE"])
 WARM = Path(os.environ["BENCH_WARM"])
 
-_held = 0
+_count = 0
 
 
 def schema(name: str) -> Any:
-    """A contract's newest schema with timestamps as plain numbers."""
+    """Return a contract's newest schema with timestamps as plain numbers."""
 
     def plain(node: Any) -> Any:
         if isinstance(node, dict):
@@ -53,7 +53,7 @@ def schema(name: str) -> Any:
 
 
 class Partition(StatefulSourcePartition):  # type: ignore[misc]  # not in this environment
-    """One partition of one topic, decoded; interactions wait for the gate."""
+    """A partition of a topic, decoded; interactions wait for the gate."""
 
     def __init__(self, topic: str, partition: int, offset: int) -> None:
         self._consumer = Consumer(
@@ -121,12 +121,12 @@ class Source(FixedPartitionedSource):  # type: ignore[misc]
 
 
 def origin(read: Read) -> str:
-    """topic/partition/offset."""
+    """Return topic/partition/offset."""
     return f"{read[0]}/{read[1]}/{read[2]}"
 
 
 def user(read: Read) -> tuple[str, tuple[int, Any]]:
-    """A user's id, version and what is attached of it."""
+    """Return a user's id, version and attached fields."""
     record = read[5]
     version = read[3] if record["updated_at"] is None else record["updated_at"]
     names = ("country", "age_band", "subscription", "created_at")
@@ -135,7 +135,7 @@ def user(read: Read) -> tuple[str, tuple[int, Any]]:
 
 
 def item(read: Read) -> tuple[str, tuple[int, Any]]:
-    """An item's id, version and what is attached of it."""
+    """Return an item's id, version and attached fields."""
     record = read[5]
     version = read[3] if record["updated_at"] is None else record["updated_at"]
     if read[0] == "songs":
@@ -166,7 +166,7 @@ def item(read: Read) -> tuple[str, tuple[int, Any]]:
 
 
 def event(read: Read) -> tuple[str, tuple[bytes, dict[str, Any]]]:
-    """An interaction by its item, with its Kafka key."""
+    """Return an interaction by its item, with its Kafka key."""
     record = read[5]
     record["origin"] = origin(read)
     record["published_at"] = read[3]
@@ -174,30 +174,30 @@ def event(read: Read) -> tuple[str, tuple[bytes, dict[str, Any]]]:
 
 
 class Join(StatefulBatchLogic):  # type: ignore[misc]
-    """Holds the newest version of one user or item and attaches it to the events of its key."""
+    """Keeps the newest version of a user or item and attaches it to the events of its key."""
 
-    def __init__(self, name: str, held: tuple[int, Any] | None) -> None:
+    def __init__(self, name: str, newest: tuple[int, Any] | None) -> None:
         self._name = name
-        self._held = held
+        self._count = newest
 
     def on_batch(self, values: list[Any]) -> tuple[list[Any], bool]:
-        global _held  # noqa: PLW0603 - bytewax makes a logic a key; the total is the process's
+        global _count  # noqa: PLW0603 - bytewax makes a logic a key; the total is the process's
         out = []
         name = self._name
         for value in values:
             first, second = value
             if type(first) is int:
-                if self._held is None or first >= self._held[0]:
-                    self._held = value
-                _held += 1
+                if self._count is None or first >= self._count[0]:
+                    self._count = value
+                _count += 1
             else:
-                second[name] = None if self._held is None else self._held[1]
+                second[name] = None if self._count is None else self._count[1]
                 out.append(value)
-        # A key that was never published would otherwise stay for ever.
-        return out, self._held is None
+        # The state of a key without a dimension record would otherwise be kept indefinitely.
+        return out, self._count is None
 
     def snapshot(self) -> Any:
-        return self._held
+        return self._count
 
 
 class Writer(StatelessSinkPartition):  # type: ignore[misc]
@@ -233,37 +233,39 @@ class Writer(StatelessSinkPartition):  # type: ignore[misc]
 
 
 class Sink(DynamicSink):  # type: ignore[misc]
-    """A writer for each worker."""
+    """A sink with a writer for each worker."""
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> Writer:
         return Writer()
 
 
 def _by_user(keyed: tuple[str, Any]) -> tuple[str, Any]:
-    """An event by its user; by its session, which nobody's id is, when it is anonymous."""
+    """Return an event by its user; an anonymous one by its session, which is no user's id."""
     key, record = keyed[1]
     return record["user_id"] or key.decode(), (key, record)
 
 
-def _report_held() -> None:
+def _report_count() -> None:
     while True:
         part = WARM / f"{os.getpid()}.part"
-        part.write_text(str(_held))
+        part.write_text(str(_count))
         part.rename(WARM / f"{os.getpid()}.held")
         time.sleep(0.2)
 
 
 def build() -> Dataflow:
-    """The flow: four topics, two joins, one topic."""
-    threading.Thread(target=_report_held, daemon=True).start()
+    """Build the flow: four source topics, two joins, one output topic."""
+    threading.Thread(target=_report_count, daemon=True).start()
     flow = Dataflow("bench")
     events = op.map("event", op.input("interactions", flow, Source("interactions")), event)
     items = op.map("item", op.input("items", flow, Source("songs", "podcasts")), item)
     users = op.map("user", op.input("users", flow, Source("users")), user)
     items_and_events = op.merge("items-and-events", events, items)
-    with_item = op.stateful_batch("with-item", items_and_events, lambda held: Join("item", held))
+    with_item = op.stateful_batch(
+        "with-item", items_and_events, lambda newest: Join("item", newest)
+    )
     by_user = op.map("by-user", with_item, _by_user)
     users_and_events = op.merge("users-and-events", by_user, users)
-    enriched = op.stateful_batch("with-user", users_and_events, lambda held: Join("user", held))
+    enriched = op.stateful_batch("with-user", users_and_events, lambda newest: Join("user", newest))
     op.output("write", enriched, Sink())
     return flow

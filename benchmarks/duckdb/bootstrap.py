@@ -1,10 +1,9 @@
-"""What `batch.bootstrap` does, in DuckDB: run with the Python of DuckDB's own environment.
+"""`batch.bootstrap` in DuckDB. Runs in the environment of requirements.lock.
 
-    python bootstrap.py run DATA OUT MEMORY      the job: DATA has the products, OUT gets CSV
-    python bootstrap.py compare ONE OTHER        exit code 0 when the rows of both are the same
+    python bootstrap.py run DATA OUT MEMORY      reads the products in DATA, writes CSV to OUT
+    python bootstrap.py compare ONE OTHER        exit code 0 if both outputs have the same rows
 
-The same rules on the same files, written as somebody would who has DuckDB: joins and CSV are its
-own. Prints its figures as JSON.
+The same rules on the same files, with DuckDB's own joins and CSV writer. Prints the result as JSON.
 """
 
 import json
@@ -24,7 +23,7 @@ CSV = "(FORMAT csv, HEADER true, QUOTE '\"', ESCAPE '\\', PER_THREAD_OUTPUT true
 
 
 def files(data: Path, name: str) -> str:
-    """The files of a product's manifest, as a list in SQL."""
+    """Return the files of a product's manifest as a list in SQL."""
     location = data / name
     version = json.loads((location / "current.json").read_text())["version"]
     folder = location / "versions" / version
@@ -32,36 +31,36 @@ def files(data: Path, name: str) -> str:
     return "[" + ", ".join(f"'{folder / entry['name']}'" for entry in manifest["files"]) + "]"
 
 
-def bad_id(column: str, most: int = 256) -> str:
-    """An id that Personalize does not take."""
+def bad_id(column: str, max_length: int = 256) -> str:
+    """Return the SQL condition for an id that Personalize does not accept."""
     return (
-        f"(length({column}) > {most} OR {column} < ' '"
+        f"(length({column}) > {max_length} OR {column} < ' '"
         f" OR contains({column}, chr(10)) OR contains({column}, chr(13)))"
     )
 
 
 def any_text(columns: tuple[str, ...], condition: str) -> str:
-    """Whether a condition holds for one of the texts."""
+    """Return the SQL condition that one of the texts satisfies a condition."""
     return "(" + " OR ".join(f"coalesce({condition.format(c)}, false)" for c in columns) + ")"
 
 
 def line(column: str) -> str:
-    """A text on one line; NULL where it is empty."""
+    """Return the SQL of a text without line breaks; NULL if it is empty."""
     return f"nullif(translate({column}, chr(10) || chr(13), '  '), '')"
 
 
 def joined(column: str) -> str:
-    """A list as Personalize has it."""
+    """Return the SQL of a list in the format of Personalize."""
     return f"nullif(array_to_string(list_filter({column}, lambda x: x <> ''), '|'), '')"
 
 
 def seconds(column: str) -> str:
-    """Epoch seconds, 0 at the least."""
+    """Return the SQL of the epoch seconds, at least 0."""
     return f"CASE WHEN {column} IS NOT NULL THEN greatest(0, epoch_ms({column})) // 1000 END"
 
 
 def checked(source: str, key: str, columns: str, texts: tuple[str, ...]) -> str:
-    """A product's rows with a reason."""
+    """Return the SQL of a product's rows with the reason of their rejection."""
     return f"""
         SELECT *, CASE WHEN id IS NULL OR id = '' THEN 'missing_id' WHEN {bad_id("id")}
             THEN 'invalid_id' WHEN deleted THEN 'deleted'
@@ -71,14 +70,14 @@ def checked(source: str, key: str, columns: str, texts: tuple[str, ...]) -> str:
 
 
 def newest(table: str, order: str) -> str:
-    """The newest good row of each id."""
+    """Return the SQL of the newest valid row of each id."""
     return f"""SELECT * FROM {table} WHERE reason IS NULL
         QUALIFY row_number() OVER (
             PARTITION BY id ORDER BY updated_at DESC NULLS LAST, {order}) = 1"""
 
 
 def run(data: Path, out: Path, memory: str) -> None:
-    """The whole bootstrap."""
+    """Run the bootstrap."""
     database = duckdb.connect()
     database.execute(f"SET threads = 2; SET memory_limit = '{memory}'")
     database.execute(f"SET temp_directory = '{out / 'spill'}'; SET TimeZone = 'UTC'")
@@ -170,7 +169,7 @@ def run(data: Path, out: Path, memory: str) -> None:
         FROM checked_interactions i LEFT JOIN users u ON i.user_id = u.id
         LEFT JOIN items t ON i.item_id = t.id WHERE i.reason IS NULL)
         TO '{out / "interactions"}' {CSV}""")
-    # What is beside the CSV: rejected rows in full, counts, the figures of the training minimums.
+    # Besides the CSV: rejected rows, counts, and the numbers for the training minimums.
     for table in ("checked_users", "checked_items", "checked_interactions"):
         database.execute(f"""COPY (SELECT * FROM {table} WHERE reason <> 'later')
             TO '{out / "rejected" / table}.json' (FORMAT json)""")
@@ -184,8 +183,8 @@ def run(data: Path, out: Path, memory: str) -> None:
 
 
 def digest(folder: Path) -> dict[str, list[int]]:
-    """How many rows each dataset has, and the sum and the xor of their hashes."""
-    found = {}
+    """Return the number of rows of each dataset, and the sum and xor of their hashes."""
+    digests = {}
     for name in DATASETS:
         source = (
             f"read_csv('{folder / name}/*.csv', header = true, all_varchar = true, quote = '\"',"
@@ -199,20 +198,20 @@ def digest(folder: Path) -> dict[str, list[int]]:
             "SELECT count(*), sum(hash(r)::HUGEINT)::VARCHAR, bit_xor(hash(r))::VARCHAR"
             f" FROM {source.replace('{}', columns)} AS r"
         ).fetchone()
-        found[name] = [header, *rows]
-    return found
+        digests[name] = [header, *rows]
+    return digests
 
 
 def main() -> int:
-    """Do what the arguments say."""
+    """Run the command of the arguments."""
     command, first, second, *rest = sys.argv[1:]
     if command == "compare":
         one, other = digest(Path(first)), digest(Path(second))
         print(json.dumps({"equal": one == other, "one": one, "other": other}))
         return 0 if one == other else 1
-    began = time.perf_counter()
+    started = time.perf_counter()
     run(Path(first), Path(second), *rest)
-    print(json.dumps({"seconds": time.perf_counter() - began}))
+    print(json.dumps({"seconds": time.perf_counter() - started}))
     return 0
 
 

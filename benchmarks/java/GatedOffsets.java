@@ -9,11 +9,11 @@ import org.apache.flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetRes
 import org.apache.flink.kafka.shaded.org.apache.kafka.common.TopicPartition;
 
 /**
- * Earliest offsets, handed out once a file exists.
+ * Earliest offsets, which are returned once a file exists.
  *
- * <p>The harness makes that file when all dimensions are in the joins' state, so that what is
- * measured is the enrichment of interactions and every event finds its user and item. It blocks a
- * worker thread of the source's enumerator only: checkpoints go on meanwhile.
+ * <p>The benchmark creates the file when all dimension records are in the joins' state: it measures
+ * the enrichment of interactions, and every event can be joined. Only a worker thread of the
+ * source's enumerator is blocked; checkpoints are not affected.
  */
 public final class GatedOffsets implements OffsetsInitializer {
   private static final long serialVersionUID = 1L;

@@ -36,15 +36,14 @@ import org.apache.flink.streaming.api.functions.co.KeyedCoProcessFunction;
 import org.apache.flink.util.Collector;
 
 /**
- * The yardstick: the enrichment as a hand-written Java DataStream job.
+ * The baseline: the enrichment as a Java DataStream job.
  *
- * <p>Four topics in, two keyed joins with the newest version of item and user in ValueState, the
- * enriched record out. It reads the same bytes as the product (18 bytes of registry header, Avro
- * body of the newest schema version) and writes the same bytes. What it leaves out, in its favour:
- * no registry look-up, no older schema versions, no compressed bodies, no tombstones, no dead
- * letters.
+ * <p>It reads four topics, joins twice by key with the newest version of item and user in
+ * ValueState, and writes the enriched records, in the wire format of the product (18 bytes of
+ * registry header, Avro body of the newest schema version). Omitted, which favours it: registry
+ * look-ups, older schema versions, compressed bodies, tombstones, dead letters.
  *
- * <p>Options are "--name value". Flink's configuration is the cluster's and the client's.
+ * <p>Options are "--name value". Flink's configuration comes from the cluster and the client.
  */
 public final class Reference {
   private static final int HEADER_SIZE = 18;

@@ -1,1 +1,1 @@
-"""The naive PyFlink job that the product is compared with."""
+"""A PyFlink job in its simplest form, as a comparison."""

@@ -1,9 +1,8 @@
-"""The enrichment as one would write it first: PyFlink's DataStream API from end to end.
+"""The enrichment in its simplest form: PyFlink's DataStream API from end to end.
 
-Decoded in Python, joined by two KeyedCoProcessFunctions with their state read and written from
-Python. What it leaves out, in its favour: where records came from and the keys of its output
-(Python's Kafka source and sink offer neither), registry look-ups, older schema versions, dead
-letters.
+It decodes in Python and joins by two KeyedCoProcessFunctions, which read and write their state from
+Python. Omitted, which favours it: origins and the keys of the output (Python's Kafka source and
+sink offer neither), registry look-ups, older schema versions, dead letters.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ USER_ID, SESSION_ID, ITEM_ID = 1, 2, 3
 
 
 def without_logical_types(schema: Any) -> Any:
-    """The schema with timestamps as plain numbers."""
+    """Return the schema with timestamps as plain numbers."""
     if isinstance(schema, dict):
         return {k: without_logical_types(v) for k, v in schema.items() if k != "logicalType"}
     if isinstance(schema, list):
@@ -63,7 +62,7 @@ def without_logical_types(schema: Any) -> Any:
 
 
 class Decode(MapFunction):  # type: ignore[misc]  # pyflink has no types
-    """A record's value to a Row of its fields."""
+    """Decodes a record's value to a Row of its fields."""
 
     def __init__(self, definition: dict[str, Any]) -> None:
         self.definition = definition
@@ -81,7 +80,7 @@ class Decode(MapFunction):  # type: ignore[misc]  # pyflink has no types
 
 
 class DecodeSong(Decode):
-    """A song as an item."""
+    """Decodes a song to an item."""
 
     def row(self, record: Any) -> Row:
         seconds = record["duration_seconds"]
@@ -100,7 +99,7 @@ class DecodeSong(Decode):
 
 
 class DecodePodcast(Decode):
-    """A podcast as an item."""
+    """Decodes a podcast to an item."""
 
     def row(self, record: Any) -> Row:
         return Row(
@@ -118,49 +117,49 @@ class DecodePodcast(Decode):
 
 
 class WithItem(KeyedCoProcessFunction):  # type: ignore[misc]
-    """Attaches the newest version of the item; an older one never wins."""
+    """Attaches the newest version of the item."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
         descriptor = ValueStateDescriptor("item", Types.PICKLED_BYTE_ARRAY())
-        self.newest = runtime_context.get_state(descriptor)
+        self.state = runtime_context.get_state(descriptor)
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterable[Row]:
-        held = self.newest.value()
-        item = None if held is None or held[1] is None else Row(*held[1])
+        newest = self.state.value()
+        item = None if newest is None or newest[1] is None else Row(*newest[1])
         yield Row(*value, ctx.timestamp(), item)
 
     def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterable[Row]:
         *fields, updated_at, deleted = value
         version = ctx.timestamp() if updated_at is None else updated_at
-        held = self.newest.value()
-        if held is None or version >= held[0]:
-            self.newest.update((version, None if deleted else tuple(fields[1:])))
+        newest = self.state.value()
+        if newest is None or version >= newest[0]:
+            self.state.update((version, None if deleted else tuple(fields[1:])))
         return ()
 
 
 class WithUser(KeyedCoProcessFunction):  # type: ignore[misc]
-    """Attaches the newest version of the user; an older one never wins."""
+    """Attaches the newest version of the user."""
 
     def open(self, runtime_context: RuntimeContext) -> None:
         descriptor = ValueStateDescriptor("user", Types.PICKLED_BYTE_ARRAY())
-        self.newest = runtime_context.get_state(descriptor)
+        self.state = runtime_context.get_state(descriptor)
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterable[Row]:
-        held = None if value[USER_ID] is None else self.newest.value()
-        user = None if held is None or held[1] is None else Row(*held[1])
+        newest = None if value[USER_ID] is None else self.state.value()
+        user = None if newest is None or newest[1] is None else Row(*newest[1])
         yield Row(*value, user)
 
     def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterable[Row]:
         *fields, updated_at, deleted = value
         version = ctx.timestamp() if updated_at is None else updated_at
-        held = self.newest.value()
-        if held is None or version >= held[0]:
-            self.newest.update((version, None if deleted else tuple(fields[1:])))
+        newest = self.state.value()
+        if newest is None or version >= newest[0]:
+            self.state.update((version, None if deleted else tuple(fields[1:])))
         return ()
 
 
 class Encode(MapFunction):  # type: ignore[misc]
-    """The enriched record with its registry header."""
+    """Encodes the enriched record with its registry header."""
 
     def __init__(self, definition: dict[str, Any], header: bytes) -> None:
         self.definition = definition
@@ -185,7 +184,7 @@ class Encode(MapFunction):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Run the job until it is killed."""
+    """Run the job until it is cancelled."""
     parser = argparse.ArgumentParser()
     for name in (
         *("bootstrap", "group", "gate", "schemas", "header", "out"),
@@ -215,9 +214,9 @@ def main() -> None:
             loader = jvm.Thread.currentThread().getContextClassLoader()
             gate = loader.loadClass("tunemesh.benchmarks.GatedOffsets")
             constructor = gate.getConstructors()[0]
-            given = get_gateway().new_array(jvm.Object, 1)
-            given[0] = arguments.gate
-            builder._j_builder.setStartingOffsets(constructor.newInstance(given))
+            parameters = get_gateway().new_array(jvm.Object, 1)
+            parameters[0] = arguments.gate
+            builder._j_builder.setStartingOffsets(constructor.newInstance(parameters))
         return environment.from_source(
             builder.build(), WatermarkStrategy.no_watermarks(), topic, BYTES
         )

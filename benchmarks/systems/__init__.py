@@ -1,13 +1,12 @@
-"""The systems that are compared: each starts its processes and says how it is known to be warm."""
+"""The systems that are compared: each one starts its processes and reports when it is warm."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.processes import Started
+from benchmarks.processes import Processes
 from benchmarks.topics import Topics
 
 CHECKPOINT_SECONDS = 10
@@ -15,20 +14,19 @@ PARALLELISM = 2
 LINGER_MS = 5
 BATCH_BYTES = 262_144
 COMPRESSION = "lz4"
-"""Of the product's own sink (connectors/kafka/tables.py); the others write with the same."""
+"""The settings of the product's sink (connectors/kafka/tables.py), which all systems use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one run of one system is given.
+    """The parameters of a run.
 
-    ``out``: its own output topic. ``gate``: a file that the harness makes once
-    the system is warm; a gated system does not read interactions before. ``folder``: an empty
-    folder for its state. ``log``: what its processes print. ``schemas``: a folder with
-    ``<contract>.avsc`` of each newest version. ``header``: the registry header of the records that
-    it writes, 18 bytes. ``group``: its consumer group. ``dimensions``: how many records the
-    dimension topics hold. ``endpoints``: environment variables with the addresses of local
-    services; empty when there is no registry.
+    ``out``: the output topic. ``gate``: a file that is created when the system is warm; a gated
+    system reads interactions after that. ``folder``: an empty folder for its state. ``log``: the
+    output of its processes. ``schemas``: a folder with ``<contract>.avsc`` of each newest version.
+    ``header``: the registry header of its records, 18 bytes. ``group``: its consumer group.
+    ``dimensions``: the number of records of the dimension topics. ``has_registry``: whether the
+    schema registry runs.
     """
 
     bootstrap: str
@@ -40,45 +38,45 @@ class Task:
     header: bytes
     group: str
     dimensions: int
-    endpoints: Mapping[str, str]
+    has_registry: bool
 
 
 class System(Protocol):
-    """One system in one configuration."""
+    """A system in one configuration."""
 
     @property
     def name(self) -> str:
-        """As in the report, such as ``java-rocksdb``."""
+        """The name in the report, such as ``java-rocksdb``."""
 
     @property
     def pair(self) -> str:
-        """Runs of the same pair are comparable: the state backend."""
+        """The state backend; only runs of the same pair are compared."""
 
     @property
-    def what(self) -> str:
-        """One line for the report: what runs, and what it leaves out."""
+    def description(self) -> str:
+        """What runs, in one line of the report."""
 
     @property
     def events_share(self) -> float:
-        """The share of the events after which a run ends: less than 1 for the very slow."""
+        """The fraction of the events after which a run ends; below 1 for slow systems."""
 
     @property
-    def writes_origins(self) -> bool:
-        """Whether its records say which topic, partition and offset things came from."""
+    def has_origins(self) -> bool:
+        """Whether its records have origins: topic, partition and offset."""
 
     @property
-    def gated(self) -> bool:
-        """Whether it waits for the gate before it reads interactions."""
+    def is_gated(self) -> bool:
+        """Whether it reads interactions only after the gate was opened."""
 
     @property
     def output(self) -> str | None:
-        """The topic that it writes to when it cannot be told one; made anew before each run."""
+        """The output topic, if it is not configurable; it is recreated before each run."""
 
     def prepare(self) -> None:
-        """Make what it needs, once; raises SystemUnavailable when this machine cannot run it."""
+        """Prepare the system, once; raises SystemUnavailable if this machine cannot run it."""
 
-    def start(self, task: Task) -> Started:
+    def start(self, task: Task) -> Processes:
         """Start its processes."""
 
     def is_warm(self, task: Task, topics: Topics) -> bool:
-        """Whether all dimensions are in the joins' state; asked of gated systems only."""
+        """Whether all dimension records are in the joins' state; for gated systems."""

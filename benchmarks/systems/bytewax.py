@@ -1,4 +1,4 @@
-"""Bytewax in a virtual environment of its own: two processes, recovery on."""
+"""Bytewax in its own virtual environment: two processes, recovery on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import environments
 from benchmarks.errors import SystemUnavailable
-from benchmarks.processes import Started, start
+from benchmarks.processes import Processes, start
 from benchmarks.systems import CHECKPOINT_SECONDS, COMPRESSION, LINGER_MS, PARALLELISM, Task
 from benchmarks.topics import Topics
 from deploy.local.process import free_ports
@@ -19,19 +19,19 @@ LOCK = FLOW / "requirements.lock"
 
 @dataclass(frozen=True, slots=True)
 class Bytewax:
-    """The flow of :mod:`benchmarks.bytewax.flow`; ``work`` is the bench folder."""
+    """The flow of :mod:`benchmarks.bytewax.flow`; ``work`` is the benchmark's folder."""
 
     work: Path
 
     name = "bytewax"
     pair = "rocksdb"
-    what = (
+    description = (
         f"Bytewax 0.21.1, {PARALLELISM} processes, recovery on, snapshots every"
         f" {CHECKPOINT_SECONDS} s, Avro to Kafka without a flush before a snapshot"
     )
     events_share = 1.0
-    writes_origins = True
-    gated = True
+    has_origins = True
+    is_gated = True
     output = None
 
     @property
@@ -39,21 +39,21 @@ class Bytewax:
         return self.work / "bytewax-venv"
 
     def prepare(self) -> None:
-        """Make the virtual environment, again when requirements.lock has changed."""
+        """Create the virtual environment."""
         environments.prepare(self._venv, LOCK, "Bytewax")
 
-    def start(self, task: Task) -> Started:
-        """Two processes that know each other's address."""
+    def start(self, task: Task) -> Processes:
+        """Start two processes with each other's addresses."""
         recovery, warm = task.folder / "recovery", task.folder / "warm"
-        python = str(environments.python_of(self._venv))
+        python = str(environments.interpreter(self._venv))
         recovery.mkdir()
         warm.mkdir()
-        made = subprocess.run(
+        result = subprocess.run(
             [python, "-m", "bytewax.recovery", str(recovery), str(PARALLELISM)],
             check=False,
         )
-        if made.returncode != 0:
-            raise SystemUnavailable("bytewax.recovery did not make its partitions")
+        if result.returncode != 0:
+            raise SystemUnavailable("bytewax.recovery could not create its partitions")
         addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(PARALLELISM))
         commands = [
             [
@@ -76,6 +76,6 @@ class Bytewax:
         return start(commands, task.log, environment=environment, directory=FLOW)
 
     def is_warm(self, task: Task, topics: Topics) -> bool:
-        """Each process writes down how many dimension records its joins have taken in."""
-        held = sum(int(p.read_text()) for p in (task.folder / "warm").glob("*.held"))
-        return held >= task.dimensions
+        """Each process writes the number of dimension records in its joins to a file."""
+        count = sum(int(p.read_text()) for p in (task.folder / "warm").glob("*.held"))
+        return count >= task.dimensions

@@ -1,4 +1,4 @@
-"""Which systems there are, by name, and in which order a full run takes them."""
+"""The systems by name, and the order of a full run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from benchmarks.systems.java import JavaReference, JavaTools
 from benchmarks.systems.naive import NaivePyFlink
 from benchmarks.systems.ours import OurEnrichment
 
-# Naive Python does 2,000 (process mode) to 10,000 events a second: a share of them shows it.
+# The naive job processes 2,000 (process mode) to 10,000 events per second: a fraction suffices.
 _NAIVE_PROCESS_SHARE = 0.02
 _NAIVE_THREAD_SHARE = 0.15
 
 OURS = "ours-rocksdb-thread"
-"""As on Managed Flink: what the ratios of the report are made of."""
+"""The product as on Managed Flink; the ratios of the report use it."""
 
 FULL_RUN = (
     "java-rocksdb",
@@ -33,7 +33,7 @@ FULL_RUN = (
     "naive-thread",
     "naive-process",
 )
-"""The yardstick before and after ours: see :func:`measure.ratios_to_neighbours`."""
+"""The baseline runs before and after ours: see :func:`measure.ratios_to_neighbours`."""
 
 QUICK_RUN = (
     "java-rocksdb",
@@ -42,11 +42,11 @@ QUICK_RUN = (
     "bytewax",
     "naive-thread",
 )
-"""The least that gives all three ratios."""
+"""The runs that all three ratios need."""
 
 
 def catalog(work: Path) -> Mapping[str, System]:
-    """Every system, by name; ``work`` is the bench folder."""
+    """Return every system by name; ``work`` is the benchmark's folder."""
     tools, cluster = JavaTools(work), Cluster(work)
     systems: list[System] = [
         JavaReference(tools, cluster, backend) for backend in ("rocksdb", "hashmap")
@@ -64,11 +64,9 @@ def catalog(work: Path) -> Mapping[str, System]:
     return {system.name: system for system in systems}
 
 
-def chosen(names: Sequence[str], systems: Mapping[str, System]) -> list[System]:
-    """The systems of that order; raises BenchmarkError for a name that there is not."""
+def select(names: Sequence[str], systems: Mapping[str, System]) -> list[System]:
+    """Return the named systems in this order; raises BenchmarkError for an unknown name."""
     for name in names:
         if name not in systems:
-            raise BenchmarkError(
-                f"there is no system {name!r}; there are: {', '.join(sorted(systems))}"
-            )
+            raise BenchmarkError(f"no system {name!r}. Systems: {', '.join(sorted(systems))}.")
     return [systems[name] for name in names]

@@ -1,4 +1,4 @@
-"""The yardstick: a hand-written Java DataStream job, compiled here, on the same cluster as ours."""
+"""The baseline: a Java DataStream job, which is compiled here and runs on the same cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pyflink
 
 from benchmarks.errors import SystemUnavailable
-from benchmarks.processes import Started
+from benchmarks.processes import Processes
 from benchmarks.publish import DIMENSION_TOPICS
 from benchmarks.systems import BATCH_BYTES, COMPRESSION, LINGER_MS, Task
 from benchmarks.systems.cluster import Cluster, job_configuration
@@ -27,38 +27,40 @@ _COMPILER = "org.eclipse.jdt.internal.compiler.batch.Main"
 
 @dataclass(frozen=True, slots=True)
 class JavaTools:
-    """Where the compiled yardstick is, and what it runs with; ``work`` is the bench folder."""
+    """Builds the baseline and provides its jars; ``work`` is the benchmark's folder."""
 
     work: Path
 
     @property
     def jar(self) -> Path:
-        """The compiled classes; the name has a digest of the sources."""
+        """The compiled classes; the name contains a digest of the sources."""
         digest = hashlib.sha256()
         for source in sorted(SOURCES.glob("*.java")):
             digest.update(source.read_bytes())
         return self.work / "java" / f"reference-{digest.hexdigest()[:12]}.jar"
 
     def library(self) -> list[Path]:
-        """What a job brings to the cluster: the Kafka connector and Avro."""
+        """Return the jars of the job: the Kafka connector and Avro."""
         cache = settings.jar_cache(os.environ)
-        return [*jars.paths("flink", cache), *jars.paths("bench", cache, self._listed())]
+        return [*jars.paths("flink", cache), *jars.paths("bench", cache, self._dependencies())]
 
     @staticmethod
     def java() -> str:
-        """The launcher of the Java that the platform uses, too."""
+        """Return the launcher of the Java that the platform uses."""
         return str(java.find(os.environ).executable)
 
-    def make(self) -> None:
-        """Fetch what is missing and compile; raises SystemUnavailable when that is impossible."""
+    def build(self) -> None:
+        """Fetch missing jars and compile; raises SystemUnavailable if that fails."""
         cache = settings.jar_cache(os.environ)
-        wanted = [*self._listed(), *jars.select_sets(jars.load(), ["flink"])]
+        wanted = [*self._dependencies(), *jars.select_sets(jars.load(), ["flink"])]
         try:
             jars.fetch(wanted, cache, jars.repository_url(os.environ))
         except jars.JarError as error:
-            raise SystemUnavailable(f"the yardstick's jars cannot be had: {error}") from error
+            raise SystemUnavailable(
+                f"the jars of the Java baseline cannot be fetched: {error}"
+            ) from error
         if not self.jar.exists():
-            self._compile(jars.paths("bench-compiler", cache, self._listed())[0])
+            self._compile(jars.paths("bench-compiler", cache, self._dependencies())[0])
 
     def _compile(self, compiler: Path) -> None:
         classes = self.jar.with_suffix("")
@@ -66,7 +68,7 @@ class JavaTools:
         flink = sorted((Path(pyflink.__path__[0]) / "lib").glob("*.jar"))
         class_path = os.pathsep.join(str(path) for path in [*flink, *self.library()])
         sources = [str(source) for source in sorted(SOURCES.glob("*.java"))]
-        done = subprocess.run(
+        result = subprocess.run(
             [
                 *(self.java(), "-cp", str(compiler), _COMPILER),
                 *("-17", "-nowarn", "-d", str(classes)),
@@ -76,8 +78,10 @@ class JavaTools:
             text=True,
             check=False,
         )
-        if done.returncode != 0:
-            raise SystemUnavailable(f"the yardstick does not compile:\n{done.stdout}{done.stderr}")
+        if result.returncode != 0:
+            raise SystemUnavailable(
+                f"the Java baseline does not compile:\n{result.stdout}{result.stderr}"
+            )
         part = self.jar.with_suffix(".part")
         with zipfile.ZipFile(part, "w") as archive:
             for path in sorted(classes.rglob("*.class")):
@@ -85,7 +89,7 @@ class JavaTools:
         part.rename(self.jar)
 
     @staticmethod
-    def _listed() -> tuple[jars.Jar, ...]:
+    def _dependencies() -> tuple[jars.Jar, ...]:
         return jars.load(DEPENDENCIES)
 
 
@@ -98,8 +102,8 @@ class JavaReference:
     backend: str
 
     output = None
-    writes_origins = True
-    gated = True
+    has_origins = True
+    is_gated = True
     events_share = 1.0
 
     @property
@@ -113,16 +117,16 @@ class JavaReference:
         return self.backend
 
     @property
-    def what(self) -> str:
-        """One line for the report."""
+    def description(self) -> str:
+        """The description in the report."""
         return f"Java DataStream, two KeyedCoProcessFunctions, {self.backend}, Avro to Kafka"
 
     def prepare(self) -> None:
-        """Fetch the jars, compile."""
-        self.tools.make()
+        """Fetch the jars and compile."""
+        self.tools.build()
 
-    def start(self, task: Task) -> Started:
-        """A cluster with the job in it."""
+    def start(self, task: Task) -> Processes:
+        """Start a cluster and submit the job."""
 
         def submit() -> str:
             return self.cluster.submit_java(
@@ -142,5 +146,5 @@ class JavaReference:
         return self.cluster.run(submit)
 
     def is_warm(self, task: Task, topics: Topics) -> bool:
-        """Offsets are committed by a checkpoint, which had passed the joins by then."""
+        """Offsets are committed by a checkpoint, after it has passed the joins."""
         return topics.has_read(task.group, DIMENSION_TOPICS)

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import Started
+from benchmarks.processes import Processes
 from benchmarks.publish import DIMENSION_TOPICS
 from benchmarks.systems import BATCH_BYTES, COMPRESSION, LINGER_MS, Task
 from benchmarks.systems.cluster import Cluster, job_configuration
@@ -26,9 +26,9 @@ class NaivePyFlink:
     mode: str
     events_share: float
 
-    gated = True
+    is_gated = True
     output = None
-    writes_origins = False
+    has_origins = False
 
     @property
     def name(self) -> str:
@@ -37,23 +37,23 @@ class NaivePyFlink:
 
     @property
     def pair(self) -> str:
-        """As our own job."""
+        """The state backend, as in the product."""
         return "rocksdb"
 
     @property
-    def what(self) -> str:
-        """One line for the report."""
+    def description(self) -> str:
+        """The description in the report."""
         return (
             f"PyFlink DataStream, two KeyedCoProcessFunctions in Python, {self.mode} mode, rocksdb,"
             " Avro to Kafka without keys and origins (its API offers neither)"
         )
 
     def prepare(self) -> None:
-        """The gate is the yardstick's."""
-        self.tools.make()
+        """Build the gate, which the Java baseline contains."""
+        self.tools.build()
 
-    def start(self, task: Task) -> Started:
-        """A cluster with the job in it."""
+    def start(self, task: Task) -> Processes:
+        """Start a cluster and submit the job."""
         cache = settings.jar_cache(os.environ)
         library = [self.tools.jar, *jars.paths("flink", cache)]
 
@@ -74,5 +74,5 @@ class NaivePyFlink:
         return self.cluster.run(submit)
 
     def is_warm(self, task: Task, topics: Topics) -> bool:
-        """Offsets are committed by a checkpoint, which had passed the joins by then."""
+        """Offsets are committed by a checkpoint, after it has passed the joins."""
         return topics.has_read(task.group, DIMENSION_TOPICS)

@@ -1,11 +1,11 @@
-"""The product's own enrichment job in its real form, as one of the systems."""
+"""The product's enrichment job as one of the systems."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from benchmarks.errors import SystemUnavailable
-from benchmarks.processes import Started
+from benchmarks.processes import Processes
 from benchmarks.systems import Task
 from benchmarks.systems.cluster import Cluster, job_configuration
 from benchmarks.topics import Topics
@@ -23,11 +23,11 @@ class OurEnrichment:
     backend: str
     mode: str
 
-    writes_origins = True
+    has_origins = True
     events_share = 1.0
-    # The product closes the cold start itself (jobs/freshness/watch.py): it needs no gate, and its
-    # run counts as ready when its first record is out.
-    gated = False
+    # The product waits for dimension records itself (jobs/freshness/watch.py): it needs no gate
+    # and is ready when its first record is written.
+    is_gated = False
 
     @property
     def name(self) -> str:
@@ -36,29 +36,28 @@ class OurEnrichment:
 
     @property
     def pair(self) -> str:
-        """Compared with the yardstick on the same state backend."""
+        """The state backend."""
         return self.backend
 
     @property
-    def what(self) -> str:
-        """One line for the report."""
+    def description(self) -> str:
+        """The description in the report."""
         return f"tunemesh enrichment, {self.backend}, Python in {self.mode} mode, Avro to Kafka"
 
     @property
     def output(self) -> str:
-        """The topic of its contract: nothing in the product renames it."""
+        """The topic of the contract, which is not configurable."""
         return load_contracts().only(Role.ENRICHED).topic
 
     def prepare(self) -> None:
-        """Nothing to make: the job is in this repository."""
+        """Nothing to prepare: the job is in this repository."""
 
-    def start(self, task: Task) -> Started:
-        """A cluster with the job in it, submitted as an application on the platform is."""
-        if not task.endpoints:
-            raise SystemUnavailable("the product needs a schema registry; leave out --bootstrap")
-        topics = Topics(task.bootstrap)
-        topics.remake(load_contracts().only(Role.DEAD_LETTER).topic, append_time=True)
-        topics.close()
+    def start(self, task: Task) -> Processes:
+        """Start a cluster and submit the job as `tunemesh submit` does."""
+        if not task.has_registry:
+            raise SystemUnavailable("the product needs a schema registry; omit --bootstrap")
+        dead_letters = load_contracts().only(Role.DEAD_LETTER).topic
+        Topics(task.bootstrap).recreate(dead_letters, append_time=True)
         properties = task.folder / "application.json"
         overrides = {
             "tunemesh.application": {"python.execution-mode": self.mode, "group.id": task.group},
@@ -78,5 +77,5 @@ class OurEnrichment:
         )
 
     def is_warm(self, task: Task, topics: Topics) -> bool:
-        """Never asked: it is not gated."""
+        """Not used, because the system is not gated."""
         return True

@@ -269,12 +269,15 @@ def run_job(
     allow_non_restored_state: bool = False,
     python_files: Sequence[Path] = (),
     jar: Path | None = None,
+    main_class: str | None = None,
+    libraries: Sequence[Path] = (),
     configuration: Mapping[str, str] | None = None,
     seconds: float = 180.0,
 ) -> str:
-    """Submit a Python job to the platform's cluster (`flink run --detached -py`); returns its id.
+    """Submit a job to the platform's cluster (`flink run --detached`); returns its id.
 
-    The script runs in Flink's client, on this machine; `environ` is added to its environment, and
+    `script` is a Python script, or with `main_class` a jar that runs with the jars `libraries`. It
+    runs in Flink's client, on this machine; `environ` is added to its environment, and
     `configuration` to its Flink configuration. `python_files` are added to the path of the client
     and of the workers, `jar` to the job's class path. Blocks until the job is submitted, not until
     it runs. The client's output is in the log `flink-client`. Raises :class:`FlinkError` with the
@@ -289,7 +292,9 @@ def run_job(
         options += ["--pyFiles", ",".join(str(file) for file in python_files)]
     if jar is not None:
         options += ["--jarfile", str(jar)]
-    client = client_launch(settings, script, arguments, options)
+    for library in libraries:
+        options += ["--classpath", library.as_uri()]
+    client = client_launch(settings, script, arguments, options, main_class=main_class)
     log = settings.log(CLIENT_LOG)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -317,8 +322,10 @@ def client_launch(
     arguments: Sequence[str],
     options: Sequence[str],
     python_path: tuple[str, ...] | None = None,
+    main_class: str | None = None,
 ) -> Launch:
-    """Return how to start the client of a Python job: `flink run --detached OPTIONS -py SCRIPT`."""
+    """Return how to start the client of a job: `flink run --detached OPTIONS --python SCRIPT`, or
+    `--class MAIN_CLASS SCRIPT` for a jar."""
     installed = java.find(os.environ)
     log_configuration = flink_cluster.conf_folder(settings) / "log4j-client.properties"
     return Launch(
@@ -336,7 +343,7 @@ def client_launch(
             "run",
             "--detached",
             *options,
-            "--python",
+            *(("--python",) if main_class is None else ("--class", main_class)),
             str(script),
             *arguments,
         ),

@@ -1,4 +1,4 @@
-"""The dataset fits the contracts, is repeatable, and has what joins must get right."""
+"""The dataset of the benchmarks, and the check of outputs against it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from benchmarks.dataset import (
     interactions,
 )
 from benchmarks.errors import BenchmarkError
-from benchmarks.expected import Newest, differing_fields, without_origins
-from benchmarks.output import check, sampled
-from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, chosen
+from benchmarks.expected import NewestVersions, differing_fields, without_origins
+from benchmarks.output import check, sample_numbers
+from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, select
 from schemas.codec import Encoder, encode_body, parse_plain
 from schemas.model import load_contracts
 
@@ -30,37 +30,37 @@ VERSION = UUID(int=7)
 
 
 class Appended:
-    """A record of an output topic, as far as the check looks at it."""
+    """A record of an output topic, as the check reads it."""
 
     def __init__(self, value: bytes, at_ms: int = 1) -> None:
         self._value, self._at = value, at_ms
 
     def value(self) -> bytes:
-        """The record's value."""
+        """Return the record's value."""
         return self._value
 
     def timestamp(self) -> tuple[int, int]:
-        """Kind 2 is LogAppendTime."""
+        """Return LogAppendTime (2) and the time."""
         return 2, self._at
 
 
-def loaded() -> Newest:
-    """All versions of all dimensions, taken in."""
-    newest = Newest(CONTRACTS)
+def newest_versions() -> NewestVersions:
+    """Return the newest versions of all dimension records."""
+    newest = NewestVersions(CONTRACTS)
     for offset, published in enumerate(dimensions(SHAPE)):
         newest.add(published.topic, published.record, published.timestamp, f"t/0/{offset}")
     return newest
 
 
-def enriched(newest: Newest, number: int) -> dict[str, Any]:
-    """The expected record of an interaction."""
+def enriched(newest: NewestVersions, number: int) -> dict[str, Any]:
+    """Return the expected record of an interaction."""
     return newest.enrich(
         interaction(SHAPE, number), event_time(SHAPE, number), f"interactions/0/{number}"
     )
 
 
 def test_every_record_fits_its_contract() -> None:
-    """What is published is what the product publishes: the newest schema version."""
+    """The dataset has the newest schema versions, as the product publishes them."""
     schemas = {c.topic: parse_plain(c.newest.definition) for c in CONTRACTS.sources}
     for published in [*dimensions(SHAPE), *interactions(SHAPE)]:
         encode_body(schemas[published.topic], published.record)
@@ -68,14 +68,14 @@ def test_every_record_fits_its_contract() -> None:
 
 
 def test_the_same_shape_is_the_same_data() -> None:
-    """A benchmark is repeated on the same bytes; any record can be made again alone."""
+    """Runs are repeated on the same data; each record can be generated alone."""
     assert list(islice(interactions(SHAPE), 50)) == list(islice(interactions(SHAPE), 50))
     fifth = next(islice(interactions(SHAPE), 5, None))
     assert fifth.record == interaction(SHAPE, 5)
 
 
 def test_event_ids_are_uuids_that_carry_their_number() -> None:
-    """The check for lost and doubled events needs no table of two million ids."""
+    """So the check for missing and duplicated events needs no table of ids."""
     for number in (0, 1, 2_999, 123_456_789):
         event_id = interaction(SHAPE, number)["event_id"]
         assert str(UUID(event_id)) == event_id
@@ -83,14 +83,14 @@ def test_event_ids_are_uuids_that_carry_their_number() -> None:
 
 
 def test_interactions_are_published_after_all_dimensions() -> None:
-    """By their Kafka timestamps too: that is what a cold start goes by."""
+    """Also by their Kafka timestamps, which the cold start depends on."""
     newest_dimension = max(published.timestamp for published in dimensions(SHAPE))
     assert newest_dimension < event_time(SHAPE, 0) <= event_time(SHAPE, SHAPE.events - 1)
     assert event_time(SHAPE, SHAPE.events - 1) < SHAPE.base_ms + 2 * 3_600_000
 
 
-def test_the_data_has_the_cases_that_tell_joins_apart() -> None:
-    """Anonymous listeners, unknown items, deletions, and updates in both orders."""
+def test_the_dataset_has_the_special_cases_of_joins() -> None:
+    """Anonymous users, unknown items, deletions, and updates in both orders."""
     events = [published.record for published in interactions(SHAPE)]
     assert any(event["user_id"] is None for event in events)
     assert any(event["item_id"].startswith("unknown") for event in events)
@@ -100,9 +100,9 @@ def test_the_data_has_the_cases_that_tell_joins_apart() -> None:
     assert any(p.record["updated_at"] is None for p in dimensions(SHAPE))
 
 
-def test_an_older_version_never_wins() -> None:
-    """Not even when it is published last; a newer one does, a deleted one is attached no more."""
-    newest = loaded()
+def test_an_older_version_is_not_attached() -> None:
+    """Not even if it is published last; nor is a deleted one."""
+    newest = newest_versions()
     updated = newest.items["s1"][1]
     older = newest.items["s2"][1]
     assert updated is not None
@@ -114,8 +114,8 @@ def test_an_older_version_never_wins() -> None:
 
 
 def test_without_updated_at_the_kafka_timestamp_orders_versions() -> None:
-    """And of two equal versions the later one in the topic holds."""
-    newest = Newest(CONTRACTS)
+    """Of two equal versions the later one in the topic is the newest."""
+    newest = NewestVersions(CONTRACTS)
     user: dict[str, Any] = {"user_id": "u", "country": "IT", "age_band": None, "subscription": None}
     user |= {"created_at": None, "updated_at": None, "deleted": False}
     newest.add("users", user, 2_000, "users/0/0")
@@ -126,8 +126,8 @@ def test_without_updated_at_the_kafka_timestamp_orders_versions() -> None:
 
 
 def test_the_expected_record_fits_the_enriched_contract() -> None:
-    """With user and item of either domain, and without."""
-    newest = loaded()
+    """With a user and an item of each domain, and without."""
+    newest = newest_versions()
     schema = parse_plain(CONTRACTS["interactions-enriched"].newest.definition)
     records = [enriched(newest, number) for number in range(SHAPE.events)]
     for record in records:
@@ -138,52 +138,47 @@ def test_the_expected_record_fits_the_enriched_contract() -> None:
 
 
 def output(numbers: range | list[int], **changed: Any) -> list[Any]:
-    """An output topic with the expected records of those events."""
-    newest = loaded()
+    """Return an output topic with the expected records of these events."""
+    newest = newest_versions()
     encoder = Encoder(CONTRACTS["interactions-enriched"], VERSION)
     return [Appended(encoder.encode(enriched(newest, n) | changed)) for n in numbers]
 
 
 def checked(messages: list[Any], *, origins: bool = True) -> Any:
-    """The check of an output against every hundredth event."""
-    newest = loaded()
-    sample = {number: enriched(newest, number) for number in sampled(SHAPE.events, 30)}
+    """Check an output against every hundredth event."""
+    newest = newest_versions()
+    sample = {number: enriched(newest, number) for number in sample_numbers(SHAPE.events, 30)}
     contract = CONTRACTS["interactions-enriched"]
-    return check(messages, contract, SHAPE.events, sample, origins=origins)
+    return check(messages, contract, SHAPE.events, sample, has_origins=origins)
 
 
-def test_a_right_output_is_found_complete() -> None:
-    """Every event once, the whole sample equal."""
-    found = checked(output(range(SHAPE.events)))
-    assert found.complete
-    assert (found.distinct, found.compared) == (SHAPE.events, 30)
+def test_a_correct_output() -> None:
+    """Every event once, and the sample is equal."""
+    result = checked(output(range(SHAPE.events)))
+    assert result.is_correct
+    assert (result.distinct, result.compared) == (SHAPE.events, 30)
 
 
-def test_doubled_and_invented_events_are_found() -> None:
-    """Whatever else is right about them."""
-    strange = no_record()
-    found = checked([*output([1, 2, 2]), Appended(strange), *output([3], event_id="f" * 36)])
-    assert (found.distinct, found.duplicates, found.invented) == (2, 1, 2)
-    assert not found.complete
+def test_duplicated_and_invented_events_are_counted() -> None:
+    """Records without an event_id count as invented."""
+    malformed = b"\x03\x00" + bytes(16) + b"?"
+    result = checked([*output([1, 2, 2]), Appended(malformed), *output([3], event_id="f" * 36)])
+    assert (result.distinct, result.duplicates, result.invented) == (2, 1, 2)
+    assert not result.is_correct
 
 
-def no_record() -> bytes:
-    """A value that is no record at all."""
-    return b"\x03\x00" + bytes(16) + b"?"
-
-
-def test_a_wrong_field_is_named() -> None:
-    """So that a system that joins wrongly is not compared by its speed."""
-    found = checked(output([0, 100, 200], published_at=1, user=None))
-    assert found.different == 3
-    assert found.fields["published_at"] == 3
-    assert found.fields["user"] >= 1
-    assert found.examples
+def test_a_wrong_field_is_reported() -> None:
+    """The rate of a system with a wrong output is not used."""
+    result = checked(output([0, 100, 200], published_at=1, user=None))
+    assert result.different == 3
+    assert result.fields["published_at"] == 3
+    assert result.fields["user"] >= 1
+    assert result.examples
 
 
 def test_a_system_without_origins_is_compared_by_everything_else() -> None:
-    """PyFlink's Kafka source does not say where a record came from."""
-    newest = loaded()
+    """PyFlink's Kafka source does not provide them."""
+    newest = newest_versions()
     expected = enriched(newest, 0)
     blank = expected | {"origin": ""}
     assert differing_fields(expected, blank) == ("origin",)
@@ -192,29 +187,29 @@ def test_a_system_without_origins_is_compared_by_everything_else() -> None:
 
 
 def test_nested_differences_are_named_by_their_path() -> None:
-    """user.country, not just user."""
+    """user.country, not only user."""
     left = {"a": 1, "user": {"country": "IT", "age": 3}}
     right = {"a": 1, "user": {"country": "FR", "age": 3}}
     assert differing_fields(left, right) == ("user.country",)
 
 
 def test_a_sample_is_spread_over_all_events() -> None:
-    """Also when there are fewer events than the sample is large."""
-    assert list(sampled(10, 5)) == [0, 2, 4, 6, 8]
-    assert list(sampled(3, 20)) == [0, 1, 2]
+    """Also if there are fewer events than the size of the sample."""
+    assert list(sample_numbers(10, 5)) == [0, 2, 4, 6, 8]
+    assert list(sample_numbers(3, 20)) == [0, 1, 2]
 
 
 def test_the_full_run_names_systems_that_exist(tmp_path: Any) -> None:
-    """And an unknown name is answered with those that there are."""
+    """The error for an unknown name lists the existing ones."""
     systems = catalog(tmp_path)
     for run in (FULL_RUN, QUICK_RUN):
-        assert [system.name for system in chosen(run, systems)] == list(run)
+        assert [system.name for system in select(run, systems)] == list(run)
     with pytest.raises(BenchmarkError, match="java-rocksdb"):
-        chosen(["spark"], systems)
+        select(["spark"], systems)
 
 
-def test_ours_runs_between_two_runs_of_its_yardstick() -> None:
-    """The speed of the machine drifts: a ratio needs the yardstick on both sides."""
+def test_ours_runs_between_two_runs_of_the_baseline() -> None:
+    """The speed of the machine changes: a ratio needs the baseline on both sides."""
     for run in (FULL_RUN, QUICK_RUN):
         assert OURS in run
         for at, name in enumerate(run):
@@ -222,8 +217,8 @@ def test_ours_runs_between_two_runs_of_its_yardstick() -> None:
                 assert (run[at - 1], run[at + 1]) == ("java-rocksdb", "java-rocksdb")
 
 
-def test_avro_writes_the_event_id_where_the_check_looks_for_it() -> None:
-    """One byte of length after the header, then 36 bytes; a change of the contract breaks that."""
+def test_the_check_reads_the_event_id_from_its_position() -> None:
+    """One byte of length after the header, then 36 bytes; it depends on the contract."""
     value = output([5])[0].value()
     assert value[18] == 72
     assert event_number(value[19:55]) == 5

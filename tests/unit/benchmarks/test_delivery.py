@@ -1,4 +1,4 @@
-"""The input of the delivery benchmark is what docs/benchmarks/method.md says."""
+"""The input of the delivery benchmark, as in docs/benchmarks/method.md."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from connectors.personalize.datasets import DatasetEntry, DatasetRequests
 from schemas.model import Role, load_contracts
 
 
-def test_updates_are_five_a_song_with_versions_that_grow() -> None:
-    """Each song is among them, and a later update is a newer version."""
-    made = updates(200)
-    assert len(made) == 1_000
-    assert len({record.id for record in made}) == 200
-    assert [record.version for record in made] == sorted(record.version for record in made)
+def test_five_updates_per_song_with_increasing_versions() -> None:
+    """Every song is updated, and a later update is a newer version."""
+    records = updates(200)
+    assert len(records) == 1_000
+    assert len({record.id for record in records}) == 200
+    assert [record.version for record in records] == sorted(record.version for record in records)
     requests = DatasetRequests(ITEMS, dataset_fields(load_contracts(), ITEMS))
-    assert all(isinstance(requests.convert(record), DatasetEntry) for record in made)
+    assert all(isinstance(requests.convert(record), DatasetEntry) for record in records)
 
 
 def test_each_event_is_a_session_of_its_own() -> None:
-    """So that each of them is a call; all of them are good."""
-    made = [event("m", number) for number in range(100)]
-    assert len({record["session_id"] for record in made}) == 100
-    assert len({record["event_id"] for record in made}) == 100
-    assert all(isinstance(EventRequests().convert(record), PutEventsEvent) for record in made)
+    """Each event is then a call; all events are valid."""
+    records = [event("m", number) for number in range(100)]
+    assert len({record["session_id"] for record in records}) == 100
+    assert len({record["event_id"] for record in records}) == 100
+    assert all(isinstance(EventRequests().convert(record), PutEventsEvent) for record in records)
 
 
 def test_the_documents_are_enriched_interactions_of_one_day() -> None:
-    """As the contract has them, each good for OpenSearch and Firehose, all for one index."""
+    """They match the contract, are valid for OpenSearch and Firehose, and are in one index."""
     contract = load_contracts().only(Role.ENRICHED)
     records = backlog(2_000)
     schema = fastavro.parse_schema(dict(contract.newest.avro))
