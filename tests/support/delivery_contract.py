@@ -180,53 +180,41 @@ class DestinationContract:
         _deliver(harness, _fill_calls(harness, 5 * most))
         assert harness.peak_in_flight == most
 
-    def test_no_second_has_more_calls_than_the_share(self, harness: Harness) -> None:
+    async def test_no_second_has_more_calls_than_the_share(self, harness: Harness) -> None:
         """However many wait, a fifth of the quota stays a fifth of it."""
         limits = harness.destination.limits
         share = limits.calls_per_second / 5
+        engine = _engine(harness, quota_share=0.2)
+        # Enough for more than a second.
+        records = _fill_calls(harness, int(2 * share))
+        delivery = asyncio.ensure_future(engine.deliver(records))
+        await asyncio.sleep(1.0)
+        assert 0.9 * share <= engine.metrics.calls <= share
+        delivery.cancel()
+        await engine.close()
 
-        async def main() -> None:
-            engine = _engine(harness, quota_share=0.2)
-            # Enough for more than a second.
-            records = _fill_calls(harness, int(2 * share))
-            delivery = asyncio.ensure_future(engine.deliver(records))
-            await asyncio.sleep(1.0)
-            assert 0.9 * share <= engine.metrics.calls <= share
-            delivery.cancel()
-            await engine.close()
-
-        run(main())
-
-    def test_no_second_has_more_bytes_than_the_quota(self, harness: Harness) -> None:
+    async def test_no_second_has_more_bytes_than_the_quota(self, harness: Harness) -> None:
         """A quota of bytes is kept, and used, whatever the destination's calls look like."""
         records = [harness.record(key, 0) for key in range(60)]
         destination = harness.destination
         sizes = [destination.size(destination.prepare(record)) for record in records]
         quota = 12 * max(sizes)
         watched = Watched(destination, bytes_per_second=quota)
-
-        async def main() -> None:
-            async with _engine_for(watched) as engine:
-                await engine.deliver(records)
-
-        run(main())
+        async with _engine_for(watched) as engine:
+            await engine.deliver(records)
         for start, _ in watched.sent:
             assert sum(size for at, size in watched.sent if start <= at < start + 1.0) <= quota
         assert watched.sent[-1][0] < 1.2 * sum(sizes) / quota
 
-    def test_a_full_buffer_holds_its_callers_up(self, harness: Harness) -> None:
+    async def test_a_full_buffer_holds_its_callers_up(self, harness: Harness) -> None:
         """What there is no room for is not taken in, and everything arrives in the end."""
-
-        async def main() -> None:
-            engine = _engine(harness, max_buffered=3)
-            records = [harness.record(key, 0) for key in range(40)]
-            delivery = asyncio.ensure_future(engine.deliver(records))
-            while not delivery.done():
-                assert engine.snapshot()["waiting"] <= 3
-                await asyncio.sleep(0.005)
-            assert await delivery == [Delivered()] * 40
-
-        run(main())
+        engine = _engine(harness, max_buffered=3)
+        records = [harness.record(key, 0) for key in range(40)]
+        delivery = asyncio.ensure_future(engine.deliver(records))
+        while not delivery.done():
+            assert engine.snapshot()["waiting"] <= 3
+            await asyncio.sleep(0.005)
+        assert await delivery == [Delivered()] * 40
 
     @pytest.mark.parametrize("trouble", ["throttled", "server error", "connection lost", "hanging"])
     def test_passing_trouble_loses_nothing(self, harness: Harness, trouble: Trouble) -> None:
@@ -286,88 +274,71 @@ class DestinationContract:
         assert harness.calls == 1
         assert harness.accepted() == [self.place(1), self.place(2)]
 
-    def test_a_fatal_answer_stops_with_a_message(self, harness: Harness) -> None:
+    async def test_a_fatal_answer_stops_with_a_message(self, harness: Harness) -> None:
         """Every waiting caller gets an error that names the destination and says what to do."""
-
-        async def main() -> None:
-            harness.fail_next(100, "fatal")
-            engine = _engine(harness)
-            errors = await asyncio.gather(
-                engine.deliver([harness.record(key, 0) for key in range(50)]),
-                engine.deliver([harness.record(key, 0) for key in range(50, 60)]),
-                return_exceptions=True,
-            )
-            for error in errors:
-                assert isinstance(error, FatalDeliveryError)
-                assert harness.destination.name in str(error)
-                assert len(error.message) > 10
-            state = engine.snapshot()
-            assert state["waiting"] == 0
-            assert state["oldest_age"] == 0
-
-        run(main())
+        harness.fail_next(100, "fatal")
+        engine = _engine(harness)
+        errors = await asyncio.gather(
+            engine.deliver([harness.record(key, 0) for key in range(50)]),
+            engine.deliver([harness.record(key, 0) for key in range(50, 60)]),
+            return_exceptions=True,
+        )
+        for error in errors:
+            assert isinstance(error, FatalDeliveryError)
+            assert harness.destination.name in str(error)
+            assert len(error.message) > 10
+        state = engine.snapshot()
+        assert state["waiting"] == 0
+        assert state["oldest_age"] == 0
         assert harness.accepted() == []
 
-    def test_cancellation_stops_the_calls_and_leaves_the_engine_usable(
+    async def test_cancellation_stops_the_calls_and_leaves_the_engine_usable(
         self, harness: Harness
     ) -> None:
         """A cancelled caller's calls end with it; others are served as if it had not been."""
-
-        async def main() -> None:
-            harness.fail_next(4, "hanging")
-            engine = _engine(harness)
-            lost = _fill_calls(harness, 4)
-            doomed = asyncio.ensure_future(engine.deliver(lost))
-            await asyncio.sleep(0.5)
-            assert engine.snapshot()["in_flight"] == harness.calls > 0
-            doomed.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await doomed
-            await asyncio.sleep(0)
-            harness.fail_next(0, "hanging")
-            state = engine.snapshot()
-            assert (state["in_flight"], state["waiting"]) == (0, 0)
-            assert state["abandoned"] == len(lost)
-            assert (
-                await engine.deliver([harness.record(key, 1) for key in range(4)])
-                == [Delivered()] * 4
-            )
-
-        run(main())
+        harness.fail_next(4, "hanging")
+        engine = _engine(harness)
+        lost = _fill_calls(harness, 4)
+        doomed = asyncio.ensure_future(engine.deliver(lost))
+        await asyncio.sleep(0.5)
+        assert engine.snapshot()["in_flight"] == harness.calls > 0
+        doomed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        await asyncio.sleep(0)
+        harness.fail_next(0, "hanging")
+        state = engine.snapshot()
+        assert (state["in_flight"], state["waiting"]) == (0, 0)
+        assert state["abandoned"] == len(lost)
+        assert (
+            await engine.deliver([harness.record(key, 1) for key in range(4)]) == [Delivered()] * 4
+        )
         assert sorted(harness.accepted()) == [(key, 1) for key in range(4)]
 
-    def test_drain_waits_and_close_refuses(self, harness: Harness) -> None:
+    async def test_drain_waits_and_close_refuses(self, harness: Harness) -> None:
         """After drain everything has arrived; after close nothing more is taken."""
+        engine = _engine(harness)
+        delivery = asyncio.ensure_future(
+            engine.deliver([harness.record(key, 0) for key in range(30)])
+        )
+        await asyncio.sleep(0)
+        await engine.drain()
+        assert len(harness.accepted()) == 30
+        assert await delivery == [Delivered()] * 30
+        await engine.close()
+        with pytest.raises(DeliveryClosedError):
+            await engine.deliver([harness.record(0, 1)])
 
-        async def main() -> None:
-            engine = _engine(harness)
-            delivery = asyncio.ensure_future(
-                engine.deliver([harness.record(key, 0) for key in range(30)])
-            )
-            await asyncio.sleep(0)
-            await engine.drain()
-            assert len(harness.accepted()) == 30
-            assert await delivery == [Delivered()] * 30
-            await engine.close()
-            with pytest.raises(DeliveryClosedError):
-                await engine.deliver([harness.record(0, 1)])
-
-        run(main())
-
-    def test_drain_at_the_end_of_input_waits_for_retries(self, harness: Harness) -> None:
+    async def test_drain_at_the_end_of_input_waits_for_retries(self, harness: Harness) -> None:
         """Whatever the last records meet, drain returns when they have arrived."""
-
-        async def main() -> None:
-            harness.fail_next(25, "server error")
-            engine = _engine(harness)
-            delivery = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
-            await asyncio.sleep(0.1)
-            await engine.drain()
-            assert harness.accepted() == [(0, 0)]
-            await delivery
-            await engine.close()
-
-        run(main())
+        harness.fail_next(25, "server error")
+        engine = _engine(harness)
+        delivery = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
+        await asyncio.sleep(0.1)
+        await engine.drain()
+        assert harness.accepted() == [(0, 0)]
+        await delivery
+        await engine.close()
 
 
 class ReplacingDestinationContract(DestinationContract):
@@ -395,53 +366,43 @@ class ReplacingDestinationContract(DestinationContract):
         assert _in_order(harness.accepted())
         assert dict(harness.accepted()) == dict.fromkeys(range(3), 11)
 
-    def test_a_burst_of_one_key_costs_one_record(self, harness: Harness) -> None:
+    async def test_a_burst_of_one_key_costs_one_record(self, harness: Harness) -> None:
         """Whatever waits is replaced by the newest, also between callers and during retries."""
+        harness.fail_next(1, "server error")
+        engine = _engine(harness, backoff_base=50.0)
+        first = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
+        await asyncio.sleep(0.1)  # it has failed, and waits to be sent again
+        second = asyncio.ensure_future(
+            engine.deliver([harness.record(0, number) for number in range(1, 100)])
+        )
+        assert await first == [Superseded()]
+        assert await second == [Superseded()] * 98 + [Delivered()]
+        assert harness.accepted() == [(0, 99)]
+        assert engine.metrics.superseded == 99
 
-        async def main() -> None:
-            harness.fail_next(1, "server error")
-            engine = _engine(harness, backoff_base=50.0)
-            first = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
-            await asyncio.sleep(0.1)  # it has failed, and waits to be sent again
-            second = asyncio.ensure_future(
-                engine.deliver([harness.record(0, number) for number in range(1, 100)])
-            )
-            assert await first == [Superseded()]
-            assert await second == [Superseded()] * 98 + [Delivered()]
-            assert harness.accepted() == [(0, 99)]
-            assert engine.metrics.superseded == 99
-
-        run(main())
-
-    def test_a_failed_version_is_replaced_by_what_came_meanwhile(self, harness: Harness) -> None:
+    async def test_a_failed_version_is_replaced_by_what_came_meanwhile(
+        self, harness: Harness
+    ) -> None:
         """Under way it cannot be replaced; once it has to be sent again, it is not sent again."""
+        harness.fail_next(1, "server error")
+        engine = _engine(harness)
+        first = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
+        await asyncio.sleep(0.001)
+        assert engine.snapshot()["in_flight"] == 1
+        assert await engine.deliver([harness.record(0, 1)]) == [Delivered()]
+        assert await first == [Superseded()]
+        assert harness.accepted() == [(0, 1)]
 
-        async def main() -> None:
-            harness.fail_next(1, "server error")
-            engine = _engine(harness)
-            first = asyncio.ensure_future(engine.deliver([harness.record(0, 0)]))
-            await asyncio.sleep(0.001)
-            assert engine.snapshot()["in_flight"] == 1
-            assert await engine.deliver([harness.record(0, 1)]) == [Delivered()]
-            assert await first == [Superseded()]
-            assert harness.accepted() == [(0, 1)]
-
-        run(main())
-
-    def test_an_older_version_never_overtakes(self, harness: Harness) -> None:
+    async def test_an_older_version_never_overtakes(self, harness: Harness) -> None:
         """Neither while the newer one waits or is under way, nor after it has arrived."""
-
-        async def main() -> None:
-            engine = _engine(harness)
-            outcomes = await asyncio.gather(
-                *(engine.deliver([harness.record(0, number)]) for number in (5, 3, 7, 6))
-            )
-            assert outcomes[2] == [Delivered()]
-            assert await engine.deliver([harness.record(0, 6)]) == [Superseded()]
-            assert _in_order(harness.accepted())
-            assert harness.accepted()[-1] == (0, 7)
-
-        run(main())
+        engine = _engine(harness)
+        outcomes = await asyncio.gather(
+            *(engine.deliver([harness.record(0, number)]) for number in (5, 3, 7, 6))
+        )
+        assert outcomes[2] == [Delivered()]
+        assert await engine.deliver([harness.record(0, 6)]) == [Superseded()]
+        assert _in_order(harness.accepted())
+        assert harness.accepted()[-1] == (0, 7)
 
     def test_a_rejected_version_gives_way_to_the_one_before(self, harness: Harness) -> None:
         """A newest version that is bad does not take the good older ones with it."""

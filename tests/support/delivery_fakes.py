@@ -7,10 +7,22 @@ import selectors
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, TypeVar
 
 from connectors.clock import Clock
-from connectors.delivery import Delivered, Fatal, Limits, Outcome, Rejected, Retry, Version
+from connectors.delivery import (
+    Delivered,
+    DeliveryEngine,
+    Destination,
+    Fatal,
+    Limits,
+    Outcome,
+    Rejected,
+    Retry,
+    Settled,
+    Version,
+)
 from connectors.delivery.outcomes import DELIVERED
 
 T = TypeVar("T")
@@ -53,6 +65,16 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
+
+
+def deliver_all(destination: Destination[Any, Any], *batches: Sequence[Any]) -> list[Settled]:
+    """Delivers the batches one after the other through one engine; all outcomes, in order."""
+
+    async def main() -> list[Settled]:
+        async with DeliveryEngine(destination, random=Random(1), clock=VIRTUAL_CLOCK) as engine:
+            return [outcome for batch in batches for outcome in await engine.deliver(batch)]
+
+    return run(main())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -40,7 +40,6 @@ from tests.support.delivery_fakes import (
     FakeRecord,
     ReplacingDestination,
     ScriptedDestination,
-    accept,
     fake_records,
     first,
     hang,
@@ -49,36 +48,30 @@ from tests.support.delivery_fakes import (
     run,
 )
 
-T = TypeVar("T")
 Engine = DeliveryEngine[FakeRecord, FakeRecord]
 
 THROTTLED = Retry(throttled=True, reason="too fast")
 
 
-def with_engine(
-    destination: ScriptedDestination,
-    test: Callable[[Engine], Awaitable[T]],
-    *,
-    random: Random | None = None,
-    **settings: Any,
-) -> T:
-    async def main() -> T:
-        engine: Engine = DeliveryEngine(
-            destination,
-            random=random or Random(1),
-            clock=VIRTUAL_CLOCK,
-            settings=DeliverySettings(**settings),
-        )
-        async with engine:
-            return await test(engine)
-
-    return run(main())
+def engine_for(
+    destination: ScriptedDestination, *, random: Random | None = None, **settings: Any
+) -> Engine:
+    return DeliveryEngine(
+        destination,
+        random=random or Random(1),
+        clock=VIRTUAL_CLOCK,
+        settings=DeliverySettings(**settings),
+    )
 
 
 def deliver(
     destination: ScriptedDestination, records: Sequence[FakeRecord], **settings: Any
 ) -> list[Settled]:
-    return with_engine(destination, lambda engine: engine.deliver(records), **settings)
+    async def main() -> list[Settled]:
+        async with engine_for(destination, **settings) as engine:
+            return await engine.deliver(records)
+
+    return run(main())
 
 
 def limits(**changed: Any) -> Limits:
@@ -209,11 +202,10 @@ class TestOutcomes:
             deliver(ScriptedDestination(broken), fake_records(keys=30, each=2))
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
-    def test_after_a_fatal_error_the_engine_can_be_used_again(self) -> None:
+    async def test_after_a_fatal_error_the_engine_can_be_used_again(self) -> None:
         """A restarted job in the same process delivers once the cause is removed."""
         destination = ScriptedDestination(first(1, Fatal("Gone", "Bring it back.")))
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             with pytest.raises(FatalDeliveryError) as caught:
                 await engine.deliver(fake_records(keys=40, each=1))
             assert (caught.value.code, caught.value.message) == ("Gone", "Bring it back.")
@@ -221,8 +213,6 @@ class TestOutcomes:
                 "Delivery to the scripted destination stopped (Gone): Bring it back."
             )
             assert await engine.deliver(fake_records(keys=40, each=1)) == [DELIVERED] * 40
-
-        with_engine(destination, test)
 
     def test_partial_failures_are_repeated_by_index(self) -> None:
         """Where a service answers for each record, only the failed ones are sent again."""
@@ -251,21 +241,19 @@ class TestOrder:
             assert all(a.ended is not None and a.ended <= b.started for a, b in pairwise(calls))
         assert all(n == list(range(50)) for n in numbers_by_key(destination.accepted).values())
 
-    def test_order_holds_between_callers(self) -> None:
+    async def test_order_holds_between_callers(self) -> None:
         """What a later deliver() brings for a key goes after what an earlier one brought."""
         random = Random(5)
         destination = ScriptedDestination(
             lambda *_: Retry() if random.random() < 0.5 else DELIVERED
         )
+        async with engine_for(destination) as engine:
 
-        async def test(engine: Engine) -> None:
             async def caller(start: int) -> None:
                 await asyncio.sleep(start / 100)
                 await engine.deliver([FakeRecord("a", n) for n in range(start, start + 15)])
 
             await asyncio.gather(caller(0), caller(15), caller(30))
-
-        with_engine(destination, test)
         assert numbers_by_key(destination.accepted) == {"a": list(range(45))}
 
     def test_order_holds_where_the_batch_key_of_a_key_changes(self) -> None:
@@ -309,13 +297,12 @@ class TestOrder:
         assert [len(sent.records) for sent in destination.sent] == [10] * 8
         assert destination.peak_in_flight == 8
 
-    def test_a_retry_without_order_delays_no_other(self) -> None:
+    async def test_a_retry_without_order_delays_no_other(self) -> None:
         """Unordered records are sent while others wait to be sent again."""
         destination = ScriptedDestination(
             lambda batch, call: [Retry(after=60) if call == 0 else DELIVERED] * len(batch)
         )
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             records = [FakeRecord(None, n, group="all") for n in range(30)]
             delivery = asyncio.ensure_future(engine.deliver(records))
             await asyncio.sleep(1)
@@ -323,8 +310,6 @@ class TestOrder:
             assert engine.snapshot()["waiting"] == 10
             await delivery
             assert now() == pytest.approx(60, abs=0.2)
-
-        with_engine(destination, test)
         assert len(destination.accepted) == 30
 
     def test_unordered_records_are_bisected(self) -> None:
@@ -369,27 +354,24 @@ class TestBatches:
         deliver(destination, [FakeRecord(f"key-{n}", n, group="all") for n in range(40)])
         assert len(destination.sent) == 4
 
-    def test_batches_grow_while_the_destination_is_down(self) -> None:
+    async def test_batches_grow_while_the_destination_is_down(self) -> None:
         """What arrives for a key while it waits for a retry joins the next call."""
         destination = ScriptedDestination(first(1, Retry(after=5)))
+        async with engine_for(destination) as engine:
 
-        async def test(engine: Engine) -> None:
             async def caller(number: int) -> None:
                 await asyncio.sleep(number * 0.5)
                 await engine.deliver([FakeRecord("a", number)])
 
             await asyncio.gather(*(caller(number) for number in range(8)))
-
-        with_engine(destination, test)
         assert [len(sent.records) for sent in destination.sent] == [1, 8]
 
 
 class TestTurns:
-    def test_a_long_backlog_of_one_key_does_not_starve_another_caller(self) -> None:
+    async def test_a_long_backlog_of_one_key_does_not_starve_another_caller(self) -> None:
         """A caller with one record is done after one turn of the others."""
         destination = ScriptedDestination(limits=limits(max_in_flight=2), latency=0.1)
-
-        async def test(engine: Engine) -> float:
+        async with engine_for(destination) as engine:
             busy = [
                 asyncio.ensure_future(engine.deliver([FakeRecord(key, n) for n in range(1000)]))
                 for key in ("a", "b", "c")
@@ -401,9 +383,8 @@ class TestTurns:
             assert not any(one.done() for one in busy)
             for one in busy:
                 one.cancel()
-            return passed
-
-        assert with_engine(destination, test) < 0.45
+            value = passed
+        assert value < 0.45
 
     def test_a_batch_key_with_a_long_backlog_leaves_turns_to_others(self) -> None:
         """Twenty waiting calls of one batch key delay another batch key by a call or two."""
@@ -412,14 +393,13 @@ class TestTurns:
         deliver(destination, [*crowd, FakeRecord("small", 0)])
         assert [sent.records[0].key for sent in destination.sent].index("small") <= 2
 
-    def test_keys_that_fail_do_not_starve_the_others(self) -> None:
+    async def test_keys_that_fail_do_not_starve_the_others(self) -> None:
         """Keys that are retried indefinitely leave turns to those that work."""
         destination = ScriptedDestination(
             lambda batch, _: Retry() if batch[0].key == "bad" else DELIVERED,
             limits=limits(max_in_flight=1, calls_per_second=10.0),
         )
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination, backoff_cap=0.2) as engine:
             bad = asyncio.ensure_future(
                 engine.deliver([FakeRecord("bad", n, group=f"bad-{n}") for n in range(5)])
             )
@@ -427,30 +407,23 @@ class TestTurns:
             assert now() < 10
             bad.cancel()
 
-        with_engine(destination, test, backoff_cap=0.2)
-
-    def test_the_bound_holds_over_all_callers(self) -> None:
+    async def test_the_bound_holds_over_all_callers(self) -> None:
         """Many callers together have no more calls under way than one."""
         destination = ScriptedDestination()
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             await asyncio.gather(
                 *(
                     engine.deliver([FakeRecord(f"{caller}-{n}", 0) for n in range(30)])
                     for caller in range(5)
                 )
             )
-
-        with_engine(destination, test)
         assert destination.peak_in_flight == 8
 
-    def test_the_buffer_is_bounded_and_nothing_is_lost(self) -> None:
+    async def test_the_buffer_is_bounded_and_nothing_is_lost(self) -> None:
         """No more entries wait than allowed, however much the callers bring."""
         destination = ScriptedDestination(limits=limits(max_in_flight=2))
         most = 0
-
-        async def test(engine: Engine) -> None:
-            nonlocal most
+        async with engine_for(destination, max_buffered=50) as engine:
 
             async def watch() -> None:
                 nonlocal most
@@ -466,16 +439,15 @@ class TestTurns:
                 )
             )
             watching.cancel()
-
-        with_engine(destination, test, max_buffered=50)
         assert most == 50
         assert len(destination.accepted) == 1600
 
-    def test_callers_that_wait_for_room_are_served_when_one_of_them_is_cancelled(self) -> None:
+    async def test_callers_that_wait_for_room_are_served_when_one_of_them_is_cancelled(
+        self,
+    ) -> None:
         """A cancelled caller passes the room that it was offered on."""
         destination = ScriptedDestination(limits=limits(max_in_flight=1), latency=1.0)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination, max_buffered=3) as engine:
             callers = [
                 asyncio.ensure_future(engine.deliver([FakeRecord(f"{c}-{n}", n) for n in range(5)]))
                 for c in range(6)
@@ -486,21 +458,16 @@ class TestTurns:
             assert [await callers[c] for c in (0, 3, 5)] == [[DELIVERED] * 5] * 3
             assert engine.snapshot()["waiting"] == 0
 
-        with_engine(destination, test, max_buffered=3)
-
 
 class TestPace:
-    def test_no_faster_than_the_share_of_the_quota(self) -> None:
+    async def test_no_faster_than_the_share_of_the_quota(self) -> None:
         """In no second start more calls than the share allows, also after a rest."""
         destination = ScriptedDestination(
             limits=limits(max_in_flight=1_000, calls_per_second=400.0), latency=0.001
         )
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination, quota_share=0.5, burst=0.05) as engine:
             await asyncio.sleep(10)  # a bucket could have filled meanwhile
             await engine.deliver(fake_records(keys=1_000, each=1))
-
-        with_engine(destination, test, quota_share=0.5, burst=0.05)
         starts = [sent.started for sent in destination.sent]
         assert len(starts) == 1_000
         for window in (0.05, 0.5, 1.0, 3.0):
@@ -509,38 +476,31 @@ class TestPace:
             if window >= 1:
                 assert most <= 200 * window
 
-    def test_the_quota_is_used(self) -> None:
+    async def test_the_quota_is_used(self) -> None:
         """With enough calls in flight all of the quota is used, but for 2% to be safe."""
         destination = ScriptedDestination(limits=limits(max_in_flight=40))
-
-        async def test(engine: Engine) -> float:
+        async with engine_for(destination) as engine:
             await engine.deliver(fake_records(keys=5_000, each=1))
-            return now()
+            value = now()
+        assert value == pytest.approx(5.0 * 1.02, rel=0.005)
 
-        assert with_engine(destination, test) == pytest.approx(5.0 * 1.02, rel=0.005)
-
-    def test_a_slow_quota_is_kept_to_the_call(self) -> None:
+    async def test_a_slow_quota_is_kept_to_the_call(self) -> None:
         """PutItems: ten calls a second, a hundred records a second, not more and hardly less."""
         destination = ScriptedDestination(limits=limits(calls_per_second=10.0))
-
-        async def test(engine: Engine) -> float:
+        async with engine_for(destination) as engine:
             await engine.deliver([FakeRecord(f"key-{n}", n, group="all") for n in range(2_000)])
-            return now()
-
-        assert with_engine(destination, test) == pytest.approx(19.9 * 1.02, rel=0.005)
+            value = now()
+        assert value == pytest.approx(19.9 * 1.02, rel=0.005)
         assert len(destination.sent) == 200
 
-    def test_a_share_of_the_bytes_is_kept_and_used(self) -> None:
+    async def test_a_share_of_the_bytes_is_kept_and_used(self) -> None:
         """Half of 2,000 bytes a second, in calls of a tenth of it or more."""
         destination = ScriptedDestination(limits=limits(bytes_per_second=2_000))
-
-        async def test(engine: Engine) -> float:
+        async with engine_for(destination, quota_share=0.5) as engine:
             await asyncio.sleep(10)
             begun = now()
             await engine.deliver([FakeRecord(None, n, size=30, group="all") for n in range(300)])
-            return now() - begun
-
-        took = with_engine(destination, test, quota_share=0.5)
+            took = now() - begun
         bytes_sent = [sum(record.size for record in sent.records) for sent in destination.sent]
         starts = [sent.started for sent in destination.sent]
         for start in starts:
@@ -590,28 +550,23 @@ class TestPace:
         assert rate.wait(6.1) == pytest.approx(5.5 + A_SECOND - 6.1)
         assert rate.wait(5.5 + A_SECOND) == 0
 
-    def test_one_round_trip_halves_the_rate_once(self) -> None:
+    async def test_one_round_trip_halves_the_rate_once(self) -> None:
         """Calls throttled together count as one sign; the next round trip's are another."""
         destination = ScriptedDestination(first(16, THROTTLED), latency=1.0)
-
-        async def test(engine: Engine) -> list[float]:
+        async with engine_for(destination, recovery=1e9, backoff_base=0.001) as engine:
             delivery = asyncio.ensure_future(engine.deliver(fake_records(keys=8, each=1)))
             rates: list[float] = []
             while not delivery.done():
                 await asyncio.sleep(0.5)
                 rates.append(round(engine.snapshot()["rate_limit"]))
-            return rates
-
-        rates = with_engine(destination, test, recovery=1e9, backoff_base=0.001)
         assert sorted(set(rates), reverse=True) == [980, 490, 245]
 
-    def test_the_rate_has_a_floor_and_recovers_in_a_straight_line(self) -> None:
+    async def test_the_rate_has_a_floor_and_recovers_in_a_straight_line(self) -> None:
         """Down to the floor, never below; then back to the ceiling in the set time, never above."""
         destination = ScriptedDestination(
             lambda *_: THROTTLED if now() < 5 else DELIVERED, latency=0.001
         )
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination, rate_floor=0.05, recovery=100.0) as engine:
             lowest = 1e9
 
             async def watch() -> None:
@@ -631,9 +586,7 @@ class TestPace:
             await asyncio.sleep(200)
             assert engine.snapshot()["rate_limit"] == pytest.approx(ceiling)
 
-        with_engine(destination, test, rate_floor=0.05, recovery=100.0)
-
-    def test_the_rate_settles_around_what_the_service_lets_through(self) -> None:
+    async def test_the_rate_settles_around_what_the_service_lets_through(self) -> None:
         """A service that takes a third of the assumed quota is used well, soon without a storm."""
         quota, tokens, then = 300.0, 0.0, 0.0
         throttled_at = []
@@ -649,33 +602,27 @@ class TestPace:
             return DELIVERED
 
         destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
-
-        async def test(engine: Engine) -> float:
+        async with engine_for(destination) as engine:
             await engine.deliver(fake_records(keys=4_500, each=1))
-            return now()
-
-        seconds = with_engine(destination, test)
+            seconds = now()
         assert 4_500 / quota / seconds > 0.95
         # Once, for two seconds, it finds out what a pace that is too high brings.
         assert len(throttled_at) < 0.2 * 4_500
         assert sum(time > 5 for time in throttled_at) < 0.01 * 4_500
 
-    def test_throttling_that_slowing_down_does_not_cure_is_put_up_with(self) -> None:
+    async def test_throttling_that_slowing_down_does_not_cure_is_put_up_with(self) -> None:
         """30% of all calls turned away at any pace: nine tenths of what can be had is had."""
         random = Random(9)
         destination = ScriptedDestination(
             lambda *_: THROTTLED if random.random() < 0.3 else DELIVERED,
             limits=limits(max_in_flight=64),
         )
-
-        async def test(engine: Engine) -> float:
+        async with engine_for(destination) as engine:
             await engine.deliver(fake_records(keys=14_000, each=1))
-            return now()
-
-        seconds = with_engine(destination, test)
+            seconds = now()
         assert 14_000 / seconds > 0.9 * 0.7 * 1_000
 
-    def test_a_quota_that_becomes_smaller_is_kept(self) -> None:
+    async def test_a_quota_that_becomes_smaller_is_kept(self) -> None:
         """From a thousand to a hundred calls a second: soon hardly a call is sent in vain."""
         tokens, then, throttled_at = 0.0, 0.0, []
 
@@ -691,36 +638,29 @@ class TestPace:
             return DELIVERED
 
         destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
-
-        async def test(engine: Engine) -> float:
+        async with engine_for(destination) as engine:
             await engine.deliver(fake_records(keys=7_000, each=1))
-            return now()
-
-        seconds = with_engine(destination, test)
+            seconds = now()
         assert (7_000 - 5_000) / (seconds - 5) > 75
         assert sum(5 <= time < 10 for time in throttled_at) < 4_000
         assert sum(time >= 10 for time in throttled_at) / (seconds - 10) < 20
 
 
 class TestRetries:
-    def test_retry_after_is_honoured(self) -> None:
+    async def test_retry_after_is_honoured(self) -> None:
         """A record is not sent again before the time that the destination asked for."""
         destination = ScriptedDestination(first(1, Retry(after=12.5)), latency=0.0)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             await engine.deliver([FakeRecord("a", 0)])
-
-        with_engine(destination, test)
         assert destination.sent[1].started - (destination.sent[0].ended or 0) == pytest.approx(12.5)
 
-    def test_waits_double_up_to_the_cap(self) -> None:
+    async def test_waits_double_up_to_the_cap(self) -> None:
         """The upper bounds of the waits are base, 2 x base, 4 x base ... cap, cap."""
         destination = ScriptedDestination(first(7, Retry()), latency=0.0)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(
+            destination, random=MaxRandom(), backoff_base=0.1, backoff_cap=2.0
+        ) as engine:
             await engine.deliver([FakeRecord("a", 0)])
-
-        with_engine(destination, test, random=MaxRandom(), backoff_base=0.1, backoff_cap=2.0)
         waits = [round(b.started - a.started, 3) for a, b in pairwise(destination.sent)]
         assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
@@ -751,46 +691,37 @@ class TestRetries:
         assert len(destination.sent) == 5_001
         assert destination.sent[-1].started > 3 * 3600
 
-    def test_a_call_that_hangs_is_cancelled_and_repeated(self) -> None:
+    async def test_a_call_that_hangs_is_cancelled_and_repeated(self) -> None:
         """No answer within the call's time-out counts as a failure of the network."""
         destination = ScriptedDestination(lambda _, call: hang() if call < 3 else DELIVERED)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination, call_timeout=5.0) as engine:
             records = [*fake_records(keys=2, each=4), FakeRecord("late", 0)]
             assert await engine.deliver(records) == [DELIVERED] * 9
             assert engine.metrics.timed_out == 3
             assert now() < 7
-
-        with_engine(destination, test, call_timeout=5.0)
         assert destination.in_flight == 0
 
-    def test_time_outs_are_counted_from_each_call(self) -> None:
+    async def test_time_outs_are_counted_from_each_call(self) -> None:
         """A call that was started later is given its own full time."""
         destination = ScriptedDestination(latency=4.0)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination, call_timeout=5.0) as engine:
             one = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(3)
             await asyncio.gather(one, engine.deliver([FakeRecord("b", 0)]))
             assert engine.metrics.timed_out == 0
 
-        with_engine(destination, test, call_timeout=5.0)
-
-    def test_waiting_for_a_retry_takes_no_slot(self) -> None:
+    async def test_waiting_for_a_retry_takes_no_slot(self) -> None:
         """A record that waits to be sent again does not count as a call under way."""
         destination = ScriptedDestination(
             lambda batch, _: Retry(after=100) if batch[0].key == "bad" else DELIVERED,
             limits=limits(max_in_flight=1),
         )
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             bad = asyncio.ensure_future(engine.deliver([FakeRecord("bad", 0)]))
             await asyncio.sleep(1)
             await engine.deliver(fake_records(keys=10, each=1))
             assert now() < 2
             bad.cancel()
-
-        with_engine(destination, test)
 
 
 class TestBisection:
@@ -829,11 +760,10 @@ class TestBisection:
 class TestSuperseding:
     """What the contract suite does not ask of every destination that replaces."""
 
-    def test_older_versions_have_their_outcome_when_the_newest_has(self) -> None:
+    async def test_older_versions_have_their_outcome_when_the_newest_has(self) -> None:
         """Nothing is acknowledged on the word of a version that may yet be rejected."""
         destination = ReplacingDestination(latency=1.0)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             under_way = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(0.1)
             older = asyncio.ensure_future(engine.deliver([FakeRecord("a", 1)]))
@@ -844,15 +774,12 @@ class TestSuperseding:
             assert await older == [Superseded()]
             assert now() == pytest.approx(2.0, abs=0.01)
             assert await newer == [Delivered()]
-
-        with_engine(destination, test)
         assert [one.number for one in destination.accepted] == [0, 2]
 
-    def test_a_newer_version_whose_caller_gives_up_takes_nothing_with_it(self) -> None:
+    async def test_a_newer_version_whose_caller_gives_up_takes_nothing_with_it(self) -> None:
         """The older one, of another caller, is sent after all."""
         destination = ReplacingDestination(latency=1.0)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             under_way = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(0.1)
             older = asyncio.ensure_future(engine.deliver([FakeRecord("a", 1)]))
@@ -860,15 +787,14 @@ class TestSuperseding:
             await asyncio.sleep(0.1)
             doomed.cancel()
             assert await older == await under_way == [Delivered()]
-
-        with_engine(destination, test)
         assert [one.number for one in destination.accepted] == [0, 1]
 
-    def test_a_newer_version_that_is_cancelled_under_way_is_not_taken_for_accepted(self) -> None:
+    async def test_a_newer_version_that_is_cancelled_under_way_is_not_taken_for_accepted(
+        self,
+    ) -> None:
         """Its call is cancelled, so what waited behind it goes."""
         destination = ReplacingDestination(lambda _, call: hang() if call == 0 else DELIVERED)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", 2)]))
             await asyncio.sleep(0.1)
             older = asyncio.ensure_future(engine.deliver([FakeRecord("a", 1)]))
@@ -876,13 +802,10 @@ class TestSuperseding:
             doomed.cancel()
             assert await older == [Delivered()]
 
-        with_engine(destination, test)
-
-    def test_of_equal_versions_the_later_arrival_is_the_newer(self) -> None:
+    async def test_of_equal_versions_the_later_arrival_is_the_newer(self) -> None:
         """Sent while the first waits, or after it: the second is what the destination holds."""
         destination = ReplacingDestination(latency=1.0)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             one, two, three = (FakeRecord("a", 5, size=size) for size in (1, 2, 3))
             first = asyncio.ensure_future(engine.deliver([one]))
             await asyncio.sleep(0.1)
@@ -890,8 +813,6 @@ class TestSuperseding:
             assert await first == [Delivered()]
             assert others == [Superseded(), Delivered()]
             assert await engine.deliver([two]) == [Delivered()]
-
-        with_engine(destination, test)
         assert [one.size for one in destination.accepted] == [1, 3, 2]
 
     def test_versions_that_arrive_in_any_order_leave_the_newest(self) -> None:
@@ -908,11 +829,10 @@ class TestSuperseding:
             assert numbers == sorted(numbers)
             assert numbers[-1] >= 495
 
-    def test_a_newer_version_may_have_another_batch_key(self) -> None:
+    async def test_a_newer_version_may_have_another_batch_key(self) -> None:
         """It waits in the other group then, and the call of the first group goes without it."""
         destination = ReplacingDestination(latency=1.0, limits=limits(max_in_flight=1))
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             first = asyncio.ensure_future(engine.deliver([FakeRecord("x", 0, group="one")]))
             await asyncio.sleep(0.1)
             records = [FakeRecord("a", 1, group="one"), FakeRecord("b", 1, group="one")]
@@ -922,8 +842,6 @@ class TestSuperseding:
             assert await others == [Superseded(), Delivered()]
             assert await first == [Delivered()]
             assert engine.held()["lanes"] == 0
-
-        with_engine(destination, test)
         assert [(one.key, one.number) for one in destination.accepted] == [
             ("x", 0),
             ("b", 1),
@@ -942,11 +860,10 @@ class TestSuperseding:
         assert deliver(destination, fake_records(keys=1, each=50)) == [Delivered()] * 50
         assert len(destination.accepted) == 50
 
-    def test_memory_of_accepted_versions_is_bounded(self) -> None:
+    async def test_memory_of_accepted_versions_is_bounded(self) -> None:
         """The least recently accepted keys are dropped; the others are not."""
         destination = ReplacingDestination()
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination, remembered_versions=10) as engine:
             await engine.deliver([FakeRecord(f"key-{n}", 5, group="all") for n in range(10)])
             await engine.deliver([FakeRecord("key-0", 6, group="all")])
             await engine.deliver([FakeRecord("new", 5, group="all")])
@@ -955,27 +872,21 @@ class TestSuperseding:
             assert await engine.deliver([FakeRecord("key-2", 4, group="all")]) == [Superseded()]
             assert await engine.deliver([FakeRecord("key-1", 4, group="all")]) == [Delivered()]
 
-        with_engine(destination, test, remembered_versions=10)
-
-    def test_superseded_records_leave_room_for_others(self) -> None:
+    async def test_superseded_records_leave_room_for_others(self) -> None:
         """A burst of one key fills the buffer, not for longer than a call."""
         destination = ReplacingDestination()
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination, max_buffered=20) as engine:
             outcomes = await engine.deliver([FakeRecord("a", n) for n in range(1_000)])
             assert outcomes[-1] == Delivered()
             assert engine.snapshot()["waiting"] == 0
             assert len(destination.accepted) < 1_000 / 5
 
-        with_engine(destination, test, max_buffered=20)
-
 
 class TestCancellation:
-    def test_calls_that_carry_others_records_go_on(self) -> None:
+    async def test_calls_that_carry_others_records_go_on(self) -> None:
         """A call is cancelled only when no caller waits for any of its records."""
         destination = ScriptedDestination(latency=1.0, limits=limits(calls_per_second=1.0))
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             # Takes the first second's call, so that the other two callers' records share the next.
             warm_up = asyncio.ensure_future(engine.deliver([FakeRecord("warm-up", 0)]))
             doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0), FakeRecord("b", 0)]))
@@ -984,16 +895,13 @@ class TestCancellation:
             doomed.cancel()
             assert await warm_up == await other == [DELIVERED]
             assert engine.snapshot()["in_flight"] == 0
-
-        with_engine(destination, test)
         assert destination.sent[1].records == (FakeRecord("a", 0), FakeRecord("a", 1))
         assert not any(one.key == "b" for sent in destination.sent for one in sent.records)
 
-    def test_a_key_goes_on_behind_a_cancelled_call(self) -> None:
+    async def test_a_key_goes_on_behind_a_cancelled_call(self) -> None:
         """Others' records of the same key wait for the cancelled call's end, then go."""
         destination = ScriptedDestination(lambda _, call: hang() if call == 0 else DELIVERED)
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", n) for n in range(10)]))
             await asyncio.sleep(0.1)
             other = asyncio.ensure_future(engine.deliver([FakeRecord("a", 10)]))
@@ -1002,13 +910,10 @@ class TestCancellation:
             assert await other == [DELIVERED]
             assert now() < 0.3
 
-        with_engine(destination, test)
-
-    def test_a_call_cancelled_before_its_first_step_leaves_nothing_behind(self) -> None:
+    async def test_a_call_cancelled_before_its_first_step_leaves_nothing_behind(self) -> None:
         """A call that is cancelled at its start is not made, and its bytes are not counted."""
         destination = ScriptedDestination(limits=limits(bytes_per_second=100))
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             doomed = asyncio.ensure_future(engine.deliver([FakeRecord("a", 0)]))
             await asyncio.sleep(0)  # the call's task has been made, and has not run yet
             assert engine.snapshot()["in_flight"] == 1
@@ -1017,16 +922,13 @@ class TestCancellation:
             assert not any(engine.held().values())
             with pytest.raises(DeliveryClosedError):
                 await doomed
-
-        with_engine(destination, test)
         assert destination.sent == []
 
     @pytest.mark.parametrize("key", ["a", None])
-    def test_waiting_retries_are_dropped(self, key: str | None) -> None:
+    async def test_waiting_retries_are_dropped(self, key: str | None) -> None:
         """A cancelled caller's records are not sent when their back-off ends."""
         destination = ScriptedDestination(first(1, Retry(after=5)))
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             doomed = asyncio.ensure_future(engine.deliver([FakeRecord(key, 0, group="all")]))
             await asyncio.sleep(1)
             assert engine.snapshot()["waiting"] == 1
@@ -1037,16 +939,13 @@ class TestCancellation:
             assert len(destination.sent) == 1
             assert await engine.deliver([FakeRecord(key, 1, group="all")]) == [DELIVERED]
 
-        with_engine(destination, test)
-
-    def test_nothing_is_remembered_of_keys_that_are_done(self) -> None:
+    async def test_nothing_is_remembered_of_keys_that_are_done(self) -> None:
         """Memory is bounded by what waits, not by the keys that were ever seen."""
         random = Random(4)
         destination = ScriptedDestination(
             lambda *_: Retry() if random.random() < 0.2 else DELIVERED
         )
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             doomed = asyncio.ensure_future(engine.deliver(fake_records(keys=50, each=30)))
             await asyncio.sleep(0.1)
             doomed.cancel()
@@ -1054,13 +953,10 @@ class TestCancellation:
             await asyncio.sleep(60)
             assert not any(engine.held().values())
 
-        with_engine(destination, test)
-
-    def test_close_fails_those_who_wait(self) -> None:
+    async def test_close_fails_those_who_wait(self) -> None:
         """Close cancels what is under way, fails every caller, and closes the destination."""
         destination = ScriptedDestination(lambda *_: hang())
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             waiting = [
                 asyncio.ensure_future(engine.deliver(fake_records(keys=30, each=2)))
                 for _ in range(3)
@@ -1073,39 +969,32 @@ class TestCancellation:
             assert destination.closed
             assert destination.in_flight == 0
 
-        with_engine(destination, test)
-
-    def test_close_leaves_no_task(self) -> None:
+    async def test_close_leaves_no_task(self) -> None:
         """After close the event loop has nothing of the engine's left to do."""
         destination = ScriptedDestination(first(3, Retry(after=3)))
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             await engine.deliver(fake_records(keys=3, each=2))
             await engine.close()
             await asyncio.sleep(0)
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
-        with_engine(destination, test)
-
-    def test_drain_of_an_idle_engine_returns(self) -> None:
+    async def test_drain_of_an_idle_engine_returns(self) -> None:
         """There is nothing to wait for."""
-        with_engine(ScriptedDestination(), lambda engine: engine.drain())
+        async with engine_for(ScriptedDestination()) as engine:
+            await engine.drain()
 
 
 class TestMetrics:
-    def test_the_counters_tell_what_happened(self) -> None:
+    async def test_the_counters_tell_what_happened(self) -> None:
         """Each counter against a run with known counts."""
         script: dict[int, Outcome] = {0: THROTTLED, 1: Retry()}
         refuse = refuse_batches_with(lambda record: record.number == 1)
         destination = ScriptedDestination(
             lambda batch, call: script[call] if call in script else refuse(batch, call)
         )
-
-        async def test(engine: Engine) -> dict[str, float]:
+        async with engine_for(destination) as engine:
             await engine.deliver(fake_records(keys=1, each=4))
-            return engine.snapshot()
-
-        values = with_engine(destination, test)
+            values = engine.snapshot()
         expected = {
             "delivered": 3,
             "rejected": 1,
@@ -1127,11 +1016,10 @@ class TestMetrics:
         assert values["call_latency_mean"] == pytest.approx(0.02)
         assert values["call_latency_p99"] == pytest.approx(0.02, rel=0.01)
 
-    def test_the_gauges_tell_what_is_going_on(self) -> None:
+    async def test_the_gauges_tell_what_is_going_on(self) -> None:
         """In flight, waiting and the age of the oldest, in the middle of a run."""
         destination = ScriptedDestination(lambda *_: hang())
-
-        async def test(engine: Engine) -> None:
+        async with engine_for(destination) as engine:
             one = asyncio.ensure_future(engine.deliver(fake_records(keys=10, each=1)))
             await asyncio.sleep(2)
             two = asyncio.ensure_future(engine.deliver(fake_records(keys=1, each=5)))
@@ -1142,15 +1030,10 @@ class TestMetrics:
             one.cancel()
             two.cancel()
 
-        with_engine(destination, test)
-
-    def test_the_catalogue_is_complete(self) -> None:
+    async def test_the_catalogue_is_complete(self) -> None:
         """Every metric is in the catalogue once, with unit and meaning, and in the snapshot."""
-
-        async def snapshot(engine: Engine) -> dict[str, float]:
-            return engine.snapshot()
-
-        values = with_engine(ScriptedDestination(accept), snapshot)
+        async with engine_for(ScriptedDestination()) as engine:
+            values = engine.snapshot()
         names = [metric.name for metric in CATALOGUE]
         assert len(names) == len(set(names))
         assert all(metric.unit and metric.meaning for metric in CATALOGUE)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Callable
-from random import Random
 from typing import Any, ClassVar
 
 import pytest
 
-from connectors.delivery import Delivered, DeliveryEngine, FatalDeliveryError, Rejected
+from connectors.delivery import Delivered, FatalDeliveryError, Rejected
 from connectors.firehose import FirehoseDestination, FirehoseSettings, firehose_destination
 from connectors.http import Answer, NoAnswer
 from schemas.errors import SettingError
 from tests.support.delivery_contract import DestinationContract, Harness
-from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
+from tests.support.delivery_fakes import deliver_all
 from tests.support.delivery_service import FakeService, ServiceHarness
 
 Refuse = Callable[[dict[str, Any], int], str | None]
@@ -88,16 +87,8 @@ class TestContract(DestinationContract):
 
 
 def deliver(service: Firehose, documents: list[dict[str, Any]], **more: Any) -> list[Any]:
-    async def main() -> list[Any]:
-        engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            FirehoseDestination(service, FirehoseSettings("stream", "us-east-1", **more)),
-            random=Random(1),
-            clock=VIRTUAL_CLOCK,
-        )
-        async with engine:
-            return list(await engine.deliver(documents))
-
-    return run(main())
+    settings = FirehoseSettings("stream", "us-east-1", **more)
+    return deliver_all(FirehoseDestination(service, settings), documents)
 
 
 def test_only_the_records_that_failed_are_sent_again() -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from random import Random
 from typing import Any, ClassVar
 
 import pytest
 
-from connectors.delivery import Delivered, DeliveryEngine, FatalDeliveryError, Rejected
+from connectors.delivery import Delivered, FatalDeliveryError, Rejected
 from connectors.http import Answer, NoAnswer
 from connectors.opensearch import OpenSearchDestination, OpenSearchSettings, opensearch_destination
 from schemas.errors import SettingError
 from tests.support.delivery_contract import DestinationContract, Harness
-from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
+from tests.support.delivery_fakes import deliver_all
 from tests.support.delivery_service import FakeService, ServiceHarness
 
 Refuse = Callable[[dict[str, Any], int], tuple[int, str] | None]
@@ -148,18 +147,7 @@ class TestTrendsContract(DestinationContract):
 
 
 def deliver(cluster: Cluster, *batches: list[dict[str, Any]], **changed: Any) -> list[Any]:
-    """Delivers the batches one after the other through one engine."""
-
-    async def main() -> list[Any]:
-        engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            OpenSearchDestination(cluster, settings(**changed)),
-            random=Random(1),
-            clock=VIRTUAL_CLOCK,
-        )
-        async with engine:
-            return [outcome for batch in batches for outcome in await engine.deliver(batch)]
-
-    return run(main())
+    return deliver_all(OpenSearchDestination(cluster, settings(**changed)), *batches)
 
 
 def events(count: int, **changed: Any) -> list[dict[str, Any]]:

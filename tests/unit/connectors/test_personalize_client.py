@@ -271,6 +271,37 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
+def provide_temporary_credentials(folder: Path, *, first_minutes: int, refresh_fails: bool) -> None:
+    """Credentials from a program: key-0 for some minutes, later ones for hours.
+
+    `refresh_fails`: the second call fails, and later ones wait for a file `released`.
+    """
+    program = folder / "credentials.py"
+    program.write_text(
+        textwrap.dedent(
+            f"""
+            import datetime, json, pathlib, sys, time
+            calls = pathlib.Path({str(folder / "calls")!r})
+            count = len(calls.read_text()) if calls.exists() else 0
+            calls.write_text("x" * (count + 1))
+            if {refresh_fails} and count == 1:
+                sys.exit(1)
+            released = pathlib.Path({str(folder / "released")!r})
+            while {refresh_fails} and count > 1 and not released.exists():
+                time.sleep(0.01)
+            life = datetime.timedelta(minutes=600 if count else {first_minutes})
+            end = datetime.datetime.now(datetime.timezone.utc) + life
+            print(json.dumps({{
+                "Version": 1, "AccessKeyId": f"key-{{count}}", "SecretAccessKey": "s",
+                "SessionToken": "t", "Expiration": end.isoformat(),
+            }}))
+            """
+        )
+    )
+    config = f"[default]\ncredential_process = {sys.executable} {program}\n"
+    (folder / "config").write_text(config)
+
+
 @pytest.mark.usefixtures("no_credentials")
 class TestCredentials:
     def test_the_environment_is_read_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,30 +341,10 @@ class TestCredentials:
         with pytest.raises(NoCredentialsError, match="unknown"):
             asyncio.run(BotocoreCredentials(profile="unknown").current())
 
-    def test_temporary_ones_are_refreshed_before_they_end(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
+    def test_temporary_ones_are_refreshed_before_they_end(self, tmp_path: Path) -> None:
         """Once they are about to expire, fresh ones are fetched, once for all who ask."""
         # The first ones are within the time in which botocore refreshes; all later ones last.
-        program = tmp_path / "credentials.py"
-        program.write_text(
-            textwrap.dedent(
-                f"""
-                import datetime, json, pathlib
-                calls = pathlib.Path({str(tmp_path / "calls")!r})
-                count = len(calls.read_text()) if calls.exists() else 0
-                calls.write_text("x" * (count + 1))
-                life = datetime.timedelta(minutes=600 if count else 5)
-                end = datetime.datetime.now(datetime.timezone.utc) + life
-                print(json.dumps({{
-                    "Version": 1, "AccessKeyId": f"key-{{count}}", "SecretAccessKey": "s",
-                    "SessionToken": "t", "Expiration": end.isoformat(),
-                }}))
-                """
-            )
-        )
-        config = f"[default]\ncredential_process = {sys.executable} {program}\n"
-        (tmp_path / "config").write_text(config)
+        provide_temporary_credentials(tmp_path, first_minutes=5, refresh_fails=False)
 
         async def main() -> None:
             source = BotocoreCredentials()
@@ -344,33 +355,9 @@ class TestCredentials:
         asyncio.run(main())
         assert len((tmp_path / "calls").read_text()) == 2
 
-    def test_a_refresh_that_hangs_delays_nobody_while_keys_are_valid(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
+    def test_a_refresh_that_hangs_delays_nobody_while_keys_are_valid(self, tmp_path: Path) -> None:
         """Twelve minutes before the expiry: the metadata service fails, then does not answer."""
-        program = tmp_path / "credentials.py"
-        program.write_text(
-            textwrap.dedent(
-                f"""
-                import datetime, json, pathlib, sys, time
-                calls = pathlib.Path({str(tmp_path / "calls")!r})
-                count = len(calls.read_text()) if calls.exists() else 0
-                calls.write_text("x" * (count + 1))
-                if count == 1:
-                    sys.exit(1)
-                while count > 1 and not pathlib.Path({str(tmp_path / "released")!r}).exists():
-                    time.sleep(0.01)
-                life = datetime.timedelta(minutes=600 if count else 12)
-                end = datetime.datetime.now(datetime.timezone.utc) + life
-                print(json.dumps({{
-                    "Version": 1, "AccessKeyId": f"key-{{count}}", "SecretAccessKey": "s",
-                    "SessionToken": "t", "Expiration": end.isoformat(),
-                }}))
-                """
-            )
-        )
-        config = f"[default]\ncredential_process = {sys.executable} {program}\n"
-        (tmp_path / "config").write_text(config)
+        provide_temporary_credentials(tmp_path, first_minutes=12, refresh_fails=True)
 
         async def main() -> None:
             source = BotocoreCredentials()

@@ -17,7 +17,7 @@ from connectors.personalize.destination import (
 )
 from schemas.errors import SettingError
 from tests.support.delivery_contract import DestinationContract, Harness
-from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
+from tests.support.delivery_fakes import VIRTUAL_CLOCK, deliver_all
 from tests.support.delivery_service import FakeService, ServiceHarness
 
 
@@ -87,17 +87,8 @@ class TestContract(DestinationContract):
 
 
 def deliver(service: PutEvents, *batches: list[dict[str, Any]]) -> list[Any]:
-    """Delivers the batches one after the other through one engine."""
-
-    async def main() -> list[Any]:
-        destination = PutEventsDestination(service, PutEventsSettings("tracker", "us-east-1"))
-        engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            destination, random=Random(1), clock=VIRTUAL_CLOCK
-        )
-        async with engine:
-            return [outcome for batch in batches for outcome in await engine.deliver(batch)]
-
-    return run(main())
+    settings = PutEventsSettings("tracker", "us-east-1")
+    return deliver_all(PutEventsDestination(service, settings), *batches)
 
 
 def test_a_call_is_of_one_user_and_one_session() -> None:
@@ -171,21 +162,17 @@ def test_credentials_refused_after_renewal_are_fatal() -> None:
         deliver(service, [event(n, 0) for n in range(50)])
 
 
-def test_after_a_fatal_refusal_the_next_attempt_has_new_credentials() -> None:
+async def test_after_a_fatal_refusal_the_next_attempt_has_new_credentials() -> None:
     """A job that restarts in the same process sees what has been corrected."""
     service = PutEvents()
     service.accepts_credentials = lambda generation: generation >= 2
-
-    async def main() -> None:
-        destination = PutEventsDestination(service, PutEventsSettings("tracker", "us-east-1"))
-        engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            destination, random=Random(1), clock=VIRTUAL_CLOCK
-        )
-        with pytest.raises(FatalDeliveryError):
-            await engine.deliver([event("a", 0)])
+    destination = PutEventsDestination(service, PutEventsSettings("tracker", "us-east-1"))
+    engine: DeliveryEngine[Any, Any] = DeliveryEngine(
+        destination, random=Random(1), clock=VIRTUAL_CLOCK
+    )
+    with pytest.raises(FatalDeliveryError):
         await engine.deliver([event("a", 0)])
-
-    run(main())
+    await engine.deliver([event("a", 0)])
     assert len(service.accepted) == 1
 
 
