@@ -176,9 +176,10 @@ def _wait_until_ready(system: System, task: Task, bench: Bench, processes: Proce
 
     That is when the gate is opened or, for a system without a gate, its first record is written.
     """
-    if system.is_gated:
+    is_warm = system.is_warm
+    if is_warm is not None:
         wait_until(
-            lambda: system.is_warm(task, bench.topics),
+            lambda: is_warm(task, bench.topics),
             f"{system.name} has not read all dimension records",
             WARM_UP_TIMEOUT_SECONDS,
             check=processes.check,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from benchmarks.services import run_empty
 from deploy.local import python_servers
 from emulators.personalize.quota import DEFAULT_RATES
 from emulators.personalize.rules import Resources
-from verification.personalize_events import PersonalizeReader
+from verification.personalize_events import PersonalizeReader, http_content
 
 RESPONSE_SECONDS = 0.02
 RESOURCES = Resources()
@@ -46,14 +45,10 @@ class Personalize:
         return PersonalizeReader(self.url).rows(table)
 
     def _request(self, path: str, body: object = None) -> bytes:
-        data = None if body is None else json.dumps(body).encode()
-        method = "GET" if body is None else "PUT"
-        request = urllib.request.Request(f"{self.url}{path}", data=data, method=method)
+        sent = (None, "GET") if body is None else (json.dumps(body), "PUT")
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                content: bytes = response.read()
-                return content
-        except (urllib.error.URLError, OSError) as error:
+            return http_content(f"{self.url}{path}", *sent)
+        except (HTTPException, OSError) as error:
             raise BenchmarkError(
                 f"the emulator of Personalize does not respond at {self.url}: {error}"
             ) from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from connectors.opensearch import (
     set_up_opensearch,
 )
 from schemas.model import load_contracts
+from verification.destinations import without_nulls
+from verification.personalize_events import http_content
 
 BASE_MS = 1_764_028_800_000
 EVENTS_INDEX = f"{EVENTS_INDEX_PREFIX}2025.11.25"
@@ -60,14 +61,8 @@ class Node:
 
     def request(self, method: str, path: str, body: object = None) -> Any:
         """Return the JSON response of a call."""
-        request = urllib.request.Request(
-            f"{self.url}{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.loads(response.read())
+        text = None if body is None else json.dumps(body)
+        return json.loads(http_content(f"{self.url}{path}", text, method))
 
     def cpu_seconds(self) -> float:
         """Return the processor time used so far."""
@@ -197,15 +192,7 @@ def _measure_parallel_bulk(
 
 def _documents(records: Iterable[Record]) -> dict[str, Record]:
     """The expected documents by id, without nulls."""
-    return {record["event_id"]: _without_nulls(record) for record in records}
-
-
-def _without_nulls(record: Record) -> Record:
-    return {
-        name: _without_nulls(value) if isinstance(value, dict) else value
-        for name, value in record.items()
-        if value is not None
-    }
+    return {record["event_id"]: without_nulls(record) for record in records}
 
 
 def _lines(documents: Mapping[str, Record]) -> str:

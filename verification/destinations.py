@@ -330,7 +330,7 @@ def _object(endpoints: Endpoints, key: str, tag: str) -> bytes:
 def _search(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
     rejected = rejected_ids("opensearch", topics.dead_letters())
     expected = {
-        key: _without_nulls(r) for key, r in topics.enriched().items() if key not in rejected
+        key: without_nulls(r) for key, r in topics.enriched().items() if key not in rejected
     }
     found = dict(_opensearch_documents(endpoints, "tunemesh-events-*"))
     # An event that was enriched twice may have the content of the second time.
@@ -338,7 +338,7 @@ def _search(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]
     if again:
         for _, record in topics.records(topics.contracts.only(Role.ENRICHED)):
             if record is not None and record["event_id"] in again:
-                plain = _without_nulls(record)
+                plain = without_nulls(record)
                 if plain == found[record["event_id"]]:
                     expected[record["event_id"]] = plain
     yield reconcile("search", expected, found, len(rejected))
@@ -394,7 +394,7 @@ def _trend(
     titles = [(record["item"] or {}).get("title") for record in members]
     labels = [title.replace("\x1f", " ") for title in titles if title]
     label = max(labels, default=None) if dimension == "item" else None
-    return _without_nulls(
+    return without_nulls(
         {
             "dimension": dimension,
             "key": value,
@@ -437,9 +437,10 @@ def _get(url: str, body: str | None = None, method: str = "GET") -> bytes:
         ) from None
 
 
-def _without_nulls(record: Mapping[str, Any]) -> dict[str, Any]:
+def without_nulls(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without its null fields, also those of nested records."""
     return {
-        name: _without_nulls(value) if isinstance(value, Mapping) else value
+        name: without_nulls(value) if isinstance(value, Mapping) else value
         for name, value in record.items()
         if value is not None
     }

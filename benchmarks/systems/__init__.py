@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from benchmarks.processes import Processes
+from benchmarks.publish import DIMENSION_TOPICS
 from benchmarks.topics import Topics
 
 CHECKPOINT_SECONDS = 10
@@ -40,43 +41,43 @@ class Task:
     dimensions: int
     has_registry: bool
 
-
-class System(Protocol):
-    """A system in one configuration."""
-
     @property
-    def name(self) -> str:
-        """The name in the report, such as ``java-rocksdb``."""
+    def arguments(self) -> list[str]:
+        """The arguments of the Flink jobs that the product is compared with."""
+        return [
+            *("--bootstrap", self.bootstrap, "--group", self.group),
+            *("--gate", str(self.gate), "--schemas", str(self.schemas)),
+            *("--header", self.header.hex(), "--out", self.out),
+            *("--linger-ms", str(LINGER_MS), "--batch-bytes", str(BATCH_BYTES)),
+            *("--compression", COMPRESSION),
+        ]
 
-    @property
-    def pair(self) -> str:
-        """The state backend; only runs of the same pair are compared."""
 
-    @property
-    def description(self) -> str:
-        """What runs, in one line of the report."""
+def has_read_dimensions(task: Task, topics: Topics) -> bool:
+    """Whether a Flink job has: a checkpoint that has passed the joins commits the offsets."""
+    return topics.has_read(task.group, DIMENSION_TOPICS)
 
-    @property
-    def events_share(self) -> float:
-        """The fraction of the events after which a run ends; below 1 for slow systems."""
 
-    @property
-    def has_origins(self) -> bool:
-        """Whether its records have origins: topic, partition and offset."""
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system in one configuration.
 
-    @property
-    def is_gated(self) -> bool:
-        """Whether it reads interactions only after the gate was opened."""
+    ``name``: in the report, such as ``java-rocksdb``. ``pair``: the state backend; only runs of the
+    same pair are compared. ``description``: what runs, in one line of the report. ``start`` starts
+    its processes. ``prepare`` prepares the system, once; raises SystemUnavailable if this machine
+    cannot run it. ``is_warm``: whether all dimension records are in the joins' state; None: it
+    reads interactions before the gate is opened. ``events_share``: the fraction of the events after
+    which a run ends; below 1 for slow systems. ``has_origins``: whether its records have origins:
+    topic, partition and offset. ``output``: the output topic, if it is not configurable; it is
+    recreated before each run.
+    """
 
-    @property
-    def output(self) -> str | None:
-        """The output topic, if it is not configurable; it is recreated before each run."""
-
-    def prepare(self) -> None:
-        """Prepare the system, once; raises SystemUnavailable if this machine cannot run it."""
-
-    def start(self, task: Task) -> Processes:
-        """Start its processes."""
-
-    def is_warm(self, task: Task, topics: Topics) -> bool:
-        """Whether all dimension records are in the joins' state; for gated systems."""
+    name: str
+    pair: str
+    description: str
+    start: Callable[[Task], Processes]
+    prepare: Callable[[], object] = lambda: None
+    is_warm: Callable[[Task, Topics], bool] | None = has_read_dimensions
+    events_share: float = 1.0
+    has_origins: bool = True
+    output: str | None = None

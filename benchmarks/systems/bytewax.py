@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import environments
 from benchmarks.errors import SystemUnavailable
 from benchmarks.processes import Processes, start
-from benchmarks.systems import CHECKPOINT_SECONDS, COMPRESSION, LINGER_MS, PARALLELISM, Task
+from benchmarks.systems import CHECKPOINT_SECONDS, COMPRESSION, LINGER_MS, PARALLELISM, System, Task
 from benchmarks.topics import Topics
 from deploy.local.process import free_ports
 
@@ -17,35 +16,14 @@ FLOW = Path(__file__).parents[1] / "bytewax"
 LOCK = FLOW / "requirements.lock"
 
 
-@dataclass(frozen=True, slots=True)
-class Bytewax:
+def bytewax(work: Path) -> System:
     """The flow of :mod:`benchmarks.bytewax.flow`; ``work`` is the benchmark's folder."""
+    folder = work / "bytewax-venv"
 
-    work: Path
-
-    name = "bytewax"
-    pair = "rocksdb"
-    description = (
-        f"Bytewax 0.21.1, {PARALLELISM} processes, recovery on, snapshots every"
-        f" {CHECKPOINT_SECONDS} s, Avro to Kafka without a flush before a snapshot"
-    )
-    events_share = 1.0
-    has_origins = True
-    is_gated = True
-    output = None
-
-    @property
-    def _venv(self) -> Path:
-        return self.work / "bytewax-venv"
-
-    def prepare(self) -> None:
-        """Create the virtual environment."""
-        environments.prepare(self._venv, LOCK, "Bytewax")
-
-    def start(self, task: Task) -> Processes:
+    def start_processes(task: Task) -> Processes:
         """Start two processes with each other's addresses."""
         recovery, warm = task.folder / "recovery", task.folder / "warm"
-        python = str(environments.interpreter(self._venv))
+        python = str(environments.interpreter(folder))
         recovery.mkdir()
         warm.mkdir()
         result = subprocess.run(
@@ -75,7 +53,17 @@ class Bytewax:
         }
         return start(commands, task.log, environment=environment, directory=FLOW)
 
-    def is_warm(self, task: Task, topics: Topics) -> bool:
+    def is_warm(task: Task, topics: Topics) -> bool:
         """Each process writes the number of dimension records in its joins to a file."""
         count = sum(int(p.read_text()) for p in (task.folder / "warm").glob("*.held"))
         return count >= task.dimensions
+
+    return System(
+        name="bytewax",
+        pair="rocksdb",
+        description=f"Bytewax 0.21.1, {PARALLELISM} processes, recovery on, snapshots every"
+        f" {CHECKPOINT_SECONDS} s, Avro to Kafka without a flush before a snapshot",
+        start=start_processes,
+        prepare=lambda: environments.prepare(folder, LOCK, "Bytewax"),
+        is_warm=is_warm,
+    )

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.systems import System
-from benchmarks.systems.bytewax import Bytewax
+from benchmarks.systems.bytewax import bytewax
 from benchmarks.systems.cluster import Cluster
-from benchmarks.systems.java import JavaReference, JavaTools
-from benchmarks.systems.naive import NaivePyFlink
-from benchmarks.systems.ours import OurEnrichment
+from benchmarks.systems.java import JavaTools, java_reference
+from benchmarks.systems.naive import naive_pyflink
+from benchmarks.systems.ours import our_enrichment
 
 # The naive job processes 2,000 (process mode) to 10,000 events per second: a fraction suffices.
 _NAIVE_PROCESS_SHARE = 0.02
@@ -48,19 +48,14 @@ QUICK_RUN = (
 def catalog(work: Path) -> Mapping[str, System]:
     """Return every system by name; ``work`` is the benchmark's folder."""
     tools, cluster = JavaTools(work), Cluster(work)
-    systems: list[System] = [
-        JavaReference(tools, cluster, backend) for backend in ("rocksdb", "hashmap")
-    ]
-    systems += [
-        OurEnrichment(cluster, backend, mode)
-        for backend in ("rocksdb", "hashmap")
-        for mode in ("thread", "process")
-    ]
-    systems += [
-        NaivePyFlink(tools, cluster, "thread", _NAIVE_THREAD_SHARE),
-        NaivePyFlink(tools, cluster, "process", _NAIVE_PROCESS_SHARE),
-        Bytewax(work),
-    ]
+    backends = ("rocksdb", "hashmap")
+    systems = (
+        *(java_reference(tools, cluster, backend) for backend in backends),
+        *(our_enrichment(cluster, b, mode) for b in backends for mode in ("thread", "process")),
+        naive_pyflink(tools, cluster, "thread", _NAIVE_THREAD_SHARE),
+        naive_pyflink(tools, cluster, "process", _NAIVE_PROCESS_SHARE),
+        bytewax(work),
+    )
     return {system.name: system for system in systems}
 
 

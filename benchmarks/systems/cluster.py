@@ -8,9 +8,10 @@ new cluster.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.processes import Processes
@@ -18,9 +19,6 @@ from benchmarks.services import benchmark_settings
 from benchmarks.systems import PARALLELISM, Task
 from deploy.local import flink, flink_cluster, platform, process
 from deploy.local.settings import LocalSettings
-
-Submit = Callable[[], str]
-"""Submits the system's job to the cluster and returns its id."""
 
 _RUNNING_SECONDS = 300
 
@@ -36,15 +34,23 @@ class Cluster:
         """The platform's settings with two TaskManagers of one slot."""
         return replace(benchmark_settings(self.work), taskmanagers=PARALLELISM, task_slots=1)
 
-    def run(self, submit: Submit) -> Processes:
-        """Start the cluster and submit a job; returns when the job runs.
+    def run(
+        self,
+        program: Path,
+        arguments: Sequence[str],
+        configuration: Mapping[str, str],
+        **java: Any,
+    ) -> Processes:
+        """Start the cluster and submit a job as the product's are; returns when the job runs.
 
-        Raises TunemeshError with the end of a log if a server or the job does not start.
+        ``program``: a Python script or a jar, then ``java`` has its ``main_class`` and the
+        ``libraries`` on its class path. Raises TunemeshError with the end of a log if a server or
+        the job does not start.
         """
         settings = self.settings
         try:
             platform.up(settings, [flink_cluster.NAME], environ=os.environ, fresh=True)
-            job = submit()
+            job = flink.run_job(settings, program, arguments, configuration=configuration, **java)
             rest = flink.FlinkRest.of(settings)
             rest.wait_running(job, _RUNNING_SECONDS)
         except BaseException:
@@ -77,33 +83,6 @@ class Cluster:
     def stop(self) -> None:
         """Stop the cluster; the next start deletes its checkpoints."""
         platform.down(self.settings, [flink_cluster.NAME])
-
-    def submit_python(
-        self,
-        script: Path,
-        arguments: Sequence[str],
-        configuration: Mapping[str, str],
-    ) -> str:
-        """Submit a Python job as the product's are submitted; returns its id."""
-        return flink.run_job(self.settings, script, arguments, configuration=configuration)
-
-    def submit_java(
-        self,
-        jar: Path,
-        main_class: str,
-        libraries: Sequence[Path],
-        arguments: Sequence[str],
-        configuration: Mapping[str, str],
-    ) -> str:
-        """Submit a jar, with the ``libraries`` on the job's class path; returns its id."""
-        return flink.run_job(
-            self.settings,
-            jar,
-            arguments,
-            main_class=main_class,
-            libraries=libraries,
-            configuration=configuration,
-        )
 
 
 def job_configuration(backend: str, task: Task) -> dict[str, str]:

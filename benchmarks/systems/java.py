@@ -13,10 +13,8 @@ import pyflink
 
 from benchmarks.errors import SystemUnavailable
 from benchmarks.processes import Processes
-from benchmarks.publish import DIMENSION_TOPICS
-from benchmarks.systems import BATCH_BYTES, COMPRESSION, LINGER_MS, Task
+from benchmarks.systems import System, Task
 from benchmarks.systems.cluster import Cluster, job_configuration
-from benchmarks.topics import Topics
 from connectors.flink import java
 from deploy.local import jars, settings
 
@@ -93,58 +91,23 @@ class JavaTools:
         return jars.load(DEPENDENCIES)
 
 
-@dataclass(frozen=True, slots=True)
-class JavaReference:
+def java_reference(tools: JavaTools, cluster: Cluster, backend: str) -> System:
     """The Java job on one state backend."""
 
-    tools: JavaTools
-    cluster: Cluster
-    backend: str
-
-    output = None
-    has_origins = True
-    is_gated = True
-    events_share = 1.0
-
-    @property
-    def name(self) -> str:
-        """``java-<backend>``."""
-        return f"java-{self.backend}"
-
-    @property
-    def pair(self) -> str:
-        """The state backend."""
-        return self.backend
-
-    @property
-    def description(self) -> str:
-        """The description in the report."""
-        return f"Java DataStream, two KeyedCoProcessFunctions, {self.backend}, Avro to Kafka"
-
-    def prepare(self) -> None:
-        """Fetch the jars and compile."""
-        self.tools.build()
-
-    def start(self, task: Task) -> Processes:
+    def start(task: Task) -> Processes:
         """Start a cluster and submit the job."""
+        return cluster.run(
+            tools.jar,
+            task.arguments,
+            job_configuration(backend, task),
+            main_class="tunemesh.benchmarks.Reference",
+            libraries=tools.library(),
+        )
 
-        def submit() -> str:
-            return self.cluster.submit_java(
-                self.tools.jar,
-                "tunemesh.benchmarks.Reference",
-                self.tools.library(),
-                [
-                    *("--bootstrap", task.bootstrap, "--group", task.group),
-                    *("--gate", str(task.gate), "--schemas", str(task.schemas)),
-                    *("--header", task.header.hex(), "--out", task.out),
-                    *("--linger-ms", str(LINGER_MS), "--batch-bytes", str(BATCH_BYTES)),
-                    *("--compression", COMPRESSION),
-                ],
-                job_configuration(self.backend, task),
-            )
-
-        return self.cluster.run(submit)
-
-    def is_warm(self, task: Task, topics: Topics) -> bool:
-        """Offsets are committed by a checkpoint, after it has passed the joins."""
-        return topics.has_read(task.group, DIMENSION_TOPICS)
+    return System(
+        name=f"java-{backend}",
+        pair=backend,
+        description=f"Java DataStream, two KeyedCoProcessFunctions, {backend}, Avro to Kafka",
+        start=start,
+        prepare=tools.build,
+    )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from benchmarks.errors import SystemUnavailable
 from benchmarks.processes import Processes
-from benchmarks.systems import Task
+from benchmarks.systems import System, Task
 from benchmarks.systems.cluster import Cluster, job_configuration
 from benchmarks.topics import Topics
 from connectors.flink.properties import write_groups
@@ -15,44 +13,10 @@ from deploy.local.settings import PROJECT
 from schemas.model import Role, load_contracts
 
 
-@dataclass(frozen=True, slots=True)
-class OurEnrichment:
+def our_enrichment(cluster: Cluster, backend: str, mode: str) -> System:
     """``jobs/main.py`` with the enrichment pipeline and its compiled plan, by property groups."""
 
-    cluster: Cluster
-    backend: str
-    mode: str
-
-    has_origins = True
-    events_share = 1.0
-    # The product waits for dimension records itself (jobs/freshness/watch.py): it needs no gate
-    # and is ready when its first record is written.
-    is_gated = False
-
-    @property
-    def name(self) -> str:
-        """``ours-<backend>-<mode>``."""
-        return f"ours-{self.backend}-{self.mode}"
-
-    @property
-    def pair(self) -> str:
-        """The state backend."""
-        return self.backend
-
-    @property
-    def description(self) -> str:
-        """The description in the report."""
-        return f"tunemesh enrichment, {self.backend}, Python in {self.mode} mode, Avro to Kafka"
-
-    @property
-    def output(self) -> str:
-        """The topic of the contract, which is not configurable."""
-        return load_contracts().only(Role.ENRICHED).topic
-
-    def prepare(self) -> None:
-        """Nothing to prepare: the job is in this repository."""
-
-    def start(self, task: Task) -> Processes:
+    def start(task: Task) -> Processes:
         """Start a cluster and submit the job as `tunemesh submit` does."""
         if not task.has_registry:
             raise SystemUnavailable("the product needs a schema registry; omit --bootstrap")
@@ -60,22 +24,25 @@ class OurEnrichment:
         Topics(task.bootstrap).recreate(dead_letters, append_time=True)
         properties = task.folder / "application.json"
         overrides = {
-            "tunemesh.application": {"python.execution-mode": self.mode, "group.id": task.group},
+            "tunemesh.application": {"python.execution-mode": mode, "group.id": task.group},
             "tunemesh.kafka": {"bootstrap.servers": task.bootstrap},
         }
-        groups = application.property_groups(self.cluster.settings, ("enrichment",), overrides)
+        groups = application.property_groups(cluster.settings, ("enrichment",), overrides)
         write_groups(properties, groups)
-        return self.cluster.run(
-            lambda: self.cluster.submit_python(
-                PROJECT / "jobs" / "main.py",
-                ["--properties", str(properties)],
-                {
-                    **job_configuration(self.backend, task),
-                    **application.job_configuration(overrides),
-                },
-            )
+        return cluster.run(
+            PROJECT / "jobs" / "main.py",
+            ["--properties", str(properties)],
+            job_configuration(backend, task) | {**application.job_configuration(overrides)},
         )
 
-    def is_warm(self, task: Task, topics: Topics) -> bool:
-        """Not used, because the system is not gated."""
-        return True
+    return System(
+        name=f"ours-{backend}-{mode}",
+        pair=backend,
+        description=f"tunemesh enrichment, {backend}, Python in {mode} mode, Avro to Kafka",
+        start=start,
+        # The product waits for dimension records itself (jobs/freshness/watch.py): it needs no gate
+        # and is ready when its first record is written.
+        is_warm=None,
+        # The topic of the contract, which is not configurable.
+        output=load_contracts().only(Role.ENRICHED).topic,
+    )
