@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pyflink.table import EnvironmentSettings, StreamTableEnvironment
+from pyflink.table import StreamTableEnvironment
 
 from batch.bootstrap.settings import BootstrapSettings
 from batch.bootstrap.sql import Script
@@ -44,9 +44,7 @@ def make_tables(settings: BootstrapSettings, *, in_process: bool) -> StreamTable
         # Footers of all files, read one after the other for estimates: the hints say what to do.
         "table.optimizer.source.report-statistics-enabled": "false",
     }
-    return create_tables(
-        configuration, map(Path, settings.jars), options, EnvironmentSettings.in_batch_mode()
-    )
+    return create_tables(configuration, map(Path, settings.jars), options, in_batch_mode=True)
 
 
 def local_configuration(settings: BootstrapSettings) -> dict[str, str]:

@@ -34,7 +34,8 @@ def create_tables(
     configuration: Mapping[str, str],
     jars: Iterable[Path],
     options: Mapping[str, str],
-    settings: EnvironmentSettings | None = None,
+    *,
+    in_batch_mode: bool = False,
 ) -> StreamTableEnvironment:
     """Create a table environment: Flink's configuration, jars for its class path, table options."""
     given = Configuration()
@@ -43,6 +44,8 @@ def create_tables(
     environment = StreamExecutionEnvironment.get_execution_environment(given)
     if addresses := [jar.absolute().as_uri() for jar in jars]:
         environment.add_jars(*addresses)
+    # After the jars: the settings replace the class loader by one to which none can be added.
+    settings = EnvironmentSettings.in_batch_mode() if in_batch_mode else None
     tables = StreamTableEnvironment.create(environment, environment_settings=settings)
     for key, value in options.items():
         tables.get_config().set(key, value)
