@@ -1,4 +1,4 @@
-"""A stage for the fault tests; its logs, ledger and reports stay when a test on it fails."""
+"""The stages of the fault tests; logs, ledger and reports of a failed test are kept."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from cli.demos import variants
 from deploy.local import platform
 from deploy.local.settings import LocalSettings
 from jobs.settings import PIPELINES
-from tests.faults.deployed import Deployed
-from tests.faults.figures import read_figures, report_file, summarize
+from tests.faults.deployed import DeployedApplication
 from tests.faults.full_stage import FullStage
+from tests.faults.results import read_results, results_file, summarize
 from tests.faults.stage import Stage
 from tests.support import ports
 
 MAX_SCENARIOS = 12
-"""Of one platform: what the reconciliation reads grows with each of them."""
+"""Of one platform, because every scenario adds records that the reconciliation reads."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note on the stage when a test on it fails."""
+    """Record on the stage that a test has failed."""
     report = yield
     for value in getattr(item, "funcargs", {}).values():
         if isinstance(value, Stage):
@@ -39,121 +39,120 @@ def pytest_runtest_makereport(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every test below this folder is one of `make test-faults`."""
+    """Mark every test below this folder for `make test-faults`."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.faults)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The scenarios in a line: of this run, and those before it that did not run again."""
-    found = summarize(read_figures())
-    line = ", ".join(f"{name} {value}" for name, value in found.items())
-    terminalreporter.write_line(f"{report_file()}: {line}")
+    """Print the summary of all scenarios, including those of earlier runs."""
+    summary = summarize(read_results())
+    line = ", ".join(f"{name} {value}" for name, value in summary.items())
+    terminalreporter.write_line(f"{results_file()}: {line}")
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
-    """A platform of its own for a test."""
-    with make_stage() as made:
-        yield made
+    """A platform for one test."""
+    with make_stage() as created:
+        yield created
 
 
 @pytest.fixture(scope="module")
 def shared_stage() -> Iterator[Stage]:
-    """A platform that runs, for all tests of a module."""
-    with make_stage() as made:
-        made.start_platform()
-        yield made
+    """A running platform for all tests of a module."""
+    with make_stage() as running:
+        running.start_platform()
+        yield running
 
 
 @pytest.fixture(scope="module")
-def deployed(shared_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
-    """The application runs from its package alone."""
+def deployed(shared_stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> DeployedApplication:
+    """An application that runs from its package."""
     folder = tmp_path_factory.mktemp("releases")
-    found = Deployed(shared_stage, variants.packaged(folder), folder)
-    done = found.tunemesh("submit", str(found.release))
-    assert done.code == 0
-    return found
+    application = DeployedApplication(shared_stage, variants.packaged(folder), folder)
+    assert application.deploy("submit", str(application.release)).code == 0
+    return application
 
 
 class FullStages:
-    """The platform that the scenarios share; another one after so many, or after a failed one."""
+    """The platform of the scenarios; a new one after MAX_SCENARIOS, and after a failed one."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self._present: FullStage | None = None
+        self._current: FullStage | None = None
 
     def take(self) -> FullStage:
-        """The platform, running."""
+        """Return the running platform."""
         if (
-            self._present is None
-            or self._present.failed
-            or self._present.scenarios >= MAX_SCENARIOS
+            self._current is None
+            or self._current.failed
+            or self._current.scenarios >= MAX_SCENARIOS
         ):
             self.close()
-            self._present = self._stack.enter_context(make_full_stage())
-        return self._present
+            self._current = self._stack.enter_context(make_full_stage())
+        return self._current
 
     def close(self) -> None:
         """Stop the platform."""
-        self._present = None
+        self._current = None
         self._stack.close()
 
 
 @pytest.fixture(scope="session")
 def full_stages() -> Iterator[FullStages]:
     """For :func:`full_stage`."""
-    made = FullStages()
+    stages = FullStages()
     try:
-        yield made
+        yield stages
     finally:
-        made.close()
+        stages.close()
 
 
 @pytest.fixture
 def full_stage(full_stages: FullStages) -> FullStage:
-    """The platform with all pipelines that the scenarios share."""
+    """The shared platform with all pipelines."""
     return full_stages.take()
 
 
 @pytest.fixture
 def split_stage(full_stages: FullStages) -> Iterator[FullStage]:
-    """A platform with an application for each pipeline; the shared one is stopped before."""
+    """A platform with an application for each pipeline; the shared one is stopped first."""
     full_stages.close()
-    with make_full_stage(tuple((name,) for name in PIPELINES)) as made:
-        yield made
+    with make_full_stage(tuple((name,) for name in PIPELINES)) as running:
+        yield running
 
 
 @contextmanager
 def make_full_stage(
     applications: tuple[tuple[str, ...], ...] = (PIPELINES,),
 ) -> Iterator[FullStage]:
-    """A platform with these applications, running."""
+    """Run a platform with these applications."""
     with make_home({"TUNEMESH_TASK_SLOTS": str(len(applications))}) as (settings, environ):
-        made = FullStage(settings, environ, ports.free_port(), applications)
-        with stopping(made):
+        running = FullStage(settings, environ, ports.free_port(), applications)
+        with stopping(running):
             try:
-                made.begin()
-                yield made
+                running.begin()
+                yield running
             finally:
-                made.end()
+                running.end()
 
 
 @contextmanager
 def make_stage() -> Iterator[Stage]:
-    """A platform with free ports of its own; nothing of it is started yet."""
+    """Provide a platform with free ports, which is not started yet."""
     with make_home() as (settings, environ):
-        made = Stage(settings, environ)
-        with stopping(made):
-            yield made
+        created = Stage(settings, environ)
+        with stopping(created):
+            yield created
 
 
 @contextmanager
 def make_home(
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[LocalSettings, dict[str, str]]]:
-    """Settings with free ports, a folder and these variables; and the environment that says so."""
+    """Provide settings with free ports and a new folder, and their environment variables."""
     home = Path(tempfile.mkdtemp(prefix="tunemesh-faults-"))
     environ = {
         **os.environ,
@@ -166,7 +165,7 @@ def make_home(
 
 @contextmanager
 def temporary_home() -> Iterator[tuple[LocalSettings, dict[str, str]]]:
-    """The same for a test that starts its parts itself: stopped, and removed unless it failed."""
+    """The same for a test that starts services: stops them, and removes the folder on success."""
     with make_home() as (settings, environ):
         try:
             yield settings, environ
@@ -181,14 +180,14 @@ def temporary_home() -> Iterator[tuple[LocalSettings, dict[str, str]]]:
 
 
 @contextmanager
-def stopping(made: Stage) -> Iterator[None]:
-    """Stops the platform at the end; its folder goes unless a test has failed."""
+def stopping(stage: Stage) -> Iterator[None]:
+    """Stop the platform at the end, and remove its folder unless a test has failed."""
     try:
         yield
     finally:
-        platform.down(made.settings)
-        if made.failed:
-            shutil.rmtree(made.settings.home / "data", ignore_errors=True)
-            print(f"logs, ledger and reports of the failed test: {made.settings.home}")
+        platform.down(stage.settings)
+        if stage.failed:
+            shutil.rmtree(stage.settings.home / "data", ignore_errors=True)
+            print(f"logs, ledger and reports of the failed test: {stage.settings.home}")
         else:
-            shutil.rmtree(made.settings.home)
+            shutil.rmtree(stage.settings.home)

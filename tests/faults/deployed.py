@@ -1,4 +1,4 @@
-"""An application that `tunemesh deploy` has started, and what an operator does to it."""
+"""An application that `tunemesh deploy` has started, and the commands of an operator."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from deploy.local import process
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.local.settings import PROJECT
@@ -28,33 +26,33 @@ ROLLED_BACK = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A command that has ended."""
+class CommandResult:
+    """The exit code and output of a command."""
 
     code: int
     output: str
 
 
 @dataclass(slots=True)
-class Deployed:
+class DeployedApplication:
     """A platform with an application that `tunemesh deploy submit` has started."""
 
     stage: Stage
     release: Path
     folder: Path
     newest: Path = field(init=False)
-    """The release that a test has brought last."""
+    """The release of the last upgrade."""
 
     def __post_init__(self) -> None:
         self.newest = self.release
 
-    def tunemesh(self, *arguments: str) -> Done:
-        """A `tunemesh deploy` command, as an operator gives it."""
-        return self.command("deploy", *arguments)
+    def deploy(self, *arguments: str) -> CommandResult:
+        """Run a `tunemesh deploy` command."""
+        return self.run("deploy", *arguments)
 
-    def command(self, *arguments: str) -> Done:
-        """Any command of `tunemesh`."""
-        done = subprocess.run(
+    def run(self, *arguments: str) -> CommandResult:
+        """Run a `tunemesh` command."""
+        result = subprocess.run(
             [sys.executable, "-m", "cli.main", *arguments],
             cwd=self.folder,
             env=self._environment(),
@@ -65,56 +63,56 @@ class Deployed:
             timeout=COMMAND_SECONDS,
             check=False,
         )
-        print(f"$ tunemesh {' '.join(arguments)}\n{done.stdout}[{done.returncode}]")
-        assert "Traceback" not in done.stdout
-        return Done(done.returncode, done.stdout)
+        print(f"$ tunemesh {' '.join(arguments)}\n{result.stdout}[{result.returncode}]")
+        assert "Traceback" not in result.stdout
+        return CommandResult(result.returncode, result.stdout)
 
     def kill_at(self, line: str, *arguments: str) -> None:
-        """A command whose process is killed when it prints a line, if it does."""
-        killed = subprocess.Popen(
+        """Run a `tunemesh deploy` command and kill it when it prints a line."""
+        command = subprocess.Popen(
             [sys.executable, "-m", "cli.main", "deploy", *arguments],
             cwd=self.folder,
             env=self._environment(),
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert killed.stdout is not None
-        limit = threading.Timer(COMMAND_SECONDS, killed.kill)
+        assert command.stdout is not None
+        limit = threading.Timer(COMMAND_SECONDS, command.kill)
         limit.start()
-        for printed in killed.stdout:
+        for printed in command.stdout:
             if line in printed:
-                killed.kill()
+                command.kill()
                 break
-        killed.wait()
+        command.wait()
         limit.cancel()
 
     def _environment(self) -> dict[str, str]:
         return {**self.stage.environ, "PYTHONPATH": str(PROJECT)}
 
     def status(self) -> dict[str, Any]:
-        """What `tunemesh deploy status` says to programs; the test's job, too."""
-        found: dict[str, Any] = json.loads(self.tunemesh("status", "--json").output)
+        """Return the output of `tunemesh deploy status --json`, and update the job of the stage."""
+        status: dict[str, Any] = json.loads(self.deploy("status", "--json").output)
         (running,) = self.stage.rest.running_jobs()
         self.stage.job = running.id
-        return found
+        return status
 
     @contextmanager
-    def load(self, seed: int) -> Iterator[Future[ReplaySummary]]:
-        """Events beside the block, which must be over before they are."""
+    def replaying(self, seed: int) -> Iterator[Future[ReplaySummary]]:
+        """Replay events while the block runs, which must end before the replay."""
         with self.stage.replaying(seconds=SECONDS, rate=RATE, seed=seed) as running:
             yield running
 
-    def code_of_workers(self) -> set[str]:
-        """The first folder on the path of each TaskManager: whose code it runs."""
-        found = set()
+    def worker_code(self) -> set[str]:
+        """Return the first folder of PYTHONPATH of each TaskManager, which has its code."""
+        folders = set()
         for name in process.list_recorded(self.stage.settings):
             record = process.read_record(self.stage.settings, name)
             running = process.find_process(record)
             if name.startswith(TASKMANAGER) and running is not None:
-                found.add(psutil.Process(running.pid).environ()["PYTHONPATH"].split(os.pathsep)[0])
-        return found
+                folders.add(running.environ()["PYTHONPATH"].split(os.pathsep)[0])
+        return folders
 
-    def clean(self) -> None:
-        """Reconcile the newest run: nothing lost, invented, or enriched wrongly."""
+    def verify(self) -> None:
+        """Reconcile the newest run; fails if an event is lost, invented or wrongly enriched."""
         report = self.stage.verify()
         assert report.ok, report.findings

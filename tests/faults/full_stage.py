@@ -1,15 +1,15 @@
-"""One platform with all three pipelines, for one scenario after the other.
+"""A platform with all three pipelines, for several scenarios.
 
-A scenario replays a short stretch, sets a fault, lifts it, waits until everything is delivered, and
-accounts for the run at every destination. Destinations are reconciled for as a full_stage, so each
-scenario also looks at what the ones before it have left.
+A scenario replays a short source, injects a fault, removes it, waits until everything is delivered,
+and reconciles every destination. Destinations are reconciled with all runs, so each scenario also
+verifies the records of the previous ones.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,42 +17,42 @@ from typing import Any
 from deploy.local import application
 from deploy.local.settings import LocalSettings
 from jobs.settings import PIPELINES
-from tests.faults.figures import check_clean, write_figures
+from tests.faults.arrivals import ArrivalMonitor, Arrivals, recovery_seconds
 from tests.faults.opensearch_proxy import OpenSearchProxy
 from tests.faults.plans import FaultPlans, ServiceFaults
-from tests.faults.pulse import Arrivals, Pulse, recovery_seconds
-from tests.faults.sources import RestlessHour, WithMore
+from tests.faults.results import check_clean, write_result
+from tests.faults.sources import ChangingHour, WithExtraEntries
 from tests.faults.stage import RECONCILE_SECONDS, START_SECONDS, Stage
 from tests.support.waiting import wait_until
 from verification.destinations import Topics, verify_destinations
 from verification.entries import Entry, Kind, Source
 from verification.generator import Hour
 from verification.ledger import Ledger
-from verification.replay import ReplaySettings, ReplaySummary, replay
+from verification.replay import ReplaySummary
 from verification.verify import VerifyReport
 
 SECONDS, RATE = 15, 200
-"""How long a scenario's events flow, and how many a second."""
+"""Duration and rate of the events of a scenario."""
 
 PARALLELISM = 2
 """Of each application."""
 
 STALE_TOLERANCE_MS = 5_000
-"""What is promised on a machine that is too busy, as it is while things are started again: a user
-or item that is older than that is attached. The tests of their own look for less."""
+"""The age of an attached user or item that is allowed on an overloaded machine, as during restarts.
+Tests with a platform of their own allow less."""
 
 DAY_MS = 86_400_000
 
 PERSONALIZE, FIREHOSE, OPENSEARCH = "personalize", "firehose", "opensearch"
 
 Rejection = tuple[str, str]
-"""A service and what it rejects: an event's id, or the key of a user or item."""
+"""A service and a rejected record: the id of an event, or the key of a user or item."""
 
 
 class FullStage(Stage):
-    """All three pipelines; OpenSearch behind a proxy that fails on demand.
+    """A stage with all pipelines; OpenSearch is behind a proxy that fails on demand.
 
-    ``applications`` are the pipelines of each application: by default one application has all.
+    ``applications`` has the pipelines of each application, by default one application for all.
     """
 
     def __init__(
@@ -76,22 +76,22 @@ class FullStage(Stage):
         self.overrides = {"tunemesh.analytics": {"opensearch.endpoint.url": self.proxy.url}}
         self.arrivals = Arrivals(settings)
         self.scenarios = 0
-        self._known: set[tuple[Any, ...]] = set()
+        self._reported: set[tuple[Any, ...]] = set()
 
     def begin(self) -> None:
-        """Start everything; returns when the application runs."""
+        """Start the platform and the applications."""
         self.proxy.open()
         self.start_platform()
         self.resubmit(None)
 
     def end(self) -> None:
-        """Close the proxy; the platform is stopped elsewhere."""
+        """Close the proxy."""
         self.proxy.close()
 
     def resubmit(
         self, savepoint: str | None, overrides: Mapping[str, Mapping[str, str]] | None = None
     ) -> None:
-        """Submit all applications; the savepoint or checkpoint is that of a single one."""
+        """Submit all applications; a savepoint or checkpoint requires a single application."""
         self.jobs = [
             application.submit(
                 self.settings,
@@ -108,32 +108,32 @@ class FullStage(Stage):
         for job in self.jobs:
             self.rest.wait_running(job, START_SECONDS)
 
-    def failures_since(self, moment: float) -> list[str]:
-        """Why jobs failed since then (seconds since the epoch), a job's newest first."""
+    def failures_since(self, time: float) -> list[str]:
+        """Return the reasons of failures since a time (seconds since the epoch), newest first."""
         answers = [self.rest.call("GET", f"/jobs/{job}/exceptions") for job in self.jobs]
         return [
             entry["stacktrace"]
             for answer in answers
             for entry in answer["exceptionHistory"]["entries"]
-            if entry["timestamp"] >= moment * 1000
+            if entry["timestamp"] >= time * 1000
         ]
 
     def attempts(self) -> dict[str, int]:
-        """How often each vertex was started, the most of its subtasks; by its name."""
-        found: dict[str, int] = {}
+        """Return the highest number of attempts of the subtasks of each vertex."""
+        attempts: dict[str, int] = {}
         for job in self.jobs:
             for vertex in self.rest.vertices(job):
                 answer = self.rest.call("GET", f"/jobs/{job}/vertices/{vertex.id}")
-                found[f"{job}/{vertex.id} {vertex.name}"] = 1 + max(
+                attempts[f"{job}/{vertex.id} {vertex.name}"] = 1 + max(
                     task["attempt"] for task in answer["subtasks"]
                 )
-        return found
+        return attempts
 
     def new_rejections(self) -> set[Rejection]:
-        """What destinations have rejected since the last call, from the dead letters."""
+        """Return the rejections since the last call, from the dead letters."""
         registry = application.connect_registry(self.settings)
         dead_letters = Topics(self.endpoints, self.contracts, registry).dead_letters()
-        fresh = {
+        rejections = {
             (letter["topic"], letter["partition"], letter["offset"], letter["error_code"]): (
                 letter["error_code"].partition(".")[0],
                 letter["event_id"] or (letter["key"] or b"").decode(),
@@ -141,12 +141,12 @@ class FullStage(Stage):
             for letter in dead_letters
             if letter["step"] == "deliver"
         }
-        found = {rejection for known, rejection in fresh.items() if known not in self._known}
-        self._known |= fresh.keys()
-        return found
+        new = {value for key, value in rejections.items() if key not in self._reported}
+        self._reported |= rejections.keys()
+        return new
 
     def wait_datasets(self) -> float:
-        """Wait until users and items are in place; returns the moment."""
+        """Wait until the newest users and items are delivered; returns the time."""
         registry = application.connect_registry(self.settings)
         verify_destinations(
             self.endpoints, ["datasets"], self.contracts, registry, RECONCILE_SECONDS
@@ -156,23 +156,23 @@ class FullStage(Stage):
 
 @dataclass
 class Flow:
-    """A replay under way, and what a scenario does to it."""
+    """The running replay of a scenario, and its fault."""
 
     stage: FullStage
     began: float
     running: Future[ReplaySummary]
-    pulse: Pulse
+    monitor: ArrivalMonitor
     lifted: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     restarts: int = 0
-    """How often the job was restarted; known at the end."""
+    """The number of restarts of the job, at the end of the scenario."""
 
     def wait_sent(self) -> ReplaySummary:
-        """Wait until everything is published."""
+        """Wait until all events are published."""
         return self.running.result(timeout=600)
 
     def lift(self) -> None:
-        """The fault is over, or has struck: recovery counts from now."""
+        """Record the end of the fault, from which the recovery is measured."""
         self.lifted = time.time()
 
     def wait_failed(self, *texts: str) -> None:
@@ -182,7 +182,7 @@ class Flow:
             reasons = self.stage.failures_since(self.began)
             return any(all(text in reason for text in texts) for reason in reasons)
 
-        seconds = wait_until(has_failed, f"the job fails and says {texts}", START_SECONDS)
+        seconds = wait_until(has_failed, f"the job fails with {texts}", START_SECONDS)
         self.notes["told_after_s"] = round(seconds, 1)
 
 
@@ -194,16 +194,16 @@ def scenario(
     seed: int,
     seconds: int = SECONDS,
     rate: int = RATE,
-    source: Callable[[Hour], Source] = RestlessHour,
-    more: Callable[[Hour], Sequence[Entry]] = lambda _: (),
+    source: Callable[[Hour], Source] = ChangingHour,
+    extra: Callable[[Hour], Sequence[Entry]] = lambda _: (),
     rejected: frozenset[Rejection] = frozenset(),
     datasets: bool = False,
     days_ago: int = 0,
 ) -> Iterator[Flow]:
-    """Replay beside the block, which begins as events flow; then reconcile everything.
+    """Replay while the block runs, which begins when events are enriched; then reconcile.
 
-    ``more`` are entries put among those of the hour. ``rejected`` is exactly what destinations
-    reject. ``datasets``: recovery counts users and items, too. ``days_ago``: when it was listened.
+    ``extra``: additional entries for the hour. ``rejected``: the expected rejections. ``datasets``:
+    the recovery includes users and items. ``days_ago``: the age of the events.
     """
     stage.scenarios += 1
     start_ms = time.time_ns() // 1_000_000 - days_ago * DAY_MS
@@ -214,36 +214,33 @@ def scenario(
         seed=seed,
         anomalies=True,
     )
-    entries = WithMore(source(hour), more(hour))
-    settings = ReplaySettings(rate=float(rate))
+    entries = WithExtraEntries(source(hour), extra(hour))
+    began = time.time()
     with (
-        Pulse(stage.arrivals) as pulse,
-        ThreadPoolExecutor(1, thread_name_prefix="replay") as pool,
+        ArrivalMonitor(stage.arrivals) as monitor,
+        stage.replaying_source(entries, rate) as running,
     ):
-        began, before = time.time(), stage.enriched_records()
-        running = pool.submit(replay, entries, stage.endpoints, settings)
-        wait_until(
-            lambda: running.done() or stage.enriched_records() > before, "no event is enriched", 120
-        )
-        flow = Flow(stage, began, running, pulse)
+        flow = Flow(stage, began, running, monitor)
         yield flow
-        sent = publication_times(flow.wait_sent())
-        assert flow.lifted is not None, "the scenario has not lifted its fault"
-        lost = {service for service, _ in rejected}
-        in_place = flow.lifted
+        published = publication_times(flow.wait_sent())
+        assert flow.lifted is not None, "the scenario has not called lift()"
+        delivered_at = flow.lifted
         if datasets:
-            in_place = stage.wait_datasets()
-        arrived = lambda: all(  # noqa: E731
-            count >= len(sent) for count in pulse.beats[-1].counts.values()
-        )
-        if not lost:
-            _wait_at_most(arrived, RECONCILE_SECONDS)
+            delivered_at = stage.wait_datasets()
+        if not rejected:
+            _wait_at_most(
+                lambda: all(n >= len(published) for n in monitor.samples[-1].counts.values()),
+                RECONCILE_SECONDS,
+            )
         report = stage.verify()
-    recovery = max(in_place - flow.lifted, recovery_seconds(pulse.beats, sent, flow.lifted))
+    recovery = max(
+        delivered_at - flow.lifted,
+        recovery_seconds(monitor.samples, published, flow.lifted),
+    )
     flow.restarts = len(stage.failures_since(flow.began))
-    found = stage.new_rejections()
-    clean = report.ok and found == set(rejected)
-    write_figures(
+    rejections = stage.new_rejections()
+    clean = report.ok and rejections == set(rejected)
+    write_result(
         name,
         {
             "clean": clean,
@@ -254,41 +251,41 @@ def scenario(
         },
     )
     check_clean(report)
-    assert found == set(rejected), f"rejected: {found}, expected {set(rejected)}"
+    assert rejections == set(rejected)
 
 
 def publication_times(sent: ReplaySummary) -> list[float]:
-    """When each distinct event of a run was published, in order; seconds since the epoch."""
+    """Return the publication times of a run's distinct events, in order (seconds since 1970)."""
     first: dict[str, int] = {}
     with Ledger.open(sent.ledger) as ledger:
         for row in ledger.rows(Kind.VALID, Kind.DUPLICATE):
             if row.event_id is not None and row.timestamp is not None:
                 first.setdefault(row.event_id, row.timestamp)
-    return sorted(moment / 1000 for moment in first.values())
+    return sorted(timestamp / 1000 for timestamp in first.values())
 
 
 def summary(report: VerifyReport) -> dict[str, Any]:
-    """A report in a few figures, all destinations together."""
+    """Return the counts of a report over all destinations."""
     others = report.destinations
     return {
         "events": report.valid,
-        "lost": report.lost + sum(len(one.lost) for one in others),
-        "invented": report.invented + sum(len(one.invented) for one in others),
+        "lost": report.lost + sum(len(other.lost) for other in others),
+        "invented": report.invented + sum(len(other.invented) for other in others),
         "misenriched": report.misenriched,
-        "wrong": sum(len(one.wrong) for one in others),
+        "wrong": sum(len(other.wrong) for other in others),
         "dead_letters": sum(report.dead_letters.values()),
         "rejected": sum(report.rejected.values()),
     }
 
 
 def _wait_at_most(reached: Callable[[], bool], seconds: float) -> None:
-    """Wait for a condition up to a limit; the reconciliation names what is missing then."""
+    """Wait for a condition up to a limit; the reconciliation reports missing events."""
     deadline = time.monotonic() + seconds
     while not reached() and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
 def pass_time(seconds: float) -> None:
-    """Return after so many seconds."""
+    """Return after this number of seconds."""
     end = time.monotonic() + seconds
     wait_until(lambda: time.monotonic() >= end, "time passes", seconds + 10)

@@ -1,14 +1,14 @@
-"""A proxy in front of OpenSearch that fails on demand, with the rules of the Personalize emulator.
+"""A proxy in front of OpenSearch that fails on demand, by the fault plans of the emulators.
 
-OpenSearch itself is the real one. Operation is "Bulk", a POST to `_bulk`; all other calls go
-through. Kinds (emulators/faults.py) and what they are here:
+The operation is "Bulk", a POST to `_bulk`; all other calls are passed on. The kinds
+(emulators/faults.py) and their responses:
 
     throttle         429, rejected_execution_exception
     error500         500, without an exception's type
     error503         503, unavailable_shards_exception
     access_denied    403, security_exception
-    timeout, disconnect, slow    as there
-    partial          some documents do not reach OpenSearch: each has 429 or 503 in the answer
+    timeout, disconnect, slow    as in the emulators
+    partial          some documents are not passed on: each has 429 or 503 in the response
 """
 
 from __future__ import annotations
@@ -53,30 +53,30 @@ _ERRORS: Mapping[str, tuple[int, str | None, str]] = {
 }
 
 
-def documents(body: bytes) -> list[bytes]:
-    """The two lines of each document of a bulk call that only indexes."""
+def split_documents(body: bytes) -> list[bytes]:
+    """Return the two lines of each document of a bulk call that only indexes."""
     lines = body.splitlines(keepends=True)
     return [lines[n] + lines[n + 1] for n in range(0, len(lines), 2)]
 
 
-def refused(position: int) -> dict[str, Any]:
-    """The answer's entry for a document that was kept back; by turns 429 and 503."""
+def failed_item(position: int) -> dict[str, Any]:
+    """Return the response's item for a failed document; 429 and 503 alternate."""
     status, name, reason = _NO_SHARD if position % 2 else _THROTTLED
     return {"index": {"status": status, "error": {"type": name, "reason": reason}}}
 
 
-def merged(answer: Mapping[str, Any], lost: frozenset[int], count: int) -> dict[str, Any]:
-    """The answer to a call of `count` documents, of which those at `lost` were kept back.
+def merge(answer: Mapping[str, Any], failed: frozenset[int], count: int) -> dict[str, Any]:
+    """Return the response to a call of `count` documents, of which those at `failed` failed.
 
-    `answer` is OpenSearch's to the others.
+    `answer` is the response of OpenSearch to the others.
     """
     others = iter(answer["items"])
-    items = [refused(number) if number in lost else next(others) for number in range(count)]
+    items = [failed_item(n) if n in failed else next(others) for n in range(count)]
     return {**answer, "errors": True, "items": items}
 
 
 class OpenSearchProxy:
-    """Listens on a port of the loopback while it is open; runs on a thread of its own."""
+    """Listens on a port of the loopback interface, in a thread of its own."""
 
     def __init__(self, upstream: str, port: int) -> None:
         self.url = f"http://{HOST}:{port}"
@@ -90,30 +90,30 @@ class OpenSearchProxy:
         self._thread.start()
 
     def open(self) -> None:
-        """Listen; calls before that are refused."""
+        """Start to listen; connections are refused before."""
         self._run(self._open())
 
-    def shut(self) -> None:
-        """Stop listening, and break the connections that there are."""
-        self._run(self._shut())
+    def stop(self) -> None:
+        """Stop listening, and close all connections."""
+        self._run(self._stop())
 
     def close(self) -> None:
-        """Shut, for good."""
-        self.shut()
+        """Stop, and end the thread."""
+        self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def put(self, plan: Mapping[str, Any]) -> None:
-        """Fail by a plan from now on; raises InvalidPlan."""
+        """Set the plan; raises InvalidPlan."""
         self._faults = Faults(parse_plan(dict(plan), (OPERATION,), KINDS))
 
     def clear(self) -> None:
-        """Work again."""
+        """Remove the plan."""
         self._faults = Faults(Plan())
 
     def report(self) -> list[dict[str, Any]]:
-        """The rules of the present plan, each with how often it `fired`."""
+        """Return the rules of the plan, each with how often it `fired`."""
         rules: list[dict[str, Any]] = self._faults.report()["rules"]
         return rules
 
@@ -128,7 +128,7 @@ class OpenSearchProxy:
         await self._runner.setup()
         await web.TCPSite(self._runner, HOST, self._port, reuse_address=True).start()
 
-    async def _shut(self) -> None:
+    async def _stop(self) -> None:
         if self._runner is not None and self._session is not None:
             await self._runner.cleanup()
             await self._session.close()
@@ -145,8 +145,9 @@ class OpenSearchProxy:
             await asyncio.sleep(rule.seconds)
             return await self._forward(request, body)
         if rule.kind == "partial":
-            sent = documents(body)
-            return await self._forward_some(request, sent, faults.draw_failed(rule, len(sent)))
+            documents = split_documents(body)
+            failed = faults.draw_failed(rule, len(documents))
+            return await self._forward_some(request, documents, failed)
         if rule.after_write:
             await self._forward(request, body)
         return await self._fail(request, rule)
@@ -167,33 +168,33 @@ class OpenSearchProxy:
                     headers={"Content-Type": answer.headers.get("Content-Type", "text/plain")},
                 )
         except aiohttp.ClientError:
-            return _drop(request)
+            return _drop_connection(request)
 
     async def _forward_some(
-        self, request: web.Request, sent: Sequence[bytes], lost: frozenset[int]
+        self, request: web.Request, documents: Sequence[bytes], failed: frozenset[int]
     ) -> web.Response:
-        rest = [document for number, document in enumerate(sent) if number not in lost]
+        others = [document for n, document in enumerate(documents) if n not in failed]
         answer: dict[str, Any] = {"errors": False, "items": []}
-        if rest:
-            response = await self._forward(request, b"".join(rest))
+        if others:
+            response = await self._forward(request, b"".join(others))
             if response.status != 200:
                 return response
             assert isinstance(response.body, bytes)
             answer = json.loads(response.body)
-        return web.json_response(merged(answer, lost, len(sent)))
+        return web.json_response(merge(answer, failed, len(documents)))
 
     async def _fail(self, request: web.Request, rule: Rule) -> web.Response:
         if rule.kind == "timeout":
             await asyncio.sleep(rule.seconds)
         if rule.kind in ("timeout", "disconnect"):
-            return _drop(request)
+            return _drop_connection(request)
         status, name, reason = _ERRORS[rule.kind]
         error = {"type": name, "reason": reason} if name else reason
         return web.json_response({"error": error, "status": status}, status=status)
 
 
-def _drop(request: web.Request) -> web.Response:
-    """Breaks the connection; the response goes nowhere."""
+def _drop_connection(request: web.Request) -> web.Response:
+    """Close the connection; the response is not sent."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=500)

@@ -8,42 +8,49 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 Plan = Mapping[str, Any]
-"""A fault plan, as a service takes it."""
+"""A fault plan in the format of emulators/faults.py."""
 
 
 class FaultPlans(Protocol):
-    """A service that fails by a plan."""
+    """A service with a fault plan."""
 
     def put(self, plan: Plan) -> None:
-        """Fail by a plan from now on."""
+        """Set the plan."""
 
     def clear(self) -> None:
-        """Work again."""
+        """Remove the plan."""
 
     def report(self) -> list[dict[str, Any]]:
-        """The rules of the present plan, each with how often it ``fired``."""
+        """Return the rules of the plan, each with how often it ``fired``."""
 
 
 class ServiceFaults:
-    """The plans of the Personalize emulator, or of the Firehose emulator."""
+    """The fault plan of the emulator of Personalize or Firehose."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/_local/faults"
 
     def put(self, plan: Plan) -> None:
-        """Fail by a plan from now on."""
-        self._call("PUT", json.dumps(plan).encode())
+        """Set the plan."""
+        call_json("PUT", self._url, plan)
 
     def clear(self) -> None:
-        """Work again."""
-        self._call("DELETE", None)
+        """Remove the plan."""
+        call_json("DELETE", self._url)
 
     def report(self) -> list[dict[str, Any]]:
-        """The rules of the present plan, each with how often it ``fired``."""
-        rules: list[dict[str, Any]] = self._call("GET", None)["rules"]
+        """Return the rules of the plan, each with how often it ``fired``."""
+        rules: list[dict[str, Any]] = call_json("GET", self._url)["rules"]
         return rules
 
-    def _call(self, method: str, body: bytes | None) -> Any:
-        request = urllib.request.Request(self._url, data=body, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.loads(answer.read() or b"{}")
+
+def call_json(method: str, url: str, body: object = None) -> Any:
+    """Call a service; returns the JSON of the response."""
+    request = urllib.request.Request(
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        method=method,
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.loads(response.read() or b"{}")

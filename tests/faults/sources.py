@@ -1,4 +1,4 @@
-"""Sources for a replay that are worse than a generated hour: restless, repeated, out of order."""
+"""Sources of a replay with frequent changes, duplicates and disorder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 from verification.entries import Entry, Kind, Source
 from verification.generator import GeneratedHour, Hour
 
-CHANGE_EVERY, CHANGES = 250, 20
-"""A restless hour has that many changes for so many interactions."""
+CHANGE_INTERVAL, CHANGES = 250, 20
+"""A changing hour has 20 changes before every 250 interactions."""
 
-DISORDER, REPEATED = 200, 0.3
-"""Among how many neighbours a disordered hour mixes, and which share of the events comes twice."""
+SHUFFLED, DUPLICATED_SHARE = 200, 0.3
+"""A disordered hour shuffles 200 entries at a time and duplicates 30% of the events."""
 
 
-class RestlessHour:
-    """A generated hour in which users and items also change right before they are played.
+class ChangingHour:
+    """A generated hour in which users and items also change directly before they are played.
 
-    So that an event that overtakes the newest version of its user or item does not go unnoticed.
+    An event that overtakes the newest version of its user or item is therefore detected.
     """
 
     def __init__(self, hour: Hour) -> None:
@@ -30,27 +30,27 @@ class RestlessHour:
 
     @property
     def description(self) -> str:
-        """What it is, for the ledger."""
-        return f"restless {self._generated.description}"
+        """The description for the ledger."""
+        return f"changing {self._generated.description}"
 
     @property
     def dimension_count(self) -> int:
-        """Users and items, and the malformed records among them."""
+        """The number of users and items, including malformed records."""
         return self._generated.dimension_count
 
     @property
     def stream_count(self) -> int:
-        """About as many as ``stream`` yields."""
+        """The approximate number of entries of the stream."""
         count = self._generated.stream_count
-        return count + count // CHANGE_EVERY * CHANGES
+        return count + count // CHANGE_INTERVAL * CHANGES
 
     def dimensions(self) -> Iterator[Entry]:
-        """Users and items as they are before the first interaction."""
+        """Yield the users and items before the first interaction."""
         return self._generated.dimensions()
 
     def stream(self) -> Iterator[Entry]:
-        """The interactions, before each few of them new versions of what they need."""
-        for version, entries in enumerate(batched(self._generated.stream(), CHANGE_EVERY), 3):
+        """Yield the interactions, each group after new versions of its users and items."""
+        for version, entries in enumerate(batched(self._generated.stream(), CHANGE_INTERVAL), 3):
             plays = [e.record for e in entries if e.kind is Kind.VALID and e.record]
             plays = plays[:: max(1, 2 * len(plays) // CHANGES)]
             for play in plays:
@@ -70,68 +70,68 @@ class RestlessHour:
 
 
 def batched(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    """The entries in lists of ``size``, the last one shorter."""
-    rest = iter(entries)
-    while batch := list(islice(rest, size)):
+    """Yield the entries in lists of ``size``; the last one may be shorter."""
+    remaining = iter(entries)
+    while batch := list(islice(remaining, size)):
         yield batch
 
 
-class DisorderedHour(RestlessHour):
-    """A restless hour whose interactions come in another order and partly twice.
+class DisorderedHour(ChangingHour):
+    """A changing hour whose entries are shuffled, with duplicated events.
 
-    So do the versions of users and items: an older one may come after a newer.
+    An older version of a user or item may follow a newer one.
     """
 
     @property
     def description(self) -> str:
-        """What it is, for the ledger."""
+        """The description for the ledger."""
         return f"disordered {super().description}"
 
     def stream(self) -> Iterator[Entry]:
-        """The restless stream, mixed by a seed of the hour's."""
-        chance = random.Random(f"{self.hour.seed} disorder")
-        for entries in batched(super().stream(), DISORDER):
-            again = [
+        """Yield the shuffled stream, which depends on the seed of the hour."""
+        generator = random.Random(f"{self.hour.seed} disorder")
+        for entries in batched(super().stream(), SHUFFLED):
+            duplicates = [
                 replace(entry, kind=Kind.DUPLICATE)
                 for entry in entries
-                if entry.kind is Kind.VALID and chance.random() < REPEATED
+                if entry.kind is Kind.VALID and generator.random() < DUPLICATED_SHARE
             ]
-            mixed = [*entries, *again]
-            chance.shuffle(mixed)
-            yield from mixed
+            shuffled = [*entries, *duplicates]
+            generator.shuffle(shuffled)
+            yield from shuffled
 
 
-class WithMore:
-    """A source with a few more entries, one after each hundred of its stream."""
+class WithExtraEntries:
+    """A source with extra entries, one after every 100 entries of its stream."""
 
-    def __init__(self, source: Source, more: Sequence[Entry]) -> None:
+    def __init__(self, source: Source, extra: Sequence[Entry]) -> None:
         self._source = source
-        self._more = more
+        self._extra = extra
 
     @property
     def description(self) -> str:
-        """What it is, for the ledger."""
+        """The description for the ledger."""
         return self._source.description
 
     @property
     def dimension_count(self) -> int:
-        """Users and items before the first interaction."""
+        """The number of users and items before the first interaction."""
         return self._source.dimension_count
 
     @property
     def stream_count(self) -> int:
-        """About as many as ``stream`` yields."""
-        return self._source.stream_count + len(self._more)
+        """The approximate number of entries of the stream."""
+        return self._source.stream_count + len(self._extra)
 
     def dimensions(self) -> Iterator[Entry]:
-        """Those of the source."""
+        """Yield the users and items of the source."""
         return self._source.dimensions()
 
     def stream(self) -> Iterator[Entry]:
-        """The source's stream with the entries among it."""
-        more = iter(self._more)
+        """Yield the stream of the source with the extra entries."""
+        extra = iter(self._extra)
         for number, entry in enumerate(self._source.stream(), 1):
             yield entry
-            if number % 100 == 0 and (added := next(more, None)) is not None:
+            if number % 100 == 0 and (added := next(extra, None)) is not None:
                 yield added
-        yield from more
+        yield from extra

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,43 +23,44 @@ from deploy.local.settings import LocalSettings
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.codec import Decoder
 from schemas.model import Role, load_contracts
-from tests.faults.plans import Plan, ServiceFaults
-from tests.faults.sources import RestlessHour
+from tests.faults.plans import Plan, ServiceFaults, call_json
+from tests.faults.sources import ChangingHour
 from tests.support.waiting import wait_until
+from verification.entries import Source
 from verification.generator import GeneratedHour, Hour
 from verification.positions import TopicReader, topic_ends
 from verification.replay import ReplaySettings, ReplaySummary, replay
 from verification.verify import VerifyReport, VerifySettings, verify
 
 START_SECONDS = 240
-"""Longest start of the application; seconds on a machine with nothing else to do."""
+"""The limit for the start of the application, which takes seconds on an idle machine."""
 
 RECONCILE_SECONDS = 300
-"""The longest that the pipelines get to finish with what was sent."""
+"""The limit for the delivery of all published events."""
 
 RATE = int(os.environ.get("TUNEMESH_FAULTS_RATE", "2000"))
-"""Events a second where a test is about load; less for a machine that has much else to do."""
+"""Events per second of the tests under load; fewer for a busy machine."""
 
 HOUR_START_MS = 1_760_000_000_000
-"""Start of every generated hour, so that a seed gives the same events whenever it is replayed."""
+"""The start of every generated hour: a seed then always gives the same events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What a fault did to the flow; seconds from the fault."""
+    """The effect of a fault on the flow, in seconds from the fault."""
 
     flowing_s: float
-    """Until the first enriched event after the longest silence."""
+    """Until the first enriched event after the longest gap."""
 
     silence_s: float
-    """The longest time between two enriched events."""
+    """The longest gap between two enriched events."""
 
     caught_up_s: float
     """Until the last event that was enriched more than a second after its publication."""
 
 
 class Stage:
-    """The platform, the job on it and what is sent through it."""
+    """A platform, its job, and replays through it."""
 
     def __init__(self, settings: LocalSettings, environ: Mapping[str, str]) -> None:
         self.failed = False
@@ -95,7 +94,7 @@ class Stage:
         *,
         savepoint: str | None = None,
     ) -> None:
-        """Submit the application, from a savepoint or checkpoint; returns when all of it runs."""
+        """Submit the application, from a savepoint or checkpoint; returns when it runs."""
         self.job = application.submit(
             self.settings,
             self.pipelines,
@@ -107,9 +106,9 @@ class Stage:
         self.rest.wait_running(self.job, START_SECONDS)
 
     def failures(self) -> list[str]:
-        """Why the job failed, each time that it did, the newest first; it is restarted each time.
+        """Return the reasons of the job's failures, newest first; it is restarted after each one.
 
-        From the job's own history: its metric of restarts lags behind and is absent at first.
+        They come from the job's history: the metric of restarts is delayed and absent at first.
         """
         answer = self.rest.call("GET", f"/jobs/{self.job}/exceptions")
         return [entry["stacktrace"] for entry in answer["exceptionHistory"]["entries"]]
@@ -119,57 +118,56 @@ class Stage:
         platform.up(self.settings, [service], environ=self.environ)
 
     def kill_taskmanager(self) -> float:
-        """Kill a TaskManager as a crash would; returns the moment, seconds since the epoch."""
-        moment = time.time()
+        """Kill a TaskManager as a crash would; returns the time in seconds since the epoch."""
+        killed_at = time.time()
         process.kill(self.settings, f"{flink_cluster.TASKMANAGER}1")
-        return moment
+        return killed_at
 
     def restart_personalize(self, *arguments: str) -> None:
-        """Kill the Personalize emulator and start it with these arguments beside its own."""
+        """Kill the Personalize emulator and start it with additional arguments."""
         process.kill(self.settings, PERSONALIZE)
         (server,) = services.servers(self.settings, [PERSONALIZE], self.environ)
         process.stop(self.settings, PERSONALIZE, self.settings.stop_seconds)
         launch = server.prepare()
         launch = replace(launch, arguments=(*launch.arguments, *arguments))
         process.start(self.settings, server, launch, self.environ)
-        wait_until(server.is_healthy, "the Personalize emulator answers", 60)
+        wait_until(server.is_healthy, "the Personalize emulator responds", 60)
 
     def python_workers(self) -> list[psutil.Process]:
-        """The Python processes below the TaskManagers, in which functions run in process mode."""
-        found = []
+        """Return the Python processes of the TaskManagers, which run functions in process mode."""
+        workers = []
         for number in range(1, self.settings.taskmanagers + 1):
             name = f"{flink_cluster.TASKMANAGER}{number}"
             manager = process.find_process(process.read_record(self.settings, name))
             assert manager is not None, f"{name} does not run"
-            found += [
+            workers += [
                 child
                 for child in manager.children(recursive=True)
                 if "python" in child.name() and "pyflink" in " ".join(child.cmdline())
             ]
-        return found
+        return workers
 
     def put_faults(self, plan: Plan) -> None:
-        """Make the Personalize emulator fail by a plan from now on."""
+        """Set the fault plan of the Personalize emulator."""
         self.personalize_faults.put(plan)
 
     def clear_faults(self) -> None:
-        """Make the Personalize emulator work again."""
+        """Remove the fault plan of the Personalize emulator."""
         self.personalize_faults.clear()
 
     def fault_report(self) -> list[dict[str, Any]]:
-        """The rules of the present plan, each with how often it ``fired``."""
+        """Return the rules of the Personalize emulator, each with how often it ``fired``."""
         return self.personalize_faults.report()
 
     def personalize_stats(self) -> dict[str, Any]:
-        """What the Personalize emulator has counted."""
+        """Return the counts of the Personalize emulator."""
         url = f"{self.settings.personalize.url}/_local/stats"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            stats: dict[str, Any] = json.load(answer)
+        stats: dict[str, Any] = call_json("GET", url)
         return stats
 
     @contextmanager
     def without_personalize(self) -> Iterator[None]:
-        """Personalize is killed, and started again at the end."""
+        """Kill Personalize, and start it again at the end of the block."""
         process.kill(self.settings, PERSONALIZE)
         try:
             yield
@@ -180,31 +178,34 @@ class Stage:
 
     @contextmanager
     def replaying(
-        self, *, seconds: int, rate: int, seed: int, anomalies: bool = True, restless: bool = False
+        self, *, seconds: int, rate: int, seed: int, anomalies: bool = True, changing: bool = False
     ) -> Iterator[Future[ReplaySummary]]:
-        """Replay a generated hour beside the block, which starts as the first events are enriched.
-
-        When the block is over, waits for the replay to end.
-        """
+        """Replay a generated hour while the block runs; see :meth:`replaying_source`."""
         hour = Hour(
             interactions=seconds * rate, start_ms=HOUR_START_MS, seed=seed, anomalies=anomalies
         )
-        source = RestlessHour(hour) if restless else GeneratedHour(hour)
+        source = ChangingHour(hour) if changing else GeneratedHour(hour)
+        with self.replaying_source(source, rate) as running:
+            yield running
+            running.result(timeout=seconds * 4 + 120)
+
+    @contextmanager
+    def replaying_source(self, source: Source, rate: int) -> Iterator[Future[ReplaySummary]]:
+        """Replay a source in a thread; the block begins when the first events are enriched."""
         before = self.enriched_records()
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as pool:
             running = pool.submit(replay, source, self.endpoints, ReplaySettings(rate=float(rate)))
 
-            def flows() -> bool:
+            def is_flowing() -> bool:
                 if running.done():
                     running.result()
                 return self.enriched_records() > before
 
-            wait_until(flows, "no event is enriched", 120)
+            wait_until(is_flowing, "an event is enriched", 120)
             yield running
-            running.result(timeout=seconds * 4 + 120)
 
     def enriched_records(self) -> int:
-        """How many records interactions-enriched has."""
+        """Return the number of records of interactions-enriched."""
         ends = topic_ends(self.settings.kafka.address, [self.enriched])
         return sum(ends[self.enriched].values())
 
@@ -224,18 +225,18 @@ class Stage:
         return report
 
     def recovery(self, since: float) -> Recovery:
-        """How the flow went after a fault at ``since`` (seconds since the epoch)."""
+        """Return the recovery of the flow after a fault at ``since`` (seconds since the epoch)."""
         emissions = sorted(self._emissions())
-        after = [(moment, behind) for moment, behind in emissions if moment >= since]
-        assert len(after) > 1, "nothing has been enriched since the fault"
-        moments = [since, *(moment for moment, _ in after)]
-        silence, flowing = max((later - earlier, later) for earlier, later in pairwise(moments))
-        late = [moment for moment, behind in after if behind > 1]
+        after = [(time, delay) for time, delay in emissions if time >= since]
+        assert len(after) > 1, "no event has been enriched since the fault"
+        times = [since, *(time for time, _ in after)]
+        silence, flowing = max((later - earlier, later) for earlier, later in pairwise(times))
+        late = [time for time, delay in after if delay > 1]
         caught_up = max(late, default=flowing)
         return Recovery(round(flowing - since, 2), round(silence, 2), round(caught_up - since, 2))
 
     def _emissions(self) -> Iterator[tuple[float, float]]:
-        """When each enriched record was emitted, and how long after its event's publication."""
+        """Yield the time of each enriched record, and its delay after the publication."""
         decoder = Decoder(
             self.contracts.only(Role.ENRICHED), application.connect_registry(self.settings)
         )

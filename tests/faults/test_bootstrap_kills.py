@@ -1,4 +1,4 @@
-"""kill -9 at ten random moments of export, bootstrap and import: it ends as without kills."""
+"""kill -9 at ten random times of export, bootstrap and import: the result is the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from deploy.local import application, platform
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, LocalSettings
 from schemas.model import load_contracts
 from tests.faults.conftest import temporary_home
-from tests.faults.figures import write_figures
+from tests.faults.results import write_result
 from tests.faults.stage import HOUR_START_MS
 from verification.entries import Kind
 from verification.fill import fill
@@ -35,17 +35,17 @@ from verification.personalize_events import PersonalizeReader
 
 KILLS = 10
 SEED = 505
-PARTS = ("kafka", "aws", "personalize", "postgresql", "dynamodb", "services")
+SERVICES = ("kafka", "aws", "personalize", "postgresql", "dynamodb", "services")
 CONTRACTS = load_contracts()
 DOMAINS = ("users", "songs", "podcasts", "interactions")
 UNTIL = HOUR_START_MS + 1_800_000
 LIMIT_SECONDS = 600
-"""Of one run of all commands, on a machine that has much else to do."""
+"""Of a run of all commands on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """A platform whose stores and archive are filled; nothing has been exported."""
+    """A platform with filled stores and archive, without exports."""
 
     settings: LocalSettings
     environ: Mapping[str, str]
@@ -53,8 +53,8 @@ class Mesh:
     def s3(self) -> Any:
         return sdk_client("s3", "us-east-1", self.settings.aws.url)
 
-    def begin(self, log: Path) -> subprocess.Popen[bytes]:
-        """All commands one after the other, in a process group of their own."""
+    def start(self, log: Path) -> subprocess.Popen[bytes]:
+        """Start all commands, one after the other, in a process group."""
         tunemesh = f"{sys.executable} -m cli.main"
         commands = [
             f"{tunemesh} export {' '.join(DOMAINS)} --until {UNTIL}",
@@ -76,21 +76,21 @@ class Mesh:
             )
 
     def state(self) -> dict[str, Any]:
-        """Everything that counts in the end: products, what Personalize holds, its resources."""
+        """Return the final state: data products, imported records and resources of Personalize."""
         s3 = self.s3()
         reader = PersonalizeReader(self.settings.personalize.url)
-        found: dict[str, Any] = {}
+        state: dict[str, Any] = {}
         for domain in DOMAINS:
             location = Location.of(CONTRACTS[domain])
             manifest = read_manifest(s3, location)
-            # The version is the moment at which the back end stored the record.
-            found[f"product {domain}"] = Counter(
+            # The version is the time at which the back end stored the record.
+            state[f"product {domain}"] = Counter(
                 json.dumps({**row, "updated_at": None}, default=str)
                 for row in ProductReader(s3, location, manifest).rows()
             )
         for dataset in ("users", "items", "interactions"):
             rows = reader.rows(f"imported/{dataset}")
-            found[f"imported {dataset}"] = Counter(
+            state[f"imported {dataset}"] = Counter(
                 json.dumps({key: value for key, value in row.items() if key != "rowid"})
                 for row in rows
             )
@@ -98,37 +98,37 @@ class Mesh:
         for kind in ("dataset_groups", "datasets", "solutions", "campaigns", "filters"):
             answer = getattr(personalize, f"list_{kind}")()
             (listed,) = [value for value in answer.values() if isinstance(value, list)]
-            found[kind] = sorted((one.get("name"), one["status"]) for one in listed)
+            state[kind] = sorted((entry.get("name"), entry["status"]) for entry in listed)
         report = json.loads((self.settings.reports / "imports.json").read_text())
         counts = ("users", "items", "interactions", "rejected", "trainable")
-        found["report"] = {name: report["bootstrap"][name] for name in counts}
-        return found
+        state["report"] = {name: report["bootstrap"][name] for name in counts}
+        return state
 
 
 @pytest.mark.timeout(3600)
-def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
-    """The same products, imports and resources as a run that nobody killed has made."""
-    with filled() as mesh:
-        began = time.monotonic()
-        process = mesh.begin(tmp_path / "full_stage.log")
-        assert process.wait(LIMIT_SECONDS) == 0, (tmp_path / "full_stage.log").read_text()[-3000:]
-        seconds = time.monotonic() - began
+def test_killed_at_ten_random_times(tmp_path: Path) -> None:
+    """The products, imports and resources are those of an uninterrupted run."""
+    log = tmp_path / "commands.log"
+    with running_mesh() as mesh:
+        started = time.monotonic()
+        process = mesh.start(log)
+        assert process.wait(LIMIT_SECONDS) == 0, log.read_text()[-3000:]
+        seconds = time.monotonic() - started
         uninterrupted = mesh.state()
     assert uninterrupted["imported interactions"].total() > 1_000
     assert uninterrupted["report"]["trainable"]
 
-    chance = random.Random(SEED)
-    log = tmp_path / "killed.log"
-    killed, lasts = 0, seconds
-    with filled() as mesh:
+    generator = random.Random(SEED)
+    killed, duration = 0, seconds
+    with running_mesh() as mesh:
         for _ in range(3 * KILLS):
-            began = time.monotonic()
-            process = mesh.begin(log)
+            started = time.monotonic()
+            process = mesh.start(log)
             try:
-                # In each tenth once. One that ends before its moment says how long they last now.
-                process.wait(lasts * (killed + chance.random()) / KILLS)
+                # Once in each tenth of the duration, which a run that ends before updates.
+                process.wait(duration * (killed + generator.random()) / KILLS)
                 assert process.returncode == 0, log.read_text()[-3000:]
-                lasts = time.monotonic() - began
+                duration = time.monotonic() - started
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -136,26 +136,26 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
             if killed == KILLS:
                 break
         assert killed == KILLS
-        process = mesh.begin(log)
+        process = mesh.start(log)
         assert process.wait(LIMIT_SECONDS) == 0, log.read_text()[-3000:]
-        again = mesh.state()
-    write_figures(f"{KILLS} kills of export, bootstrap and import", {"seconds": round(seconds, 1)})
-    for what, expected in uninterrupted.items():
-        assert again[what] == expected, what
+        resumed = mesh.state()
+    write_result(f"{KILLS} kills of export, bootstrap and import", {"seconds": round(seconds, 1)})
+    for name, expected in uninterrupted.items():
+        assert resumed[name] == expected, name
 
 
 @contextmanager
-def filled() -> Iterator[Mesh]:
-    """A platform with the same content each time."""
+def running_mesh() -> Iterator[Mesh]:
+    """Run a platform, with the same content each time."""
     with temporary_home() as (settings, environ):
-        platform.up(settings, PARTS, environ=environ)
+        platform.up(settings, SERVICES, environ=environ)
         mesh = Mesh(settings, environ)
         _fill(mesh)
         yield mesh
 
 
 def _fill(mesh: Mesh) -> None:
-    """Users and items by the back ends, interactions as Firehose would have written them."""
+    """Store users and items by the back ends, and interactions as Firehose writes them."""
     application.prepare(mesh.settings, CONTRACTS)
     source = GeneratedHour(Hour(interactions=6_000, start_ms=HOUR_START_MS, seed=SEED))
     fill(source, mesh.settings.services.url, CONTRACTS, interactions=False)

@@ -15,31 +15,36 @@ from tests.faults.opensearch_proxy import OPERATION as BULK
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What a fault plan calls a destination. ``few``: it takes a few large calls a second, so that
-    as many of them must fail as of many small ones for anything to happen."""
+    """A destination in fault plans.
+
+    ``has_large_calls``: it receives a few large calls per second, of which a higher fraction must
+    fail than of many small ones.
+    """
 
     name: str
     service: str
     operations: tuple[str, ...]
-    few: bool
+    has_large_calls: bool
 
     @property
-    def datasets(self) -> bool:
-        """Whether it holds users or items."""
+    def has_datasets(self) -> bool:
+        """Whether it stores users or items."""
         return self.operations[0] != "PutEvents" and self.service == PERSONALIZE
 
 
 DESTINATIONS = (
-    Destination("PutEvents", PERSONALIZE, ("PutEvents",), few=False),
-    Destination("PutUsers and PutItems", PERSONALIZE, ("PutUsers", "PutItems"), few=True),
-    Destination("Firehose", FIREHOSE, ("PutRecordBatch",), few=True),
-    Destination("OpenSearch", OPENSEARCH, (BULK,), few=True),
+    Destination("PutEvents", PERSONALIZE, ("PutEvents",), has_large_calls=False),
+    Destination(
+        "PutUsers and PutItems", PERSONALIZE, ("PutUsers", "PutItems"), has_large_calls=True
+    ),
+    Destination("Firehose", FIREHOSE, ("PutRecordBatch",), has_large_calls=True),
+    Destination("OpenSearch", OPENSEARCH, (BULK,), has_large_calls=True),
 )
 
 Rules = tuple[Mapping[str, Any], ...]
 
 HELD_SECONDS = 30
-"""A call without an answer is held for longer than its client waits."""
+"""A call without a response is held for longer than the timeout of its client."""
 
 FAILURES: Mapping[str, tuple[Rules, Rules]] = {
     # By kind: rules for many small calls, and for a few large ones.
@@ -73,7 +78,7 @@ FAILURES: Mapping[str, tuple[Rules, Rules]] = {
 
 @contextmanager
 def failing(stage: FullStage, destination: Destination, rules: Rules, seed: int) -> Iterator[None]:
-    """The destination fails by these rules; each must have fired at the end."""
+    """Let the destination fail by rules; checks at the end that each one has fired."""
     plans = stage.faults[destination.service]
     named = [{"operation": name, **rule} for name in destination.operations for rule in rules]
     plans.put({"seed": seed, "rules": named})
@@ -85,20 +90,20 @@ def failing(stage: FullStage, destination: Destination, rules: Rules, seed: int)
             fired[kind] = fired.get(kind, 0) + rule["fired"]
     finally:
         plans.clear()
-    assert min(fired.values()) > 0, f"a kind of failure never happened: {fired}"
+    assert min(fired.values()) > 0, f"a kind of failure did not occur: {fired}"
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", FAILURES)
-@pytest.mark.parametrize("destination", DESTINATIONS, ids=lambda one: one.name)
+@pytest.mark.parametrize("destination", DESTINATIONS, ids=lambda destination: destination.name)
 def test_failures_lose_no_event(full_stage: FullStage, destination: Destination, kind: str) -> None:
-    """While events flow calls fail; everything arrives, and the job is not restarted."""
-    rules = FAILURES[kind][destination.few]
+    """All events are delivered, and the job is not restarted."""
+    rules = FAILURES[kind][destination.has_large_calls]
     if kind == "fails in part" and destination.service == PERSONALIZE:
-        pytest.skip("Personalize takes a call as a whole or not at all")
+        pytest.skip("Personalize stores all records of a call or none")
     seed = 100 + len(kind) + 20 * DESTINATIONS.index(destination)
     name = f"{destination.name} {kind}"
-    with scenario(full_stage, name, seed=seed, datasets=destination.datasets) as flow:
+    with scenario(full_stage, name, seed=seed, datasets=destination.has_datasets) as flow:
         with failing(full_stage, destination, rules, seed):
             flow.wait_sent()
         flow.lift()

@@ -1,4 +1,4 @@
-"""Workers die in the middle of a replay: nothing is lost, invented or wrongly enriched."""
+"""Workers are killed during a replay: no event is lost, invented or wrongly enriched."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import time
 
 import pytest
 
-from tests.faults.figures import check_clean, figures, write_figures
+from tests.faults.results import check_clean, result_of, write_result
 from tests.faults.stage import RATE, Stage
 from tests.support.waiting import wait_until
 from verification.verify import VerifyReport
 
 SECONDS = 40
 
-TOO_SLOW = "the replay was over before a checkpoint: the machine is too busy for this test"
+TOO_SLOW = "the replay ended before a checkpoint: the machine is too busy for this test"
 
 
 def check_restarted(stage: Stage, scenario: str, killed: float, report: VerifyReport) -> None:
-    """The job was restarted; writes how long that took."""
+    """Check that the job was restarted, and write the recovery."""
     recovery = stage.recovery(killed)
     restarts = len(stage.failures())
-    write_figures(
+    write_result(
         scenario,
-        figures(
+        result_of(
             report,
             restarts=restarts,
             flowing_again_s=recovery.flowing_s,
@@ -37,7 +37,7 @@ def check_restarted(stage: Stage, scenario: str, killed: float, report: VerifyRe
 def test_a_killed_taskmanager_loses_no_event(stage: Stage) -> None:
     """kill -9 of a TaskManager during a replay with anomalies: verify is clean."""
     stage.start()
-    with stage.replaying(seconds=SECONDS, rate=RATE, seed=11, restless=True) as replay:
+    with stage.replaying(seconds=SECONDS, rate=RATE, seed=11, changing=True) as replay:
         stage.rest.wait_checkpoint(stage.job, 120)
         assert not replay.done(), TOO_SLOW
         killed = stage.kill_taskmanager()
@@ -51,14 +51,14 @@ def test_a_killed_taskmanager_loses_no_event(stage: Stage) -> None:
 def test_a_killed_python_worker_loses_no_event(stage: Stage) -> None:
     """kill -9 of a Python worker in process mode during such a replay: verify is clean."""
     stage.start({"tunemesh.application": {"python.execution-mode": "process"}})
-    with stage.replaying(seconds=SECONDS, rate=RATE, seed=12, restless=True) as replay:
+    with stage.replaying(seconds=SECONDS, rate=RATE, seed=12, changing=True) as replay:
         stage.rest.wait_checkpoint(stage.job, 120)
         assert not replay.done(), TOO_SLOW
         workers = stage.python_workers()
         assert workers, "no Python process below a TaskManager"
         killed = time.time()
         workers[0].kill()
-        wait_until(lambda: bool(stage.failures()), "the job is not restarted", 60)
+        wait_until(lambda: bool(stage.failures()), "the job is restarted", 60)
     report = stage.verify()
     check_restarted(stage, "python worker killed, process mode", killed, report)
     check_clean(report)

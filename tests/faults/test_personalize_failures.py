@@ -1,12 +1,12 @@
-"""Personalize fails: it throttles, fails, is silent or gone, and gets everything once."""
+"""Personalize throttles, fails, times out or is unavailable, and receives each event once."""
 
 from __future__ import annotations
 
 import pytest
 
 from deploy.local import flink
-from tests.faults.figures import check_clean, figures, write_figures
 from tests.faults.plans import Plan
+from tests.faults.results import check_clean, result_of, write_result
 from tests.faults.stage import Stage
 from tests.support.waiting import wait_until
 
@@ -33,7 +33,7 @@ FAILURES: Plan = {
 
 @pytest.mark.timeout(900)
 def test_throttling_errors_and_silence_lose_no_event(stage: Stage) -> None:
-    """Calls that fail before or after they took effect are sent again; nothing is lost."""
+    """Calls that fail before or after they took effect are sent again; no event is lost."""
     stage.start()
     with stage.replaying(seconds=40, rate=RATE, seed=21) as replay:
         stage.put_faults(FAILURES)
@@ -45,25 +45,27 @@ def test_throttling_errors_and_silence_lose_no_event(stage: Stage) -> None:
     report = stage.verify()
     restarts = len(stage.failures())
     faults = {f"{kind}{' after write' * after}": count for (kind, after), count in fired.items()}
-    write_figures(
+    write_result(
         "Personalize throttles, fails, is silent",
-        figures(report, restarts=restarts, calls_failed=faults),
+        result_of(report, restarts=restarts, calls_failed=faults),
     )
     check_clean(report)
     assert restarts == 0, stage.failures()[0]
-    assert min(fired.values()) > 0, f"a kind of failure never happened: {faults}"
-    assert report.duplicates_ignored > 0, "nothing was sent again after it had taken effect"
+    assert min(fired.values()) > 0, f"a kind of failure did not occur: {faults}"
+    assert report.duplicates_ignored > 0, "no call was sent again after it had taken effect"
 
 
 @pytest.mark.timeout(900)
 def test_twenty_seconds_without_personalize_lose_no_event(stage: Stage) -> None:
-    """Personalize is killed and started again 20 s later: what waited is delivered."""
+    """Personalize is killed and started again 20 s later; waiting events are delivered."""
     stage.start()
     with stage.replaying(seconds=40, rate=RATE, seed=22):
-        wait_until(lambda: stage.personalize_stats()["accepted_events"] > 0, "none is accepted", 30)
+        wait_until(
+            lambda: stage.personalize_stats()["accepted_events"] > 0, "an event is accepted", 30
+        )
         with stage.without_personalize():
             before = stage.enriched_records()
-            # As long as that many events take to be published.
+            # For as long as this number of events takes to be published.
             wait_until(
                 lambda: stage.enriched_records() >= before + 20 * RATE,
                 "the enrichment continues without Personalize",
@@ -71,17 +73,19 @@ def test_twenty_seconds_without_personalize_lose_no_event(stage: Stage) -> None:
             )
     report = stage.verify()
     restarts = len(stage.failures())
-    write_figures("Personalize gone for 20 s", figures(report, restarts=restarts))
+    write_result("Personalize gone for 20 s", result_of(report, restarts=restarts))
     check_clean(report)
     assert restarts == 0, stage.failures()[0]
 
 
 @pytest.mark.timeout(900)
-def test_a_job_is_cancelled_while_personalize_is_gone(stage: Stage) -> None:
-    """It ends, though deliveries wait; started again from its last checkpoint, nothing is lost."""
+def test_a_job_is_cancelled_while_personalize_is_unavailable(stage: Stage) -> None:
+    """It ends while deliveries wait; restarted from its last checkpoint, it loses no event."""
     stage.start()
     with stage.replaying(seconds=40, rate=RATE, seed=23):
-        wait_until(lambda: stage.personalize_stats()["accepted_events"] > 0, "none is accepted", 30)
+        wait_until(
+            lambda: stage.personalize_stats()["accepted_events"] > 0, "an event is accepted", 30
+        )
         stage.rest.wait_checkpoint(stage.job, 60)
         with stage.without_personalize():
             before = stage.enriched_records()
@@ -91,5 +95,5 @@ def test_a_job_is_cancelled_while_personalize_is_gone(stage: Stage) -> None:
         assert checkpoint is not None
         stage.submit(savepoint=checkpoint)
     report = stage.verify()
-    write_figures("cancelled while Personalize is gone", figures(report))
+    write_result("cancelled while Personalize is gone", result_of(report))
     check_clean(report)

@@ -1,4 +1,4 @@
-"""Processes are killed or stand still while all pipelines run; and input that is out of order."""
+"""Processes are killed or suspended while all pipelines run; and input that is out of order."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.faults.sources import DisorderedHour
 from tests.support.waiting import wait_until
 
 SECONDS = 20
-"""Time for a checkpoint, and for some events after it."""
+"""Long enough for a checkpoint and events after it."""
 
-STOPPED_SECONDS = 30
+SUSPENDED_SECONDS = 30
 
 
 @contextmanager
-def struck(stage: FullStage, name: str, seed: int) -> Iterator[Flow]:
-    """A scenario whose block begins after a checkpoint, with events still to come."""
+def after_checkpoint(stage: FullStage, name: str, seed: int) -> Iterator[Flow]:
+    """Run a scenario whose block begins after a checkpoint, before the last events."""
     with scenario(stage, name, seed=seed, seconds=SECONDS, datasets=True) as flow:
         stage.rest.wait_checkpoint(stage.job, 120)
         yield flow
@@ -29,8 +29,8 @@ def struck(stage: FullStage, name: str, seed: int) -> Iterator[Flow]:
 
 @pytest.mark.timeout(900)
 def test_a_killed_taskmanager(full_stage: FullStage) -> None:
-    """kill -9: its tasks restart from the last checkpoint in the one that replaces it."""
-    with struck(full_stage, "kill -9 of a TaskManager", 600) as flow:
+    """kill -9: its tasks restart from the last checkpoint in a new TaskManager."""
+    with after_checkpoint(full_stage, "kill -9 of a TaskManager", 600) as flow:
         full_stage.kill_taskmanager()
         flow.lift()
         full_stage.start_missing(flink_cluster.NAME)
@@ -39,8 +39,8 @@ def test_a_killed_taskmanager(full_stage: FullStage) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_killed_jobmanager(full_stage: FullStage) -> None:
-    """kill -9 without high availability: submitted again from the last checkpoint."""
-    with struck(full_stage, "kill -9 of the JobManager", 601) as flow:
+    """kill -9 without high availability: the job is submitted again from its last checkpoint."""
+    with after_checkpoint(full_stage, "kill -9 of the JobManager", 601) as flow:
         process.kill(full_stage.settings, flink_cluster.JOBMANAGER)
         flow.lift()
         full_stage.start_missing(flink_cluster.NAME)
@@ -51,14 +51,14 @@ def test_a_killed_jobmanager(full_stage: FullStage) -> None:
 
 @pytest.mark.timeout(900)
 def test_a_killed_python_worker(full_stage: FullStage) -> None:
-    """Process mode, restored from a savepoint of thread mode: kill -9 of a process of functions."""
+    """kill -9 of a worker in process mode, restored from a savepoint of thread mode."""
     savepoints = full_stage.settings.data(flink_cluster.NAME) / "savepoints"
     try:
         savepoint = full_stage.rest.stop_with_savepoint(full_stage.job, savepoints)
         full_stage.resubmit(
             savepoint, {"tunemesh.application": {"python.execution-mode": "process"}}
         )
-        with struck(full_stage, "kill -9 of a Python worker", 602) as flow:
+        with after_checkpoint(full_stage, "kill -9 of a Python worker", 602) as flow:
             workers = full_stage.python_workers()
             assert workers, "no Python process below a TaskManager"
             workers[0].kill()
@@ -72,7 +72,7 @@ def test_a_killed_python_worker(full_stage: FullStage) -> None:
 @pytest.mark.timeout(900)
 def test_a_killed_kafka(full_stage: FullStage) -> None:
     """kill -9 of the broker, which is started again at once."""
-    with struck(full_stage, "kill -9 of the Kafka broker", 603) as flow:
+    with after_checkpoint(full_stage, "kill -9 of the Kafka broker", 603) as flow:
         process.kill(full_stage.settings, kafka.NAME)
         flow.lift()
         full_stage.start_missing(kafka.NAME)
@@ -81,7 +81,7 @@ def test_a_killed_kafka(full_stage: FullStage) -> None:
 @pytest.mark.timeout(900)
 def test_a_killed_opensearch(full_stage: FullStage) -> None:
     """kill -9 of OpenSearch, which is started again at once: no restart of the job."""
-    with struck(full_stage, "kill -9 of OpenSearch", 604) as flow:
+    with after_checkpoint(full_stage, "kill -9 of OpenSearch", 604) as flow:
         process.kill(full_stage.settings, opensearch.NAME)
         flow.lift()
         full_stage.start_missing(opensearch.NAME)
@@ -89,15 +89,15 @@ def test_a_killed_opensearch(full_stage: FullStage) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_taskmanager_that_stands_still(full_stage: FullStage) -> None:
-    """SIGSTOP for 30 s: given up by the JobManager, and back with what it had under way."""
+def test_a_suspended_taskmanager(full_stage: FullStage) -> None:
+    """SIGSTOP for 30 s: the JobManager gives it up, and it returns with its tasks."""
     name = f"{flink_cluster.TASKMANAGER}1"
-    with struck(full_stage, "SIGSTOP of a TaskManager for 30 s", 605) as flow:
+    with after_checkpoint(full_stage, "SIGSTOP of a TaskManager for 30 s", 605) as flow:
         manager = process.find_process(process.read_record(full_stage.settings, name))
         assert manager is not None
         manager.suspend()
         try:
-            pass_time(STOPPED_SECONDS)
+            pass_time(SUSPENDED_SECONDS)
             assert manager.status() == psutil.STATUS_STOPPED
         finally:
             manager.resume()
@@ -108,10 +108,10 @@ def test_a_taskmanager_that_stands_still(full_stage: FullStage) -> None:
 
 @pytest.mark.timeout(900)
 def test_checkpoints_that_cannot_be_written(full_stage: FullStage) -> None:
-    """The folder of the checkpoints is a file for a while (a mode would not stop root)."""
+    """The checkpoint folder is replaced by a file (permissions do not apply to root)."""
     folder = full_stage.settings.data(flink_cluster.NAME) / "checkpoints"
     away = folder.with_name("checkpoints-away")
-    with struck(full_stage, "checkpoint folder unwritable", 606) as flow:
+    with after_checkpoint(full_stage, "checkpoint folder unwritable", 606) as flow:
         folder.rename(away)
         folder.touch()
         try:
@@ -126,8 +126,8 @@ def test_checkpoints_that_cannot_be_written(full_stage: FullStage) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_input_that_is_repeated_and_out_of_order(full_stage: FullStage) -> None:
-    """Events that come twice and later than younger ones, versions older than those before."""
+def test_duplicated_input_out_of_order(full_stage: FullStage) -> None:
+    """Duplicated and late events, and older versions after newer ones."""
     with scenario(
         full_stage, "repeated and out of order", seed=607, source=DisorderedHour, datasets=True
     ) as flow:

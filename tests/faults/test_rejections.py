@@ -1,9 +1,7 @@
-"""Destinations that are gone, refuse us, or lack what is written to: nothing is lost meanwhile."""
+"""Destinations that are unavailable, refuse calls, or lack a resource: no event is lost."""
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,21 +22,22 @@ from tests.faults.full_stage import (
     scenario,
 )
 from tests.faults.opensearch_proxy import OPERATION as BULK
+from tests.faults.plans import call_json
 from tests.faults.stage import START_SECONDS
 from verification.entries import Entry, Kind
 from verification.generator import GeneratedHour, Hour
 
-GONE_SECONDS, GONE_RATE = 60, 50
+OUTAGE_SECONDS, OUTAGE_RATE = 60, 50
 
 Failure = Callable[[FullStage], AbstractContextManager[None]]
 
 
-# Gone
+# Unavailable
 
 
 @contextmanager
 def without_aws(stage: FullStage) -> Iterator[None]:
-    """Firehose, S3 and the schema registry are killed, and started again at the end."""
+    """Kill Firehose, S3 and the schema registry; start them again at the end."""
     process.kill(stage.settings, AWS)
     try:
         yield
@@ -48,15 +47,15 @@ def without_aws(stage: FullStage) -> Iterator[None]:
 
 @contextmanager
 def without_opensearch(stage: FullStage) -> Iterator[None]:
-    """Connections to OpenSearch are refused."""
-    stage.proxy.shut()
+    """Refuse connections to OpenSearch."""
+    stage.proxy.stop()
     try:
         yield
     finally:
         stage.proxy.open()
 
 
-GONE: dict[str, Failure] = {
+OUTAGES: dict[str, Failure] = {
     "Personalize": FullStage.without_personalize,
     "Firehose": without_aws,
     "OpenSearch": without_opensearch,
@@ -64,30 +63,30 @@ GONE: dict[str, Failure] = {
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", GONE)
+@pytest.mark.parametrize("name", OUTAGES)
 def test_a_minute_of_refused_connections_loses_no_event(full_stage: FullStage, name: str) -> None:
-    """Nobody listens for a minute, while events flow: what waited arrives, without a restart."""
-    seed = 300 + list(GONE).index(name)
+    """Waiting records are delivered after the outage, without a restart."""
+    seed = 300 + list(OUTAGES).index(name)
     with scenario(
         full_stage,
         f"{name} refuses connections for 60 s",
         seed=seed,
-        seconds=GONE_SECONDS,
-        rate=GONE_RATE,
+        seconds=OUTAGE_SECONDS,
+        rate=OUTAGE_RATE,
         datasets=name == "Personalize",
     ) as flow:
-        with GONE[name](full_stage):
-            pass_time(GONE_SECONDS)
+        with OUTAGES[name](full_stage):
+            pass_time(OUTAGE_SECONDS)
         flow.lift()
     assert flow.restarts == 0
 
 
-# Refused, until a person has acted
+# Refused until an operator corrects it
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What is wrong, and what the job must say of it."""
+    """A failure that needs an operator, and the expected texts of the job's exception."""
 
     name: str
     failure: Failure
@@ -97,8 +96,8 @@ class Refusal:
 
 
 @contextmanager
-def personalize_started(stage: FullStage, *arguments: str) -> Iterator[None]:
-    """Personalize with these arguments; at the end as it was, but signatures are verified."""
+def restarted_personalize(stage: FullStage, *arguments: str) -> Iterator[None]:
+    """Restart Personalize with additional arguments; at the end signatures are verified."""
     stage.restart_personalize(*arguments)
     try:
         yield
@@ -107,13 +106,13 @@ def personalize_started(stage: FullStage, *arguments: str) -> Iterator[None]:
 
 
 def personalize(*arguments: str) -> Failure:
-    """Personalize started with these arguments."""
-    return lambda stage: personalize_started(stage, *arguments)
+    """Return the failure of a Personalize with these arguments."""
+    return lambda stage: restarted_personalize(stage, *arguments)
 
 
 @contextmanager
 def planned(stage: FullStage, service: str, operation: str, kind: str) -> Iterator[None]:
-    """Every call of an operation fails like that."""
+    """Let every call of an operation fail."""
     plans = stage.faults[service]
     plans.put({"rules": [{"operation": operation, "kind": kind}]})
     try:
@@ -124,7 +123,7 @@ def planned(stage: FullStage, service: str, operation: str, kind: str) -> Iterat
 
 @contextmanager
 def no_delivery_stream(stage: FullStage) -> Iterator[None]:
-    """Somebody has deleted the delivery stream."""
+    """Delete the delivery stream."""
     session = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
     firehose = session.client("firehose", endpoint_url=stage.settings.aws.url)
     firehose.delete_delivery_stream(DeliveryStreamName=DELIVERY_STREAM)
@@ -136,24 +135,18 @@ def no_delivery_stream(stage: FullStage) -> Iterator[None]:
 
 @contextmanager
 def no_index(stage: FullStage) -> Iterator[None]:
-    """A first document makes no index."""
-    auto_create_index(stage, "false")
+    """Disable the creation of indices by documents."""
+    set_auto_create_index(stage, "false")
     try:
         yield
     finally:
-        auto_create_index(stage, None)
+        set_auto_create_index(stage, None)
 
 
-def auto_create_index(stage: FullStage, value: str | None) -> None:
-    """Set what indices a document may make; None: as the configuration says."""
-    request = urllib.request.Request(
-        f"{stage.settings.opensearch.url}/_cluster/settings",
-        method="PUT",
-        data=json.dumps({"persistent": {"action.auto_create_index": value}}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30):
-        pass
+def set_auto_create_index(stage: FullStage, value: str | None) -> None:
+    """Set which indices documents can create; None restores the configuration."""
+    url = f"{stage.settings.opensearch.url}/_cluster/settings"
+    call_json("PUT", url, {"persistent": {"action.auto_create_index": value}})
 
 
 REFUSALS = (
@@ -205,12 +198,12 @@ REFUSALS = (
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda one: one.name)
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
 def test_a_refusal_is_reported_and_loses_no_event(full_stage: FullStage, refusal: Refusal) -> None:
-    """The job fails, says what to do, and once that is done it continues where it was."""
+    """The job fails with advice, and continues from its state after the correction."""
     before = full_stage.attempts()
     with ExitStack() as stack:
-        # Before anything flows: the first document would make the index.
+        # Before the replay, because the first document would create the index.
         stack.enter_context(refusal.failure(full_stage))
         with scenario(
             full_stage,
@@ -227,41 +220,41 @@ def test_a_refusal_is_reported_and_loses_no_event(full_stage: FullStage, refusal
             after = full_stage.attempts()
             restarted = sum(after[vertex] > before[vertex] for vertex in before)
             flow.notes["vertices_restarted"] = f"{restarted} of {len(before)}"
-            assert restarted < len(before), "what has nothing to do with it was restarted, too"
+            assert restarted < len(before), "vertices of other destinations were restarted"
     assert flow.restarts > 0
 
 
-# One bad record
+# One invalid record
 
 LONG_ID = "\u97f3" * 200
-"""Of an event: 600 bytes in UTF-8. OpenSearch takes 512 bytes, PutEvents 256 characters."""
+"""Of an event: 600 bytes in UTF-8. OpenSearch allows 512 bytes, PutEvents 256 characters."""
 
 LONG_TEXT = "long " * 300
-"""Longer than PutUsers and PutItems take a text."""
+"""Longer than PutUsers and PutItems allow."""
 
 
 def bad_records(hour: Hour) -> tuple[tuple[Entry, ...], frozenset[Rejection]]:
-    """Records that their contracts allow and a destination does not; and who rejects which."""
+    """Return records that match their contracts but not a destination, and the rejections."""
     generated = GeneratedHour(hour)
     plays = (e.record for e in generated.stream() if e.kind is Kind.VALID and e.record)
     first, second = next(plays), next(plays)
     mark = f"bad-{hour.seed}"
-    long, without_session = f"{mark}-{LONG_ID}", f"{mark}-null"
+    long_id, null_session = f"{mark}-{LONG_ID}", f"{mark}-null"
     user = {**generated.user(0, 0, hour.start_ms), "user_id": f"u-{mark}", "age_band": LONG_TEXT}
     song = {**generated.song(0, 0, hour.start_ms), "song_id": f"s-{mark}", "title": LONG_TEXT}
     entries = (
-        Entry("interactions", {**first, "event_id": long}, Kind.VALID),
+        Entry("interactions", {**first, "event_id": long_id}, Kind.VALID),
         Entry(
             "interactions",
-            {**second, "event_id": without_session, "session_id": "null"},
+            {**second, "event_id": null_session, "session_id": "null"},
             Kind.VALID,
         ),
         Entry("users", user, Kind.VERSION),
         Entry("songs", song, Kind.VERSION),
     )
     rejected = {
-        (OPENSEARCH, long),
-        (PERSONALIZE, without_session),
+        (OPENSEARCH, long_id),
+        (PERSONALIZE, null_session),
         (PERSONALIZE, f"u-{mark}"),
         (PERSONALIZE, f"s-{mark}"),
     }
@@ -270,14 +263,14 @@ def bad_records(hour: Hour) -> tuple[tuple[Entry, ...], frozenset[Rejection]]:
 
 @pytest.mark.timeout(900)
 def test_a_bad_record_in_a_batch_is_rejected_alone(full_stage: FullStage) -> None:
-    """What one destination cannot take is its dead letter; the rest of the batch arrives."""
+    """It becomes a dead letter of one destination; the rest of the batch is delivered."""
     seed = 500
     _, rejected = bad_records(Hour(interactions=100, start_ms=0, seed=seed))
     with scenario(
         full_stage,
         "one bad record in a batch",
         seed=seed,
-        more=lambda hour: bad_records(hour)[0],
+        extra=lambda hour: bad_records(hour)[0],
         rejected=rejected,
         datasets=True,
     ) as flow:

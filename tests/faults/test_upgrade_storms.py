@@ -1,6 +1,6 @@
-"""Storms: random changes of a running application, one after the other, while events flow.
+"""Sequences of random changes to a running application while events flow.
 
-A seed says which. After each storm every event of it is reconciled for.
+The seed determines the changes. After each sequence all events are reconciled.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from deploy.local import process
 from deploy.local.flink_workers import TASKMANAGER
 from deploy.package import read_description
 from schemas.model import load_contracts
-from tests.faults.deployed import ROLLED_BACK, Deployed
+from tests.faults.deployed import ROLLED_BACK, DeployedApplication
 from tests.faults.stage import START_SECONDS
 from tests.support.waiting import wait_until
 from verification.flow import Flow
@@ -27,100 +27,100 @@ pytestmark = pytest.mark.timeout(3_000)
 STEPS = 10
 RATE = 50.0
 LINES = ("snapshot ", "update to ", "the former version stops", "verify")
-"""What an upgrade prints when a step of it begins: an interrupted one ends there."""
+"""The lines that an upgrade prints at the start of a step; it is interrupted at one of them."""
 
 
 class Storm:
-    """The steps that can be next, and what must be true after each."""
+    """Random changes, and the expected state after each of them."""
 
-    def __init__(self, deployed: Deployed, seed: int) -> None:
+    def __init__(self, deployed: DeployedApplication, seed: int) -> None:
         self.deployed = deployed
-        self.chance = random.Random(seed)
+        self.random = random.Random(seed)
         self.marks = (f"{seed:x}{number:03x}" for number in range(1, 100))
         status = deployed.status()
         self.release = deployed.newest
         self.parallelism: int = status["parallelism"]
 
     def step(self) -> str:
-        """One random step; returns what it was."""
+        """Run a random step; returns its name and duration."""
         steps: tuple[Callable[[], None], ...] = (
-            self.new_code,
+            self.change_code,
             self.rescale,
-            self.setting,
-            self.bad_release,
-            self.another_plan,
-            self.taken_back,
-            self.interrupted,
-            self.by_force,
-            self.taskmanager_killed,
+            self.change_setting,
+            self.deploy_bad_release,
+            self.change_plan,
+            self.roll_back,
+            self.interrupt,
+            self.force,
+            self.kill_taskmanager,
         )
-        chosen = self.chance.choice(steps)
-        began = time.time()
-        chosen()
+        step = self.random.choice(steps)
+        started = time.time()
+        step()
         status = self.deployed.status()
         assert status["status"] == "RUNNING"
         assert status["release"] == read_description(self.release).name
         assert status["parallelism"] == self.parallelism
-        return f"{chosen.__name__} ({time.time() - began:.0f} s)"
+        return f"{step.__name__} ({time.time() - started:.0f} s)"
 
-    def new_code(self) -> None:
-        self.upgraded(variants.changed(self.release, next(self.marks)))
+    def change_code(self) -> None:
+        self.upgrade(variants.changed(self.release, next(self.marks)))
 
-    def another_plan(self) -> None:
-        self.upgraded(variants.replanned(self.release, next(self.marks)), "--rebuild")
+    def change_plan(self) -> None:
+        self.upgrade(variants.replanned(self.release, next(self.marks)), "--rebuild")
 
-    def upgraded(self, release: Path, *arguments: str) -> None:
-        assert self.deployed.tunemesh("upgrade", str(release), *arguments).code == 0
+    def upgrade(self, release: Path, *arguments: str) -> None:
+        assert self.deployed.deploy("upgrade", str(release), *arguments).code == 0
         self.release = self.deployed.newest = release
 
     def rescale(self) -> None:
         other = 3 - self.parallelism
-        assert self.deployed.tunemesh("upgrade", "--parallelism", str(other)).code == 0
+        assert self.deployed.deploy("upgrade", "--parallelism", str(other)).code == 0
         self.parallelism = other
 
-    def setting(self) -> None:
-        name = f"tunemesh.recommendations:max.in.flight={self.chance.randint(20, 1_000)}"
-        assert self.deployed.tunemesh("upgrade", "--set", name).code == 0
+    def change_setting(self) -> None:
+        name = f"tunemesh.recommendations:max.in.flight={self.random.randint(20, 1_000)}"
+        assert self.deployed.deploy("upgrade", "--set", name).code == 0
 
-    def bad_release(self) -> None:
+    def deploy_bad_release(self) -> None:
         bad = variants.restarting(self.release, next(self.marks))
-        done = self.deployed.tunemesh("upgrade", str(bad))
-        assert done.code == ROLLED_BACK
-        assert "a bad release" in done.output
+        result = self.deployed.deploy("upgrade", str(bad))
+        assert result.code == ROLLED_BACK
+        assert "a bad release" in result.output
 
-    def taken_back(self) -> None:
-        """New code, and at once the former one again."""
+    def roll_back(self) -> None:
+        """New code, and a rollback directly after it."""
         release = variants.changed(self.release, next(self.marks))
-        assert self.deployed.tunemesh("upgrade", str(release)).code == 0
-        assert self.deployed.tunemesh("rollback").code == 0
+        assert self.deployed.deploy("upgrade", str(release)).code == 0
+        assert self.deployed.deploy("rollback").code == 0
 
-    def interrupted(self) -> None:
-        """The client is killed at one of its steps, and the next one continues."""
+    def interrupt(self) -> None:
+        """The client is killed at one of its steps, and the next client continues."""
         release = variants.changed(self.release, next(self.marks))
-        self.deployed.kill_at(self.chance.choice(LINES), "upgrade", str(release))
-        assert self.deployed.tunemesh("upgrade").code == 0
+        self.deployed.kill_at(self.random.choice(LINES), "upgrade", str(release))
+        assert self.deployed.deploy("upgrade").code == 0
         self.release = self.deployed.newest = release
 
-    def by_force(self) -> None:
-        """As of a version of which no snapshot can be made."""
+    def force(self) -> None:
+        """As for a version whose snapshots fail."""
         release = variants.changed(self.release, next(self.marks))
-        self.upgraded(release, "--force")
+        self.upgrade(release, "--force")
 
-    def taskmanager_killed(self) -> None:
-        """As a crash: the platform starts it again, and Flink the job."""
+    def kill_taskmanager(self) -> None:
+        """The platform starts it again, and Flink restarts the job."""
         stage = self.deployed.stage
         recorded = process.list_recorded(stage.settings)
         names = sorted(name for name in recorded if name.startswith(TASKMANAGER))
         before = len(stage.failures())
-        process.kill(stage.settings, self.chance.choice(names))
+        process.kill(stage.settings, self.random.choice(names))
         stage.start_missing("flink")
-        wait_until(lambda: len(stage.failures()) > before, "Flink has noticed", START_SECONDS)
+        wait_until(lambda: len(stage.failures()) > before, "the job has failed", START_SECONDS)
         wait_until(lambda: stage.rest.all_running(stage.job), "all tasks run again", START_SECONDS)
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_a_storm_of_changes_loses_nothing(deployed: Deployed, seed: int) -> None:
-    """Ten steps; nothing lost, invented, or enriched wrongly."""
+def test_a_storm_of_changes_loses_nothing(deployed: DeployedApplication, seed: int) -> None:
+    """In ten steps no event is lost, invented or wrongly enriched."""
     stage = deployed.stage
     stage.stale_tolerance_ms = 5_000
     flow = Flow(stage.endpoints, RATE, load_contracts(), seed=seed)
@@ -129,4 +129,4 @@ def test_a_storm_of_changes_loses_nothing(deployed: Deployed, seed: int) -> None
         flow.check()
         print(f"storm {seed}, step {number}: {storm.step()}")
     flow.end()
-    deployed.clean()
+    deployed.verify()

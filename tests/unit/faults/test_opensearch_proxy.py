@@ -1,4 +1,4 @@
-"""The proxy that the fault suite has in front of OpenSearch."""
+"""The proxy of the fault suite in front of OpenSearch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from emulators.faults import InvalidPlan
-from tests.faults.opensearch_proxy import OpenSearchProxy, documents, merged
+from tests.faults.opensearch_proxy import OpenSearchProxy, merge, split_documents
 from tests.support.ports import free_port
 
 BULK = "/_bulk?filter_path=errors%2Citems.%2A.status"
 
 
 class Upstream(ThreadingHTTPServer):
-    """Answers a bulk call with a 201 for each document; keeps what it got."""
+    """Responds to a bulk call with a 201 for each document, and records the calls."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -33,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.calls.append((self.path, body))
-        items = [{"index": {"status": 201}} for _ in documents(body)]
+        items = [{"index": {"status": 201}} for _ in split_documents(body)]
         answer = json.dumps({"errors": False, "items": items}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *arguments: Any) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
@@ -56,14 +56,14 @@ def upstream() -> Iterator[Upstream]:
 
 @pytest.fixture
 def proxy(upstream: Upstream) -> Iterator[OpenSearchProxy]:
-    made = OpenSearchProxy(f"http://127.0.0.1:{upstream.server_port}", free_port())
-    made.open()
-    yield made
-    made.close()
+    proxy = OpenSearchProxy(f"http://127.0.0.1:{upstream.server_port}", free_port())
+    proxy.open()
+    yield proxy
+    proxy.close()
 
 
 def bulk(*ids: str) -> bytes:
-    lines = [f'{{"index": {{"_id": "{one}"}}}}\n{{"event_id": "{one}"}}\n' for one in ids]
+    lines = [f'{{"index": {{"_id": "{id}"}}}}\n{{"event_id": "{id}"}}\n' for id in ids]
     return "".join(lines).encode()
 
 
@@ -76,7 +76,7 @@ def post(proxy: OpenSearchProxy, body: bytes) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def test_without_a_plan_a_call_goes_through_as_it_is(
+def test_without_a_plan_a_call_is_passed_on_unchanged(
     proxy: OpenSearchProxy, upstream: Upstream
 ) -> None:
     status, answer = post(proxy, bulk("a", "b"))
@@ -92,24 +92,24 @@ def test_without_a_plan_a_call_goes_through_as_it_is(
         ("access_denied", 403, "security_exception"),
     ],
 )
-def test_an_error_is_answered_as_opensearch_answers_it(
+def test_an_error_has_the_form_of_opensearch(
     proxy: OpenSearchProxy, upstream: Upstream, kind: str, status: int, code: str
 ) -> None:
     proxy.put({"rules": [{"operation": "Bulk", "kind": kind, "first": 1}]})
-    found, answer = post(proxy, bulk("a"))
-    assert (found, answer["error"]["type"]) == (status, code)
+    actual, answer = post(proxy, bulk("a"))
+    assert (actual, answer["error"]["type"]) == (status, code)
     assert upstream.calls == []
     assert post(proxy, bulk("a"))[0] == 200
     assert [rule["fired"] for rule in proxy.report()] == [1]
 
 
-def test_a_failure_after_the_write_has_written(proxy: OpenSearchProxy, upstream: Upstream) -> None:
+def test_a_failure_after_the_write_takes_effect(proxy: OpenSearchProxy, upstream: Upstream) -> None:
     proxy.put({"rules": [{"operation": "Bulk", "kind": "error500", "after_write": True}]})
     assert post(proxy, bulk("a"))[0] == 500
     assert len(upstream.calls) == 1
 
 
-def test_a_call_that_fails_in_part_says_for_each_document_whether_it_is_there(
+def test_the_response_to_a_partial_failure_has_a_status_for_each_document(
     proxy: OpenSearchProxy, upstream: Upstream
 ) -> None:
     ids = [f"e{number}" for number in range(10)]
@@ -117,27 +117,29 @@ def test_a_call_that_fails_in_part_says_for_each_document_whether_it_is_there(
     status, answer = post(proxy, bulk(*ids))
     assert (status, answer["errors"]) == (200, True)
     ((_, body),) = upstream.calls
-    there = {json.loads(document.splitlines()[1])["event_id"] for document in documents(body)}
+    written = {
+        json.loads(document.splitlines()[1])["event_id"] for document in split_documents(body)
+    }
     statuses = [item["index"]["status"] for item in answer["items"]]
-    assert {one for one, status in zip(ids, statuses, strict=True) if status == 201} == there
+    assert {id for id, status in zip(ids, statuses, strict=True) if status == 201} == written
     assert set(statuses) == {201, 429, 503}
-    assert len(there) == 6
+    assert len(written) == 6
 
 
 def test_merging_keeps_the_order() -> None:
     answer = {"errors": False, "items": [{"index": {"status": 200}}, {"index": {"status": 201}}]}
-    items = merged(answer, frozenset({0, 2}), 4)["items"]
+    items = merge(answer, frozenset({0, 2}), 4)["items"]
     assert [item["index"]["status"] for item in items] == [429, 200, 429, 201]
 
 
 def test_a_shut_proxy_refuses_connections_until_it_is_opened_again(proxy: OpenSearchProxy) -> None:
-    proxy.shut()
+    proxy.stop()
     with pytest.raises(urllib.error.URLError, match="refused"):
         post(proxy, bulk("a"))
     proxy.open()
     assert post(proxy, bulk("a"))[0] == 200
 
 
-def test_an_unusable_plan_is_refused(proxy: OpenSearchProxy) -> None:
+def test_an_invalid_plan_is_refused(proxy: OpenSearchProxy) -> None:
     with pytest.raises(InvalidPlan, match="'operation'"):
         proxy.put({"rules": [{"operation": "PutEvents", "kind": "throttle"}]})

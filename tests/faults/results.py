@@ -1,4 +1,4 @@
-"""What a scenario says in figures, kept in the project's ``reports/faults.json``."""
+"""The results of the scenarios, in the project's ``reports/faults.json``."""
 
 from __future__ import annotations
 
@@ -9,38 +9,37 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from connectors.files import write_report
 from deploy.local.settings import LocalSettings
 from verification.verify import VerifyReport
 
 SUMMARY = "summary"
-"""The entry of the report that is about all others."""
+"""The entry with the summary of all others."""
 
 
-def report_file() -> Path:
-    """Where the figures are kept."""
+def results_file() -> Path:
+    """Return the file of the results."""
     return LocalSettings.from_environment(os.environ).reports / "faults.json"
 
 
-def read_figures() -> dict[str, dict[str, Any]]:
-    """The figures of each scenario as it ran last, without the summary."""
-    file = report_file()
-    known: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
-    known.pop(SUMMARY, None)
-    return known
+def read_results() -> dict[str, dict[str, Any]]:
+    """Return the result of the last run of each scenario, without the summary."""
+    file = results_file()
+    results: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
+    results.pop(SUMMARY, None)
+    return results
 
 
-def write_figures(scenario: str, figures: Mapping[str, Any]) -> None:
-    """Print a scenario's figures and keep them, with a new summary at the end."""
-    known = {**read_figures(), scenario: dict(figures)}
-    file = report_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({**known, SUMMARY: summarize(known)}, indent=1) + "\n")
-    print(f"{scenario}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
+def write_result(scenario: str, result: Mapping[str, Any]) -> None:
+    """Print the result of a scenario and add it to the file, with a new summary."""
+    results = {**read_results(), scenario: dict(result)}
+    write_report(results_file(), {**results, SUMMARY: summarize(results)})
+    print(f"{scenario}: " + ", ".join(f"{name} {value}" for name, value in result.items()))
 
 
-def summarize(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """How many scenarios were reconciled, how many are clean, and how long they took."""
-    reconciled = [entry for entry in known.values() if "clean" in entry]
+def summarize(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the numbers of reconciled and clean scenarios, and their recovery times."""
+    reconciled = [entry for entry in results.values() if "clean" in entry]
     recoveries = [entry["recovery_s"] for entry in reconciled if "recovery_s" in entry]
     return {
         "scenarios": len(reconciled),
@@ -50,8 +49,8 @@ def summarize(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def figures(report: VerifyReport, **more: Any) -> dict[str, Any]:
-    """What a report says in figures."""
+def result_of(report: VerifyReport, **more: Any) -> dict[str, Any]:
+    """Return the result of a scenario from its report."""
     names = (
         "produced",
         "valid",
@@ -74,7 +73,7 @@ def figures(report: VerifyReport, **more: Any) -> dict[str, Any]:
 
 
 def check_clean(report: VerifyReport) -> None:
-    """Everything is reconciled; otherwise the first findings are the message."""
+    """Fail with the first findings unless the report is clean."""
     assert report.ok, "\n".join(
         f"{f.fault.value}: {f.id}  {f.detail}" for f in report.findings[:10]
     )
