@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Any, Final
 
 from batch.imports.errors import ImportsError
@@ -21,12 +20,10 @@ from batch.imports.errors import ImportsError
 MAX_NAME_LENGTH: Final = 24
 RECIPE: Final = "arn:aws:personalize:::recipe/aws-user-personalization-v2"
 MIN_INTERACTIONS: Final = 1_000  # Guide, quotas: in one import job, also an incremental one
-FILTERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "genres": "INCLUDE ItemID WHERE Items.GENRES IN ($GENRES)",
-        "not-skipped": 'EXCLUDE ItemID WHERE Interactions.event_type IN ("skip")',
-    }
-)
+FILTERS: Final[Mapping[str, str]] = {
+    "genres": "INCLUDE ItemID WHERE Items.GENRES IN ($GENRES)",
+    "not-skipped": 'EXCLUDE ItemID WHERE Interactions.event_type IN ("skip")',
+}
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*")
 
 

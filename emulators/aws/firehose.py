@@ -16,7 +16,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import botocore.session
@@ -33,6 +34,7 @@ from emulators.aws.wsgi import (
 )
 from emulators.errors import ServiceError, malformed
 from emulators.faults import KINDS, Faults, InvalidPlan, Plan, Rule, read_plan
+from emulators.validation import Check, compile_check, violation_error
 
 FAULTS = "/_local/faults"
 TARGET = "Firehose_20150804"
@@ -65,60 +67,27 @@ _FAULT_ERRORS: Mapping[str, Callable[[], ServiceError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The service model's limits of a call."""
+@cache
+def _checks() -> Mapping[str, Check]:
+    """The checks of the service model, from botocore's data files."""
+    model = botocore.session.get_session().get_service_model("firehose")
+    return {name: compile_check(model.operation_model(name).input_shape) for name in OPERATIONS}
 
-    max_records: int
-    max_record_bytes: int
-    name_pattern: re.Pattern[str]
-    max_name_length: int
 
-    @classmethod
-    def of_model(cls) -> Limits:
-        """The limits of PutRecordBatch, from botocore's data files."""
-        model = botocore.session.get_session().get_service_model("firehose")
-        members: Any = model.operation_model("PutRecordBatch").input_shape
-        name, records = members.members["DeliveryStreamName"], members.members["Records"]
-        return cls(
-            max_records=records.metadata["max"],
-            max_record_bytes=records.member.members["Data"].metadata["max"],
-            name_pattern=re.compile(name.metadata["pattern"], re.ASCII),
-            max_name_length=name.metadata["max"],
+def _check(operation: str, payload: dict[str, Any]) -> int:
+    """Return the number of records of a call; raises :class:`ServiceError` above a limit."""
+    violations = tuple(
+        replace(
+            violation, path=re.sub(r"\b[A-Z]", lambda letter: letter[0].lower(), violation.path)
         )
-
-    def check(self, name: object, sizes: list[int]) -> None:
-        """Raises :class:`ServiceError` for a call with records of these sizes."""
-        if not isinstance(name, str) or not 0 < len(name) <= self.max_name_length:
-            bound = f"have length from 1 to {self.max_name_length}"
-            raise _invalid(name, "deliveryStreamName", bound)
-        if not self.name_pattern.fullmatch(name):
-            pattern = self.name_pattern.pattern
-            raise _invalid(name, "deliveryStreamName", f"satisfy regular expression: {pattern}")
-        if not 0 < len(sizes) <= self.max_records:
-            bound = (
-                f"have length less than or equal to {self.max_records}"
-                if sizes
-                else "have length greater than or equal to 1"
-            )
-            raise _invalid(f"[{len(sizes)} records]", "records", bound)
-        for position, size in enumerate(sizes, start=1):
-            if size > self.max_record_bytes:
-                raise _invalid(
-                    f"java.nio.HeapByteBuffer[pos=0 lim={size} cap={size}]",
-                    f"records.{position}.member.data",
-                    f"have length less than or equal to {self.max_record_bytes}",
-                )
-        if sum(sizes) > MAX_CALL_BYTES:
-            raise ServiceError("InvalidArgumentException", "Records size exceeds 4 MB limit")
-
-
-def _invalid(value: object, path: str, constraint: str) -> ServiceError:
-    return ServiceError(
-        "ValidationException",
-        f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: "
-        f"Member must {constraint}",
+        for violation in _checks()[operation](payload)
     )
+    if violations:
+        raise ServiceError("ValidationException", violation_error(violations).message)
+    texts = [record["Data"] for record in payload.get("Records", ())]
+    if sum(len(text) // 4 * 3 - text[-2:].count("=") for text in texts) > MAX_CALL_BYTES:
+        raise ServiceError("InvalidArgumentException", "Records size exceeds 4 MB limit")
+    return len(texts)
 
 
 class Firehose:
@@ -130,13 +99,11 @@ class Firehose:
     def __init__(
         self,
         inner: Application,
-        limits: Limits | None = None,
         *,
         wait: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._inner = inner
-        self._limits = limits or Limits.of_model()
         self._wait = wait
         self._now = now
         self._faults = Faults(Plan())
@@ -165,13 +132,12 @@ class Firehose:
         elif fault is not None and fault.kind != "partial" and not fault.after_write:
             self._fail(fault, environ)
         payload = _decode(body)
-        sizes = _sizes(operation, payload)
-        self._limits.check(payload.get("DeliveryStreamName"), sizes)
+        count = _check(operation, payload)
         if fault is not None and fault.kind == "partial":
-            with self._lock:
-                failed = faults.draw_failed(fault, len(sizes))
             if operation == "PutRecord":
                 raise ServiceError(*SLOW_DOWN, 500)
+            with self._lock:
+                failed = faults.draw_failed(fault, count)
             return self._put_others(payload, failed, environ)
         status, response = call(self._inner, with_body(environ, body))
         if fault is not None and fault.after_write:
@@ -233,20 +199,6 @@ def _decode(body: bytes) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise malformed("Unexpected token: expected a structure")
     return payload
-
-
-def _sizes(operation: str, payload: dict[str, Any]) -> list[int]:
-    """The sizes of the records of a call, decoded from base64."""
-    records = [payload.get("Record")] if operation == "PutRecord" else payload.get("Records")
-    if not isinstance(records, list):
-        raise _invalid("null", "records", "not be null")
-    sizes = []
-    for position, record in enumerate(records, start=1):
-        data = record.get("Data") if isinstance(record, dict) else None
-        if not isinstance(data, str):
-            raise _invalid("null", f"records.{position}.member.data", "not be null")
-        sizes.append(len(data) // 4 * 3 - data[-2:].count("="))
-    return sizes
 
 
 def _failure_entry(position: int) -> dict[str, str]:

@@ -8,20 +8,17 @@ rates of the operations on actions are not documented; 10 is assumed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
-DEFAULT_RATES: Mapping[str, float] = MappingProxyType(
-    {
-        "PutEvents": 1000.0,
-        "PutUsers": 10.0,
-        "PutItems": 10.0,
-        "PutActions": 10.0,
-        "PutActionInteractions": 10.0,
-        "GetRecommendations": 500.0,
-        "GetPersonalizedRanking": 500.0,
-        "GetActionRecommendations": 500.0,
-    }
-)
+DEFAULT_RATES: Mapping[str, float] = {
+    "PutEvents": 1000.0,
+    "PutUsers": 10.0,
+    "PutItems": 10.0,
+    "PutActions": 10.0,
+    "PutActionInteractions": 10.0,
+    "GetRecommendations": 500.0,
+    "GetPersonalizedRanking": 500.0,
+    "GetActionRecommendations": 500.0,
+}
 
 
 class TokenBucket:

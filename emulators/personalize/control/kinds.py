@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import MappingProxyType
 from typing import Any, Final
 
 import botocore.session
@@ -20,61 +20,51 @@ SERVICE: Final = "personalize"
 class Kind:
     """The names of a kind in the service's model.
 
-    `noun` is part of the operations' names; `described` is the member of a Describe response;
-    `plural` ends the name of the List operation, and `listed` is the member of its response.
-    `filter` is the member that restricts a list to a parent.
+    `noun` is part of the operations' names. `filter` is the member that restricts a list to a
+    parent.
     """
 
     noun: str
-    described: str
-    plural: str
-    listed: str
     filter: str | None = None
     name_member: str = "name"
+
+    @property
+    def described(self) -> str:
+        """The member of a Describe response."""
+        return self.noun[0].lower() + self.noun[1:]
+
+    @property
+    def listed(self) -> str:
+        """The member of a List response."""
+        return "Filters" if self.noun == "Filter" else f"{self.described}s"
 
     @property
     def arn_member(self) -> str:
         """The member with the ARN, in requests and responses."""
         return f"{self.described}Arn"
 
+    @property
+    def path(self) -> str:
+        """The path of an ARN, before the name."""
+        return re.sub("([A-Z])", r"-\1", self.described).lower()
+
 
 _GROUP: Final = "datasetGroupArn"
 
-KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {
-        kind.noun: kind
-        for kind in (
-            Kind("Schema", "schema", "Schemas", "schemas"),
-            Kind("DatasetGroup", "datasetGroup", "DatasetGroups", "datasetGroups"),
-            Kind("Dataset", "dataset", "Datasets", "datasets", _GROUP),
-            Kind(
-                "DatasetImportJob",
-                "datasetImportJob",
-                "DatasetImportJobs",
-                "datasetImportJobs",
-                "datasetArn",
-                "jobName",
-            ),
-            Kind(
-                "EventTracker",
-                "eventTracker",
-                "EventTrackers",
-                "eventTrackers",
-                _GROUP,
-            ),
-            Kind("Solution", "solution", "Solutions", "solutions", _GROUP),
-            Kind(
-                "SolutionVersion",
-                "solutionVersion",
-                "SolutionVersions",
-                "solutionVersions",
-                "solutionArn",
-            ),
-            Kind("Campaign", "campaign", "Campaigns", "campaigns", "solutionArn"),
-            Kind("Filter", "filter", "Filters", "Filters", _GROUP),
-        )
-    }
-)
+KINDS: Final[Mapping[str, Kind]] = {
+    kind.noun: kind
+    for kind in (
+        Kind("Schema"),
+        Kind("DatasetGroup"),
+        Kind("Dataset", _GROUP),
+        Kind("DatasetImportJob", "datasetArn", "jobName"),
+        Kind("EventTracker", _GROUP),
+        Kind("Solution", _GROUP),
+        Kind("SolutionVersion", "solutionArn"),
+        Kind("Campaign", "solutionArn"),
+        Kind("Filter", _GROUP),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +102,7 @@ def describe(kind: Kind, resource: Resource, now: float, step: float) -> dict[st
 
 def summarize(kind: Kind, resource: Resource, now: float, step: float) -> dict[str, Any]:
     """An entry of the response of a List operation."""
-    shape = operations()[f"List{kind.plural}"].output.members[kind.listed].member
+    shape = operations()[f"List{kind.noun}s"].output.members[kind.listed].member
     return _members(shape, resource, now, step)
 
 

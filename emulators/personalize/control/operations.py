@@ -10,7 +10,6 @@ import json
 import math
 import uuid
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from emulators import errors
@@ -46,19 +45,17 @@ class ControlPlane:
         self.state = state
         self._work = work
         self._deletions = Deletions(state, work)
-        self._creates: Mapping[str, _Create] = MappingProxyType(
-            {
-                "Schema": self._schema,
-                "DatasetGroup": self._dataset_group,
-                "Dataset": self._dataset,
-                "DatasetImportJob": self._import_job,
-                "EventTracker": self._event_tracker,
-                "Solution": self._solution,
-                "SolutionVersion": self._solution_version,
-                "Campaign": self._campaign,
-                "Filter": self._filter,
-            }
-        )
+        self._creates: Mapping[str, _Create] = {
+            "Schema": self._schema,
+            "DatasetGroup": self._dataset_group,
+            "Dataset": self._dataset,
+            "DatasetImportJob": self._import_job,
+            "EventTracker": self._event_tracker,
+            "Solution": self._solution,
+            "SolutionVersion": self._solution_version,
+            "Campaign": self._campaign,
+            "Filter": self._filter,
+        }
 
     async def close(self) -> None:
         """Interrupt the work; returns when everything accepted is on disk."""
@@ -78,7 +75,7 @@ class ControlPlane:
             if operation == f"Describe{noun}":
                 resource = self.state.find(payload[kind.arn_member], noun)
                 return kinds.describe(kind, resource, self.state.now(), self.state.settings.step)
-            if operation == f"List{kind.plural}":
+            if operation == f"List{noun}s":
                 return self._list(noun, payload)
             if operation == f"Delete{noun}" and noun in self._deletions.kinds:
                 await self._deletions.delete(self.state.find(payload[kind.arn_member], noun))
@@ -130,39 +127,37 @@ class ControlPlane:
 
     def _new(
         self,
-        kind: str,
-        ending: str,
-        name: str,
-        parent: str,
+        noun: str,
+        payload: dict[str, Any],
+        parent: str = "",
         *,
         has_work: bool = False,
-        **document: Any,
+        name: str | None = None,
+        ending: str | None = None,
+        **members: Any,
     ) -> Resource:
+        """A resource with the members of the request, and others that replace them.
+
+        Its ARN ends with the kind and the name unless `ending` is given.
+        """
         now = self.state.now()
         running, ready = transition_times(now, self.state.settings.step)
         if has_work:
             running = ready = math.inf
-        document = {key: value for key, value in document.items() if value is not None}
-        arn = self.state.resources.arn(ending)
-        return Resource(arn, kind, name, parent, now, running, ready, document=document)
+        kind = KINDS[noun]
+        name = name or payload[kind.name_member]
+        arn = self.state.resources.arn(ending or f"{kind.path}/{name}")
+        document = {key: value for key, value in (payload | members).items() if value is not None}
+        return Resource(arn, noun, name, parent, now, running, ready, document=document)
 
     def _schema(self, payload: dict[str, Any]) -> Resource:
         _refuse_not_offered(payload, "domain")
         schemas.parse(payload["schema"])
-        name = payload["name"]
-        return self._new("Schema", f"schema/{name}", name, "", schema=payload["schema"])
+        return self._new("Schema", payload)
 
     def _dataset_group(self, payload: dict[str, Any]) -> Resource:
         _refuse_not_offered(payload, "domain")
-        name = payload["name"]
-        return self._new(
-            "DatasetGroup",
-            f"dataset-group/{name}",
-            name,
-            "",
-            roleArn=payload.get("roleArn"),
-            kmsKeyArn=payload.get("kmsKeyArn"),
-        )
+        return self._new("DatasetGroup", payload)
 
     def _dataset(self, payload: dict[str, Any]) -> Resource:
         group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
@@ -177,15 +172,8 @@ class ControlPlane:
             raise errors.invalid_input(
                 f"The schema {schema.arn} is for {schema_kind}, not for {kind}."
             )
-        return self._new(
-            "Dataset",
-            f"dataset/{group.name}/{kind}",
-            payload["name"],
-            group.arn,
-            datasetGroupArn=group.arn,
-            datasetType=kind,
-            schemaArn=schema.arn,
-        )
+        ending = f"dataset/{group.name}/{kind}"
+        return self._new("Dataset", payload, group.arn, ending=ending, datasetType=kind)
 
     def _import_job(self, payload: dict[str, Any]) -> Resource:
         if payload.get("publishAttributionMetricsToS3"):
@@ -199,25 +187,14 @@ class ControlPlane:
             raise errors.limit_exceeded(
                 f"{MAX_UNFINISHED_IMPORTS} dataset import jobs are pending or in progress already."
             )
-        name = payload["jobName"]
-        return self._new(
-            "DatasetImportJob",
-            f"dataset-import-job/{name}",
-            name,
-            dataset.arn,
-            has_work=True,
-            datasetArn=dataset.arn,
-            dataSource=payload["dataSource"],
-            roleArn=payload["roleArn"],
-            importMode=payload.get("importMode", "FULL"),
-        )
+        mode = payload.get("importMode", "FULL")
+        return self._new("DatasetImportJob", payload, dataset.arn, has_work=True, importMode=mode)
 
     def _event_tracker(self, payload: dict[str, Any]) -> Resource:
         group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
-        name = payload["name"]
         for tracker in self.state.list_existing("EventTracker", group.arn):
             message = f"The dataset group {group.arn} has the event tracker {tracker.arn} already."
-            if tracker.name == name:
+            if tracker.name == payload["name"]:
                 raise errors.already_exists(message)
             raise errors.limit_exceeded(f"{message} It can have one.")
         tracking_id = str(uuid.uuid4())
@@ -225,12 +202,11 @@ class ControlPlane:
         data.set_tracking_id(tracking_id)
         return self._new(
             "EventTracker",
-            f"event-tracker/{uuid.uuid4().hex[:8]}",
-            name,
+            payload,
             group.arn,
+            ending=f"event-tracker/{uuid.uuid4().hex[:8]}",
             accountId=self.state.resources.account,
             trackingId=tracking_id,
-            datasetGroupArn=group.arn,
         )
 
     def _solution(self, payload: dict[str, Any]) -> Resource:
@@ -248,19 +224,7 @@ class ControlPlane:
                 f"The recipe {payload.get('recipeArn')} is not offered; choose one of: "
                 f"{', '.join(sorted(RECIPES))}."
             )
-        name = payload["name"]
-        return self._new(
-            "Solution",
-            f"solution/{name}",
-            name,
-            group.arn,
-            datasetGroupArn=group.arn,
-            recipeArn=payload["recipeArn"],
-            eventType=payload.get("eventType"),
-            performAutoTraining=False,
-            performAutoML=False,
-            performHPO=False,
-        )
+        return self._new("Solution", payload, group.arn, performAutoML=False, performHPO=False)
 
     def _solution_version(self, payload: dict[str, Any]) -> Resource:
         solution = self.state.find_active(payload["solutionArn"], "Solution")
@@ -273,11 +237,11 @@ class ControlPlane:
         number = uuid.uuid4().hex[:8]
         return self._new(
             "SolutionVersion",
-            f"solution/{solution.name}/{number}",
-            name or number,
+            payload,
             solution.arn,
             has_work=True,
-            solutionArn=solution.arn,
+            name=name or number,
+            ending=f"solution/{solution.name}/{number}",
             datasetGroupArn=solution.document["datasetGroupArn"],
             recipeArn=solution.document["recipeArn"],
             eventType=solution.document.get("eventType"),
@@ -290,16 +254,8 @@ class ControlPlane:
     def _campaign(self, payload: dict[str, Any]) -> Resource:
         _refuse_not_offered(payload, "campaignConfig")
         version = self._version(payload["solutionVersionArn"])
-        name = payload["name"]
-        return self._new(
-            "Campaign",
-            f"campaign/{name}",
-            name,
-            version.parent,
-            has_work=True,
-            solutionVersionArn=version.arn,
-            minProvisionedTPS=payload.get("minProvisionedTPS", 1),
-        )
+        tps = payload.get("minProvisionedTPS", 1)
+        return self._new("Campaign", payload, version.parent, has_work=True, minProvisionedTPS=tps)
 
     def _filter(self, payload: dict[str, Any]) -> Resource:
         group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
@@ -308,16 +264,8 @@ class ControlPlane:
         parsed = filters.parse(payload["filterExpression"], schema)
         if len(list(self.state.list_existing("Filter", group.arn))) >= MAX_FILTERS:
             raise errors.limit_exceeded(f"A dataset group can have {MAX_FILTERS} filters.")
-        name = payload["name"]
-        return self._new(
-            "Filter",
-            f"filter/{name}",
-            name,
-            group.arn,
-            has_work=parsed.dataset == "INTERACTIONS",
-            datasetGroupArn=group.arn,
-            filterExpression=payload["filterExpression"],
-        )
+        has_work = parsed.dataset == "INTERACTIONS"
+        return self._new("Filter", payload, group.arn, has_work=has_work)
 
     def _update_campaign(self, payload: dict[str, Any]) -> dict[str, Any]:
         _refuse_not_offered(payload, "campaignConfig")

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from emulators.errors import ServiceError, invalid_input
@@ -18,30 +17,28 @@ from emulators.errors import ServiceError, invalid_input
 Kind = Literal["INTERACTIONS", "ITEMS", "USERS"]
 
 NAMESPACE: Final = "com.amazonaws.personalize.schema"
-KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
-    {"Interactions": "INTERACTIONS", "Items": "ITEMS", "Users": "USERS"}
-)
-REQUIRED: Final[Mapping[Kind, Mapping[str, str]]] = MappingProxyType(
-    {
-        "INTERACTIONS": {"USER_ID": "string", "ITEM_ID": "string", "TIMESTAMP": "long"},
-        "ITEMS": {"ITEM_ID": "string"},
-        "USERS": {"USER_ID": "string"},
-    }
-)
-RESERVED: Final[Mapping[Kind, Mapping[str, tuple[str, bool]]]] = MappingProxyType(
-    {
-        "INTERACTIONS": {
-            "EVENT_TYPE": ("string", False),
-            "EVENT_VALUE": ("float", True),
-            "IMPRESSION": ("string", True),
-            "RECOMMENDATION_ID": ("string", True),
-            "EVENT_ATTRIBUTION_SOURCE": ("string", True),
-        },
-        # Documented as long; null is allowed, because the guide explains a missing value.
-        "ITEMS": {"CREATION_TIMESTAMP": ("long", True)},
-        "USERS": {},
-    }
-)
+KINDS: Final[Mapping[str, Kind]] = {
+    "Interactions": "INTERACTIONS",
+    "Items": "ITEMS",
+    "Users": "USERS",
+}
+REQUIRED: Final[Mapping[Kind, Mapping[str, str]]] = {
+    "INTERACTIONS": {"USER_ID": "string", "ITEM_ID": "string", "TIMESTAMP": "long"},
+    "ITEMS": {"ITEM_ID": "string"},
+    "USERS": {"USER_ID": "string"},
+}
+RESERVED: Final[Mapping[Kind, Mapping[str, tuple[str, bool]]]] = {
+    "INTERACTIONS": {
+        "EVENT_TYPE": ("string", False),
+        "EVENT_VALUE": ("float", True),
+        "IMPRESSION": ("string", True),
+        "RECOMMENDATION_ID": ("string", True),
+        "EVENT_ATTRIBUTION_SOURCE": ("string", True),
+    },
+    # Documented as long; null is allowed, because the guide explains a missing value.
+    "ITEMS": {"CREATION_TIMESTAMP": ("long", True)},
+    "USERS": {},
+}
 """The type of each reserved field, and whether it may be null."""
 
 KEYWORDS: Final = frozenset(
@@ -49,9 +46,7 @@ KEYWORDS: Final = frozenset(
 )
 """Names that may not appear as values."""
 
-MAX_METADATA_FIELDS: Final[Mapping[Kind, int]] = MappingProxyType(
-    {"INTERACTIONS": 5, "ITEMS": 100, "USERS": 25}
-)
+MAX_METADATA_FIELDS: Final[Mapping[Kind, int]] = {"INTERACTIONS": 5, "ITEMS": 100, "USERS": 25}
 TYPES: Final = ("string", "int", "long", "float", "double", "boolean")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,149}")
 

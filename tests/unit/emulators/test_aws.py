@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from urllib.parse import unquote
 import pytest
 
 from emulators.aws import objects
-from emulators.aws.firehose import MAX_CALL_BYTES, Firehose, Limits
+from emulators.aws.firehose import MAX_CALL_BYTES, Firehose
 from emulators.aws.wsgi import Environ, StartResponse, respond
-from emulators.errors import ServiceError
 
-LIMITS = Limits.of_model()
+MAX_RECORD_BYTES = 1_024_000
+"""The limit of a record in botocore's model of the service: 1,000 KiB."""
 
 
 class Stream:
@@ -41,7 +42,7 @@ class Client:
     def __init__(self) -> None:
         self.stream = Stream()
         self.waited: list[float] = []
-        self.firehose = Firehose(self.stream, LIMITS, wait=self.waited.append)
+        self.firehose = Firehose(self.stream, wait=self.waited.append)
 
     def request(self, method: str, path: str, body: bytes, target: str = "") -> tuple[int, Any]:
         statuses: list[str] = []
@@ -70,34 +71,32 @@ def client() -> Client:
     return Client()
 
 
-def test_the_limits_are_the_models() -> None:
-    """500 records of 1,000 KiB: what the service documents is what botocore's data says."""
-    assert (LIMITS.max_records, LIMITS.max_record_bytes) == (500, 1_024_000)
-
-
 @pytest.mark.parametrize("size", range(5))
 def test_a_record_is_measured_before_base64(client: Client, size: int) -> None:
     """Whatever the padding: one byte less than the limit passes, one more does not."""
-    most = LIMITS.max_record_bytes - 2
+    most = MAX_RECORD_BYTES - 2
     status, _ = client.put(b"x" * (most + size))
-    assert (status == 200) == (most + size <= LIMITS.max_record_bytes)
+    assert (status == 200) == (most + size <= MAX_RECORD_BYTES)
 
 
-def test_a_call_at_every_limit_is_taken_and_one_beyond_refused() -> None:
+def test_a_call_at_every_limit_is_taken_and_one_beyond_refused(client: Client) -> None:
     """Count, sum and size: the last value that is allowed, and the first that is not."""
-    full = [MAX_CALL_BYTES // 500] * 500
-    full[0] += MAX_CALL_BYTES - sum(full)
-    LIMITS.check("s", full)
-    with pytest.raises(ServiceError, match="InvalidArgumentException: Records size exceeds 4 MB"):
-        LIMITS.check("s", [*full[:-1], full[-1] + 1])
-    with pytest.raises(ServiceError, match=r"'records' .* less than or equal to 500"):
-        LIMITS.check("s", [1] * 501)
-    with pytest.raises(ServiceError, match=r"'records' .* greater than or equal to 1"):
-        LIMITS.check("s", [])
-    with pytest.raises(ServiceError, match=r"'records\.2\.member\.data' .*1024000"):
-        LIMITS.check("s", [1, 1_024_001])
-    with pytest.raises(ServiceError, match="deliveryStreamName"):
-        LIMITS.check("a stream", [1])
+    full = [b"x" * (MAX_CALL_BYTES // 500)] * 499
+    full.append(b"x" * (MAX_CALL_BYTES - sum(map(len, full))))
+    assert client.put(*full)[0] == 200
+    for records, problem in (
+        ([*full[:-1], full[-1] + b"x"], "Records size exceeds 4 MB limit"),
+        ([b"x"] * 501, "'records' .* less than or equal to 500"),
+        ([], "'records' .* greater than or equal to 1"),
+        ([b"x", b"x" * 1_024_001], r"'records\.2\.member\.data' .*1024000"),
+    ):
+        status, document = client.put(*records)
+        assert status == 400
+        assert re.search(problem, document["message"])
+    body = json.dumps({"DeliveryStreamName": "a stream", "Records": [{"Data": "eA=="}]}).encode()
+    status, document = client.request("POST", "/", body, "Firehose_20150804.PutRecordBatch")
+    assert (status, document["__type"]) == (400, "ValidationException")
+    assert "deliveryStreamName" in document["message"]
 
 
 def test_a_partial_failure_stores_the_others_and_says_which(client: Client) -> None:
