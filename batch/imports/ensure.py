@@ -24,99 +24,46 @@ class Ensure:
     def schema(self, name: str, text: str) -> str:
         """A schema; its name has a hash of it, so one of that name is the same."""
         return self._find_or_create(
-            f"the schema {name}",
-            lambda: self._find_listed("list_schemas", "schemas", "schemaArn", name),
-            lambda: self._calls.call("create_schema", name=name, schema=text)["schemaArn"],
+            "schema", f"the schema {name}", {}, {"name": name, "schema": text}
         )
 
     def dataset_group(self, name: str) -> str:
         """The dataset group."""
         what = f"the dataset group {name}"
-        arn = self._find_or_create(
-            what,
-            lambda: self._find_listed(
-                "list_dataset_groups", "datasetGroups", "datasetGroupArn", name
-            ),
-            lambda: self._calls.call("create_dataset_group", name=name)["datasetGroupArn"],
-        )
-        self._waiting.until_active(
-            lambda: self._describe("dataset_group", "datasetGroup", arn), what
-        )
+        arn = self._find_or_create("dataset_group", what, {}, {"name": name})
+        self._wait_active("dataset_group", arn, what)
         return arn
 
     def dataset(self, group: str, dataset: DatasetType, name: str, schema: str) -> str:
         """A group's dataset of a type, with this schema, which replaces another one."""
-        what = f"the dataset {name}"
-
-        def find() -> str | None:
-            for entry in self._calls.pages("list_datasets", "datasets", datasetGroupArn=group):
-                if entry["datasetType"].upper() == dataset.value.upper():
-                    return str(entry["datasetArn"])
-            return None
-
+        what, in_group = f"the dataset {name}", {"datasetGroupArn": group}
         arn = self._find_or_create(
+            "dataset",
             what,
-            find,
-            lambda: self._calls.call(
-                "create_dataset",
-                again=_USED,
-                name=name,
-                datasetGroupArn=group,
-                datasetType=dataset.value,
-                schemaArn=schema,
-            )["datasetArn"],
+            in_group,
+            {**in_group, "name": name, "datasetType": dataset.value, "schemaArn": schema},
+            lambda entry: entry["datasetType"].upper() == dataset.value.upper(),
         )
-        self._waiting.until_active(lambda: self._describe("dataset", "dataset", arn), what)
-        before = self._describe("dataset", "dataset", arn)["schemaArn"]
+        before = self._wait_active("dataset", arn, what)["schemaArn"]
         if before != schema:
             self._replace_schema(arn, what, before, schema)
         return arn
 
     def event_tracker(self, group: str, name: str) -> str:
         """The tracking id of the group's event tracker; a group has at most one, of any name."""
-        what = f"the event tracker of {name}"
-
-        def find() -> str | None:
-            entries = self._calls.pages(
-                "list_event_trackers", "eventTrackers", datasetGroupArn=group
-            )
-            return next((str(entry["eventTrackerArn"]) for entry in entries), None)
-
+        what, in_group = f"the event tracker of {name}", {"datasetGroupArn": group}
         arn = self._find_or_create(
-            what,
-            find,
-            lambda: self._calls.call(
-                "create_event_tracker", again=_USED, name=name, datasetGroupArn=group
-            )["eventTrackerArn"],
-            exists=frozenset((EXISTS, LIMIT)),
+            "event_tracker", what, in_group, {**in_group, "name": name}, lambda entry: True
         )
-
-        def describe() -> Mapping[str, Any]:
-            return self._describe("event_tracker", "eventTracker", arn)
-
-        self._waiting.until_active(describe, what)
-        return str(describe()["trackingId"])
+        return str(self._wait_active("event_tracker", arn, what)["trackingId"])
 
     def solution(self, group: str, name: str, recipe: str) -> str:
         """The solution; raises ImportsError for one of that name with another recipe."""
-        what = f"the solution {name}"
-        arn = self._find_or_create(
-            what,
-            lambda: self._find_listed(
-                "list_solutions", "solutions", "solutionArn", name, datasetGroupArn=group
-            ),
-            lambda: self._calls.call(
-                "create_solution",
-                again=_USED,
-                name=name,
-                datasetGroupArn=group,
-                recipeArn=recipe,
-                # Each import starts its training, so that the data of a model are known.
-                performAutoTraining=False,
-            )["solutionArn"],
-        )
-        self._waiting.until_active(lambda: self._describe("solution", "solution", arn), what)
-        before = self._describe("solution", "solution", arn).get("recipeArn")
+        what, in_group = f"the solution {name}", {"datasetGroupArn": group}
+        # Each import starts its training, so that the data of a model are known.
+        members = {"name": name, "recipeArn": recipe, "performAutoTraining": False, **in_group}
+        arn = self._find_or_create("solution", what, in_group, members)
+        before = self._wait_active("solution", arn, what).get("recipeArn")
         if before != recipe:
             raise ImportsError(
                 f"{what} has the recipe {before}, not {recipe}; a solution keeps its recipe. "
@@ -127,31 +74,16 @@ class Ensure:
     def campaign(self, name: str, solution: str, version: str) -> str:
         """The campaign, with this solution version deployed."""
         what = f"the campaign {name}"
-        arn = self._find_or_create(
-            what,
-            lambda: self._find_listed(
-                "list_campaigns", "campaigns", "campaignArn", name, solutionArn=solution
-            ),
-            lambda: self._calls.call(
-                "create_campaign",
-                again=_USED,
-                name=name,
-                solutionVersionArn=version,
-                minProvisionedTPS=1,
-            )["campaignArn"],
-        )
-
-        def describe() -> dict[str, Any]:
-            return self._describe("campaign", "campaign", arn)
-
-        self._waiting.until_active(describe, what)
-        self._finish_update(describe, what)
-        if describe()["solutionVersionArn"] != version:
+        members = {"name": name, "solutionVersionArn": version, "minProvisionedTPS": 1}
+        arn = self._find_or_create("campaign", what, {"solutionArn": solution}, members)
+        self._wait_active("campaign", arn, what)
+        self._finish_update(arn, what)
+        if self._describe("campaign", arn)["solutionVersionArn"] != version:
             self._calls.call(
                 "update_campaign", again=_USED, campaignArn=arn, solutionVersionArn=version
             )
-            self._finish_update(describe, what)
-        after = describe()
+            self._finish_update(arn, what)
+        after = self._describe("campaign", arn)
         if after["solutionVersionArn"] != version:
             reason = after.get("latestCampaignUpdate", {}).get("failureReason", "no reason given")
             raise ImportsError(
@@ -162,35 +94,19 @@ class Ensure:
 
     def filter(self, group: str, name: str, expression: str) -> str:
         """A filter with this expression; one of that name with another is recreated."""
-        what = f"the filter {name}"
-
-        def find() -> str | None:
-            return self._find_listed(
-                "list_filters", "Filters", "filterArn", name, datasetGroupArn=group
-            )
-
-        def create() -> str:
-            return str(
-                self._calls.call(
-                    "create_filter",
-                    again=_USED,
-                    name=name,
-                    datasetGroupArn=group,
-                    filterExpression=expression,
-                )["filterArn"]
-            )
-
-        present = find()
+        what, in_group = f"the filter {name}", {"datasetGroupArn": group}
+        present = self._find("filter", in_group, lambda entry: entry["name"] == name)
         if present is not None:
-            described = self._describe("filter", "filter", present)
+            described = self._describe("filter", present)
             is_leaving = described["status"].startswith("DELETE")
             if is_leaving or described["filterExpression"] != expression:
                 if not is_leaving:
                     self._progress(f"{what}: has another expression and is recreated")
                     self._calls.call("delete_filter", again=_USED, filterArn=present)
-                self._waiting.until_gone(lambda: self._describe("filter", "filter", present), what)
-        arn = self._find_or_create(what, find, create)
-        self._waiting.until_active(lambda: self._describe("filter", "filter", arn), what)
+                self._waiting.until_gone(lambda: self._describe("filter", present), what)
+        members = {"name": name, "filterExpression": expression, **in_group}
+        arn = self._find_or_create("filter", what, in_group, members)
+        self._wait_active("filter", arn, what)
         return arn
 
     def _replace_schema(self, arn: str, what: str, before: str, schema: str) -> None:
@@ -207,16 +123,14 @@ class Ensure:
         )
 
     def _update_of_dataset(self, arn: str) -> dict[str, Any]:
-        update: dict[str, Any] = self._describe("dataset", "dataset", arn).get(
-            "latestDatasetUpdate", {}
-        )
-        return update
+        return dict(self._describe("dataset", arn).get("latestDatasetUpdate", {}))
 
-    def _finish_update(self, describe: Callable[[], dict[str, Any]], what: str) -> None:
+    def _finish_update(self, campaign: str, what: str) -> None:
         """Wait for the end of an update under way."""
 
         def has_ended() -> bool:
-            status: str = describe().get("latestCampaignUpdate", {}).get("status", ACTIVE)
+            update = self._describe("campaign", campaign).get("latestCampaignUpdate", {})
+            status: str = update.get("status", ACTIVE)
             return status == ACTIVE or status.endswith("FAILED")
 
         if not has_ended():
@@ -225,37 +139,49 @@ class Ensure:
 
     def _find_or_create(
         self,
+        kind: str,
         what: str,
-        find: Callable[[], str | None],
-        create: Callable[[], Any],
-        exists: frozenset[str] = frozenset((EXISTS,)),
+        parent: Mapping[str, str],
+        members: Mapping[str, Any],
+        matches: Callable[[dict[str, Any]], bool] | None = None,
     ) -> str:
-        arn = find()
+        """The ARN of the resource below the parent that matches, by default by its name."""
+        matches = matches or (lambda entry: bool(entry["name"] == members["name"]))
+        arn = self._find(kind, parent, matches)
         if arn is not None:
             return arn
         try:
-            arn = str(create())
+            arn = self._calls.call(f"create_{kind}", again=_USED, **members)[f"{_member(kind)}Arn"]
         except ServiceRefused as refused:
-            if refused.code not in exists:
+            if refused.code not in ((EXISTS, LIMIT) if kind == "event_tracker" else (EXISTS,)):
                 raise
             # Created by a call whose answer was lost, or by another process meanwhile.
-            arn = find()
+            arn = self._find(kind, parent, matches)
             if arn is None:
                 raise ImportsError(
                     f"{what} exists elsewhere: {refused}. Choose another name."
                 ) from refused
             return arn
         self._progress(f"{what}: created")
-        return arn
+        return str(arn)
 
-    def _find_listed(
-        self, operation: str, listed: str, arn_member: str, name: str, **members: Any
+    def _find(
+        self, kind: str, parent: Mapping[str, str], matches: Callable[[dict[str, Any]], bool]
     ) -> str | None:
-        for entry in self._calls.pages(operation, listed, **members):
-            if entry["name"] == name:
-                return str(entry[arn_member])
-        return None
+        listed = "Filters" if kind == "filter" else f"{_member(kind)}s"
+        entries = self._calls.pages(f"list_{kind}s", listed, **parent)
+        return next((str(e[f"{_member(kind)}Arn"]) for e in entries if matches(e)), None)
 
-    def _describe(self, operation: str, member: str, arn: str) -> dict[str, Any]:
-        members: dict[str, Any] = {f"{member}Arn": arn}
-        return dict(self._calls.call(f"describe_{operation}", **members)[member])
+    def _describe(self, kind: str, arn: str) -> dict[str, Any]:
+        members: dict[str, Any] = {f"{_member(kind)}Arn": arn}
+        return dict(self._calls.call(f"describe_{kind}", **members)[_member(kind)])
+
+    def _wait_active(self, kind: str, arn: str, what: str) -> dict[str, Any]:
+        self._waiting.until_active(lambda: self._describe(kind, arn), what)
+        return self._describe(kind, arn)
+
+
+def _member(kind: str) -> str:
+    """The name of a kind (as in boto3) in requests and responses: `datasetGroup`."""
+    first, *others = kind.split("_")
+    return first + "".join(other.capitalize() for other in others)
