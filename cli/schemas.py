@@ -11,12 +11,14 @@ import click
 
 from cli import terminal
 from cli.connections import Mesh, with_mesh
+from cli.contract_standard import standard_problems
 from connectors.glue.registry import GlueRegistry, RegisteredVersion
+from connectors.products.columns import fields_without_column
 from deploy.local.settings import REGISTRY
 from schemas.checks import check as check_contracts
 from schemas.compatibility import incompatibilities
 from schemas.errors import TunemeshError
-from schemas.model import Contract, load_contracts
+from schemas.model import Contract, contract_folders, load_contracts, read_contracts
 
 
 class ContractProblems(TunemeshError):
@@ -43,11 +45,13 @@ def _with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
 def schemas_check() -> None:
     """Check the contract folders, without a network.
 
-    Checks the examples, the compatibility of schema versions, the types of mapped fields, and that
-    topics are distinct. Exits with 1 if there is a problem.
+    Checks each contract.yaml by the Open Data Contract Standard, the Avro schemas, the examples,
+    the compatibility of schema versions, the types of mapped fields, and that contracts fit
+    together.
+    Reports everything that is wrong. Exits with 1 if there is a problem.
     """
-    contracts = load_contracts()
-    problems = check_contracts(contracts)
+    contracts, unusable = read_contracts()
+    problems = check_contracts(contracts, is_complete=not unusable)
     header = ("contract", "role", "topic", "versions", "compatibility", "examples", "problems")
     rows = [
         (
@@ -56,17 +60,45 @@ def schemas_check() -> None:
             contract.topic,
             str(len(contract.versions)),
             contract.compatibility,
-            f"{len(contract.examples('valid'))} + {len(contract.examples('invalid'))}",
+            " + ".join(str(_count_examples(contract, kind)) for kind in ("valid", "invalid")),
             str(sum(problem.contract == contract.name for problem in problems)),
         )
         for contract in contracts
     ]
     terminal.show(terminal.table(header, rows, numbers=("versions", "examples", "problems")))
-    for problem in problems:
-        click.echo(f"{problem.contract}: {problem.what}", err=True)
-    if problems:
-        raise ContractProblems(f"{len(problems)} problem(s) in the contracts, see above")
+    for contract in contracts.sources:
+        if left_out := fields_without_column(contract):
+            click.echo(
+                f"{contract.name}: the data product has no column for {', '.join(left_out)}:"
+                " no column type fits their types"
+            )
+    lines = [
+        *_without_repetition(unusable, _standard_problems()),
+        *(f"{problem.contract}: {problem.what}" for problem in problems),
+    ]
+    for line in lines:
+        click.echo(line, err=True)
+    if lines:
+        raise ContractProblems(f"{len(lines)} problem(s) in the contracts, see above")
     click.echo("all contracts are valid")
+
+
+def _count_examples(contract: Contract, kind: str) -> int:
+    return len(list((contract.folder / "examples" / kind).glob("*.json")))
+
+
+def _standard_problems() -> list[str]:
+    paths = (path for root in contract_folders() for path in sorted(root.glob("*/contract.yaml")))
+    return [problem for path in paths for problem in standard_problems(path)]
+
+
+def _without_repetition(unusable: Sequence[str], standard: Sequence[str]) -> list[str]:
+    """Both; what the standard says of a property that is unusable already is left out."""
+    known = {" ".join(line.split(" ", 2)[:2]).rstrip(":") for line in unusable}
+    return [
+        *unusable,
+        *(line for line in standard if " ".join(line.split(" ", 2)[:2]).rstrip(":") not in known),
+    ]
 
 
 @schemas.command("register")

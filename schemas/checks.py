@@ -17,6 +17,7 @@ from uuid import UUID
 from schemas import dead_letter, wire
 from schemas.codec import Decoder, Encoder, RegisteredSchema
 from schemas.compatibility import incompatibilities
+from schemas.example_values import ExampleValues
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import (
     Contract,
@@ -25,6 +26,7 @@ from schemas.model import (
     ItemMapping,
     Role,
     UserMapping,
+    s3_location,
     split_nullable,
 )
 from schemas.rules import identifier_fields, missing_identifier
@@ -39,17 +41,30 @@ _PROVENANCE_BYTES = 1_024
 
 _TEXT = "string"
 _MILLIS = "timestamp-millis"
+# Elsewhere a logical type is ignored, as Avro says.
+_LOGICAL = {
+    ("string", "uuid"),
+    ("int", "date"),
+    ("int", "time-millis"),
+    ("long", "time-micros"),
+    *(
+        ("long", f"{local}timestamp-{unit}")
+        for local in ("", "local-")
+        for unit in ("millis", "micros", "nanos")
+    ),
+}
+_TEXTS = (_TEXT, "uuid", "enum")
 _MAPPED_TYPES: dict[str, tuple[str, ...]] = {
-    "item_id": (_TEXT,),
-    "user_id": (_TEXT,),
-    "title": (_TEXT,),
-    "creator": (_TEXT,),
+    "item_id": _TEXTS,
+    "user_id": _TEXTS,
+    "title": _TEXTS,
+    "creator": _TEXTS,
     "genres": ("array of string",),
     "duration": ("int", "long"),
-    "language": (_TEXT,),
-    "country": (_TEXT,),
-    "age_band": (_TEXT,),
-    "subscription": (_TEXT,),
+    "language": _TEXTS,
+    "country": _TEXTS,
+    "age_band": _TEXTS,
+    "subscription": _TEXTS,
     "created": (_MILLIS,),
     "updated": (_MILLIS,),
     "deleted": ("boolean",),
@@ -64,12 +79,15 @@ class Problem(NamedTuple):
     what: str
 
 
-def check(contracts: Contracts) -> list[Problem]:
-    """All faults of a mesh's contracts, contract by contract."""
+def check(contracts: Contracts, *, is_complete: bool = True) -> list[Problem]:
+    """All faults of a mesh's contracts, contract by contract.
+
+    ``is_complete``: whether these are all of them; else a role that none has is no fault.
+    """
     problems = [
         Problem(contract.name, what) for contract in contracts for what in check_contract(contract)
     ]
-    return problems + list(_check_together(contracts))
+    return problems + list(_check_together(contracts, is_complete))
 
 
 def check_contract(contract: Contract) -> list[str]:
@@ -119,6 +137,18 @@ def _check_fields(contract: Contract) -> Iterator[str]:
     mapping = contract.item or contract.user
     if mapping is not None:
         yield from _check_mapping(mapping, types)
+        identity = identifier_fields(contract)[0]
+        if contract.key != identity:
+            yield (
+                f"the key of the topic is {contract.key!r}, and the mapped id is {identity!r};"
+                " make the id the primary key of the schema in contract.yaml"
+            )
+    if contract.registered_as is None and contract.topic != contract.name:
+        yield (
+            f"its topic is {contract.topic!r}: Glue's Java serializer names the schema after it;"
+            " set the property subject to the schema's name in the registry,"
+            f" {contract.topic!r} or {contract.name!r}"
+        )
     if contract.max_bytes <= wire.HEADER_SIZE:
         yield f"maxBytes is {contract.max_bytes}, the registry header alone has {wire.HEADER_SIZE}"
     if contract.retention != _COMPACT and not _DAYS.fullmatch(contract.retention):
@@ -146,7 +176,8 @@ def _kind(avro: Any) -> tuple[str, bool]:
     if isinstance(avro, dict):
         if avro["type"] == "array":
             return f"array of {_kind(avro['items'])[0]}", nullable
-        return str(avro.get("logicalType", avro["type"])), nullable
+        known = (avro["type"], avro.get("logicalType")) in _LOGICAL
+        return str(avro["logicalType"] if known else avro["type"]), nullable
     return str(avro), nullable
 
 
@@ -160,13 +191,14 @@ def _check_examples(contract: Contract) -> Iterator[str]:
         if not examples:
             yield f"there is no example in examples/{kind}"
     round_trip = _round_trip(contract)
+    values = ExampleValues(contract.newest.avro)
     for name, record in valid.items():
         try:
             decoded = round_trip(record)
         except InvalidRecord as error:
             yield f"examples/valid/{name}.json: {error}"
         else:
-            if decoded != _with_defaults(contract, record):
+            if decoded != values.as_read(record):
                 yield f"examples/valid/{name}.json: is read back as {decoded}"
     for name, record in invalid.items():
         try:
@@ -199,12 +231,7 @@ class _NewestOnly:
         return self._schema
 
 
-def _with_defaults(contract: Contract, record: dict[str, Any]) -> dict[str, Any]:
-    defaults = contract.newest.defaults
-    return {name: record.get(name, defaults.get(name)) for name in contract.newest.field_names}
-
-
-def _check_together(contracts: Contracts) -> Iterator[Problem]:
+def _check_together(contracts: Contracts, is_complete: bool) -> Iterator[Problem]:
     for role in (
         Role.USER,
         Role.INTERACTION,
@@ -214,10 +241,11 @@ def _check_together(contracts: Contracts) -> Iterator[Problem]:
         Role.TREND,
     ):
         try:
-            contracts.only(role)
+            if is_complete or len(contracts.with_role(role)) > 1:
+                contracts.only(role)
         except ContractError as error:
             yield Problem("all", str(error))
-    if not contracts.with_role(Role.ITEM):
+    if is_complete and not contracts.with_role(Role.ITEM):
         yield Problem("all", "no contract has the role item")
     yield from _check_unique(contracts)
     for dead_letters in contracts.with_role(Role.DEAD_LETTER):
@@ -230,7 +258,7 @@ def _check_unique(contracts: Contracts) -> Iterator[Problem]:
     properties: dict[str, Callable[[Contract], str | None]] = {
         "item type": lambda contract: contract.item.type if contract.item else None,
         "catalog table": lambda contract: contract.catalog_table,
-        "S3 location": lambda contract: contract.location,
+        "schema name": lambda contract: contract.subject,
         # Kafka makes one metric name of both.
         "topic, '.' and '_' being the same": lambda contract: contract.topic.replace(".", "_"),
     }
@@ -240,6 +268,24 @@ def _check_unique(contracts: Contracts) -> Iterator[Problem]:
             value = of(contract)
             if value is not None and owners.setdefault(value, contract.name) != contract.name:
                 yield Problem(contract.name, f"{what} {value!r} is also that of {owners[value]}")
+    yield from _check_locations(contracts)
+
+
+def _check_locations(contracts: Contracts) -> Iterator[Problem]:
+    """An export removes former versions of its product: nobody else's files may be among them."""
+    former: list[Contract] = []
+    for contract in contracts:
+        bucket, prefix = s3_location(contract.location)
+        for other in former:
+            other_bucket, other_prefix = s3_location(other.location)
+            if bucket == other_bucket and (
+                prefix.startswith(other_prefix) or other_prefix.startswith(prefix)
+            ):
+                same = "is also that of" if prefix == other_prefix else "overlaps with that of"
+                yield Problem(
+                    contract.name, f"S3 location {contract.location!r} {same} {other.name}"
+                )
+        former.append(contract)
 
 
 def _check_dead_letters(dead_letters: Contract, contracts: Contracts) -> Iterator[Problem]:

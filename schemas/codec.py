@@ -18,6 +18,7 @@ from fastavro.schema import SchemaParseException, UnknownType
 from fastavro.types import Schema
 
 from schemas import wire
+from schemas.definitions import unsafe_parts
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, split_nullable
 
@@ -138,7 +139,11 @@ class Decoder:
                 record = fastavro.schemaless_reader(stream, writer.schema, self.schema)
         except (EOFError, IndexError) as error:
             raise self._unreadable(body, error) from error
-        except (ValueError, TypeError, KeyError, fastavro.read.SchemaResolutionError) as error:
+        except fastavro.read.SchemaResolutionError as error:
+            raise InvalidRecord(
+                Reason.WRONG_TYPE, _resolution_fault(writer.schema, self.schema, error)
+            ) from error
+        except (ValueError, TypeError, KeyError) as error:
             raise InvalidRecord(Reason.WRONG_TYPE, f"{type(error).__name__}: {error}") from error
         if stream.tell() != len(body):
             raise InvalidRecord(
@@ -164,8 +169,21 @@ class Decoder:
                 f" this topic carries {self.contract.subject!r}",
             )
         try:
-            schema = parse_plain(registered.definition)
-        except (SchemaParseException, UnknownType, ValueError, KeyError, TypeError) as error:
+            definition = json.loads(registered.definition)
+            if unsafe := unsafe_parts(definition):
+                raise InvalidRecord(
+                    Reason.WRONG_SCHEMA,
+                    f"schema version {UUID(bytes=version_id)} cannot be read safely: {unsafe[0]}",
+                )
+            schema = parse_plain(definition)
+        except (
+            RecursionError,
+            SchemaParseException,
+            UnknownType,
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:
             # Of a registry that does not check definitions: no record of it can ever be read.
             raise InvalidRecord(
                 Reason.WRONG_SCHEMA,
@@ -283,6 +301,17 @@ def _entries_fault(container: _Fault | None, entry: _Fault | None) -> _Fault | N
         return next((p for inner in entries if (p := entry(inner)) is not None), None)
 
     return fault
+
+
+def _resolution_fault(writer: Schema, reader: Schema, error: Exception) -> str:
+    """Why a record of one schema is none of another; fastavro's message is both schemas."""
+    written, read = (schema.get("name") for schema in (writer, reader))
+    if str(written).rpartition(".")[2] != str(read).rpartition(".")[2]:
+        return (
+            f"the record was written as {written}, the contract's record is {read}; give it the"
+            f" alias {written!r} in the newest .avsc file"
+        )
+    return f"what {written} has written is not what the contract reads: {error!s:.160}"
 
 
 def _same_bytes(writer: Schema, reader: Schema) -> bool:

@@ -15,6 +15,7 @@ Each fault names its field, which ``avro.compatibility`` does not inside unions.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -27,9 +28,9 @@ from avro.compatibility import (
     schema_name_equals,
 )
 
+from schemas.definitions import NAMED, definition_faults, full_name, join
 from schemas.model import COMPATIBILITY_MODES
 
-_NAMED = ("record", "enum", "fixed")
 _NO_DEFAULT = "has no default and is not written by"
 
 
@@ -45,9 +46,14 @@ def incompatibilities(mode: str, candidate: str, former: Sequence[str]) -> list[
             f"compatibility {mode!r}, expected one of {', '.join(COMPATIBILITY_MODES)}"
         )
     faults = definition_faults(candidate)
-    if faults or mode == "NONE" or not former:
+    if faults:
         return faults
-    new = _parse_record(candidate)
+    try:
+        new = _parse_record(candidate)
+    except ValueError as error:
+        return [str(error)]
+    if mode == "NONE":
+        return []
     first = 0 if mode.endswith("_ALL") else len(former) - 1
     for number, definition in enumerate(former[first:], start=first + 1):
         try:
@@ -68,101 +74,42 @@ def incompatibilities(mode: str, candidate: str, former: Sequence[str]) -> list[
     return faults
 
 
-def definition_faults(definition: str) -> list[str]:
-    """Faults of a schema on its own, whatever versions came before it."""
-    try:
-        _parse_record(definition)
-    except ValueError as error:
-        return [str(error)]
-    return list(_definition_faults(json.loads(definition), "", {}))
-
-
 def _parse_record(definition: str) -> avro.schema.Schema:
     try:
-        schema = avro.schema.parse(definition)
-    except (avro.errors.AvroException, ValueError) as error:
+        with warnings.catch_warnings():
+            # Of logical types that do not fit their type: Avro says to ignore these.
+            warnings.simplefilter("ignore", avro.errors.IgnoredLogicalType)
+            schema = avro.schema.parse(json.dumps(_with_full_aliases(json.loads(definition), "")))
+    except (avro.errors.AvroException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an Avro schema: {error}") from error
     if schema.type != "record":
         raise ValueError(f"an Avro {schema.type}, expected a record")
     return schema
 
 
-# Defaults and aliases of one definition.
+def _with_full_aliases(schema: Any, space: str) -> Any:
+    """A definition with the full names of its types' aliases, which ``avro`` compares as written.
 
-
-def _definition_faults(schema: Any, path: str, named: dict[str, Any]) -> Iterator[str]:
-    if isinstance(schema, list):
-        for branch in schema:
-            yield from _definition_faults(branch, path, named)
-        return
-    if not isinstance(schema, dict):
-        return
-    if schema["type"] in _NAMED:
-        named[schema["name"].rpartition(".")[2]] = schema
-    if schema["type"] == "record":
-        fields = schema["fields"]
-        names = {entry["name"] for entry in fields}
-        for entry in fields:
-            inner = _join(path, entry["name"])
-            yield from _definition_faults(entry["type"], inner, named)
-            if "default" in entry and not _fits(entry["type"], entry["default"], named):
-                yield (
-                    f"{inner}: the default {json.dumps(entry['default'])} does not fit the type"
-                    " (of a union: its first branch; bytes and fixed: no default is read back)"
-                )
-            for alias in set(entry.get("aliases", ())) & (names - {entry["name"]}):
-                yield f"{inner}: the alias {alias!r} is the name of another field"
-    elif schema["type"] == "array":
-        yield from _definition_faults(schema["items"], f"{path}[]", named)
-    elif schema["type"] == "map":
-        yield from _definition_faults(schema["values"], f"{path}{{}}", named)
-    else:
-        yield from _definition_faults(schema["type"], path, named)
-
-
-def _fits(schema: Any, value: Any, named: dict[str, Any]) -> bool:
-    """Whether every reader understands a default as its author meant it.
-
-    Stricter than Avro where readers differ: the first branch of a union (Java), complete nested
-    records, and no bytes (fastavro returns their JSON text).
+    An alias without a namespace is in that of its type ("Aliases" in Avro's specification).
     """
     if isinstance(schema, list):
-        return bool(schema) and _fits(schema[0], value, named)
-    if isinstance(schema, str) and (definition := named.get(schema.rpartition(".")[2])):
-        schema = definition
-    kind = schema["type"] if isinstance(schema, dict) else schema
-    if isinstance(kind, (dict, list)):
-        return _fits(kind, value, named)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    match kind:
-        case "null":
-            return value is None
-        case "boolean":
-            return isinstance(value, bool)
-        case "int":
-            return number and isinstance(value, int) and -(2**31) <= value < 2**31
-        case "long":
-            return number and isinstance(value, int) and -(2**63) <= value < 2**63
-        case "float" | "double":
-            return number
-        case "string":
-            return isinstance(value, str)
-        case "enum":
-            return value in schema["symbols"]
-        case "array":
-            items = schema["items"]
-            return isinstance(value, list) and all(_fits(items, entry, named) for entry in value)
-        case "map":
-            values = schema["values"]
-            return isinstance(value, dict) and all(
-                _fits(values, entry, named) for entry in value.values()
-            )
-        case "record":
-            return isinstance(value, dict) and all(
-                entry["name"] in value and _fits(entry["type"], value[entry["name"]], named)
-                for entry in schema["fields"]
-            )
-    return False
+        return [_with_full_aliases(branch, space) for branch in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = dict(schema)
+    if schema.get("type") in NAMED:
+        name = schema.get("name", "")
+        space = name.rpartition(".")[0] or schema.get("namespace", space)
+        if aliases := schema.get("aliases"):
+            schema["aliases"] = [full_name(alias, space) for alias in aliases]
+        if fields := schema.get("fields"):
+            schema["fields"] = [
+                {**entry, "type": _with_full_aliases(entry["type"], space)} for entry in fields
+            ]
+    for part in ("items", "values"):
+        if part in schema:
+            schema[part] = _with_full_aliases(schema[part], space)
+    return schema
 
 
 # Resolution: what one schema can read of what another has written.
@@ -197,7 +144,7 @@ class _Resolution:
             if not _promotable(reader, writer):
                 yield f"{path}: {_name(reader)} does not read {_name(writer)}"
             yield from _meaning(reader, writer, path)
-        elif reader.type in _NAMED and not schema_name_equals(
+        elif reader.type in NAMED and not schema_name_equals(
             cast(avro.schema.NamedSchema, reader), cast(avro.schema.NamedSchema, writer)
         ):
             yield (
@@ -239,7 +186,7 @@ class _Resolution:
         self, reader: avro.schema.RecordSchema, writer: avro.schema.RecordSchema, path: str
     ) -> Iterator[str]:
         for reader_field in reader.fields:
-            inner = _join(path, reader_field.name)
+            inner = join(path, reader_field.name)
             writer_field = lookup_writer_field(writer, reader_field)
             if writer_field is not None:
                 yield from self.faults(reader_field.type, writer_field.type, inner)
@@ -312,7 +259,3 @@ def _name(schema: avro.schema.Schema) -> str:
 
 def _full_name(schema: avro.schema.Schema) -> str:
     return str(cast(avro.schema.NamedSchema, schema).fullname)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name

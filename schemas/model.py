@@ -7,30 +7,48 @@ from here; a new item domain is a new folder and no code.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from schemas.definitions import definition_faults
 from schemas.errors import TunemeshError
+from schemas.example_values import ExampleValues
 from schemas.settings import ENVIRONMENT, Kind, group, read, setting
 
 BUILT_IN_FOLDER = Path(__file__).parent / "contracts"
 _VERSION_FILE = re.compile(r"(?P<domain>[a-z0-9-]+)\.v(?P<version>[1-9][0-9]*)\.avsc")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TOPIC_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_SUBJECT = re.compile(r"[a-zA-Z0-9_$#.-]{1,255}")
+_S3_LOCATION = re.compile(r"s3a?://(?P<bucket>[a-z0-9.-]+)(?P<key>/[^?#\s]*)?")
+_DURATION = re.compile(r"P(?:T(?P<hours>[0-9]+)H|(?P<number>[0-9]+)(?P<unit>[DWMY]))")
+_DAYS_OF_UNIT = {
+    **dict.fromkeys(("d", "day", "days"), 1.0),
+    **dict.fromkeys(("w", "wk", "week", "weeks"), 7.0),
+    **dict.fromkeys(("m", "mo", "month", "months"), 30.0),
+    **dict.fromkeys(("y", "yr", "year", "years"), 365.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 1 / 24),
+    **dict.fromkeys(("min", "minute", "minutes"), 1 / 1_440),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1 / 86_400),
+    **dict.fromkeys(("ms", "millisecond", "milliseconds"), 1 / 86_400_000),
+}
 COMPATIBILITY_MODES = (
     "NONE", "BACKWARD", "BACKWARD_ALL", "FORWARD", "FORWARD_ALL", "FULL", "FULL_ALL"
 )  # fmt: skip
 """As in Glue: BACKWARD, the new version reads what the last one wrote; FORWARD, the last one reads
 what the new one writes; FULL, both; _ALL, not only the last one but each former version."""
+
+
+_Mapping = TypeVar("_Mapping")
 
 
 class ContractError(TunemeshError):
@@ -133,6 +151,7 @@ class Contract:
     user: UserMapping | None = None
     domain: str = ""
     tags: tuple[str, ...] = ()
+    registered_as: str | None = None
 
     @property
     def newest(self) -> SchemaVersion:
@@ -145,26 +164,26 @@ class Contract:
 
     @property
     def subject(self) -> str:
-        """Name of the schema in the Glue registry."""
-        return self.name
+        """Name of the schema in the Glue registry; by default the contract's name."""
+        return self.registered_as or self.name
 
     def examples(self, kind: str) -> dict[str, dict[str, Any]]:
         """Records in ``examples/valid`` or ``examples/invalid``, by file name without its ending.
 
-        JSON has no bytes: the files hold them as base64, and this returns them as bytes.
+        JSON has no bytes: the files hold them as base64 wherever the type is bytes or fixed, and
+        this returns them as bytes.
         """
         folder = self.folder / "examples" / kind
-        bytes_fields = [e["name"] for e in self.newest.avro["fields"] if _is_bytes(e["type"])]
+        values = ExampleValues(self.newest.avro)
         records: dict[str, dict[str, Any]] = {}
         for path in sorted(folder.glob("*.json")):
             try:
-                record = json.loads(path.read_text())
-                for name in bytes_fields:
-                    if isinstance(record.get(name), str):
-                        record[name] = base64.b64decode(record[name], validate=True)
-            except (ValueError, AttributeError) as error:
+                record = json.loads(path.read_text("utf-8-sig"))
+                if not isinstance(record, dict):
+                    raise ValueError("a record is a JSON object")
+                records[path.stem] = values.with_bytes(record)
+            except (ValueError, RecursionError) as error:
                 raise ContractError(f"{path}: not an example record: {error}") from error
-            records[path.stem] = record
         return records
 
 
@@ -247,155 +266,420 @@ def contract_folders() -> tuple[Path, ...]:
 
 @cache
 def load_contracts(folders: tuple[Path, ...] | None = None) -> Contracts:
-    """Read all contracts of the folders; raises ContractError for the first unusable one."""
+    """Read all contracts of the folders; raises ContractError with everything that is unusable."""
+    contracts, problems = read_contracts(folders)
+    if problems:
+        raise ContractError("\n".join(problems))
+    return contracts
+
+
+def read_contracts(folders: tuple[Path, ...] | None = None) -> tuple[Contracts, list[str]]:
+    """The usable contracts of the folders, and what is wrong with the others.
+
+    Each problem is one sentence that begins with its file. Raises ContractError for a folder that
+    does not exist.
+    """
     contracts: dict[str, Contract] = {}
     topics: dict[str, str] = {}
+    problems: list[str] = []
     for root in folders or contract_folders():
         if not root.is_dir():
             raise ContractError(f"the contracts folder {root} does not exist")
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
             if not (folder / "contract.yaml").exists():
                 if any(folder.glob("*.avsc")):
-                    raise ContractError(f"{folder} has Avro schemas and no contract.yaml")
+                    problems.append(f"{folder} has Avro schemas and no contract.yaml")
                 continue
-            contract = _read(folder)
+            try:
+                contract = _ContractReader(folder).contract()
+            except ContractError as error:
+                problems += str(error).split("\n")
+                continue
             if contract.name in contracts:
-                raise ContractError(f"{folder}: there is already a contract {contract.name!r}")
-            if contract.topic in topics:
-                raise ContractError(
+                problems.append(f"{folder}: there is already a contract {contract.name!r}")
+            elif contract.topic in topics:
+                problems.append(
                     f"{folder}: the topic {contract.topic!r} belongs to {topics[contract.topic]!r}"
                 )
-            contracts[contract.name] = contract
-            topics[contract.topic] = contract.name
-    return Contracts(contracts)
+            else:
+                contracts[contract.name] = contract
+                topics[contract.topic] = contract.name
+    return Contracts(contracts), problems
 
 
-def _read(folder: Path) -> Contract:
-    path = folder / "contract.yaml"
+def s3_location(url: str) -> tuple[str, str]:
+    """Bucket and prefix of a contract's location; the prefix is empty or ends with a slash."""
+    bucket, _, key = url.partition("://")[2].partition("/")
+    prefix = key.strip("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML with dates as text, as JSON and the standard's JSON schema have them."""
+
+
+_YamlLoader.yaml_implicit_resolvers = {
+    first: [entry for entry in resolvers if entry[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A contract.yaml as it stands in the file; raises ContractError."""
     try:
-        text = yaml.safe_load(path.read_text())
-        custom = {entry["property"]: entry["value"] for entry in text["customProperties"]}
-        topic = text["schema"][0]["physicalName"]
-        role = Role(custom["role"])
+        text = yaml.load(path.read_text("utf-8-sig"), _YamlLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ContractError(f"{path}: {line}not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ContractError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(text, dict):
+        raise ContractError(f"{path}: not a data contract: it has no properties")
+    return text
+
+
+class _ContractReader:
+    """Reads one folder and collects everything that is wrong with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / "contract.yaml"
+        self._text = read_yaml(self._path)
+        self._problems: list[str] = []
+        self._custom: dict[str, Any] = {}
+
+    def contract(self) -> Contract:
+        """The contract; raises ContractError with a line for each problem."""
+        for entry in self._entries("customProperties"):
+            if isinstance(entry.get("property"), str):
+                self._custom[entry["property"]] = entry.get("value")
+        name, role = self._name(), self._role()
+        topic, key = self._topic_and_key(name)
+        pii_default, pii = self._pii()
         contract = Contract(
-            name=text["name"],
-            role=role,
-            owner=text["team"][0]["username"],
+            name=name,
+            role=role or Role.ITEM,
+            owner=self._owner(),
             topic=topic,
-            key=text["schema"][0]["properties"][0]["name"],
-            compatibility=custom.get("compatibility", "FULL_ALL"),
-            max_bytes=int(custom["maxBytes"]),
-            retention=next(
-                e["value"] for e in text["slaProperties"] if e["property"] == "retention"
-            ),
-            location=next(e["location"] for e in text["servers"] if e["type"] == "s3"),
-            catalog_table=custom["catalogTable"],
-            pii_default=custom["pii"]["default"],
-            pii=custom["pii"].get("fields", {}),
-            versions=_versions(folder, text["name"]),
-            folder=folder,
-            item=_item_mapping(custom["item"]) if role is Role.ITEM else None,
-            user=_user_mapping(custom["user"]) if role is Role.USER else None,
-            domain=text.get("domain", text["name"]),
-            tags=tuple(text.get("tags", ())),
+            key=key,
+            compatibility=self._compatibility(),
+            max_bytes=self._max_bytes(),
+            retention=self._retention(),
+            location=self._location(),
+            catalog_table=self._text_of("catalogTable"),
+            pii_default=pii_default,
+            pii=pii,
+            versions=self._versions(name),
+            folder=self._folder,
+            item=self._mapping("item", _item_mapping) if role is Role.ITEM else None,
+            user=self._mapping("user", _user_mapping) if role is Role.USER else None,
+            domain=self._optional("domain", name),
+            tags=self._tags(),
+            registered_as=self._subject(),
         )
-    except ContractError as error:
-        raise error if str(folder) in str(error) else ContractError(f"{path}: {error}") from None
-    except KeyError as error:
-        raise ContractError(f"{path}: {error} is missing") from error
-    except StopIteration:
-        raise ContractError(
-            f"{path}: needs retention in slaProperties and a server of type s3"
-        ) from None
-    except (IndexError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise ContractError(f"{path}: {type(error).__name__}: {error}") from error
-    _check(contract, path)
-    return contract
+        if contract.versions:
+            self._check_mapped_fields(contract)
+        if self._problems:
+            raise ContractError("\n".join(self._problems))
+        return contract
 
+    def _problem(self, what: str) -> None:
+        self._problems.append(f"{self._path}: {what}")
 
-def _versions(folder: Path, name: str) -> tuple[SchemaVersion, ...]:
-    versions = []
-    for path in folder.glob("*.avsc"):
-        match = _VERSION_FILE.fullmatch(path.name)
-        if match is None or match["domain"] != name:
-            raise ContractError(f"{path}: expected a schema file named {name}.v<N>.avsc")
+    def _entries(self, name: str) -> list[dict[str, Any]]:
+        """The objects of a list in the contract; those that are none are problems."""
+        value = self._text.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            self._problem(f"{name} is {value!r:.60}, expected a list")
+            return []
+        for entry in value:
+            if not isinstance(entry, dict):
+                self._problem(f"{name} has {entry!r:.60}, expected an object")
+        return [entry for entry in value if isinstance(entry, dict)]
+
+    def _optional(self, name: str, default: str) -> str:
+        value = self._text.get(name)
+        if value is not None and not isinstance(value, str):
+            self._problem(f"{name} is {value!r:.60}, expected text")
+        return value if isinstance(value, str) and value else default
+
+    def _text_of(self, name: str) -> str:
+        """The text of a custom property that every contract has."""
+        value = self._custom.get(name)
+        if name not in self._custom:
+            self._problem(f"customProperties: {name!r} is missing")
+        elif not isinstance(value, str) or not value:
+            self._problem(f"customProperties: {name} is {value!r:.60}, expected text")
+        return value if isinstance(value, str) else ""
+
+    def _name(self) -> str:
+        name = self._optional("name", self._folder.name)
+        if not _NAME.fullmatch(name):
+            self._problem(f"name is {name!r}, expected a-z, 0-9 and - only, such as 'audio-books'")
+        return name
+
+    def _role(self) -> Role | None:
+        role = self._text_of("role")
+        if role and role not in tuple(Role):
+            self._problem(f"{role!r} is not a valid Role: one of {', '.join(Role)}")
+        return Role(role) if role in tuple(Role) else None
+
+    def _owner(self) -> str:
+        team = self._text.get("team")
+        members = team.get("members") if isinstance(team, dict) else team
+        if isinstance(members, list):
+            members = [m for m in members if isinstance(m, dict) and m.get("username")]
+        if not isinstance(members, list) or not members:
+            self._problem("team has no member with a username, expected the owner of the contract")
+            return ""
+        owners = [m for m in members if str(m.get("role", "")).lower() == "owner"] or members
+        present = [str(m["username"]) for m in owners if not m.get("dateOut")]
+        if not present:
+            gone = owners[-1]
+            self._problem(
+                f"team: the owner {gone['username']} has left ({gone['dateOut']}), name another"
+            )
+        return present[0] if present else ""
+
+    def _topic_and_key(self, name: str) -> tuple[str, str]:
+        objects = self._entries("schema")
+        if not objects:
+            self._problem("schema has no object, expected the topic")
+            return name, ""
+        topics = [entry for entry in objects if entry.get("physicalType") == "topic"] or objects
+        if len(topics) > 1:
+            names = ", ".join(str(entry.get("name")) for entry in topics)
+            self._problem(f"schema has several objects ({names}), a contract has one topic")
+        topic = topics[0].get("physicalName") or topics[0].get("name") or name
+        if not isinstance(topic, str) or not _TOPIC_NAME.fullmatch(topic):
+            self._problem(f"{topic!r} is not a topic name")
+        elif topic in (".", "..") or topic.startswith("__"):
+            self._problem(f"the topic name {topic!r} is reserved by Kafka")
+        return str(topic), self._key(topics[0])
+
+    def _key(self, topic: Mapping[str, Any]) -> str:
+        listed = topic.get("properties")
+        fields = [
+            entry
+            for entry in (listed if isinstance(listed, list) else ())
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        ]
+        if not fields:
+            self._problem("schema: the topic has no properties, expected the key of its records")
+            return ""
+        keys = [entry for entry in fields if entry.get("primaryKey") is True]
+        if len(keys) > 1:
+            names = ", ".join(entry["name"] for entry in keys)
+            self._problem(f"schema: the primary key is {names}; a topic has one field as its key")
+        # Without a primary key: the field by which the topic is partitioned, else the first.
+        partitions = [entry for entry in fields if entry.get("partitioned") is True]
+        key = (keys or partitions or fields)[0]
+        return str(key.get("physicalName") or key["name"])
+
+    def _compatibility(self) -> str:
+        mode = self._custom.get("compatibility", "FULL_ALL")
+        if mode not in COMPATIBILITY_MODES:
+            known = ", ".join(COMPATIBILITY_MODES)
+            self._problem(f"compatibility is {mode!r}, expected one of {known}")
+        return str(mode)
+
+    def _max_bytes(self) -> int:
+        value = self._custom.get("maxBytes")
+        if "maxBytes" not in self._custom:
+            self._problem("customProperties: 'maxBytes' is missing")
+        elif isinstance(value, str) and value.isdecimal():
+            return int(value)
+        elif type(value) is not int or value <= 0:
+            self._problem(
+                f"customProperties: maxBytes is {value!r:.60}, expected a number of bytes"
+            )
+        return value if type(value) is int else 0
+
+    def _retention(self) -> str:
+        entry = next(
+            (e for e in self._entries("slaProperties") if e.get("property") == "retention"), None
+        )
+        if entry is None:
+            self._problem("needs retention in slaProperties, such as P7D or compact")
+            return ""
+        return _normal_retention(entry.get("value"), entry.get("unit"))
+
+    def _location(self) -> str:
+        servers = [e for e in self._entries("servers") if e.get("type") == "s3"]
+        if not servers:
+            self._problem("needs a server of type s3 with the location of the data product")
+            return ""
+        location = servers[0].get("location")
+        match = _S3_LOCATION.fullmatch(location) if isinstance(location, str) else None
+        if match is None:
+            self._problem(
+                f"servers: the location is {location!r:.120}, expected s3://BUCKET/PREFIX/"
+            )
+        return str(location)
+
+    def _pii(self) -> tuple[str, dict[str, str]]:
+        value = self._custom.get("pii")
+        if "pii" not in self._custom:
+            self._problem("customProperties: 'pii' is missing")
+            return "", {}
+        default = value.get("default") if isinstance(value, dict) else None
+        fields = (value.get("fields") or {}) if isinstance(value, dict) else {}
+        if not isinstance(default, str) or not isinstance(fields, dict):
+            self._problem(
+                "customProperties: pii needs a default class, and fields as an object of classes"
+            )
+            return "", {}
+        return default, {str(name): str(kind) for name, kind in fields.items()}
+
+    def _tags(self) -> tuple[str, ...]:
+        tags = self._text.get("tags")
+        if tags is not None and not isinstance(tags, list):
+            self._problem(f"tags is {tags!r:.60}, expected a list of texts")
+            return ()
+        return tuple(str(tag) for tag in tags or ())
+
+    def _subject(self) -> str | None:
+        subject = self._custom.get("subject")
+        if "subject" not in self._custom:
+            return None
+        if not isinstance(subject, str) or not _SUBJECT.fullmatch(subject):
+            self._problem(
+                f"customProperties: subject is {subject!r:.60}, expected the name of a schema of"
+                " Glue: letters, digits and -_$#. only"
+            )
+        return str(subject)
+
+    def _mapping(self, name: str, read: Callable[[Mapping[str, Any]], _Mapping]) -> _Mapping | None:
+        value = self._custom.get(name)
+        if not isinstance(value, dict):
+            self._problem(f"customProperties: {name!r} is missing, the mapping of its fields")
+            return None
         try:
-            avro = json.loads(path.read_text())
-            [entry["name"] for entry in avro["fields"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ContractError(f"{path}: not an Avro record schema: {error}") from error
-        definition = json.dumps(avro, separators=(",", ":"))
-        versions.append(SchemaVersion(int(match["version"]), definition))
-    versions.sort(key=lambda version: version.number)
-    numbers = [version.number for version in versions]
-    if not numbers or numbers != list(range(1, len(numbers) + 1)):
-        raise ContractError(f"{folder}: schema versions must be v1, v2, ... without a gap")
-    return tuple(versions)
+            return read(value)
+        except ContractError as error:
+            for line in str(error).split("\n"):
+                self._problem(line)
+            return None
+
+    def _versions(self, name: str) -> tuple[SchemaVersion, ...]:
+        versions = []
+        for path in sorted(self._folder.glob("*.avsc")):
+            match = _VERSION_FILE.fullmatch(path.name)
+            if match is None or match["domain"] != name:
+                self._problems.append(f"{path}: expected a schema file named {name}.v<N>.avsc")
+                continue
+            try:
+                text = path.read_text("utf-8-sig")
+            except ValueError as error:
+                self._problems.append(f"{path}: not an Avro record schema: {error}")
+                continue
+            faults = definition_faults(text)
+            self._problems += (f"{path}: {fault}" for fault in faults)
+            if not faults:
+                definition = json.dumps(json.loads(text), separators=(",", ":"))
+                versions.append(SchemaVersion(int(match["version"]), definition))
+        versions.sort(key=lambda version: version.number)
+        numbers = [version.number for version in versions]
+        if not self._problems and (not numbers or numbers != list(range(1, len(numbers) + 1))):
+            self._problems.append(
+                f"{self._folder}: schema versions must be v1, v2, ... without a gap"
+            )
+        return tuple(versions)
+
+    def _check_mapped_fields(self, contract: Contract) -> None:
+        fields = set(contract.newest.field_names)
+        for mapping in (contract.item, contract.user):
+            for name in () if mapping is None else mapped_fields(mapping):
+                if name not in fields:
+                    self._problem(
+                        f"the mapping names the field {name!r}, which"
+                        f" {contract.name}.v{contract.newest.number}.avsc does not have"
+                    )
+
+
+def _normal_retention(value: Any, unit: Any) -> str:
+    """A retention as days (P7D) or compact; as it is written where it is no whole days."""
+    written = str(value) if unit is None else f"{value} {unit}"
+    text = str(value).strip()
+    if text.lower() == "compact":
+        return "compact"
+    if unit is None and (match := _DURATION.fullmatch(text)):
+        number = float(match["hours"] or match["number"])
+        days = number * _DAYS_OF_UNIT["h" if match["hours"] else match["unit"].lower()]
+    else:
+        number_text, _, rest = re.sub(r"(?<=[0-9])(?=[a-zA-Z])", " ", text).partition(" ")
+        unit_text = str(unit) if unit is not None else rest
+        scale = _DAYS_OF_UNIT.get(unit_text.strip().lower())
+        if isinstance(value, bool) or scale is None or (unit is not None and rest):
+            return written
+        try:
+            days = float(number_text) * scale
+        except ValueError:
+            return written
+    whole = round(days) if days < 1e6 else 0
+    return f"P{whole}D" if whole >= 1 and abs(days - whole) < 1e-6 else written
 
 
 def _item_mapping(custom: Mapping[str, Any]) -> ItemMapping:
-    _check_mapping_keys("item", custom, _ITEM_KEYS, required=("type", "item_id", "title"))
+    problems = _mapping_problems("item", custom, _ITEM_KEYS, required=("type", "item_id", "title"))
     duration = custom.get("duration") or {}
     units = {"s": 1000, "ms": 1}
-    unit = duration.get("unit", "ms")
-    if unit not in units:
-        raise ContractError(f"the unit of item.duration is {unit!r}, expected s or ms")
+    if isinstance(duration, str):
+        duration = {"field": duration}
+    unit = str(duration.get("unit", "ms")) if isinstance(duration, dict) else ""
+    if not isinstance(duration, dict) or (duration and not isinstance(duration.get("field"), str)):
+        problems.append("item.duration needs a field, such as {field: duration_ms, unit: ms}")
+    elif unit not in units:
+        problems.append(f"the unit of item.duration is {unit!r}, expected s or ms")
     creator = custom.get("creator") or ()
+    creators = (creator,) if isinstance(creator, str) else creator
+    if not isinstance(creators, (list, tuple)) or not all(isinstance(n, str) for n in creators):
+        problems.append(f"item.creator is {creator!r:.60}, expected a field or a list of fields")
     plain = {k: v for k, v in custom.items() if k not in ("duration", "creator")}
+    problems += _not_text("item", plain)
+    if problems:
+        raise ContractError("\n".join(problems))
     return ItemMapping(
         **plain,
-        creator=(creator,) if isinstance(creator, str) else tuple(creator),
+        creator=tuple(creators),
         duration=duration.get("field"),
         duration_unit_ms=units[unit],
     )
 
 
 def _user_mapping(custom: Mapping[str, Any]) -> UserMapping:
-    _check_mapping_keys("user", custom, UserMapping.__slots__, required=("user_id",))
+    problems = _mapping_problems("user", custom, UserMapping.__slots__, required=("user_id",))
+    problems += _not_text("user", custom)
+    if problems:
+        raise ContractError("\n".join(problems))
     return UserMapping(**custom)
 
 
 _ITEM_KEYS = tuple(slot for slot in ItemMapping.__slots__ if slot != "duration_unit_ms")
 
 
-def _check_mapping_keys(
+def _mapping_problems(
     name: str, custom: Mapping[str, Any], known: tuple[str, ...], required: tuple[str, ...]
-) -> None:
-    for key in custom:
-        if key not in known:
-            raise ContractError(
-                f"the property {name} has {key!r}, which is none of {', '.join(known)}"
-            )
-    for key in required:
-        if key not in custom:
-            raise ContractError(f"the property {name} needs {key!r}")
+) -> list[str]:
+    unknown = [key for key in custom if key not in known]
+    return [
+        *(f"the property {name} has {k!r}, which is none of {', '.join(known)}" for k in unknown),
+        *(f"the property {name} needs {key!r}" for key in required if key not in custom),
+    ]
 
 
-def _is_bytes(avro: Any) -> bool:
-    return avro == "bytes" or (isinstance(avro, list) and "bytes" in avro)
+def _not_text(name: str, custom: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name}.{key} is {value!r:.60}, expected text"
+        for key, value in custom.items()
+        if value is not None and not isinstance(value, str)
+    ]
 
 
-def _check(contract: Contract, path: Path) -> None:
-    if not _TOPIC_NAME.fullmatch(contract.topic):
-        raise ContractError(f"{path}: {contract.topic!r} is not a topic name")
-    if contract.compatibility not in COMPATIBILITY_MODES:
-        known = ", ".join(COMPATIBILITY_MODES)
-        raise ContractError(
-            f"{path}: compatibility is {contract.compatibility!r}, expected one of {known}"
-        )
-    fields = set(contract.newest.field_names)
-    for mapping in (contract.item, contract.user):
-        if mapping is None:
-            continue
-        for name in _mapped_fields(mapping):
-            if name not in fields:
-                raise ContractError(
-                    f"{path}: the mapping names the field {name!r}, which"
-                    f" {contract.name}.v{contract.newest.number}.avsc does not have"
-                )
-
-
-def _mapped_fields(mapping: ItemMapping | UserMapping) -> Iterator[str]:
+def mapped_fields(mapping: ItemMapping | UserMapping) -> Iterator[str]:
+    """Names of the fields that a mapping refers to."""
     for slot in type(mapping).__slots__:
         value = getattr(mapping, slot)
         if slot in ("type", "duration_unit_ms") or value is None:

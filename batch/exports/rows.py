@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -89,6 +90,8 @@ def _wrong(value: Any, expected: str) -> InvalidRecord:
 
 
 def _string(value: Any) -> str:
+    if isinstance(value, UUID):
+        return str(value)
     if not isinstance(value, str):
         raise _wrong(value, "a string")
     if not value.isascii():

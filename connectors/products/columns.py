@@ -1,7 +1,8 @@
 """The columns of a data product: the fields of its contract's newest Avro version, typed.
 
-A field is a string, int, long, float, double, boolean, array of string or timestamp-millis, alone
-or in a union with null. Anything else has no column; the contract that has it cannot be exported.
+A field with a column is a string (also uuid and enum), int, long, float, double, boolean, array of
+string or timestamp-millis, alone or in a union with null. A field of any other type has no column
+and is left out of the product; `tunemesh schemas check` names it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from schemas.model import Contract, ContractError, Role, split_nullable
+from schemas.model import Contract, Role, split_nullable
 
 
 class Kind(StrEnum):
@@ -53,10 +54,11 @@ class Column:
 def columns_of(contract: Contract) -> tuple[Column, ...]:
     """The columns of a contract's product, in the order of the Avro fields.
 
-    Interactions have :data:`PUBLISHED_AT` after them. Raises ContractError for a field whose type
-    no column has.
+    Interactions have :data:`PUBLISHED_AT` after them. A field whose type no column has is left out.
     """
-    columns = tuple(_column(contract, entry) for entry in contract.newest.avro["fields"])
+    columns = tuple(
+        column for entry in contract.newest.avro["fields"] if (column := _column(entry)) is not None
+    )
     if contract.role is Role.INTERACTION and PUBLISHED_AT not in [c.name for c in columns]:
         columns += (Column(PUBLISHED_AT, Kind.TIMESTAMP, nullable=False),)
     return columns
@@ -67,25 +69,29 @@ def partition_of(contract: Contract) -> str | None:
     return EVENT_DAY if contract.role is Role.INTERACTION else None
 
 
-def _column(contract: Contract, entry: dict[str, Any]) -> Column:
+def fields_without_column(contract: Contract) -> tuple[str, ...]:
+    """Names of the fields that are left out of a contract's product."""
+    return tuple(
+        entry["name"] for entry in contract.newest.avro["fields"] if _column(entry) is None
+    )
+
+
+def _column(entry: dict[str, Any]) -> Column | None:
     avro, nullable = split_nullable(entry["type"])
     kind = _kind(avro)
-    if kind is None:
-        raise ContractError(
-            f"{contract.name}.v{contract.newest.number}.avsc: the field {entry['name']!r} has a"
-            f" type that no column of a data product has; there are: {', '.join(Kind)}"
-        )
-    return Column(entry["name"], kind, nullable, entry.get("default"))
+    return None if kind is None else Column(entry["name"], kind, nullable, entry.get("default"))
 
 
 def _kind(avro: Any) -> Kind | None:
     if isinstance(avro, dict):
-        logical = avro.get("logicalType")
-        if logical is not None:
-            is_millis = logical == "timestamp-millis" and avro["type"] == "long"
-            return Kind.TIMESTAMP if is_millis else None
         if avro["type"] == "array":
             return Kind.STRINGS if _kind(avro["items"]) is Kind.STRING else None
+        logical = avro.get("logicalType")
+        if avro["type"] == "enum":
+            return Kind.STRING
+        if logical is not None and avro["type"] != "string":
+            is_millis = logical == "timestamp-millis" and avro["type"] == "long"
+            return Kind.TIMESTAMP if is_millis else None
         avro = avro["type"]
     plain = ("string", "int", "long", "float", "double", "boolean")
     return Kind(avro) if isinstance(avro, str) and avro in plain else None

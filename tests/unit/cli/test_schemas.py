@@ -50,7 +50,7 @@ def test_check_fails_with_each_problem_on_a_line(
     shutil.copytree(BUILT_IN_FOLDER, folder)
     shutil.rmtree(folder / "songs" / "examples" / "invalid")
     contracts = load_contracts((folder,))
-    monkeypatch.setattr(schemas_commands, "load_contracts", lambda: contracts)
+    monkeypatch.setattr(schemas_commands, "read_contracts", lambda: (contracts, []))
     result = CliRunner().invoke(schemas, ["check"])
     assert result.exit_code != 0
     assert "songs: there is no example in examples/invalid" in result.output

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from connectors.products.arrow import arrow_schema
-from connectors.products.columns import Kind, columns_of
+from connectors.products.columns import Kind, columns_of, fields_without_column
 from connectors.products.location import Location
 from connectors.products.manifest import Former, Manifest, ProductFile
 from connectors.products.versions import GRACE_MS, kept_versions, version_name, version_of
@@ -59,6 +59,8 @@ def test_interactions_have_their_publication() -> None:
         (["null", "float"], Kind.FLOAT),
         ({"type": "string"}, Kind.STRING),
         ({"type": "array", "items": {"type": "string"}}, Kind.STRINGS),
+        ({"type": "string", "logicalType": "uuid"}, Kind.STRING),
+        ({"type": "enum", "name": "E", "symbols": ["A"]}, Kind.STRING),
     ],
 )
 def test_every_plain_type_has_a_column(avro: object, kind: Kind) -> None:
@@ -79,10 +81,11 @@ def test_every_plain_type_has_a_column(avro: object, kind: Kind) -> None:
     ],
     ids=str,
 )
-def test_a_type_without_a_column_is_refused(avro: object) -> None:
-    """A timestamp in another unit is not taken for one in milliseconds."""
-    with pytest.raises(ContractError, match=r"songs\.v1\.avsc: the field 'x' has a type"):
-        columns_of(with_field(CONTRACTS["songs"], avro))
+def test_a_field_of_a_type_without_a_column_is_left_out(avro: object) -> None:
+    """The others are exported; a timestamp in another unit is not taken for milliseconds."""
+    contract = with_field(CONTRACTS["songs"], avro)
+    assert columns_of(contract) == columns_of(CONTRACTS["songs"])
+    assert fields_without_column(contract) == ("x",)
 
 
 @pytest.mark.parametrize(

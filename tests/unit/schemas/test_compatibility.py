@@ -13,7 +13,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import encode_body, parse_plain
-from schemas.compatibility import definition_faults, incompatibilities
+from schemas.compatibility import incompatibilities
+from schemas.definitions import definition_faults
 from schemas.model import COMPATIBILITY_MODES
 
 Json = dict[str, Any]
@@ -124,10 +125,13 @@ CHANGES: dict[str, tuple[Json, Json, bool, bool]] = {
         record(field("t", "long")),
         record(field("t", {"type": "long", "logicalType": "timestamp-millis"})), True, True,
     ),
-    "recursive: field added without a default": (
-        record(field("x", "int"), field("next", ["null", "R"], default=None)),
-        record(field("x", "int"), field("next", ["null", "R"], default=None), field("y", "int")),
-        False, True,
+    "renamed with an unqualified alias": (
+        record(field("x", "int"), name="space.Old"),
+        record(field("x", "int"), name="space.New", aliases=["Old"]), True, False,
+    ),
+    "renamed with an alias in another namespace": (
+        record(field("x", "int"), name="space.Old"),
+        record(field("x", "int"), name="space.New", aliases=["other.Old"]), False, False,
     ),
 }  # fmt: skip
 
@@ -237,7 +241,9 @@ def test_a_branch_of_a_union_must_not_hide_a_later_one() -> None:
     assert verdict("FORWARD", after, before) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", '"string"', "[]", '{"type": "record"}', "7"])
+@pytest.mark.parametrize(
+    "text", ["", "{", '"string"', "[]", '{"type": "record", "name": "R"}', "7"]
+)
 def test_what_is_no_record_schema_is_refused_in_words(text: str) -> None:
     """A candidate never raises, and a broken former version is named."""
     assert len(incompatibilities("NONE", text, [])) == 1

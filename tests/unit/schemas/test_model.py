@@ -22,6 +22,8 @@ from schemas.model import (
     Role,
     contract_folders,
     load_contracts,
+    read_contracts,
+    read_yaml,
 )
 from schemas.rules import missing_identifier
 
@@ -238,13 +240,75 @@ def _no_yaml(mesh: Path) -> None:
     (mesh / "songs" / "contract.yaml").write_text("{")
 
 
+def _owner_has_left(mesh: Path) -> None:
+    members = [{"username": "ada", "role": "owner", "dateOut": "2025-01-31"}, {"username": "bob"}]
+    edit_yaml(mesh / "songs" / "contract.yaml", lambda text: text.update(team={"members": members}))
+
+
+def _no_member(mesh: Path) -> None:
+    edit_yaml(mesh / "songs" / "contract.yaml", lambda text: text.update(team={"members": []}))
+
+
+def _topic(name: str) -> Callable[[Path], None]:
+    def break_it(mesh: Path) -> None:
+        path = mesh / "songs" / "contract.yaml"
+        edit_yaml(path, lambda text: text["schema"][0].update(physicalName=name))
+
+    break_it.__name__ = f"topic {name}"
+    return break_it
+
+
+def _two_primary_keys(mesh: Path) -> None:
+    properties = [{"name": "song_id", "primaryKey": True}, {"name": "title", "primaryKey": True}]
+    path = mesh / "songs" / "contract.yaml"
+    edit_yaml(path, lambda text: text["schema"][0].update(properties=properties))
+
+
+def _no_schema(mesh: Path) -> None:
+    edit_yaml(mesh / "songs" / "contract.yaml", lambda text: text.pop("schema"))
+
+
+def _tags_are_text(mesh: Path) -> None:
+    edit_yaml(mesh / "songs" / "contract.yaml", lambda text: text.update(tags="music"))
+
+
+def _empty_file(mesh: Path) -> None:
+    (mesh / "songs" / "contract.yaml").write_text("")
+
+
+def _custom_properties_as_object(mesh: Path) -> None:
+    path = mesh / "songs" / "contract.yaml"
+    edit_yaml(path, lambda text: text.update(customProperties={"role": "item"}))
+
+
+def _location_is_no_location(mesh: Path) -> None:
+    path = mesh / "songs" / "contract.yaml"
+    edit_yaml(path, lambda text: text["servers"][1].update(location="my bucket"))
+
+
+def _subject_with_a_slash(mesh: Path) -> None:
+    set_property(mesh, "songs", "subject", "team/songs")
+
+
+def _bytes_in_words(mesh: Path) -> None:
+    set_property(mesh, "songs", "maxBytes", "64 KB")
+
+
+def _field_name_breaks_out_of_sql(mesh: Path) -> None:
+    name = "x` STRING) WITH ('connector'='blackhole') --"
+    edit_schema(
+        mesh / "songs" / "songs.v1.avsc",
+        lambda fields: fields.append({"name": name, "type": "string", "default": ""}),
+    )
+
+
 UNUSABLE: dict[Callable[[Path], None], tuple[str, str]] = {
     _duplicate_topic: ("songs", "'podcasts' belongs to 'podcasts'"),
     _second_of_a_name: ("songs-again", "already a contract 'songs'"),
     _gap: ("songs", "without a gap"),
     _no_versions: ("songs", "v1, v2"),
     _misnamed_schema: ("songs/song.v2.avsc", "named songs.v<N>.avsc"),
-    _schema_is_no_json: ("songs/songs.v1.avsc", "not an Avro record schema"),
+    _schema_is_no_json: ("songs/songs.v1.avsc", "not JSON: Expecting property name"),
     _schema_is_no_record: ("songs/songs.v1.avsc", "not an Avro record schema"),
     _bad_role: ("songs/contract.yaml", "'song' is not a valid Role"),
     _no_max_bytes: ("songs/contract.yaml", "'maxBytes' is missing"),
@@ -255,7 +319,21 @@ UNUSABLE: dict[Callable[[Path], None], tuple[str, str]] = {
     _mapping_with_a_typo: ("songs/contract.yaml", "has 'genre', which is none of type, item_id"),
     _mapping_without_id: ("songs/contract.yaml", "needs 'item_id'"),
     _mapping_in_minutes: ("songs/contract.yaml", "'min', expected s or ms"),
-    _no_yaml: ("songs/contract.yaml", "ParserError"),
+    _no_yaml: ("songs/contract.yaml", "line 1: not YAML"),
+    _owner_has_left: ("songs/contract.yaml", "the owner ada has left (2025-01-31)"),
+    _no_member: ("songs/contract.yaml", "team has no member"),
+    _topic("."): ("songs/contract.yaml", "'.' is reserved by Kafka"),
+    _topic(".."): ("songs/contract.yaml", "'..' is reserved by Kafka"),
+    _topic("__consumer_offsets"): ("songs/contract.yaml", "is reserved by Kafka"),
+    _two_primary_keys: ("songs/contract.yaml", "the primary key is song_id, title; a topic has"),
+    _no_schema: ("songs/contract.yaml", "schema has no object"),
+    _tags_are_text: ("songs/contract.yaml", "tags is 'music', expected a list"),
+    _empty_file: ("songs/contract.yaml", "not a data contract"),
+    _custom_properties_as_object: ("songs/contract.yaml", "expected a list"),
+    _location_is_no_location: ("songs/contract.yaml", "'my bucket', expected s3://"),
+    _subject_with_a_slash: ("songs/contract.yaml", "subject is 'team/songs'"),
+    _bytes_in_words: ("songs/contract.yaml", "maxBytes is '64 KB', expected a number"),
+    _field_name_breaks_out_of_sql: ("songs/songs.v1.avsc", "which is no Avro name"),
 }
 
 
@@ -271,6 +349,191 @@ def test_an_unusable_folder_is_named_with_what_to_change(
     # Two contracts share the blame for a topic; the one that is read later is named.
     assert where in str(caught.value)
     assert what in str(caught.value)
+
+
+def test_all_problems_of_all_contracts_are_reported_at_once(mesh: Path) -> None:
+    """Each with its file; the other contracts are read."""
+    _no_max_bytes(mesh)
+    _no_retention(mesh)
+    _field_name_breaks_out_of_sql(mesh)
+    set_property(mesh, "users", "role", "listener")
+    contracts, unusable = read_contracts((mesh,))
+    files = [problem.removeprefix(f"{mesh}/").partition(":")[0] for problem in unusable]
+    assert files == [
+        "songs/contract.yaml",
+        "songs/contract.yaml",
+        "songs/songs.v1.avsc",
+        "users/contract.yaml",
+    ]
+    assert "podcasts" in contracts.by_name
+    assert {"songs", "users"}.isdisjoint(contracts.by_name)
+
+
+# The standard allows several ways to say the same.
+
+
+@pytest.mark.parametrize(
+    "team",
+    [
+        [{"username": "ada"}],
+        {"name": "music", "members": [{"username": "ada", "role": "Owner"}]},
+        [{"username": "bob", "role": "steward"}, {"username": "ada", "role": "owner"}],
+        [
+            {"username": "bob", "role": "owner", "dateOut": "2025-01-31"},
+            {"username": "ada", "role": "owner", "dateIn": "2025-02-01"},
+        ],
+    ],
+    ids=["3.0", "3.1", "by role", "successor"],
+)
+def test_the_owner_is_a_present_member_of_the_team(mesh: Path, team: Any) -> None:
+    """The team is a list in 3.0 and an object in 3.1."""
+    edit_yaml(mesh / "songs" / "contract.yaml", lambda text: text.update(team=team))
+    assert load(mesh)["songs"].owner == "ada"
+
+
+@pytest.mark.parametrize(
+    ("entry", "retention"),
+    [
+        ({"value": "P7D"}, "P7D"),
+        ({"value": 7, "unit": "d"}, "P7D"),
+        ({"value": "7", "unit": "days"}, "P7D"),
+        ({"value": 7.0, "unit": "Day"}, "P7D"),
+        ({"value": "7 days"}, "P7D"),
+        ({"value": "7d"}, "P7D"),
+        ({"value": 168, "unit": "h"}, "P7D"),
+        ({"value": 604_800_000, "unit": "ms"}, "P7D"),
+        ({"value": "PT168H"}, "P7D"),
+        ({"value": "P1W"}, "P7D"),
+        ({"value": 2, "unit": "y"}, "P730D"),
+        ({"value": "Compact"}, "compact"),
+        # As written, for the check to name:
+        ({"value": 7}, "7"),
+        ({"value": 36, "unit": "h"}, "36 h"),
+        ({"value": 0, "unit": "d"}, "0 d"),
+        ({"value": -1, "unit": "d"}, "-1 d"),
+        ({"value": True, "unit": "d"}, "True d"),
+        ({"value": None}, "None"),
+        ({"value": "nan", "unit": "d"}, "nan d"),
+    ],
+    ids=str,
+)
+def test_a_retention_is_whole_days_in_any_unit(mesh: Path, entry: Json, retention: str) -> None:
+    """The standard has a value and a unit."""
+    sla = [{"property": "retention", **entry}]
+    edit_yaml(mesh / "songs" / "contract.yaml", lambda text: text.update(slaProperties=sla))
+    assert load(mesh)["songs"].retention == retention
+    reported = [one for one in problems(mesh) if one.startswith("songs: retention is")]
+    assert bool(reported) is not (retention == "compact" or retention.startswith("P"))
+
+
+def test_the_key_is_the_primary_key_wherever_it_is_listed(mesh: Path) -> None:
+    """Not the first property."""
+    properties = [{"name": "title"}, {"name": "song_id", "primaryKey": True}]
+    path = mesh / "songs" / "contract.yaml"
+    edit_yaml(path, lambda text: text["schema"][0].update(properties=properties))
+    assert load(mesh)["songs"].key == "song_id"
+
+
+def test_the_subject_is_the_name_of_the_schema_in_the_registry(mesh: Path) -> None:
+    """A topic that is named otherwise than its contract needs it."""
+    path = mesh / "songs" / "contract.yaml"
+    edit_yaml(path, lambda text: text["schema"][0].update(physicalName="music.songs"))
+    assert any("set the property subject" in one for one in problems(mesh))
+    load_contracts.cache_clear()
+    set_property(mesh, "songs", "subject", "music.songs")
+    assert load(mesh)["songs"].subject == "music.songs"
+    assert problems(mesh) == []
+
+
+def test_dates_of_a_contract_are_text(mesh: Path) -> None:
+    """As in JSON: YAML would make datetimes of them."""
+    path = mesh / "songs" / "contract.yaml"
+    path.write_text(path.read_text() + "contractCreatedTs: 2022-11-15T02:59:43+00:00\n")
+    assert read_yaml(path)["contractCreatedTs"] == "2022-11-15T02:59:43+00:00"
+
+
+def add_field(folder: Path, contract: str, avro: Any, **more: Any) -> None:
+    edit_schema(
+        folder / contract / f"{contract}.v1.avsc",
+        lambda fields: fields.append({"name": "more", "type": avro, **more}),
+    )
+
+
+def rock(folder: Path) -> Path:
+    return folder / "songs" / "examples" / "valid" / "rock.json"
+
+
+NARRATOR = {
+    "type": "record",
+    "name": "Narrator",
+    "fields": [
+        {"name": "name", "type": "string"},
+        {"name": "country", "type": ["null", "string"], "default": None},
+        {"name": "voice", "type": ["null", "bytes"], "default": None},
+        {"name": "mentor", "type": ["null", {"type": "record", "name": "Mentor", "fields": [
+            {"name": "rating", "type": "float", "default": 0.1},
+            {"name": "mark", "type": {"type": "fixed", "name": "Mark", "size": 2}},
+        ]}], "default": None},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("avro", "value"),
+    [
+        (["null", "float"], 4.7),
+        ("double", 4.7),
+        ("double", 4),
+        ("float", 4),
+        ("bytes", "BNI="),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, "BNI="),
+        ({"type": "fixed", "name": "F", "size": 2}, "BNI="),
+        ({"type": "array", "items": ["null", "bytes"]}, ["BNI=", None]),
+        ({"type": "map", "values": "float"}, {"a": 0.1}),
+        (["null", NARRATOR], {"name": "N"}),
+        (["null", NARRATOR], {"name": "N", "voice": "BNI=", "mentor": {"mark": "BNI="}}),
+        ({"type": "array", "items": NARRATOR}, [{"name": "N"}, {"name": "M", "country": "DE"}]),
+    ],
+    ids=str,
+)
+def test_an_example_is_read_back_by_the_precision_and_defaults_of_its_type(
+    mesh: Path, avro: Any, value: Any
+) -> None:
+    """Bytes are base64 at any depth, and what the schema defaults may be left out at any depth."""
+    for path in (mesh / "songs" / "examples").rglob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "more": value}))
+    add_field(mesh, "songs", avro)
+    assert problems(mesh) == []
+
+
+@pytest.mark.parametrize(("avro", "value"), [("bytes", "no base64!"), ("float", "4.7")])
+def test_an_example_of_another_type_is_a_problem(mesh: Path, avro: Any, value: Any) -> None:
+    """Rounding and base64 excuse nothing else."""
+    rock(mesh).write_text(json.dumps({**json.loads(rock(mesh).read_text()), "more": value}))
+    add_field(mesh, "songs", ["null", avro], default=None)
+    assert any("rock.json" in one for one in problems(mesh))
+
+
+@pytest.mark.parametrize(
+    "avro",
+    [
+        {"type": "string", "logicalType": "uuid"},
+        {"type": "enum", "name": "Title", "symbols": ["A", "B"]},
+    ],
+    ids=["uuid", "enum"],
+)
+def test_ids_and_labels_may_be_uuids_and_enums(mesh: Path, avro: Any) -> None:
+    """They are read as text."""
+
+    def change(fields: list[Json]) -> None:
+        for entry in fields:
+            if entry["name"] == "title":
+                entry["type"] = avro
+
+    for path in (mesh / "songs" / "examples").rglob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "title": "A"}))
+    edit_schema(mesh / "songs" / "songs.v1.avsc", change)
+    assert [one for one in problems(mesh) if "title" in one] == []
 
 
 def test_an_absent_folder_is_named(tmp_path: Path) -> None:
@@ -379,6 +642,24 @@ def _enriched_is_too_small(mesh: Path) -> None:
     set_property(mesh, "interactions-enriched", "maxBytes", 10_240)
 
 
+def _location(url: str) -> Callable[[Path], None]:
+    def break_it(mesh: Path) -> None:
+        path = mesh / "songs" / "contract.yaml"
+        edit_yaml(path, lambda text: text["servers"][1].update(location=url))
+
+    break_it.__name__ = url
+    return break_it
+
+
+def _key_is_not_the_id(mesh: Path) -> None:
+    path = mesh / "songs" / "contract.yaml"
+    edit_yaml(path, lambda text: text["schema"][0]["properties"][0].update(name="title"))
+
+
+def _same_subject(mesh: Path) -> None:
+    set_property(mesh, "songs", "subject", "podcasts")
+
+
 def _no_users(mesh: Path) -> None:
     shutil.rmtree(mesh / "users")
 
@@ -402,6 +683,11 @@ DOUBTFUL: dict[Callable[[Path], None], str] = {
     _sources_outlive_dead_letters: "retention is P30D, shorter than that of interactions (P31D)",
     _retention_in_words: "interactions: retention is 'a week', expected compact or days",
     _enriched_is_too_small: "interactions-enriched: maxBytes is 10240: the largest event",
+    _location("s3://tunemesh-podcasts/product"): "'s3://tunemesh-podcasts/product' is also that of",
+    _location("s3a://tunemesh-podcasts/product/songs/"): "overlaps with that of podcasts",
+    _location("s3://tunemesh-podcasts"): "'s3://tunemesh-podcasts' overlaps with that of podcasts",
+    _key_is_not_the_id: "songs: the key of the topic is 'title', and the mapped id is 'song_id'",
+    _same_subject: "songs: schema name 'podcasts' is also that of podcasts",
     _no_users: "exactly one contract must have the role user, found: none",
 }
 
