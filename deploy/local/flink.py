@@ -364,6 +364,10 @@ def read_job_id(script: Path, code: int, log: Path) -> str:
     return str(submitted[-1])
 
 
+PYTHON_ENDED = ("Python process exits with code", "Failed to start Python process")
+"""What Java says of a program that failed; the second of one that failed at once."""
+
+
 def extract_error(text: str, lines: int = 25) -> str:
     """Return the error at the end of a client's log.
 
@@ -380,7 +384,7 @@ def extract_error(text: str, lines: int = 25) -> str:
             (n for n, line in enumerate(after[1:], 1) if not line.startswith(" ")), len(after)
         )
         causes = (line for line in after[end + 1 :] if line.startswith((": ", "Caused by: ")))
-        own = (line for line in causes if "Python process exits with code" not in line)
+        own = (line for line in causes if not any(end in line for end in PYTHON_ENDED))
         chosen = [*after[: end + 1][-lines:], *dict.fromkeys(own)]
     return "\n".join(f"    {line}" for line in chosen)
 

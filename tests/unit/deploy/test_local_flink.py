@@ -106,13 +106,14 @@ Caused by: java.lang.RuntimeException: Python process exits with code: 1
 """
 
 
-def test_a_failed_submission_shows_the_traceback_and_its_causes() -> None:
+@pytest.mark.parametrize("end", flink.PYTHON_ENDED)
+def test_a_failed_submission_shows_the_traceback_and_its_causes(end: str) -> None:
     """Not the stack of the client, which is the same for every failure."""
-    shown = flink.extract_error(FAILED_CLIENT)
+    shown = flink.extract_error(FAILED_CLIENT.replace(flink.PYTHON_ENDED[0], end))
 
     assert 'execute_sql("SELECT nonsense")' in shown
     assert "Column 'nonsense' not found" in shown
-    assert "exits with code" not in shown
+    assert end not in shown
     assert "\tat " not in shown
     assert "noise" not in shown
 
