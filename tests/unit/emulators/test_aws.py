@@ -1,4 +1,4 @@
-"""Promises of the layers around moto: Firehose's limits, failures on demand, objects as files."""
+"""The layers around moto: Firehose's limits, failures on demand, objects as files."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ MAX_RECORD_BYTES = 1_024_000
 
 
 class Stream:
-    """Stores what it is given, as moto does: everything, whatever it is."""
+    """Stores all records without checks, as moto does."""
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         payload = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-        given = payload["Records"] if "Records" in payload else [payload["Record"]]
+        records = payload["Records"] if "Records" in payload else [payload["Record"]]
         first = len(self.records)
-        self.records += [base64.b64decode(record["Data"]) for record in given]
-        entries = [{"RecordId": str(first + n)} for n in range(len(given))]
+        self.records += [base64.b64decode(record["Data"]) for record in records]
+        entries = [{"RecordId": str(first + n)} for n in range(len(records))]
         return respond(start_response, 200, {"FailedPutCount": 0, "RequestResponses": entries})
 
 
 class Client:
-    """Calls a Firehose layer over a stream that stores everything."""
+    """Calls the Firehose layer in front of a stream that stores everything."""
 
     def __init__(self) -> None:
         self.stream = Stream()
@@ -61,7 +61,7 @@ class Client:
         body = json.dumps({"DeliveryStreamName": "s", "Records": entries}).encode()
         return self.request("POST", "/", body, "Firehose_20150804.PutRecordBatch")
 
-    def faults(self, **rule: Any) -> tuple[int, Any]:
+    def put_fault(self, **rule: Any) -> tuple[int, Any]:
         plan = {"seed": 3, "rules": [{"operation": "PutRecordBatch", **rule}]}
         return self.request("PUT", "/_local/faults", json.dumps(plan).encode())
 
@@ -73,14 +73,14 @@ def client() -> Client:
 
 @pytest.mark.parametrize("size", range(5))
 def test_a_record_is_measured_before_base64(client: Client, size: int) -> None:
-    """Whatever the padding: one byte less than the limit passes, one more does not."""
-    most = MAX_RECORD_BYTES - 2
-    status, _ = client.put(b"x" * (most + size))
-    assert (status == 200) == (most + size <= MAX_RECORD_BYTES)
+    """For every padding a record of the limit passes, and a larger one does not."""
+    length = MAX_RECORD_BYTES - 2 + size
+    status, _ = client.put(b"x" * length)
+    assert (status == 200) == (length <= MAX_RECORD_BYTES)
 
 
-def test_a_call_at_every_limit_is_taken_and_one_beyond_refused(client: Client) -> None:
-    """Count, sum and size: the last value that is allowed, and the first that is not."""
+def test_a_call_at_every_limit_is_accepted_and_above_it_refused(client: Client) -> None:
+    """Count, sum and size: the largest allowed value, and the next one."""
     full = [b"x" * (MAX_CALL_BYTES // 500)] * 499
     full.append(b"x" * (MAX_CALL_BYTES - sum(map(len, full))))
     assert client.put(*full)[0] == 200
@@ -99,27 +99,27 @@ def test_a_call_at_every_limit_is_taken_and_one_beyond_refused(client: Client) -
     assert "deliveryStreamName" in document["message"]
 
 
-def test_a_partial_failure_stores_the_others_and_says_which(client: Client) -> None:
-    """The response has an entry for each record in order; the draws repeat with the seed."""
+def test_a_partial_failure_stores_the_other_records(client: Client) -> None:
+    """The response has an entry for each record in order; the seed determines the failed ones."""
     records = [b"%d" % n for n in range(20)]
-    lost = []
+    runs = []
     for _ in range(2):
         client.stream.records.clear()
-        assert client.faults(kind="partial", share=0.25)[0] == 200
+        assert client.put_fault(kind="partial", share=0.25)[0] == 200
         status, document = client.put(*records)
         entries = document["RequestResponses"]
         failed = [n for n, entry in enumerate(entries) if "ErrorCode" in entry]
         assert (status, document["FailedPutCount"], len(failed)) == (200, 5, 5)
         assert client.stream.records == [r for n, r in enumerate(records) if n not in failed]
         assert [e["RecordId"] for e in entries if "RecordId" in e] == [str(n) for n in range(15)]
-        lost.append(failed)
-    assert lost[0] == lost[1]
+        runs.append(failed)
+    assert runs[0] == runs[1]
     assert client.put(*records)[1]["RequestResponses"] != entries
 
 
 def test_all_records_can_fail(client: Client) -> None:
-    """Then nothing is put at all."""
-    client.faults(kind="partial", share=1)
+    """No record is put then."""
+    client.put_fault(kind="partial", share=1)
     assert client.put(b"a", b"b")[1]["FailedPutCount"] == 2
     assert client.stream.records == []
 
@@ -136,8 +136,8 @@ def test_all_records_can_fail(client: Client) -> None:
     ],
 )
 def test_a_failed_call_stores_nothing(client: Client, kind: str, status: int, code: str) -> None:
-    """The code is the service's; after the rule's end calls pass."""
-    client.faults(kind=kind, first=1)
+    """The code is that of the service; calls pass after the end of the rule."""
+    client.put_fault(kind=kind, first=1)
     response, document = client.put(b"a")
     assert (response, document["__type"]) == (status, code)
     assert client.stream.records == []
@@ -145,24 +145,24 @@ def test_a_failed_call_stores_nothing(client: Client, kind: str, status: int, co
 
 
 def test_a_call_can_fail_after_it_took_effect(client: Client) -> None:
-    """The client cannot know, and will send it again."""
-    client.faults(kind="error500", after_write=True)
+    """The client cannot detect this and sends the call again."""
+    client.put_fault(kind="error500", after_write=True)
     assert client.put(b"a")[0] == 500
     assert client.stream.records == [b"a"]
 
 
-def test_a_slow_call_is_answered_later(client: Client) -> None:
-    """As it would have been."""
-    client.faults(kind="slow", seconds=2)
+def test_a_slow_call_has_the_normal_response(client: Client) -> None:
+    """After the delay."""
+    client.put_fault(kind="slow", seconds=2)
     assert client.put(b"a")[0] == 200
     assert client.waited == [2]
 
 
 def test_the_fault_plan_is_reported_replaced_and_removed(client: Client) -> None:
-    """With its counts; a plan that cannot be used changes nothing and says why."""
-    client.faults(kind="throttle")
+    """With its counts; an invalid plan changes nothing, and the response has the reason."""
+    client.put_fault(kind="throttle")
     client.put(b"a")
-    assert client.faults(kind="in_use")[0] == 400
+    assert client.put_fault(kind="in_use")[0] == 400
     refused = client.request("PUT", "/_local/faults", b"{")
     assert (refused[0], "not JSON" in refused[1]["message"]) == (400, True)
     (rule,) = client.request("GET", "/_local/faults", b"")[1]["rules"]
@@ -171,16 +171,16 @@ def test_the_fault_plan_is_reported_replaced_and_removed(client: Client) -> None
     assert client.put(b"a")[0] == 200
 
 
-def test_other_operations_go_through_untouched(client: Client) -> None:
-    """Their bodies are not even read."""
-    client.faults(kind="throttle")
+def test_other_operations_are_passed_on_unchanged(client: Client) -> None:
+    """Their bodies are not read."""
+    client.put_fault(kind="throttle")
     body = json.dumps({"Record": {"Data": "YQ=="}}).encode()
     assert client.request("POST", "/", body, "AWSGlue.Anything")[0] == 200
 
 
 @pytest.mark.parametrize("key", ["a", "a/b", "..", ".", "a%part", "a%2Fb", "a b/", "é", "a.part"])
 def test_every_key_has_a_file_of_its_own(key: str) -> None:
-    """No key leads out of the folder, and none looks like a file that is being written."""
+    """No key is a path outside the folder or the name of a file that is being written."""
     name = objects.file_name(key)
     assert "/" not in name
     assert name not in (".", "..")
@@ -199,7 +199,7 @@ class Key:
 
 
 class Memory:
-    """What is used of moto's S3 backend."""
+    """The methods of moto's S3 backend that are used."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, Bucket] = {}
@@ -228,8 +228,8 @@ def contents(memory: Memory) -> dict[str, dict[str, bytes]]:
     }
 
 
-def test_objects_are_there_again_after_a_restart(tmp_path: Path) -> None:
-    """Every bucket and object as it was last, and nothing that was deleted or only half written."""
+def test_objects_are_restored_after_a_restart(tmp_path: Path) -> None:
+    """Every bucket and the last content of every object, without deleted and partial ones."""
     memory = Memory()
     objects.persist(memory, tmp_path)
     for name in ("data", "empty", "gone"):
@@ -242,7 +242,7 @@ def test_objects_are_there_again_after_a_restart(tmp_path: Path) -> None:
     memory.put_object("data", "x" * 300, b"too long a name")
     (tmp_path / "data" / "broken%part7").write_bytes(b"half")
 
-    again = Memory()
-    objects.persist(again, tmp_path)
-    assert contents(again) == {"data": {"a/b": b"second"}, "empty": {}}
+    restored = Memory()
+    objects.persist(restored, tmp_path)
+    assert contents(restored) == {"data": {"a/b": b"second"}, "empty": {}}
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["a%2Fb"]

@@ -1,4 +1,4 @@
-"""The filter expressions that are understood."""
+"""The supported filter expressions."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ ITEMS = parse_schema(
         ('EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("SKIP")', {}, ["skip"], False),
     ],
 )
-def test_an_expression_lets_items_through(
+def test_items_pass_an_expression(
     expression: str, given: dict[str, str], values: list[str], passes: bool
 ) -> None:
-    """Included or excluded by any of an item's values; event types without regard to case."""
+    """Included or excluded by any of an item's values; the case of event types is ignored."""
     parsed = parse(expression, ITEMS)
     filter_values = parsed.filter_values(given)
     assert filter_values is not None
@@ -57,7 +57,7 @@ def test_an_expression_lets_items_through(
 
 
 def test_an_excluding_filter_without_its_values_filters_nothing() -> None:
-    """An including one needs all of them."""
+    """An including filter needs all values."""
     assert parse("EXCLUDE ItemID WHERE Items.GENRES IN ($G)", ITEMS).filter_values({}) is None
     including = parse("INCLUDE ItemID WHERE Items.GENRES IN ($G)", ITEMS)
     with pytest.raises(ServiceError, match="'G' has no value"):
@@ -83,8 +83,8 @@ def test_an_excluding_filter_without_its_values_filters_nothing() -> None:
         ("INCLUDE ItemID WHERE Interactions.DEVICE IN ($D)", "event type only"),
     ],
 )
-def test_what_is_not_understood_is_refused(expression: str, reason: str) -> None:
-    """With a sentence that says what."""
+def test_an_unsupported_expression_is_refused(expression: str, reason: str) -> None:
+    """With the reason."""
     with pytest.raises(ServiceError, match="InvalidInputException") as raised:
         parse(expression, ITEMS)
     assert reason in raised.value.message

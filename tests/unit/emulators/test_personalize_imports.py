@@ -1,4 +1,4 @@
-"""CSV rules, the bulk data, and training: the work behind an import."""
+"""CSV rules, imported data, and training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMESPACE = "com.amazonaws.personalize.schema"
 
 
 def schema(name: str, *fields: tuple[str, Any, str]) -> DatasetSchema:
-    """Fields as (name, type, `categorical`, `textual` or nothing)."""
+    """Return a schema of fields (name, type, `categorical`, `textual` or nothing)."""
     entries = [
         {"name": field, "type": of, **({attribute: True} if attribute else {})}
         for field, of, attribute in fields
@@ -54,12 +54,12 @@ HEADER = "ITEM_ID,GENRES,PRICE,YEAR,IS_NEW,CREATION_TIMESTAMP\n"
 
 
 def rows(text: str, of: DatasetSchema = ITEMS) -> list[list[str]]:
-    found = read_batches(iter(text.splitlines(keepends=True)), of, "s3://b/k.csv")
-    return [row for batch in found for row in batch]
+    batches = read_batches(iter(text.splitlines(keepends=True)), of, "s3://b/k.csv")
+    return [row for batch in batches for row in batch]
 
 
 def test_values_are_read_as_they_were_written() -> None:
-    """Quotation marks, backslashes, commas, categories, nothing for null, other scripts."""
+    """Quotation marks, backslashes, commas, categories, empty for null, other scripts."""
     text = HEADER + 'i1,"rock|a \\"b\\", c\\\\d",1.5,1999,true,1700000000\ni2,,,,,\nü,日,,,,\n'
     assert rows(text) == [
         ["i1", 'rock|a "b", c\\d', "1.5", "1999", "true", "1700000000"],
@@ -89,8 +89,8 @@ def test_values_are_read_as_they_were_written() -> None:
         ('i2,"rock""pop",,,,', "is not CSV"),
     ],
 )
-def test_a_line_that_breaks_a_rule_is_named(line: str, reason: str) -> None:
-    """The file, the line, the column, the value, what was expected."""
+def test_the_error_of_an_invalid_line(line: str, reason: str) -> None:
+    """It has the file, the line, the column, the value and what was expected."""
     with pytest.raises(ImportRefused) as raised:
         rows(f"{HEADER}i1,,,,,\n{line}\ni3,,,,,\n")
     assert reason in str(raised.value)
@@ -107,22 +107,22 @@ def test_a_line_that_breaks_a_rule_is_named(line: str, reason: str) -> None:
         (f'{HEADER}i1,"a\nb",,,,\n', "has a line break"),
     ],
 )
-def test_a_file_that_breaks_a_rule_is_refused(text: str, reason: str) -> None:
+def test_an_invalid_file_is_refused(text: str, reason: str) -> None:
     """Header, order, line breaks."""
     with pytest.raises(ImportRefused, match=reason):
         rows(text)
 
 
-def test_the_line_is_right_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines count over the whole file."""
+def test_the_line_number_is_correct_in_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are counted from the start of the file."""
     monkeypatch.setattr(csv_rules, "BATCH_LINES", 3)
-    good = "".join(f"i{number},,,,,\n" for number in range(7))
+    valid = "".join(f"i{number},,,,,\n" for number in range(7))
     with pytest.raises(ImportRefused, match="line 9: PRICE"):
-        rows(f"{HEADER}{good}i9,,x,,,\n")
+        rows(f"{HEADER}{valid}i9,,x,,,\n")
 
 
 class Files:
-    """Stands for S3: files by name, all in one place."""
+    """Stands for S3: files by name."""
 
     def __init__(self, **files: str) -> None:
         self.files = files
@@ -149,13 +149,13 @@ def plays(count: int, start: int = 0, users: int = 50) -> str:
 
 @pytest.fixture
 def bulk(tmp_path: Path) -> Iterator[Bulk]:
-    found = Bulk(tmp_path / "bulk.db")
-    yield found
-    found.close()
+    opened = Bulk(tmp_path / "bulk.db")
+    yield opened
+    opened.close()
 
 
 def test_full_replaces_and_incremental_adds(bulk: Bulk) -> None:
-    """Interactions: all rows of both files, then only the new ones, then both."""
+    """All rows of both files, then only the new ones, then both."""
     assert run(bulk, "a", PLAYS, "FULL", plays(1000), plays(10)) == 1010
     run(bulk, "b", PLAYS, "FULL", plays(1500))
     assert bulk.counts()["interactions"] == 1500
@@ -167,16 +167,16 @@ def test_full_replaces_and_incremental_adds(bulk: Bulk) -> None:
     assert len(bulk.page("INTERACTIONS", last, 10_000).splitlines()) == 500
 
 
-def test_a_job_that_was_published_is_not_done_again(bulk: Bulk) -> None:
-    """A server that was killed between the two writes finds it."""
+def test_a_published_job_is_not_run_again(bulk: Bulk) -> None:
+    """As after a kill between the publication and the status."""
     run(bulk, "a", PLAYS, "FULL", plays(1000))
     run(bulk, "b", PLAYS, "INCREMENTAL", plays(1000))
     assert run(bulk, "b", PLAYS, "INCREMENTAL", plays(1000)) == 1000
     assert bulk.counts()["interactions"] == 2000
 
 
-def test_a_dataset_that_was_cleared_takes_a_job_of_the_same_name(bulk: Bulk) -> None:
-    """A dataset that is made anew begins empty, and so do its jobs."""
+def test_a_cleared_dataset_accepts_a_job_of_the_same_name(bulk: Bulk) -> None:
+    """A recreated dataset has neither rows nor published jobs."""
     run(bulk, "a", PLAYS, "FULL", plays(1000))
     run(bulk, "b", USERS, "FULL", "USER_ID,COUNTRY\nu1,de\n")
     bulk.clear("INTERACTIONS")
@@ -185,14 +185,14 @@ def test_a_dataset_that_was_cleared_takes_a_job_of_the_same_name(bulk: Bulk) -> 
     assert bulk.counts()["interactions"] == 2000
 
 
-def test_users_are_replaced_by_id_and_the_last_of_a_file_counts(bulk: Bulk) -> None:
+def test_users_are_replaced_by_id_and_the_last_row_of_a_file_is_kept(bulk: Bulk) -> None:
     """INCREMENTAL keeps the others."""
     header = "USER_ID,COUNTRY\n"
     run(bulk, "a", USERS, "FULL", f"{header}u1,de\nu2,fr\nu1,it\n")
     assert bulk.counts()["users"] == 2
     run(bulk, "b", USERS, "INCREMENTAL", f"{header}u2,\nu3,es\n")
-    found = bulk.records("USERS", ["u1", "u2", "u3", "u4"])
-    assert {user: record["COUNTRY"] for user, record in found.items()} == {
+    records = bulk.records("USERS", ["u1", "u2", "u3", "u4"])
+    assert {user: record["COUNTRY"] for user, record in records.items()} == {
         "u1": "it",
         "u2": None,
         "u3": "es",
@@ -200,11 +200,11 @@ def test_users_are_replaced_by_id_and_the_last_of_a_file_counts(bulk: Bulk) -> N
 
 
 def test_an_import_that_fails_changes_nothing(bulk: Bulk) -> None:
-    """Not even when the wrong line is in the last file."""
+    """Not even if the invalid line is in the last file."""
     run(bulk, "a", PLAYS, "FULL", plays(1000))
-    wrong = "USER_ID,ITEM_ID,TIMESTAMP,EVENT_TYPE\nu1,i1,soon,play\n"
+    invalid = "USER_ID,ITEM_ID,TIMESTAMP,EVENT_TYPE\nu1,i1,soon,play\n"
     with pytest.raises(ImportRefused, match="TIMESTAMP"):
-        run(bulk, "b", PLAYS, "FULL", plays(2000), wrong)
+        run(bulk, "b", PLAYS, "FULL", plays(2000), invalid)
     assert bulk.counts()["interactions"] == 1000
     # The same name again, as after a restart.
     run(bulk, "b", PLAYS, "FULL", plays(2000))
@@ -212,7 +212,7 @@ def test_an_import_that_fails_changes_nothing(bulk: Bulk) -> None:
 
 
 def test_an_import_that_is_stopped_changes_nothing(bulk: Bulk) -> None:
-    """The server is told to stop in the middle of it."""
+    """The server stops during the import."""
     job = ImportJob("a", "s3://b/", PLAYS, "FULL")
     with pytest.raises(ServerStopping):
         imports.run_import(job, bulk, cast(Source, Files(part=plays(1000))), lambda: True)
@@ -221,8 +221,8 @@ def test_an_import_that_is_stopped_changes_nothing(bulk: Bulk) -> None:
     assert bulk.counts()["interactions"] == 1000
 
 
-def test_the_demands_on_a_whole_import(bulk: Bulk) -> None:
-    """A thousand interactions, a bulk import before an incremental one, ten kinds of events."""
+def test_the_limits_of_an_import(bulk: Bulk) -> None:
+    """1,000 interactions, a full import before an incremental one, ten event types."""
     with pytest.raises(ImportRefused, match="999 interactions; an import needs 1000"):
         run(bulk, "a", PLAYS, "FULL", plays(999))
     with pytest.raises(ImportRefused, match="the first import must have the mode FULL"):
@@ -233,7 +233,7 @@ def test_the_demands_on_a_whole_import(bulk: Bulk) -> None:
 
 
 def put(path: Path, *events: tuple[str | None, str]) -> None:
-    """Events (user, item) that were put."""
+    """Store events (user, item)."""
     store = Store(path)
     call = EventsCall(
         tuple(
@@ -258,8 +258,8 @@ def put(path: Path, *events: tuple[str | None, str]) -> None:
     store.close()
 
 
-def test_training_is_on_what_was_imported_and_what_was_put(bulk: Bulk, tmp_path: Path) -> None:
-    """Both count for the minimum, and both are in the model."""
+def test_training_uses_imported_and_put_records(bulk: Bulk, tmp_path: Path) -> None:
+    """Both are counted for the minimum, and both are in the model."""
     run(bulk, "a", PLAYS, "FULL", plays(1000))
     put(tmp_path / "put.db", *((None, f"new{number % 3}") for number in range(10)))
     trained = train(bulk, tmp_path / "put.db")
@@ -269,8 +269,8 @@ def test_training_is_on_what_was_imported_and_what_was_put(bulk: Bulk, tmp_path:
     assert {item.item_id for item in ranked if item.score > 0} == {"i1", "new1"}
 
 
-def test_training_takes_the_newest(bulk: Bulk, tmp_path: Path) -> None:
-    """The bound leaves out the oldest, not the last of the file."""
+def test_training_uses_the_newest_interactions(bulk: Bulk, tmp_path: Path) -> None:
+    """The limit excludes the oldest ones, not the last ones of the file."""
     put(tmp_path / "put.db")
     run(bulk, "a", PLAYS, "FULL", plays(1000, start=1000, users=100), plays(1000, users=100))
     model = train(bulk, tmp_path / "put.db", max_interactions=10).model
@@ -295,7 +295,7 @@ def test_training_takes_the_newest(bulk: Bulk, tmp_path: Path) -> None:
 def test_training_has_minimums(
     bulk: Bulk, tmp_path: Path, text: str | None, event_type: str | None, reason: str
 ) -> None:
-    """Interactions, users with two, and their share."""
+    """Of interactions, users with two interactions, and their share."""
     put(tmp_path / "put.db")
     if text is not None:
         run(bulk, "a", PLAYS, "FULL", text)

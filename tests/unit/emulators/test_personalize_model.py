@@ -1,4 +1,4 @@
-"""The recommender: a play changes what is recommended, and everything is reproducible."""
+"""The recommender: interactions change recommendations, and results are reproducible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from emulators.personalize.model import (
 NOW = 1_763_000_000_000.0
 
 
-def listened(*plays: tuple[str, str], at: float = NOW) -> Recommender:
+def trained(*plays: tuple[str, str], at: float = NOW) -> Recommender:
     model = Recommender()
     for number, (listener, item) in enumerate(plays):
         model.observe(listener, item, 1.0, at + number)
@@ -26,22 +26,22 @@ def listened(*plays: tuple[str, str], at: float = NOW) -> Recommender:
 
 
 def two_tastes() -> Recommender:
-    """Ten listeners of rock (r0..r3), ten of jazz (j0..j3)."""
+    """Return a model of ten listeners of rock (r0..r3) and ten of jazz (j0..j3)."""
     plays = [
         (f"{taste}-fan{fan}", f"{taste[0]}{item}")
         for taste in ("rock", "jazz")
         for fan in range(10)
         for item in range(4)
     ]
-    return listened(*plays)
+    return trained(*plays)
 
 
 def ids(model: Recommender, listener: str, count: int = 25) -> list[str]:
     return [entry.item_id for entry in model.recommend(listener, count)]
 
 
-def test_a_play_changes_what_is_recommended() -> None:
-    """One rock song brings the other rock songs to the top, one jazz song the jazz."""
+def test_a_play_changes_the_recommendations() -> None:
+    """After a rock song the other rock songs are first, after a jazz song the jazz songs."""
     model = two_tastes()
     model.observe("new", "r0", 1.0, NOW + 100)
     assert set(ids(model, "new", 3)) == {"r1", "r2", "r3"}
@@ -49,9 +49,9 @@ def test_a_play_changes_what_is_recommended() -> None:
     assert set(ids(model, "new", 3)) == {"j1", "j2", "j3"}
 
 
-def test_an_unknown_listener_gets_what_is_popular() -> None:
+def test_an_unknown_listener_receives_the_popular_items() -> None:
     """Most played first, ties by id."""
-    model = listened(("a", "x"), ("b", "x"), ("c", "z"), ("d", "y"), at=NOW)
+    model = trained(("a", "x"), ("b", "x"), ("c", "z"), ("d", "y"), at=NOW)
     assert ids(model, "nobody")[0] == "x"
     tied = Recommender()
     for item in ("b", "c", "a"):
@@ -59,15 +59,15 @@ def test_an_unknown_listener_gets_what_is_popular() -> None:
     assert ids(tied, "nobody") == ["a", "b", "c"]
 
 
-def test_popularity_fades() -> None:
-    """Three plays of a month ago are worth less than one of today."""
-    model = listened(("a", "old"), ("b", "old"), ("c", "old"), at=NOW - 30 * DAY_MS)
+def test_popularity_decays() -> None:
+    """Three plays a month ago weigh less than one of today."""
+    model = trained(("a", "old"), ("b", "old"), ("c", "old"), at=NOW - 30 * DAY_MS)
     model.observe("d", "new", 1.0, NOW)
     assert ids(model, "nobody") == ["new", "old"]
 
 
-def test_what_was_played_stays_in_ranked_down() -> None:
-    """Nothing is excluded: the songs already heard come after the similar ones."""
+def test_played_items_are_ranked_lower() -> None:
+    """No item is excluded: played ones follow the similar ones."""
     model = two_tastes()
     model.observe("new", "r0", 1.0, NOW + 100)
     recommended = ids(model, "new")
@@ -75,8 +75,8 @@ def test_what_was_played_stays_in_ranked_down() -> None:
     assert recommended.index("r0") > 2
 
 
-def test_what_was_skipped_comes_last_and_pulls_the_like_of_it_down() -> None:
-    """A skip is a reason against an item and what is listened to with it."""
+def test_a_skipped_item_is_last_and_lowers_similar_items() -> None:
+    """A skip lowers the scores of the item and of items played with it."""
     model = two_tastes()
     for item in ("r0", "j0"):
         model.observe("new", item, 1.0, NOW + 100)
@@ -86,16 +86,16 @@ def test_what_was_skipped_comes_last_and_pulls_the_like_of_it_down() -> None:
     assert recommended[0].startswith("j")
 
 
-def test_a_like_counts_more_than_a_play() -> None:
-    """like > complete > play > something else > nothing > skip."""
+def test_a_like_weighs_more_than_a_play() -> None:
+    """like > complete > play > other > 0 > skip."""
     order = [preference(kind, None) for kind in ("like", "complete", "play", "pause", "skip")]
     assert order == sorted(order, reverse=True)
     assert order[-1] < 0 < order[-2]
     assert preference("PLAY", None) == preference("play", None)
 
 
-def test_the_event_value_scales_what_is_positive() -> None:
-    """The share that was heard; beyond 1 its scale is unknown; below 0 it is a skip."""
+def test_the_event_value_scales_positive_weights() -> None:
+    """It is the fraction that was played; above 1 its scale is unknown; below 0 it is a skip."""
     assert preference("play", 0.1) < preference("play", 0.9) < preference("play", 1.0)
     assert preference("play", 208.0) == preference("play", 1.0)
     assert preference("play", -1.0) == preference("skip", None)
@@ -103,7 +103,7 @@ def test_the_event_value_scales_what_is_positive() -> None:
 
 
 def test_scores_sum_to_at_most_one() -> None:
-    """As the service's do over all items."""
+    """Over all items, as in the service."""
     model = two_tastes()
     model.observe("new", "r0", 1.0, NOW)
     for listener in ("new", "nobody", "rock-fan1"):
@@ -113,7 +113,7 @@ def test_scores_sum_to_at_most_one() -> None:
 
 
 def test_a_catalogue_without_plays_is_recommended_in_its_order() -> None:
-    """Items put but never played fill the list, after those with a score."""
+    """Items without plays fill the list, after those with a score."""
     model = Recommender()
     for item in ("z", "a", "m"):
         model.add_item(item)
@@ -124,7 +124,7 @@ def test_a_catalogue_without_plays_is_recommended_in_its_order() -> None:
 
 
 def test_a_ranking_keeps_every_item_and_puts_unknown_ones_last() -> None:
-    """In the order given, with a score of 0."""
+    """In their order, with a score of 0."""
     model = two_tastes()
     model.observe("new", "j0", 1.0, NOW + 100)
     ranked = model.rank("new", ["?2", "r1", "?1", "j1"])
@@ -134,7 +134,7 @@ def test_a_ranking_keeps_every_item_and_puts_unknown_ones_last() -> None:
 
 
 def test_the_same_interactions_give_the_same_recommendations() -> None:
-    """So a model rebuilt from what is stored is the one that was lost."""
+    """So a model can be rebuilt from the stored interactions."""
 
     def build() -> list[str]:
         draw = random.Random(3)
@@ -148,8 +148,8 @@ def test_the_same_interactions_give_the_same_recommendations() -> None:
     assert build() == build()
 
 
-def test_asking_changes_nothing() -> None:
-    """A recommendation is not an interaction."""
+def test_recommendations_do_not_change_the_model() -> None:
+    """Only interactions do."""
     model = two_tastes()
     before = model.recommend("rock-fan1", 10)
     for _ in range(3):
@@ -160,7 +160,7 @@ def test_asking_changes_nothing() -> None:
 
 
 def test_a_long_history_is_bounded() -> None:
-    """A listener of thousands of songs costs no more than the cap, nor does a popular song."""
+    """So are the similar items of a popular song, and the popular items."""
     model = Recommender()
     for number in range(2000):
         model.observe("u", f"i{number}", 1.0, NOW + number)
@@ -172,7 +172,7 @@ def test_a_long_history_is_bounded() -> None:
 
 
 def test_the_most_popular_are_exact_among_thousands() -> None:
-    """The bounded list of popular items holds the right ones."""
+    """The bounded list has the most popular items."""
     draw = random.Random(5)
     model, counts = Recommender(), dict.fromkeys((f"i{n}" for n in range(3000)), 0)
     plays = [f"i{int(3000 * draw.random() ** 2)}" for _ in range(20_000)]
@@ -184,8 +184,8 @@ def test_the_most_popular_are_exact_among_thousands() -> None:
 
 
 @pytest.mark.parametrize("at", [0.0, 4e15])
-def test_extreme_times_do_not_break_it(at: float) -> None:
-    """1970 and far beyond any clock."""
-    model = listened(("a", "x"), ("a", "y"))
+def test_extreme_times(at: float) -> None:
+    """1970 and a time far in the future."""
+    model = trained(("a", "x"), ("a", "y"))
     model.observe("a", "z", 1.0, at)
     assert sorted(ids(model, "a")) == ["x", "y", "z"]

@@ -1,4 +1,4 @@
-"""Quotas and failures on demand, without a clock."""
+"""Quotas and fault plans."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def fired(subject: Faults, calls: int, operation: str = "PutEvents", now: float 
     return [n for n in range(calls) if subject.decide(operation, now) is not None]
 
 
-def test_a_bucket_lets_its_rate_through_and_no_more() -> None:
-    """Over ten seconds: the burst of the first, and the rate of the others."""
+def test_a_bucket_allows_its_rate() -> None:
+    """Within ten seconds: the initial burst, and the rate."""
     bucket = TokenBucket(10.0)
     passed = sum(bucket.take(now / 100) for now in range(1001))
     assert passed == pytest.approx(110, abs=1)
 
 
-def test_a_quiet_time_saves_up_one_second_at_most() -> None:
-    """After an hour of silence the burst is as large as at the start."""
+def test_a_burst_is_limited_to_a_second_of_the_rate() -> None:
+    """After an hour without calls it is as large as at the start."""
     bucket = TokenBucket(5.0)
     assert [bucket.take(0.0) for _ in range(6)] == [True] * 5 + [False]
     assert [bucket.take(3600.0) for _ in range(6)] == [True] * 5 + [False]
 
 
-def test_a_clock_that_goes_back_gives_nothing() -> None:
-    """Nor does it take anything."""
+def test_a_clock_that_is_set_back_adds_no_tokens() -> None:
+    """Nor does it remove any."""
     bucket = TokenBucket(1.0)
     assert bucket.take(100.0)
     assert not bucket.take(50.0)
@@ -43,7 +43,7 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
 
 
 def test_operations_have_their_own_quotas() -> None:
-    """One that is used up does not touch another; without a rate there is no limit."""
+    """They are independent; without a rate there is no limit."""
     quotas = Quotas({"PutUsers": 1.0, "PutItems": 1.0, "PutEvents": None})
     assert quotas.allow("PutUsers", 0.0)
     assert not quotas.allow("PutUsers", 0.0)
@@ -59,14 +59,14 @@ def test_a_quota_option_names_an_operation() -> None:
 
 
 @pytest.mark.parametrize("text", ["put_events", "puts=1", "put_events=0", "put_events=x", "=1"])
-def test_a_quota_option_that_makes_no_sense_says_so(text: str) -> None:
-    """With the option as it was written."""
+def test_an_invalid_quota_option_is_refused(text: str) -> None:
+    """The message has the option."""
     with pytest.raises(ValueError, match=f"^'{text}'"):
         parse_quota(text)
 
 
-def test_the_seed_decides_which_calls_fail() -> None:
-    """The same seed gives the same calls, another seed others, about as many as the rate says."""
+def test_the_seed_determines_which_calls_fail() -> None:
+    """Another seed selects other calls; their number matches the rate."""
     rule = {"operation": "PutEvents", "kind": "throttle", "rate": 0.3}
     first = fired(faults(rule), 1000)
     assert first == fired(faults(rule), 1000)
@@ -74,8 +74,8 @@ def test_the_seed_decides_which_calls_fail() -> None:
     assert len(first) == pytest.approx(300, abs=60)
 
 
-def test_other_operations_do_not_move_the_sequence() -> None:
-    """Which PutEvents fail depends on the PutEvents alone."""
+def test_other_operations_do_not_change_the_sequence() -> None:
+    """Which PutEvents calls fail depends only on PutEvents calls."""
     rule = {"operation": "PutEvents", "kind": "throttle", "rate": 0.3}
     subject = faults(rule)
     mixed = []
@@ -86,21 +86,21 @@ def test_other_operations_do_not_move_the_sequence() -> None:
     assert mixed == fired(faults(rule), 200)
 
 
-def test_skip_and_first_pick_calls_by_number() -> None:
-    """Two calls pass, three fail, the rest passes."""
+def test_skip_and_first_select_calls_by_number() -> None:
+    """Two calls pass, three fail, the others pass."""
     rule = {"operation": "PutEvents", "kind": "error500", "skip": 2, "first": 3}
     assert fired(faults(rule), 10) == [2, 3, 4]
 
 
 def test_until_ends_a_rule() -> None:
-    """From that second on nothing fails."""
+    """After that second no call fails."""
     subject = faults({"operation": "*", "kind": "error503", "until": 100})
     assert fired(subject, 2, now=99.9) == [0, 1]
     assert fired(subject, 2, now=100.0) == []
 
 
-def test_the_first_rule_that_fires_wins_and_is_counted() -> None:
-    """The report says what matched and what fired."""
+def test_the_first_rule_that_fires_is_applied_and_counted() -> None:
+    """The report has the matched and the failed calls."""
     subject = faults(
         {"operation": "PutUsers", "kind": "slow"},
         {"operation": "*", "kind": "throttle", "first": 1},
@@ -129,30 +129,30 @@ def test_the_first_rule_that_fires_wins_and_is_counted() -> None:
         ({"rules": [{"operation": "*", "kind": "slow", "sedconds": 1}]}, "unknown sedconds"),
     ],
 )
-def test_a_plan_that_makes_no_sense_says_where(document: object, message: str) -> None:
-    """A typo in a plan never turns into a test without faults."""
+def test_an_invalid_plan_is_refused(document: object, message: str) -> None:
+    """A misspelt plan does not result in a test without faults."""
     with pytest.raises(InvalidPlan, match=message):
         parse_plan(document, OPERATIONS)
 
 
-def test_a_share_says_how_many_records_of_a_call_are_lost() -> None:
-    """Half of them without it, the odd one included; which ones repeats with the seed."""
+def test_the_share_determines_the_number_of_failed_records() -> None:
+    """By default half of them, rounded up; the seed determines which ones."""
     half = parse_plan({"rules": [{"operation": "*", "kind": "partial"}]}, OPERATIONS).rules[0]
     assert [count_stored(half, count) for count in (1, 2, 5)] == [0, 1, 2]
 
-    def lost(seed: int) -> list[frozenset[int]]:
+    def draw(seed: int) -> list[frozenset[int]]:
         subject = faults({"operation": "*", "kind": "partial", "share": 0.1}, seed=seed)
         rule = subject.decide("PutEvents", 0.0)
         assert rule is not None
         return [subject.draw_failed(rule, 50) for _ in range(5)]
 
-    assert lost(1) == lost(1) != lost(2)
-    assert {len(chosen) for chosen in lost(1)} == {5}
-    assert len(set(lost(1))) > 1
+    assert draw(1) == draw(1) != draw(2)
+    assert {len(positions) for positions in draw(1)} == {5}
+    assert len(set(draw(1))) > 1
 
 
-def test_a_share_goes_with_partial_and_a_kind_with_its_service() -> None:
-    """Both are refused with what was expected."""
+def test_a_share_is_for_partial_and_a_kind_for_its_service() -> None:
+    """The messages have what was expected."""
     with pytest.raises(InvalidPlan, match="'share' is for partial, not for slow"):
         faults({"operation": "*", "kind": "slow", "share": 0.1})
     with pytest.raises(InvalidPlan, match=r"'kind' is 'slow', expected one of throttle$"):

@@ -1,4 +1,4 @@
-"""What a schema for Personalize may hold."""
+"""The rules of Personalize's schemas."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def text(name: str, *fields: dict[str, Any], **others: Any) -> str:
 
 
 def test_the_fields_keep_their_order_and_attributes() -> None:
-    """Order is the CSV's; null, categorical and textual are read."""
+    """The order is that of the CSV; null, categorical and textual are parsed."""
     title = {"name": "TITLE", "type": ["null", "string"], "textual": True}
     schema = parse(text("Items", GENRES, ITEM_ID, title))
     assert schema.kind == "ITEMS"
     assert schema.columns == ("GENRES", "ITEM_ID", "TITLE")
-    found = schema.field("TITLE")
-    assert found is not None
-    assert (found.type, found.nullable, found.textual, found.categorical) == (
+    field = schema.field("TITLE")
+    assert field is not None
+    assert (field.type, field.nullable, field.textual, field.categorical) == (
         "string",
         True,
         True,
@@ -45,7 +45,7 @@ def test_the_fields_keep_their_order_and_attributes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "reason"),
+    ("invalid", "reason"),
     [
         ("{", "not JSON"),
         (text("Songs", ITEM_ID, GENRES), "name must be one of"),
@@ -112,10 +112,10 @@ def test_the_fields_keep_their_order_and_attributes() -> None:
         ),
     ],
 )
-def test_a_schema_that_breaks_a_rule_is_refused_with_the_rule(wrong: str, reason: str) -> None:
-    """One sentence, naming the field."""
+def test_an_invalid_schema_is_refused_with_the_violated_rule(invalid: str, reason: str) -> None:
+    """The message has the field."""
     with pytest.raises(ServiceError, match="InvalidInputException") as raised:
-        parse(wrong)
+        parse(invalid)
     assert reason in raised.value.message
 
 

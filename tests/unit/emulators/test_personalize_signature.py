@@ -1,4 +1,4 @@
-"""Signature Version 4 as botocore makes it, checked by the local Personalize."""
+"""Signature Version 4 as botocore creates it, verified by the emulator of Personalize."""
 
 from __future__ import annotations
 
@@ -58,45 +58,45 @@ def code(request: SignedRequest, rules: AccessRules, late: float = 0.0) -> str:
     return raised.value.code
 
 
-def test_botocores_own_signature_is_right() -> None:
-    """Query, headers with spaces and a body in UTF-8 included."""
+def test_a_signature_of_botocore_is_valid() -> None:
+    """With a query, headers with spaces and a body in UTF-8."""
     assert check(received(signed()), STRICT) == "local"
 
 
 def test_a_wrong_secret_is_an_invalid_signature() -> None:
-    """And so is a body that is not the one that was signed."""
+    """So is another body than the signed one."""
     assert code(received(signed(secret="other")), STRICT) == "InvalidSignatureException"
     assert code(received(signed(), body=b"{}"), STRICT) == "InvalidSignatureException"
 
 
 def test_an_old_signature_is_refused() -> None:
-    """Five minutes either way, as the service."""
+    """After five minutes, and five minutes before, as in the service."""
     assert check(received(signed()), STRICT, late=290) == "local"
     assert code(received(signed()), STRICT, late=310) == "InvalidSignatureException"
     assert code(received(signed()), STRICT, late=-310) == "InvalidSignatureException"
 
 
-def test_an_access_key_that_is_not_known_is_told_so() -> None:
-    """Either because others are, or because it is named."""
+def test_an_unknown_access_key_is_refused() -> None:
+    """Because other keys are configured, or it is configured as unknown."""
     assert code(received(signed(key="x")), STRICT) == "UnrecognizedClientException"
     named = AccessRules(secrets={}, unknown=frozenset({"x"}))
     assert code(received(signed(key="x")), named) == "UnrecognizedClientException"
 
 
 def test_a_denied_access_key_lacks_the_permission() -> None:
-    """The message names the action."""
+    """The message has the action."""
     denied = AccessRules(secrets={}, denied=frozenset({"local"}))
     with pytest.raises(ServiceError, match="personalize:GetPersonalizedRanking") as raised:
         check(received(signed()), denied)
     assert raised.value.code == "AccessDeniedException"
 
 
-def test_without_known_credentials_any_complete_signature_will_do() -> None:
-    """There is nothing to check it against."""
+def test_without_known_credentials_any_complete_signature_is_accepted() -> None:
+    """It cannot be verified."""
     assert check(received(signed(secret="whatever", key="any")), OPEN) == "any"
 
 
-def test_no_signature_is_told_apart_from_half_of_one() -> None:
+def test_a_missing_and_an_incomplete_signature_have_different_errors() -> None:
     """Missing token, incomplete signature."""
     request = signed()
     assert (

@@ -1,4 +1,4 @@
-"""What is kept of the calls, and the group commit in front of it."""
+"""The stored events, users and items, and the group commit."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def rows(reader: StoreReader, name: str, after: int = 0, limit: int = 100) -> li
     return [json.loads(line) for line in reader.page(name, after, limit).splitlines()]
 
 
-def test_an_event_comes_back_as_it_was_sent(store: Store, reader: StoreReader) -> None:
+def test_an_event_is_stored_as_it_was_sent(store: Store, reader: StoreReader) -> None:
     """Every member, and the time of acceptance."""
     store.write([EventsCall((event("e1", impression=("i1", "i2"), event_value=0.5),))], NOW)
     assert rows(reader, "events") == [
@@ -83,29 +83,31 @@ def test_an_event_comes_back_as_it_was_sent(store: Store, reader: StoreReader) -
     ]
 
 
-def test_a_second_event_with_the_same_id_is_counted_not_kept(
-    store: Store, reader: StoreReader
-) -> None:
-    """Whatever else it says: the first stands. Also within one call, and over calls."""
+def test_a_second_event_with_the_same_id_is_only_counted(store: Store, reader: StoreReader) -> None:
+    """The first one is kept, whatever the second one contains; within a call and across calls."""
     changed = event("e1", "other content", item_id="i2")
     (first,) = store.write([EventsCall((event("e1"), changed))], NOW)
     (second,) = store.write([EventsCall((event("e1"), event("e2")))], NOW)
     assert ([e.event_id for e in first.events], first.duplicates) == (["e1"], 1)
     assert ([e.event_id for e in second.events], second.duplicates) == (["e2"], 1)
-    found = {row["event_id"]: (row["item_id"], row["duplicates"]) for row in rows(reader, "events")}
-    assert found == {"e1": ("i1", 2), "e2": ("i1", 0)}
+    stored = {
+        row["event_id"]: (row["item_id"], row["duplicates"]) for row in rows(reader, "events")
+    }
+    assert stored == {"e1": ("i1", 2), "e2": ("i1", 0)}
 
 
-def test_the_same_interaction_under_another_id_is_noted(store: Store, reader: StoreReader) -> None:
-    """With the id of the one that was kept."""
+def test_an_identical_event_is_recorded_as_ignored(store: Store, reader: StoreReader) -> None:
+    """With the id of the stored one."""
     (written,) = store.write([EventsCall((event("e1", "same"), event("e2", "same")))], NOW)
     assert (len(written.events), written.identical, written.duplicates) == (1, 1, 0)
     (row,) = rows(reader, "ignored")
     assert (row["event_id"], row["reason"], row["same_as"]) == ("e2", "identical", "e1")
 
 
-def test_the_events_of_a_null_session_are_noted(store: Store, reader: StoreReader) -> None:
-    """They are not in the data set, and do not block a later event with the same id."""
+def test_events_of_a_null_session_are_recorded_as_ignored(
+    store: Store, reader: StoreReader
+) -> None:
+    """They are not in the dataset, and a later event with the same id is stored."""
     (ignored,) = store.write([EventsCall((event("e1"),), null_session=True)], NOW)
     (kept,) = store.write([EventsCall((event("e1"),))], NOW)
     assert (ignored.null_session, ignored.events) == (1, ())
@@ -113,10 +115,8 @@ def test_the_events_of_a_null_session_are_noted(store: Store, reader: StoreReade
     assert [row["reason"] for row in rows(reader, "ignored")] == ["null_session"]
 
 
-def test_a_later_record_replaces_the_whole_of_the_earlier(
-    store: Store, reader: StoreReader
-) -> None:
-    """Nothing of the first one's properties stays."""
+def test_a_later_record_replaces_the_earlier_one(store: Store, reader: StoreReader) -> None:
+    """With all its properties."""
     first = RecordsCall("users", (Record("u1", '{"a":1}'), Record("u2", '{"a":2}')))
     second = RecordsCall("users", (Record("u1", None),))
     written = store.write([first, second], NOW)
@@ -127,8 +127,8 @@ def test_a_later_record_replaces_the_whole_of_the_earlier(
     ]
 
 
-def test_totals_are_what_the_calls_added_up_to(store: Store, reader: StoreReader) -> None:
-    """Counting as calls come and counting the tables agree."""
+def test_totals_are_the_sum_of_the_calls(store: Store, reader: StoreReader) -> None:
+    """They equal the counts of the tables."""
     totals = reader.totals()
     calls: list[Call] = [
         EventsCall((event("e1", "x"), event("e1", "x"), event("e2", "x"), event("e3"))),
@@ -143,8 +143,8 @@ def test_totals_are_what_the_calls_added_up_to(store: Store, reader: StoreReader
     assert (totals.users, totals.items) == (1, 1)
 
 
-def test_pages_follow_each_other(store: Store, reader: StoreReader) -> None:
-    """`after` is the last rowid seen; nothing twice, nothing left out."""
+def test_pages_are_complete(store: Store, reader: StoreReader) -> None:
+    """`after` is the last rowid of the page; no row is duplicated or missing."""
     store.write([EventsCall(tuple(event(f"e{n}") for n in range(7)))], NOW)
     seen, after = [], 0
     while page := rows(reader, "events", after, 3):
@@ -153,8 +153,8 @@ def test_pages_follow_each_other(store: Store, reader: StoreReader) -> None:
     assert seen == [f"e{n}" for n in range(7)]
 
 
-def test_a_failed_transaction_leaves_nothing(store: Store, reader: StoreReader) -> None:
-    """All calls of the batch, or none; the store goes on."""
+def test_a_failed_transaction_stores_no_call(store: Store, reader: StoreReader) -> None:
+    """The store can be used further."""
     broken = EventsCall((event("e2", item_id=None),))
     with pytest.raises(sqlite3.IntegrityError):
         store.write([EventsCall((event("e1"),)), broken], NOW)
@@ -167,7 +167,7 @@ def call(number: int) -> Call:
 
 
 def test_calls_share_transactions_and_keep_their_order() -> None:
-    """Hundreds of calls at once take a few writes; each gets its own result, applied in order."""
+    """Hundreds of concurrent calls need a few writes; results are applied in order."""
     batches: list[int] = []
     applied: list[str] = []
 
@@ -190,7 +190,7 @@ def test_calls_share_transactions_and_keep_their_order() -> None:
 
 
 def test_a_failed_write_fails_its_calls_only() -> None:
-    """The next ones are written: a disk that was full may not be any more."""
+    """The next ones are written, because a full disk may have space again."""
     attempts = iter([OSError("disk full"), None])
 
     def write(calls: Sequence[Call]) -> list[Written]:
@@ -210,15 +210,15 @@ def test_a_failed_write_fails_its_calls_only() -> None:
 
 
 def test_a_failed_update_does_not_stop_the_writer() -> None:
-    """Only the call that it belongs to fails."""
+    """Only its call fails."""
 
-    def applied(written: Written) -> None:
+    def apply(written: Written) -> None:
         if written.accepted_at == 0:
             raise RuntimeError("model")
 
     async def scenario() -> None:
         times = iter(range(2))
-        commits = GroupCommit(lambda calls: [Written(next(times)) for _ in calls], applied)
+        commits = GroupCommit(lambda calls: [Written(next(times)) for _ in calls], apply)
         with pytest.raises(RuntimeError, match="model"):
             await asyncio.wait_for(commits.submit(call(1)), 5)
         assert await asyncio.wait_for(commits.submit(call(2)), 5) == Written(1)
@@ -227,8 +227,8 @@ def test_a_failed_update_does_not_stop_the_writer() -> None:
     asyncio.run(scenario())
 
 
-def test_closing_writes_what_is_pending() -> None:
-    """No call that was taken is dropped at the end."""
+def test_closing_writes_pending_calls() -> None:
+    """No accepted call is lost at the end."""
     written: list[int] = []
 
     def write(calls: Sequence[Call]) -> list[Written]:

@@ -1,4 +1,4 @@
-"""The model's limits, read from botocore and enforced in AWS's words."""
+"""The limits of botocore's service model, with the messages of AWS."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def texts(operation: str, request: dict[str, Any]) -> list[str]:
 
 
 def test_every_operation_of_the_services_has_a_check() -> None:
-    """Nothing is left unvalidated: what is put, what is asked, and the control plane."""
+    """Events, recommendations and the control plane."""
     assert CHECKS.keys() >= {"CreateSchema", "DescribeCampaign", "ListFilters", "UpdateDataset"}
     assert set(CHECKS) - kinds.operations().keys() == {
         "PutEvents",
@@ -43,7 +43,7 @@ def test_every_operation_of_the_services_has_a_check() -> None:
 
 
 def test_a_request_at_its_limits_passes() -> None:
-    """The largest values that the model allows are allowed."""
+    """With the largest values that the model allows."""
     event = {
         "eventId": "e" * 256,
         "itemId": "i" * 256,
@@ -58,8 +58,8 @@ def test_a_request_at_its_limits_passes() -> None:
     assert texts("PutEvents", request) == []
 
 
-def test_the_message_for_eleven_events_is_awss() -> None:
-    """Count, path and constraint read as AWS writes them; what is sensitive is not shown."""
+def test_the_message_for_eleven_events() -> None:
+    """Count, path and constraint as in AWS, without sensitive values."""
     request = put_events()
     request["eventList"] *= 11
     error = violation_error(CHECKS["PutEvents"](request))
@@ -71,14 +71,14 @@ def test_the_message_for_eleven_events_is_awss() -> None:
 
 
 def test_a_value_that_is_not_sensitive_is_shown() -> None:
-    """People see what they sent."""
+    """As it was sent."""
     request = put_events() | {"trackingId": "t" * 257}
     (text,) = texts("PutEvents", request)
     assert text.startswith(f"Value '{'t' * 257}' at 'trackingId' failed to satisfy constraint: ")
 
 
 def test_all_violations_are_in_one_message() -> None:
-    """One answer is enough to mend everything."""
+    """So one response is enough to correct the request."""
     request = put_events(itemId="i" * 300, eventType="") | {"sessionId": None}
     error = violation_error(CHECKS["PutEvents"](request))
     assert error.message == (
@@ -174,15 +174,15 @@ def test_all_violations_are_in_one_message() -> None:
         ),
     ],
 )
-def test_a_broken_constraint_is_named(
+def test_the_message_of_a_violated_constraint(
     operation: str, request_body: dict[str, Any], expected: str
 ) -> None:
-    """Path and constraint of each kind of limit, and nothing beside it."""
+    """It has the path and the constraint, for each kind of limit."""
     assert texts(operation, request_body) == [expected]
 
 
 def test_an_unknown_member_is_refused() -> None:
-    """A misspelt member of a hand-made request does not get lost."""
+    """A misspelt member of a hand-made request is not lost."""
     (text,) = texts("PutEvents", put_events(recommendationID="r"))
     assert "'eventList.1.member.recommendationID'" in text
     assert "recommendationId" in text
@@ -201,7 +201,7 @@ def test_an_unknown_member_is_refused() -> None:
     ],
 )
 def test_another_json_type_is_a_serialization_error(event: dict[str, Any], message: str) -> None:
-    """A wrong type is told apart from a wrong value."""
+    """A wrong type is not a wrong value."""
     with pytest.raises(ServiceError, match="SerializationException") as raised:
         CHECKS["PutEvents"](put_events(**event))
     assert raised.value.message.startswith(message)
