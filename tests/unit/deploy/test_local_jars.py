@@ -111,38 +111,27 @@ def test_a_broken_download_goes_on_where_it_stopped(repository: Repository, tmp_
     assert (tmp_path / jar.path).read_bytes() == CONTENT
 
 
-def test_a_download_of_an_earlier_run_goes_on(repository: Repository, tmp_path: Path) -> None:
-    """A `.part` file that was left behind is used."""
-    jar = repository.offer("a")
-    part = tmp_path / f"{jar.path}.part"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(CONTENT[:1000])
-
-    assert fetch(repository, tmp_path, jar) == len(CONTENT) - 1000
-    assert (tmp_path / jar.path).read_bytes() == CONTENT
-
-
-def test_a_complete_part_needs_no_byte_more(repository: Repository, tmp_path: Path) -> None:
-    """All had arrived before the rename: the server's 416 is no failure."""
-    jar = repository.offer("a")
-    part = tmp_path / f"{jar.path}.part"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(CONTENT)
-
-    assert fetch(repository, tmp_path, jar) == 0
-    assert (tmp_path / jar.path).read_bytes() == CONTENT
-
-
-def test_a_corrupt_partial_file_is_deleted_and_fetched_again(
-    repository: Repository, tmp_path: Path
+@pytest.mark.parametrize(
+    ("left", "missing"),
+    [
+        (CONTENT[:1000], len(CONTENT) - 1000),
+        # All had arrived before the rename: the server's 416 is no failure.
+        (CONTENT, 0),
+        # A wrong checksum after a resumed download is tried once more from the start.
+        (b"x" * 1000, 2 * len(CONTENT) - 1000),
+    ],
+    ids=["a part", "all of it", "other bytes"],
+)
+def test_a_download_of_an_earlier_run_goes_on(
+    repository: Repository, tmp_path: Path, left: bytes, missing: int
 ) -> None:
-    """A wrong checksum after a resumed download is tried once more from the start."""
+    """A `.part` file that was left behind is used; a corrupt one is deleted and fetched again."""
     jar = repository.offer("a")
     part = tmp_path / f"{jar.path}.part"
     part.parent.mkdir(parents=True)
-    part.write_bytes(b"x" * 1000)
+    part.write_bytes(left)
 
-    fetch(repository, tmp_path, jar)
+    assert fetch(repository, tmp_path, jar) == missing
     assert (tmp_path / jar.path).read_bytes() == CONTENT
 
 

@@ -44,13 +44,12 @@ CHANGE = Change(NEW, Path("new.zip"), LATEST)
 
 
 def machine(target: ModelTarget, folder: Path, lines: list[str] | None = None) -> UpgradeMachine:
-    time = StoppedTime(1_000_000.0)
     return UpgradeMachine(
         target,
         folder / "upgrades" / "app.json",
         limits=Limits(snapshot_seconds=60, change_seconds=120, poll_seconds=1, retry_seconds=10),
         report=(lines if lines is not None else []).append,
-        clock=time.clock,
+        clock=StoppedTime(1_000_000.0).clock,
     )
 
 
@@ -59,9 +58,20 @@ def target() -> ModelTarget:
     return ModelTarget(OLD)
 
 
-def test_an_upgrade_to_a_healthy_version_is_done(target: ModelTarget, tmp_path: Path) -> None:
+@pytest.fixture
+def upgrades(target: ModelTarget, tmp_path: Path) -> UpgradeMachine:
+    return machine(target, tmp_path)
+
+
+def assert_runs(target: ModelTarget, configuration: Configuration) -> None:
+    assert (target.status, target.versions[target.number]) == (Status.RUNNING, configuration)
+
+
+def test_an_upgrade_to_a_healthy_version_is_done(
+    target: ModelTarget, upgrades: UpgradeMachine
+) -> None:
     """Its own snapshot first; the new version is restored from the one created at the stop."""
-    end = machine(target, tmp_path).begin(CHANGE)
+    end = upgrades.begin(CHANGE)
     assert end.step is Step.DONE
     assert (target.status, target.number, target.versions[2]) == (Status.RUNNING, 2, NEW)
     own, service = target.saved
@@ -70,37 +80,26 @@ def test_an_upgrade_to_a_healthy_version_is_done(target: ModelTarget, tmp_path: 
     assert target.starts == [("new", service.name)]
 
 
-def test_the_new_version_restores_nothing_if_requested(target: ModelTarget, tmp_path: Path) -> None:
+def test_the_new_version_restores_nothing_if_requested(
+    target: ModelTarget, upgrades: UpgradeMachine
+) -> None:
     """A plan that does not fit the state."""
-    end = machine(target, tmp_path).begin(replace(CHANGE, restore=NOTHING))
+    end = upgrades.begin(replace(CHANGE, restore=NOTHING))
     assert end.step is Step.DONE
     assert target.starts == [("new", None)]
 
 
 def test_a_version_that_does_not_start_is_rolled_back_by_the_service(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """The upgrade only observes it; the reason is the service's."""
     target.fails.add("new")
-    end = machine(target, tmp_path).begin(CHANGE)
+    end = upgrades.begin(CHANGE)
     assert end.step is Step.ROLLED_BACK
     assert end.by_service
     assert "version 2: exit code 1" in end.why
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    assert_runs(target, OLD)
     assert "roll_back" not in target.calls
-
-
-def test_a_version_that_does_not_start_is_rolled_back_if_the_service_does_not(
-    target: ModelTarget, tmp_path: Path
-) -> None:
-    """READY with the new code: the former code again, from the newest state that it left."""
-    target.fails.add("new")
-    target.system_rollback = False
-    end = machine(target, tmp_path).begin(CHANGE)
-    assert end.step is Step.ROLLED_BACK
-    assert "did not start" in end.why
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
-    assert target.starts[-1] == ("old", target.saved[-1].name)
 
 
 @pytest.mark.parametrize(
@@ -112,44 +111,50 @@ def test_a_version_that_does_not_start_is_rolled_back_if_the_service_does_not(
         (SILENT, "nothing has been delivered"),
         (NO_CHECKPOINT, "0 of 1 checkpoints completed"),
         (replace(HEALTHY, running=False), "not all of its tasks run"),
+        (None, "did not start"),
     ],
-    ids=["restarts", "dead letters", "lag", "silence", "no checkpoint", "not running"],
+    ids=["restarts", "dead letters", "lag", "silence", "no checkpoint", "not running", "no start"],
 )
-def test_a_version_that_runs_but_is_unhealthy_is_rolled_back(
-    target: ModelTarget, tmp_path: Path, health: object, reason: str
+def test_a_version_that_does_not_work_is_rolled_back(
+    target: ModelTarget, tmp_path: Path, health: Health | None, reason: str
 ) -> None:
-    """RUNNING is not enough: five conditions are checked, and the reason is reported."""
-    target.health_of = {"old": HEALTHY, "new": health}  # type: ignore[dict-item]
+    """RUNNING is not enough: five conditions are checked, and the reason is reported.
+
+    Without a start the application is READY with the new code, if the service does not roll back.
+    """
+    target.health_of["new"] = health or HEALTHY
+    if health is None:
+        target.fails.add("new")
+        target.system_rollback = False
     lines: list[str] = []
     end = machine(target, tmp_path, lines).begin(CHANGE)
     assert end.step is Step.ROLLED_BACK
     assert reason in end.why
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
-    # From the state that the former version left.
+    assert_runs(target, OLD)
+    # From the newest state that the former version left.
     assert target.starts[-1] == ("old", target.saved[-1].name)
     assert any(reason in line for line in lines)
 
 
-def test_a_version_without_input_is_healthy(target: ModelTarget, tmp_path: Path) -> None:
-    """The producers have stopped: there is nothing to deliver."""
-    target.health_of = {"old": HEALTHY, "new": QUIET}
-    assert machine(target, tmp_path).begin(CHANGE).step is Step.DONE
-
-
-def test_a_change_that_hangs_is_rolled_back(target: ModelTarget, tmp_path: Path) -> None:
+def test_a_change_that_hangs_is_rolled_back(target: ModelTarget, upgrades: UpgradeMachine) -> None:
     """The service accepts a rollback in the middle of an update."""
     target.hangs.add("new")
-    end = machine(target, tmp_path).begin(CHANGE)
+    end = upgrades.begin(CHANGE)
     assert end.step is Step.ROLLED_BACK
     assert "still UPDATING after 120 s" in end.why
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    assert_runs(target, OLD)
+
+
+def test_a_version_without_input_is_healthy(target: ModelTarget, upgrades: UpgradeMachine) -> None:
+    """The producers have stopped: there is nothing to deliver."""
+    target.health_of = {"old": HEALTHY, "new": QUIET}
+    assert upgrades.begin(CHANGE).step is Step.DONE
 
 
 def test_the_former_version_does_not_restore_a_snapshot_of_the_new_one(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """The service's own rollback would restore the last one, so it is not used."""
-    upgrades = machine(target, tmp_path)
     end = upgrades.begin(CHANGE)
     target.create_snapshot("made-by-new")
     target.list_snapshots()
@@ -162,11 +167,11 @@ def test_the_former_version_does_not_restore_a_snapshot_of_the_new_one(
 
 
 def test_a_snapshot_that_fails_ends_the_upgrade_before_anything_is_changed(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """The message names the way without a snapshot."""
     target.no_snapshot.add("old")
-    end = machine(target, tmp_path).begin(CHANGE)
+    end = upgrades.begin(CHANGE)
     assert end.step is Step.ABANDONED
     assert "failed" in end.why
     assert "--force" in end.why
@@ -174,16 +179,16 @@ def test_a_snapshot_that_fails_ends_the_upgrade_before_anything_is_changed(
 
 
 def test_with_force_no_snapshot_is_created_and_the_last_one_is_restored(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """No snapshot can be created of a version that restarts in a loop."""
     target._save("yesterday")
     target.health_of = {"old": RESTARTING, "new": HEALTHY}
     target.no_snapshot.add("old")
     change = replace(CHANGE, force=True, restore=Restore(RestoreKind.CUSTOM, "yesterday"))
-    end = machine(target, tmp_path).begin(change)
+    end = upgrades.begin(change)
     assert end.step is Step.DONE
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, NEW)
+    assert_runs(target, NEW)
     assert target.starts == [("new", "yesterday")]
     assert "create_snapshot" not in target.calls
     assert names_for_rollback(end) == {"yesterday"}
@@ -191,25 +196,22 @@ def test_with_force_no_snapshot_is_created_and_the_last_one_is_restored(
 
 @pytest.mark.parametrize("wanted", [NEW, OLD], ids=["another release", "the same once more"])
 def test_with_force_a_stopped_application_is_changed_and_started(
-    target: ModelTarget, tmp_path: Path, wanted: Configuration
+    target: ModelTarget, upgrades: UpgradeMachine, wanted: Configuration
 ) -> None:
     """For example one that was submitted with a wrong setting and has never run."""
     target.status = Status.READY
-    end = machine(target, tmp_path).begin(
-        replace(CHANGE, wanted=wanted, force=True, restore=NOTHING)
-    )
+    end = upgrades.begin(replace(CHANGE, wanted=wanted, force=True, restore=NOTHING))
     assert end.step is Step.DONE
     assert (target.status, target.number) == (Status.RUNNING, 2)
     assert target.starts == [(wanted.release, None)]
 
 
 def test_an_application_that_did_not_run_is_rolled_back_to_stopped(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """Its former configuration does not start either; another attempt is possible."""
     target.status = Status.READY
     target.fails = {"new", "old"}
-    upgrades = machine(target, tmp_path)
     change = replace(CHANGE, force=True, restore=NOTHING)
     end = upgrades.begin(change)
     assert end.step is Step.ROLLED_BACK
@@ -220,12 +222,11 @@ def test_an_application_that_did_not_run_is_rolled_back_to_stopped(
 
 
 def test_force_replaces_a_rollback_that_cannot_be_carried_out(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """Neither version starts; a third one does."""
     target.system_rollback = False
     target.fails = {"new", "old"}
-    upgrades = machine(target, tmp_path)
     with pytest.raises(StuckError, match="--force"):
         upgrades.begin(CHANGE)
     third = replace(OLD, release="third")
@@ -233,16 +234,15 @@ def test_force_replaces_a_rollback_that_cannot_be_carried_out(
         upgrades.begin(replace(CHANGE, wanted=third))
     end = upgrades.begin(replace(CHANGE, wanted=third, force=True, restore=NOTHING))
     assert end.step is Step.DONE
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, third)
+    assert_runs(target, third)
 
 
 def test_a_target_that_keeps_the_new_version_does_not_count_as_a_rollback(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """The former version's client cannot be prepared: the new one runs on, which is reported."""
     target.health_of = {"old": HEALTHY, "new": RESTARTING}
     target.keeps = True
-    upgrades = machine(target, tmp_path)
     with pytest.raises(StuckError, match=r"\(new\) and could not be rolled back to old"):
         upgrades.begin(CHANGE)
     assert target.calls.count("roll_back") == upgrades.limits.max_starts
@@ -254,46 +254,43 @@ def test_a_target_that_keeps_the_new_version_does_not_count_as_a_rollback(
 
 
 def test_without_a_snapshot_of_the_former_version_nothing_is_stopped(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """Its snapshots were deleted: it must not silently start without its state."""
-    upgrades = machine(target, tmp_path)
     end = upgrades.begin(CHANGE)
     target.create_snapshot("of-new")
     target.list_snapshots()
     target.saved = [s for s in target.saved if s.version != 1]
     with pytest.raises(StuckError, match=r"version 1 \(old\) exists any more.*--rebuild"):
         upgrades.roll_back(end, "requested")
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, NEW)
+    assert_runs(target, NEW)
     assert "stop" not in target.calls
 
 
 def test_a_finished_upgrade_is_rolled_back_with_the_present_state(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """By another upgrade, whose snapshot is created before its journal."""
-    upgrades = machine(target, tmp_path)
     end = upgrades.roll_back_keeping_state(
         upgrades.begin(CHANGE), replace(CHANGE, wanted=OLD, release=None)
     )
     assert (end.step, end.wanted) == (Step.DONE, OLD)
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    assert_runs(target, OLD)
     assert "roll_back" not in target.calls
     assert [s.version for s in target.saved if s.name == end.snapshot] == [2]
 
 
 def test_an_upgrade_to_a_version_that_restarts_is_rolled_back_without_its_state(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """It started to do so after the upgrade was done: no snapshot can be created."""
-    upgrades = machine(target, tmp_path)
     done = upgrades.begin(CHANGE)
     target.health_of = {"new": RESTARTING}
     target.no_snapshot.add("new")
     end = upgrades.roll_back_keeping_state(done, replace(CHANGE, wanted=OLD, release=None))
     assert end.step is Step.ROLLED_BACK
     assert "failed" in end.why
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    assert_runs(target, OLD)
     release, snapshot = target.starts[-1]
     assert release == "old"
     assert snapshot in [s.name for s in target.saved if s.version == 1]
@@ -337,10 +334,10 @@ def test_without_an_answer_of_the_target_verification_is_done_later(tmp_path: Pa
     assert machine(target, tmp_path).resume(journal).step is Step.DONE
 
 
-def test_a_call_to_a_busy_target_is_repeated(target: ModelTarget, tmp_path: Path) -> None:
+def test_a_call_to_a_busy_target_is_repeated(target: ModelTarget, upgrades: UpgradeMachine) -> None:
     """ResourceInUseException is temporary."""
     target.busy = 3
-    end = machine(target, tmp_path).begin(CHANGE)
+    end = upgrades.begin(CHANGE)
     assert end.step is Step.DONE
 
 
@@ -367,26 +364,30 @@ def test_another_clients_change_ends_the_upgrade(tmp_path: Path) -> None:
     assert target.versions[target.number] == other
 
 
-def test_an_upgrade_without_a_change_is_refused(target: ModelTarget, tmp_path: Path) -> None:
+def test_an_upgrade_without_a_change_is_refused(
+    target: ModelTarget, upgrades: UpgradeMachine
+) -> None:
     """The same code, settings and parallelism."""
     with pytest.raises(UpgradeError, match="runs old with these settings already"):
-        machine(target, tmp_path).begin(replace(CHANGE, wanted=OLD))
+        upgrades.begin(replace(CHANGE, wanted=OLD))
 
 
 def test_an_application_that_does_not_run_is_not_upgraded(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """No snapshot can be created."""
     target.status = Status.READY
     with pytest.raises(UpgradeError, match="only a running application"):
-        machine(target, tmp_path).begin(CHANGE)
+        upgrades.begin(CHANGE)
 
 
-def test_old_snapshots_are_deleted_and_its_own_is_kept(target: ModelTarget, tmp_path: Path) -> None:
+def test_old_snapshots_are_deleted_and_its_own_is_kept(
+    target: ModelTarget, upgrades: UpgradeMachine
+) -> None:
     """The service never deletes one."""
     for _ in range(6):
         target._save("service")
-    end = machine(target, tmp_path).begin(replace(CHANGE, keep=1))
+    end = upgrades.begin(replace(CHANGE, keep=1))
     assert end.step is Step.DONE
     # The newest is the one created at the stop.
     assert len(target.saved) == 2
@@ -394,10 +395,9 @@ def test_old_snapshots_are_deleted_and_its_own_is_kept(target: ModelTarget, tmp_
 
 
 def test_a_former_version_that_does_not_start_is_reported_with_the_next_steps(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """And the rollback can be tried again."""
-    upgrades = machine(target, tmp_path)
     target.fails = {"new", "old"}
     target.system_rollback = False
     with pytest.raises(StuckError, match="tunemesh deploy rollback"):
@@ -409,15 +409,14 @@ def test_a_former_version_that_does_not_start_is_reported_with_the_next_steps(
     target.fails = set()
     end = upgrades.roll_back(journal, "again")
     assert end.step is Step.ROLLED_BACK
-    assert (target.status, target.versions[target.number]) == (Status.RUNNING, OLD)
+    assert_runs(target, OLD)
 
 
 def test_a_second_upgrade_is_refused_until_the_first_has_ended(
-    target: ModelTarget, tmp_path: Path
+    target: ModelTarget, upgrades: UpgradeMachine
 ) -> None:
     """The message names the unfinished one, and how to continue it or roll it back."""
     target.interrupt_at = 6
-    upgrades = machine(target, tmp_path)
     with pytest.raises(Interrupted):
         upgrades.begin(CHANGE)
     target.interrupt_at = None
@@ -469,9 +468,8 @@ def test_a_client_may_be_interrupted_at_any_call(
         assert len(names) == len(set(names))
 
 
-def test_a_journal_is_read_as_it_was_written(target: ModelTarget, tmp_path: Path) -> None:
+def test_a_journal_is_read_as_it_was_written(target: ModelTarget, upgrades: UpgradeMachine) -> None:
     """A new client has no other information."""
-    upgrades = machine(target, tmp_path)
     end = upgrades.begin(CHANGE)
     assert upgrades.read_journal() == end
     assert isinstance(end, Journal)

@@ -87,13 +87,15 @@ class Worker:
         for offset in offsets:
             self.reader.add_decoded(partition, offset, self.now[0])
 
-    def poll(self) -> None:
+    def poll(self, after: float = 0.0) -> None:
         """A poll in time, however far the test has moved the clock."""
+        self.now[0] += after
         self.freshness.pause()
         self.freshness.poll()
 
-    def is_fresh(self) -> bool:
-        """Whether an event published at this moment passes with a poll a moment later."""
+    def is_fresh(self, after: float = 0.0) -> bool:
+        """Whether an event published after some seconds passes with a poll a moment later."""
+        self.now[0] += after
         published_ms = int(self.now[0] * 1000)
         self.now[0] += (CLOCK_SKEW_MS + 1) / 1000
         self.poll()
@@ -130,25 +132,21 @@ def test_an_event_waits_for_the_backlog(store: Store, now: list[float]) -> None:
     worker = started(store, now)
     assert not worker.is_fresh()
     worker.read(USERS, 0, 1)
-    now[0] += SETTLED
-    assert not worker.is_fresh()
+    assert not worker.is_fresh(after=SETTLED)
     worker.read(USERS, 2)
     assert not worker.is_fresh()
-    now[0] += SETTLED
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=SETTLED)
 
 
 def test_another_workers_backlog_is_waited_for(store: Store, now: list[float]) -> None:
     """However late that worker starts: no worker has committed that it was read."""
     store.end[ITEMS] = 2
     early = started(store, now)
-    now[0] += UNSTARTED_SECONDS / 2
-    assert not early.is_fresh()
+    assert not early.is_fresh(after=UNSTARTED_SECONDS / 2)
     late = started(store, now)
     assert not early.is_fresh()
     late.read(ITEMS, 0, 1)
-    now[0] += SETTLED
-    late.poll()
+    late.poll(after=SETTLED)
     assert early.is_fresh()
 
 
@@ -159,8 +157,7 @@ def test_a_live_update_holds_the_event_behind_it(store: Store, now: list[float])
     store.end[USERS] = 1
     assert not worker.is_fresh()
     worker.read(USERS, 0)
-    now[0] += SETTLED
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=SETTLED)
 
 
 def test_positions_of_an_earlier_attempt_do_not_count(store: Store, now: list[float]) -> None:
@@ -168,14 +165,12 @@ def test_positions_of_an_earlier_attempt_do_not_count(store: Store, now: list[fl
     store.end[USERS] = 10
     before = started(store, now)
     before.read(USERS, *range(10))
-    now[0] += SETTLED
-    assert before.is_fresh()
+    assert before.is_fresh(after=SETTLED)
     store.commit("g", {USERS: 6})
     after = started(store, now)
     assert not after.is_fresh()
     after.read(USERS, 6, 7, 8, 9)
-    now[0] += SETTLED
-    assert after.is_fresh()
+    assert after.is_fresh(after=SETTLED)
 
 
 def test_a_restored_job_with_nothing_to_read_does_not_wait(store: Store, now: list[float]) -> None:
@@ -193,8 +188,7 @@ def test_restored_state_says_how_far_it_has_read(store: Store, now: list[float])
     store.end[USERS] = 11
     assert not worker.is_fresh()
     worker.read(USERS, 10)
-    now[0] += SETTLED
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=SETTLED)
 
 
 def test_an_old_snapshot_is_not_taken_for_what_its_group_has_read_since(
@@ -208,8 +202,7 @@ def test_an_old_snapshot_is_not_taken_for_what_its_group_has_read_since(
     worker = started(store, now, {USERS: 4, ITEMS: 5})
     assert not worker.is_fresh()
     worker.read(USERS, *range(4, 10))
-    now[0] += SETTLED
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=SETTLED)
     assert interactions.is_fresh()
 
 
@@ -238,8 +231,7 @@ def test_a_worker_commits_again_what_another_has_reset(store: Store, now: list[f
     store.end[USERS] = 1
     first = started(store, now)
     first.read(USERS, 0)
-    now[0] += SETTLED
-    assert first.is_fresh()
+    assert first.is_fresh(after=SETTLED)
     second = started(store, now)
     first.poll()
     assert second.is_fresh()
@@ -253,8 +245,7 @@ def test_an_earlier_savepoint_is_read_from_where_it_is(store: Store, now: list[f
     worker.read(USERS, 4)
     assert not worker.is_fresh()
     worker.read(USERS, *range(5, 10))
-    now[0] += SETTLED
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=SETTLED)
 
 
 def test_markers_of_transactions_are_not_waited_for(store: Store, now: list[float]) -> None:
@@ -264,13 +255,10 @@ def test_markers_of_transactions_are_not_waited_for(store: Store, now: list[floa
         store.end[USERS] = offset + 2
         store.markers[USERS].add(offset + 1)
         worker.poll()
-        now[0] += UNMOVED_SECONDS
-        assert not worker.is_fresh()
+        assert not worker.is_fresh(after=UNMOVED_SECONDS)
         worker.read(USERS, offset)
-        now[0] += SETTLED
-        worker.poll()
-        now[0] += UNMOVED_SECONDS
-        assert worker.is_fresh()
+        worker.poll(after=SETTLED)
+        assert worker.is_fresh(after=UNMOVED_SECONDS)
     assert worker.freshness.given_up == 0
 
 
@@ -279,8 +267,7 @@ def test_a_topic_of_markers_alone_is_not_waited_for(store: Store, now: list[floa
     store.end[USERS], store.markers[USERS] = 3, {0, 1, 2}
     worker = started(store, now)
     worker.poll()
-    now[0] += UNMOVED_SECONDS
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=UNMOVED_SECONDS)
     assert worker.freshness.given_up == 0
 
 
@@ -289,11 +276,9 @@ def test_a_partition_added_while_the_job_runs_is_waited_for(store: Store, now: l
     worker = started(store, now)
     added = ("users", 1)
     store.end[added] = 1
-    now[0] += PARTITIONS_SECONDS
-    assert not worker.is_fresh()
+    assert not worker.is_fresh(after=PARTITIONS_SECONDS)
     worker.read(added, 0)
-    now[0] += SETTLED
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=SETTLED)
 
 
 def test_records_of_a_topic_created_anew_are_waited_for(store: Store, now: list[float]) -> None:
@@ -301,22 +286,16 @@ def test_records_of_a_topic_created_anew_are_waited_for(store: Store, now: list[
     store.end[USERS] = 5
     worker = started(store, now)
     worker.read(USERS, *range(5))
-    now[0] += SETTLED
-    assert worker.is_fresh()
-    now[0] += SETTLED
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=SETTLED)
+    assert worker.is_fresh(after=SETTLED)
     store.end[USERS] = 2
     worker.poll()
-    now[0] += RECREATED_SECONDS
-    assert not worker.is_fresh()
+    assert not worker.is_fresh(after=RECREATED_SECONDS)
     worker.read(USERS, 0)
-    now[0] += SETTLED
-    assert not worker.is_fresh()
+    assert not worker.is_fresh(after=SETTLED)
     worker.read(USERS, 1)
-    now[0] += 2 * SETTLED
-    worker.poll()
-    now[0] += 2 * SETTLED
-    assert worker.is_fresh()
+    worker.poll(after=2 * SETTLED)
+    assert worker.is_fresh(after=2 * SETTLED)
 
 
 def test_kafka_is_asked_once_for_a_position(store: Store, now: list[float]) -> None:
@@ -334,8 +313,7 @@ def test_what_nobody_reads_is_given_up(store: Store, now: list[float]) -> None:
     store.end[USERS] = 5
     worker = started(store, now)
     assert not worker.is_fresh()
-    now[0] += UNSTARTED_SECONDS
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=UNSTARTED_SECONDS)
     store.end[USERS] = 6
     assert not worker.is_fresh()
 
@@ -345,8 +323,7 @@ def test_rests_that_nobody_reads_are_given_up_together(store: Store, now: list[f
     store.end.update({USERS: 5, ITEMS: 5})
     worker = started(store, now)
     assert not worker.is_fresh()
-    now[0] += UNSTARTED_SECONDS
-    assert worker.is_fresh()
+    assert worker.is_fresh(after=UNSTARTED_SECONDS)
 
 
 def test_last_offsets_that_are_no_records_stop_nothing(store: Store, now: list[float]) -> None:
@@ -354,12 +331,9 @@ def test_last_offsets_that_are_no_records_stop_nothing(store: Store, now: list[f
     store.end[USERS] = 3
     worker = started(store, now)
     worker.read(USERS, 0, 1)
-    now[0] += SETTLED
-    assert not worker.is_fresh()
-    now[0] += STALLED_SECONDS
-    assert not worker.is_fresh()
-    now[0] += STALLED_SECONDS
-    assert worker.is_fresh()
+    assert not worker.is_fresh(after=SETTLED)
+    assert not worker.is_fresh(after=STALLED_SECONDS)
+    assert worker.is_fresh(after=STALLED_SECONDS)
 
 
 def test_updates_without_a_pause_hold_no_event_longer_than_they_settle(
@@ -370,8 +344,7 @@ def test_updates_without_a_pause_hold_no_event_longer_than_they_settle(
     for offset in range(100):
         store.end[USERS] = offset + 1
         worker.read(USERS, offset)
-        now[0] += SETTLE_SECONDS / 10
-        worker.poll()
+        worker.poll(after=SETTLE_SECONDS / 10)
     assert worker.freshness.watermark.until_ms >= (now[0] - 2.5 * SETTLE_SECONDS) * 1000
 
 
@@ -380,21 +353,18 @@ def test_when_nothing_moves_one_waiting_event_is_released(store: Store, now: lis
     store.end[USERS] = 3
     worker = started(store, now)
     worker.read(USERS, 0)
-    now[0] += SETTLED
-    worker.poll()
+    worker.poll(after=SETTLED)
     published_ms = int(now[0] * 1000)
     with ThreadPoolExecutor() as pool:
         first = pool.submit(worker.freshness.wait_for, published_ms)
         wait_until(lambda: worker.freshness.is_holding)
-        now[0] += STALLED_SECONDS
-        worker.poll()
+        worker.poll(after=STALLED_SECONDS)
         is_by_timeout = first.result(10)
         assert is_by_timeout
         second = pool.submit(worker.freshness.wait_for, published_ms)
         wait_until(lambda: worker.freshness.is_holding)
         worker.read(USERS, 1, 2)
-        now[0] += SETTLED
-        worker.poll()
+        worker.poll(after=SETTLED)
         is_by_timeout = second.result(10)
         assert not is_by_timeout
 
@@ -409,8 +379,7 @@ def test_an_event_that_passes_because_a_rest_is_given_up_says_so(
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(worker.freshness.wait_for, int(now[0] * 1000))
         wait_until(lambda: worker.freshness.is_holding)
-        now[0] += UNSTARTED_SECONDS
-        worker.poll()
+        worker.poll(after=UNSTARTED_SECONDS)
         is_by_timeout = waiting.result(10)
     assert is_by_timeout
     assert worker.freshness.given_up == 1
