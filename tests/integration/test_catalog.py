@@ -51,18 +51,16 @@ def published(s3: Any, contract: Contract, *ids: str) -> Manifest:
     """A version of its product, with a row an id."""
     columns = columns_of(contract)
     with ProductWriter(
-        s3,
-        Location.of(contract),
-        product=contract.name,
-        schema_version=1,
-        columns=columns,
+        s3, Location.of(contract), product=contract.name, schema_version=1, columns=columns
     ) as writer:
         filled = {"string": "x", "boolean": False, "list<string>": [], "timestamp-millis": 1}
         arrays = [
             pa.array(ids if c.name == contract.key else [filled[c.kind]] * len(ids), type=f.type)
             for c, f in zip(columns, writer.schema, strict=True)
+            if ids
         ]
-        writer.write(pa.RecordBatch.from_arrays(arrays, schema=writer.schema))
+        if ids:
+            writer.write(pa.RecordBatch.from_arrays(arrays, schema=writer.schema))
         return writer.publish()
 
 
@@ -85,7 +83,7 @@ def users(catalog: Catalog, s3: Any) -> Contract:
 def test_a_registered_product_is_found(catalog: Catalog, s3: Any, users: Contract) -> None:
     """By domain, role, field and tag, all of which must hold."""
     interactions = made("interactions", s3, domain=f"plays-{users.name}")
-    catalog.register(interactions, published_empty(s3, interactions))
+    catalog.register(interactions, published(s3, interactions))
 
     def found(**criteria: str) -> set[str]:
         ours = {users.name, interactions.name}
@@ -100,15 +98,6 @@ def test_a_registered_product_is_found(catalog: Catalog, s3: Any, users: Contrac
     assert found(tag="listeners") == {users.name}
     assert found(tag="listeners", role="interaction") == set()
     assert found(field="nope") == set()
-
-
-def published_empty(s3: Any, contract: Contract) -> Manifest:
-    """A version of its product, without a row."""
-    columns = columns_of(contract)
-    with ProductWriter(
-        s3, Location.of(contract), product=contract.name, schema_version=1, columns=columns
-    ) as writer:
-        return writer.publish()
 
 
 def test_a_description_says_types_and_classes(catalog: Catalog, users: Contract) -> None:
@@ -253,7 +242,7 @@ def test_grants_are_listed_by_product_and_consumer(
     """A role's name, its ARN and an account are all consumers; a role has two names and one
     grant."""
     other = made("songs", s3)
-    catalog.register(other, published_empty(s3, other))
+    catalog.register(other, published(s3, other))
     arn = "arn:aws:iam::000000000000:role/recommender"
     catalog.grant(users.name, "recommender", ["subscription"])
     catalog.grant(users.name, "123456789012", ["deleted"])

@@ -1,16 +1,58 @@
-"""Servers for tests, each a Python process that is ended by its own id."""
+"""Servers for tests: Python processes that are ended by their own id, and one in this process."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 from deploy.local.process import is_listening
 from deploy.local.settings import HOST, PROJECT, Port
 from tests.support.waiting import wait_until
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request that a server of this process got."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@contextmanager
+def http_server(answer: Callable[[Received], tuple[int, bytes]]) -> Iterator[str]:
+    """Answer every request with a status and a body; yield the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def reply(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            request = Received(self.command, self.path, dict(self.headers), body)
+            status, content = answer(request)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = reply
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Do not log requests in the test's output."""
+
+    with ThreadingHTTPServer((HOST, 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://{HOST}:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,6 +26,7 @@ from deploy.local.job_progress import (
 from deploy.local.platform import State, Status
 from deploy.local.settings import LocalSettings
 from jobs.metrics import FLOWS
+from tests.support.servers import Received, http_server
 
 NOW = 1_700_000_000.0
 
@@ -145,7 +144,7 @@ SUBTASKS: Mapping[str, tuple[float, ...]] = {
 }
 
 
-class JobManager(BaseHTTPRequestHandler):
+class JobManager:
     """Answers as Flink 2.2 does for a job with one vertex.
 
     Its numbers are old ones, zeros, until the TaskManager's clock has been looked at twice.
@@ -153,15 +152,11 @@ class JobManager(BaseHTTPRequestHandler):
 
     looks = 0
 
-    def do_GET(self) -> None:
-        url = urlsplit(self.path)
+    def __call__(self, request: Received) -> tuple[int, bytes]:
+        url = urlsplit(request.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        body = json.dumps(self.answer(url.path, query)).encode()
-        assert len(self.path) < 4096
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        assert len(request.path) < 4096
+        return 200, json.dumps(self.answer(url.path, query)).encode()
 
     def answer(self, path: str, query: Mapping[str, str]) -> object:
         if path == "/jobs/overview":
@@ -170,7 +165,7 @@ class JobManager(BaseHTTPRequestHandler):
         if path == "/taskmanagers":
             return {"taskmanagers": [{"id": "t", "slotsNumber": 1, "freeSlots": 0}]}
         if path.startswith("/taskmanagers/t/"):
-            type(self).looks += 1
+            self.looks += 1
             return [{"id": query["get"], "value": str(self.looks)}]
         if path == "/jobs/j":
             vertex = {"id": "v", "name": "source", "parallelism": 2, "status": "RUNNING"}
@@ -202,21 +197,14 @@ class JobManager(BaseHTTPRequestHandler):
             for name in query["get"].split(",")
         ]
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the test's output stays readable."""
-
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[LocalSettings]:
     """Settings with a stub of Flink, without Kafka."""
-    JobManager.looks = 0
-    with ThreadingHTTPServer(("127.0.0.1", 0), JobManager) as server:
-        thread = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
-        thread.start()
+    with http_server(JobManager()) as url:
         yield LocalSettings.from_environment(
-            {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": str(server.server_port)}
+            {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": url.rpartition(":")[2]}
         )
-        server.shutdown()
 
 
 EVENTS_FLOW = next(flow for flow in FLOWS if flow.function == "deliver_events")
@@ -263,35 +251,36 @@ def test_a_jobs_progress_is_read_from_its_metrics(
     assert flow.oldest_seconds == 10.0
 
 
-def test_a_source_at_the_end_is_not_behind_and_only_what_the_function_has_is_old(
-    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("topics", "markers", "behind", "oldest"),
+    [
+        # The engine began with its oldest record 1.5 seconds ago.
+        (Broker("nowhere", {(TOPIC, 0): 100, (TOPIC, 1): 0}, {EVENTS_FLOW.group: {}}), (), 0, 1.5),
+        # The source never reads a marker, so its position stays before the end.
+        (
+            Broker("nowhere", {(TOPIC, 0): 101, (TOPIC, 1): 0}, {EVENTS_FLOW.group: {}}),
+            [((TOPIC, 0), 100)],
+            0,
+            1.5,
+        ),
+        # Without Kafka the other values are known.
+        (Topics("nowhere", None, {}), (), None, None),
+    ],
+    ids=["at the end", "the marker of a transaction", "without Kafka"],
+)
+def test_only_records_that_the_source_has_not_read_are_behind(
+    settings: LocalSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    topics: Topics,
+    markers: Iterable[tuple[Partition, int]],
+    behind: int | None,
+    oldest: float | None,
 ) -> None:
-    """The engine began with its oldest record 1.5 seconds ago."""
-    topics = Broker("nowhere", {(TOPIC, 0): 100, (TOPIC, 1): 0}, {EVENTS_FLOW.group: {}})
+    """At the end of a topic only what the function has is old; without Kafka lag is not known."""
+    monkeypatch.setattr(Broker, "markers", frozenset(markers))
     monkeypatch.setattr(Topics, "read", lambda settings: topics)
     (job,) = read_job_progress(settings)
-    assert (job.flows[0].behind, job.flows[0].oldest_seconds) == (0, 1.5)
-
-
-def test_the_marker_of_a_transaction_is_no_lag(
-    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The source never reads it, so its position stays before the end."""
-    topics = Broker("nowhere", {(TOPIC, 0): 101, (TOPIC, 1): 0}, {EVENTS_FLOW.group: {}})
-    topics.markers = frozenset({((TOPIC, 0), 100)})
-    monkeypatch.setattr(Topics, "read", lambda settings: topics)
-    (job,) = read_job_progress(settings)
-    assert job.flows[0].behind == 0
-
-
-def test_without_kafka_lag_is_not_known(
-    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other values are known."""
-    monkeypatch.setattr(Topics, "read", lambda settings: Topics("nowhere", None, {}))
-    (job,) = read_job_progress(settings)
-    assert job.flows[0].behind is None
-    assert job.flows[0].oldest_seconds is None
+    assert (job.flows[0].behind, job.flows[0].oldest_seconds) == (behind, oldest)
     assert job.flows[0].delivered == 100
 
 

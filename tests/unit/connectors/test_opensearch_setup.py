@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -20,6 +16,7 @@ from connectors.opensearch.client import opensearch_client, read_answer
 from connectors.opensearch.documents import EVENTS_INDEX_PREFIX, TRENDS_INDEX
 from connectors.opensearch.setup import index_templates
 from schemas.model import BUILT_IN_FOLDER, Role, load_contracts
+from tests.support.servers import Received, http_server
 
 
 class Cluster:
@@ -28,38 +25,11 @@ class Cluster:
     def __init__(self, status: int = 200, body: str = '{"acknowledged":true}') -> None:
         self.status = status
         self.body = body
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.url = ""
+        self.requests: list[Received] = []
 
-
-@contextmanager
-def serving(cluster: Cluster) -> Iterator[str]:
-    """The URL of a server that answers everything as the cluster says."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            cluster.requests.append((self.command, self.path, dict(self.headers), body))
-            content = cluster.body.encode()
-            self.send_response(cluster.status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_PUT = do_POST = answer
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    def __call__(self, request: Received) -> tuple[int, bytes]:
+        self.requests.append(request)
+        return self.status, self.body.encode()
 
 
 class TestTemplates:
@@ -126,14 +96,14 @@ class TestSetUp:
     def test_all_templates_are_put(self) -> None:
         """Each under its name, as they are in the files, every time."""
         cluster = Cluster()
-        with serving(cluster) as url:
+        with http_server(cluster) as url:
             set_up_opensearch(OpenSearchSettings(url))
             set_up_opensearch(OpenSearchSettings(url))
         once = [
             ("PUT", f"/_index_template/{name}", body) for name, body in index_templates().items()
         ]
         assert [
-            (method, path, json.loads(body)) for method, path, _, body in cluster.requests
+            (request.method, request.path, json.loads(request.body)) for request in cluster.requests
         ] == once * 2
 
     @pytest.mark.parametrize(
@@ -151,14 +121,14 @@ class TestSetUp:
     def test_a_refusal_says_what_to_do(self, status: int, body: str, said: str) -> None:
         """With the template, the reason, and the next step."""
         with (
-            serving(Cluster(status, body)) as url,
+            http_server(Cluster(status, body)) as url,
             pytest.raises(OpenSearchSetupError, match=f"template tunemesh-events.*{said}"),
         ):
             set_up_opensearch(OpenSearchSettings(url))
 
     def test_no_answer_is_said(self) -> None:
         """Nobody listens: what to check."""
-        with serving(Cluster()) as url:
+        with http_server(Cluster()) as url:
             pass
         with pytest.raises(OpenSearchSetupError, match=r"does not answer.*endpoint URL"):
             set_up_opensearch(OpenSearchSettings(url))
@@ -190,12 +160,13 @@ def headers_of_a_call(monkeypatch: pytest.MonkeyPatch, **changed: Any) -> dict[s
         finally:
             await client.close()
 
-    with serving(cluster) as url:
+    with http_server(cluster) as url:
         assert asyncio.run(main(url)) == Answer(200, body=b"{}")
-    ((method, path, headers, body),) = cluster.requests
-    assert (method, path, body) == ("POST", "/_bulk?filter_path=errors", b"{}\n")
-    assert headers["Content-Type"] == "application/json"
-    return headers
+    (request,) = cluster.requests
+    assert (request.method, request.path) == ("POST", "/_bulk?filter_path=errors")
+    assert request.body == b"{}\n"
+    assert request.headers["Content-Type"] == "application/json"
+    return dict(request.headers)
 
 
 class TestAuthentication:

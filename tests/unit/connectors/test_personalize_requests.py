@@ -174,7 +174,7 @@ class TestLimits:
             ({"impression": ["x" * 257]}, "InvalidEvent", "impression[0] has 257 characters"),
             ({"impression": [None]}, "InvalidEvent", "impression[0] is missing"),
             ({"impression": "song-1"}, "InvalidEvent", "not a list"),
-            # 25 long ids in a script of four bytes a character are too much, though each is allowed.
+            # 25 long ids with four bytes a character are too much, though each is allowed.
             ({"impression": ["🎧" * 256] * 25}, "EventTooLarge", str(requests.MAX_EVENT_BYTES)),
             # Half of a surrogate pair cannot be written as UTF-8.
             ({"item_id": "\ud800"}, "InvalidEvent", "Unicode"),

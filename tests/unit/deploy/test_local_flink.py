@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -14,6 +11,7 @@ from deploy.local import flink, flink_cluster
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.flink_cluster import TaskManagerMemory
 from deploy.local.settings import LocalSettings
+from tests.support.servers import http_server
 
 
 def test_everything_listens_on_loopback() -> None:
@@ -124,34 +122,12 @@ def test_a_client_without_a_traceback_shows_its_last_lines() -> None:
     assert [line.strip() for line in shown.splitlines()] == ["line 98", "line 99"]
 
 
-class JobManager(BaseHTTPRequestHandler):
-    """Answers one refusal as Flink does."""
-
-    def do_GET(self) -> None:
-        reason = "org.apache.flink.runtime.rest.NotFoundException: Job 00 not found"
-        body = json.dumps({"errors": [reason + "\n\tat org.apache.Somewhere"]}).encode()
-        self.send_response(404)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Do not log requests in the test's output."""
-
-
-@pytest.fixture
-def refusing() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), JobManager) as server:
-        thread = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_a_refusal_has_flinks_message_without_the_stack(refusing: str) -> None:
+def test_a_refusal_has_flinks_message_without_the_stack() -> None:
     """The call, the status and the reason in one line."""
-    with pytest.raises(FlinkError) as caught:
-        FlinkRest(refusing).job_status("00")
+    reason = "org.apache.flink.runtime.rest.NotFoundException: Job 00 not found"
+    body = json.dumps({"errors": [reason + "\n\tat org.apache.Somewhere"]}).encode()
+    with http_server(lambda request: (404, body)) as url, pytest.raises(FlinkError) as caught:
+        FlinkRest(url).job_status("00")
     assert "GET /jobs/00/status: 404" in str(caught.value)
     assert "Job 00 not found" in str(caught.value)
     assert "\n" not in str(caught.value)

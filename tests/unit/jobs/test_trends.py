@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from jobs.trends import MAX_DELAY_MS, MINUTE_MS, SEPARATOR, trend_facts
+from jobs.trends import MAX_DELAY_MS, MINUTE_MS, SEPARATOR, TrendFacts, trend_facts
 from schemas.records import EnrichedInteraction
 
 NOON = 1_780_000_020_000 // MINUTE_MS * MINUTE_MS
@@ -35,16 +35,19 @@ def event(**changes: Any) -> EnrichedInteraction:
     return cast("EnrichedInteraction", {**EVENT, **changes})
 
 
-def facets(**changes: Any) -> list[list[str]]:
+def counted(**changes: Any) -> TrendFacts:
     facts = trend_facts(event(**changes))
     assert facts is not None
-    return [facet.split(SEPARATOR) for facet in facts.facets]
+    return facts
+
+
+def facets(**changes: Any) -> list[list[str]]:
+    return [facet.split(SEPARATOR) for facet in counted(**changes).facets]
 
 
 def test_an_event_counts_in_its_minute_for_each_of_its_dimensions() -> None:
     """By when it occurred; a genre that is named twice counts once."""
-    facts = trend_facts(event())
-    assert facts is not None
+    facts = counted()
     assert (facts.event_id, facts.minute, facts.listener) == ("e-1", NOON, "user/u-1")
     assert (facts.played, facts.skipped, facts.completion) == (1, 0, 0.25)
     assert facets() == [
@@ -62,8 +65,7 @@ def test_an_event_counts_in_its_minute_for_each_of_its_dimensions() -> None:
 )
 def test_plays_and_skips_are_counted_apart(event_type: str, played: int, skipped: int) -> None:
     """A like is neither; it counts for listeners only."""
-    facts = trend_facts(event(event_type=event_type))
-    assert facts is not None
+    facts = counted(event_type=event_type)
     assert (facts.played, facts.skipped) == (played, skipped)
 
 
@@ -75,9 +77,7 @@ def test_unknown_dimensions_are_omitted() -> None:
 
 def test_an_anonymous_listener_is_a_session() -> None:
     """And never the same as a user whose id looks like it."""
-    facts = trend_facts(event(user_id=None))
-    assert facts is not None
-    assert facts.listener == "session/s-1"
+    assert counted(user_id=None).listener == "session/s-1"
 
 
 def test_an_event_counts_up_to_the_longest_delay() -> None:
