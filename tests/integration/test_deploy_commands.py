@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -25,7 +26,7 @@ from deploy.package import PackageDescription
 from deploy.package.contents import APPLICATIONS, ENTRY, entry_script, read_code
 from deploy.package.release import RUNTIME, describe_plan, describe_plans
 from deploy.upgrades.verification import VerifySettings
-from emulators.managed_flink.records import Behaviour
+from emulators.managed_flink.records import App, Behaviour
 from emulators.managed_flink.server import serving
 from emulators.managed_flink.service import Service
 from schemas.model import BUILT_IN_FOLDER, load_contracts
@@ -129,19 +130,21 @@ def operator(
         yield made
 
 
-def status(operator: Operator) -> dict[str, object]:
+def status(operator: Operator) -> dict[str, Any]:
     assert operator.deploy("status", "--json") == 0
-    found: dict[str, object] = json.loads(operator.output)
+    found: dict[str, Any] = json.loads(operator.output)
     return found
+
+
+def assert_restored_from_version_1(app: App) -> None:
+    assert app.starts[-1]["SnapshotName"] in [s.name for s in app.snapshots if s.version == 1]
 
 
 def test_a_submitted_application_has_the_run_options_of_its_package(operator: Operator) -> None:
     """They make the service find entry, jar and wheels."""
     seen = status(operator)
     assert (seen["status"], seen["version"], seen["parallelism"]) == ("RUNNING", 1, 2)
-    groups = seen["properties"]
-    assert isinstance(groups, dict)
-    assert groups["kinesis.analytics.flink.run.options"]["python"] == "main.py"
+    assert seen["properties"]["kinesis.analytics.flink.run.options"]["python"] == "main.py"
 
 
 def test_an_upgrade_reports_how_the_state_fits_and_is_done(operator: Operator) -> None:
@@ -151,9 +154,7 @@ def test_an_upgrade_reports_how_the_state_fits_and_is_done(operator: Operator) -
     assert "done: tunemesh-stream-0.1.0-222222222222 runs" in operator.output
     seen = status(operator)
     assert (seen["version"], seen["parallelism"]) == (2, 4)
-    groups = seen["properties"]
-    assert isinstance(groups, dict)
-    assert groups["tunemesh.enrichment"] == {"restored": "true"}
+    assert seen["properties"]["tunemesh.enrichment"] == {"restored": "true"}
 
 
 def test_a_dry_run_prints_the_steps_and_touches_nothing(operator: Operator) -> None:
@@ -176,9 +177,8 @@ def test_a_plan_that_does_not_fit_needs_consent(operator: Operator) -> None:
     (body,) = operator.service.calls_of("UpdateApplication")
     restore = body["RunConfigurationUpdate"]["ApplicationRestoreConfiguration"]
     assert restore == {"ApplicationRestoreType": "SKIP_RESTORE_FROM_SNAPSHOT"}
-    groups = status(operator)["properties"]
-    assert isinstance(groups, dict)
-    assert groups["tunemesh.enrichment"] == {"restored": "false", "start": "committed"}
+    enrichment = status(operator)["properties"]["tunemesh.enrichment"]
+    assert enrichment == {"restored": "false", "start": "committed"}
 
 
 def test_a_failed_upgrade_reports_the_reason_and_has_its_own_exit_code(operator: Operator) -> None:
@@ -210,8 +210,7 @@ def test_a_rollback_to_another_plan_takes_its_own_snapshot(operator: Operator) -
     assert operator.deploy("rollback") == 0
     (app,) = operator.service.apps.values()
     assert app.key.endswith("-111111111111.zip")
-    restored = app.starts[-1]["SnapshotName"]
-    assert restored in [one.name for one in app.snapshots if one.version == 1]
+    assert_restored_from_version_1(app)
 
 
 def test_a_setting_that_the_release_does_not_know_is_found_before(operator: Operator) -> None:
@@ -283,8 +282,7 @@ def test_an_upgraded_version_that_restarts_later_has_a_way_back(operator: Operat
     seen = status(operator)
     assert (seen["status"], seen["release"]) == ("RUNNING", "tunemesh-stream-0.1.0-111111111111")
     (app,) = operator.service.apps.values()
-    restored = app.starts[-1]["SnapshotName"]
-    assert restored in [one.name for one in app.snapshots if one.version == 1]
+    assert_restored_from_version_1(app)
 
 
 def test_an_application_that_did_not_start_is_corrected(operator: Operator) -> None:

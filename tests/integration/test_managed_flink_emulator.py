@@ -13,7 +13,7 @@ import botocore.exceptions
 import pytest
 from moto.server import ThreadedMotoServer
 
-from deploy.upgrades.journal import Step
+from deploy.upgrades.journal import Journal, Step
 from deploy.upgrades.machine import Change, Limits, UpgradeMachine
 from deploy.upgrades.managed_flink import ManagedFlink, ManagedFlinkSettings, create_clients
 from deploy.upgrades.target import (
@@ -34,6 +34,7 @@ from emulators.managed_flink.service import Service
 from tests.support.upgrade_contract import TargetCase, TargetContract
 
 REGION, BUCKET, ROLE = "us-east-1", "tunemesh-code", "arn:aws:iam::000000000000:role/tunemesh"
+HEALTHY = {"numRestarts": 0.0, "lastCheckpointDuration": 300.0, "records_lag_max": 12.0}
 PROPERTIES = {
     "kinesis.analytics.flink.run.options": {"python": "main.py"},
     "tunemesh.application": {"pipelines": "enrichment"},
@@ -189,6 +190,22 @@ def publish_from_start(cloud: Cloud) -> None:
     cloud.service.started = publish
 
 
+def upgrade(
+    case: TargetCase, cloud: Cloud, folder: Path, behaviour: Behaviour | None = None
+) -> Journal:
+    """Upgrade a running application to a version that behaves so."""
+    publish_from_start(cloud)
+    if behaviour is not None:
+        cloud.service.behaviours[f"{case.other.release}.zip"] = behaviour
+    case.start()
+    return machine(case, folder).begin(change(case))
+
+
+def assert_runs_again(case: TargetCase) -> None:
+    seen = case.target.describe()
+    assert (seen.status, seen.configuration) == (Status.RUNNING, case.one)
+
+
 def test_every_update_has_its_restore_configuration(case: TargetCase, cloud: Cloud) -> None:
     """The service resets AllowNonRestoredState in an update without it: it is sent, and false."""
     case.start()
@@ -294,14 +311,10 @@ def test_a_version_that_fails_is_rolled_back_by_the_service_and_the_reason_repor
     case: TargetCase, cloud: Cloud, tmp_path: Path
 ) -> None:
     """The failed operation has the reason."""
-    publish_from_start(cloud)
-    cloud.service.behaviours[f"{case.other.release}.zip"] = Behaviour.FAILS
-    case.start()
-    end = machine(case, tmp_path).begin(change(case))
+    end = upgrade(case, cloud, tmp_path, Behaviour.FAILS)
     assert (end.step, end.by_service) == (Step.ROLLED_BACK, True)
     assert "UpdateApplication: The application's main() ended with exit code 1" in end.why
-    seen = case.target.describe()
-    assert (seen.status, seen.configuration) == (Status.RUNNING, case.one)
+    assert_runs_again(case)
     assert not cloud.service.calls_of("RollbackApplication")
 
 
@@ -309,15 +322,11 @@ def test_a_version_that_restarts_in_a_loop_is_rolled_back_by_the_upgrade(
     case: TargetCase, cloud: Cloud, tmp_path: Path
 ) -> None:
     """The service reports RUNNING; the metrics show restarts."""
-    publish_from_start(cloud)
-    cloud.service.behaviours[f"{case.other.release}.zip"] = Behaviour.LOOPS
-    case.start()
-    end = machine(case, tmp_path).begin(change(case))
+    end = upgrade(case, cloud, tmp_path, Behaviour.LOOPS)
     assert (end.step, end.by_service) == (Step.ROLLED_BACK, False)
     assert "restarted 4 times" in end.why
     assert len(cloud.service.calls_of("RollbackApplication")) == 1
-    seen = case.target.describe()
-    assert (seen.status, seen.configuration) == (Status.RUNNING, case.one)
+    assert_runs_again(case)
     assert app(cloud).starts[-1]["SnapshotName"] == [
         s.name for s in case.target.list_snapshots() if s.version == 1
     ][-1]  # fmt: skip
@@ -348,8 +357,7 @@ def test_without_system_rollback_the_former_version_is_started_again(
     }
     end = machine(case, tmp_path).begin(change(case))
     assert end.step is Step.ROLLED_BACK
-    seen = case.target.describe()
-    assert (seen.status, seen.configuration) == (Status.RUNNING, case.one)
+    assert_runs_again(case)
     assert app(cloud).starts[-1]["ApplicationRestoreType"] == "RESTORE_FROM_CUSTOM_SNAPSHOT"
 
 
@@ -415,15 +423,8 @@ def test_the_emulator_validates_requests_by_botocores_model(cloud: Cloud, tmp_pa
 def test_health_is_read_from_cloudwatch(case: TargetCase, cloud: Cloud) -> None:
     """Restarts, checkpoints, lag, and the application's own counters by function."""
     case.start()
-    put(
-        cloud,
-        case.target.name,
-        numRestarts=0.0,
-        lastCheckpointDuration=300.0,
-        records_lag_max=12.0,
-        decoded__decode_interaction=500.0,
-        dead_letters__decode_interaction=5.0,
-    )
+    counted = {"decoded__decode_interaction": 500.0, "dead_letters__decode_interaction": 5.0}
+    put(cloud, case.target.name, **HEALTHY, **counted)
     health = case.target.read_health()
     assert (health.running, health.restarts, health.checkpoints) == (True, 0, 1)
     flow = health.flows["interactions"]
@@ -436,13 +437,7 @@ def test_without_the_applications_own_counters_missing_deliveries_are_not_conclu
 ) -> None:
     """With the lag alone: records are read, and deliveries are unknown."""
     case.start()
-    put(
-        cloud,
-        case.target.name,
-        numRestarts=0.0,
-        lastCheckpointDuration=300.0,
-        records_lag_max=12.0,
-    )
+    put(cloud, case.target.name, **HEALTHY)
     health = case.target.read_health()
     assert not health.flows["all"].counted
     assert judge(health, health, health, VerifySettings()).is_healthy

@@ -1,17 +1,17 @@
 """What every destination has to do together with the engine, whatever it is.
 
 A destination's test module subclasses `DestinationContract` (or `ReplacingDestinationContract`,
-where a record replaces the one before it) and says in `harness` how to make records and how to make
+where a record replaces the one before it) and says in a harness how to make records and how to make
 its service fail. Everything runs in virtual time, without a network.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import pytest
 
@@ -151,11 +151,13 @@ def _engine_for(destination: Watched, **settings: Any) -> DeliveryEngine[Any, An
 
 
 class DestinationContract:
-    """Subclass it, and give `harness`."""
+    """Subclass it, and give `make_harness`."""
+
+    make_harness: ClassVar[Callable[[], Harness]]
 
     @pytest.fixture
     def harness(self) -> Harness:
-        raise NotImplementedError
+        return type(self).make_harness()
 
     def place(self, number: int) -> tuple[int, int]:
         """Key and number of the `number`-th of several records that may share a call."""

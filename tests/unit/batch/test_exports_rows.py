@@ -77,16 +77,8 @@ def test_what_fits_is_converted(kind: Kind, value: Any, expected: Any) -> None:
         (Kind.STRINGS, "ab", "wrong_type: x: a str, expected a list of strings"),
         (Kind.STRINGS, ["a", None], "wrong_type: x: a NoneType, expected a string"),
         (Kind.TIMESTAMP, "2026-11-23", "wrong_type: x: a str, expected a 64-bit integer"),
-        (
-            Kind.TIMESTAMP,
-            MAX_TIMESTAMP_MS + 1,
-            BEYOND,
-        ),
-        (
-            Kind.TIMESTAMP,
-            MIN_TIMESTAMP_MS - 1,
-            BEYOND,
-        ),
+        (Kind.TIMESTAMP, MAX_TIMESTAMP_MS + 1, BEYOND),
+        (Kind.TIMESTAMP, MIN_TIMESTAMP_MS - 1, BEYOND),
         (Kind.STRING, None, "wrong_type: x is null"),
     ],
 )

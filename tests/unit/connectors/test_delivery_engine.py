@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -31,7 +32,6 @@ from connectors.delivery.rate import A_SECOND, AdaptiveRate, Window
 from schemas.errors import SettingError
 from tests.support.delivery_contract import (
     DestinationContract,
-    Harness,
     ReplacingDestinationContract,
     Trouble,
 )
@@ -70,6 +70,15 @@ def deliver(
     async def main() -> list[Settled]:
         async with engine_for(destination, **settings) as engine:
             return await engine.deliver(records)
+
+    return run(main())
+
+
+def seconds_to_deliver(destination: ScriptedDestination, records: Sequence[FakeRecord]) -> float:
+    async def main() -> float:
+        async with engine_for(destination) as engine:
+            await engine.deliver(records)
+            return now()
 
     return run(main())
 
@@ -140,15 +149,11 @@ class ScriptedHarness:
 
 
 class TestContract(DestinationContract):
-    @pytest.fixture
-    def harness(self) -> Harness:
-        return ScriptedHarness()
+    make_harness = ScriptedHarness
 
 
 class TestReplacingContract(ReplacingDestinationContract):
-    @pytest.fixture
-    def harness(self) -> Harness:
-        return ScriptedHarness(ReplacingDestination, group="all")
+    make_harness = partial(ScriptedHarness, ReplacingDestination, group="all")
 
 
 class TestOutcomes:
@@ -476,20 +481,18 @@ class TestPace:
             if window >= 1:
                 assert most <= 200 * window
 
-    async def test_the_quota_is_used(self) -> None:
+    def test_the_quota_is_used(self) -> None:
         """With enough calls in flight all of the quota is used, but for 2% to be safe."""
         destination = ScriptedDestination(limits=limits(max_in_flight=40))
-        async with engine_for(destination) as engine:
-            await engine.deliver(fake_records(keys=5_000, each=1))
-            value = now()
+        value = seconds_to_deliver(destination, fake_records(keys=5_000, each=1))
         assert value == pytest.approx(5.0 * 1.02, rel=0.005)
 
-    async def test_a_slow_quota_is_kept_to_the_call(self) -> None:
+    def test_a_slow_quota_is_kept_to_the_call(self) -> None:
         """PutItems: ten calls a second, a hundred records a second, not more and hardly less."""
         destination = ScriptedDestination(limits=limits(calls_per_second=10.0))
-        async with engine_for(destination) as engine:
-            await engine.deliver([FakeRecord(f"key-{n}", n, group="all") for n in range(2_000)])
-            value = now()
+        value = seconds_to_deliver(
+            destination, [FakeRecord(f"key-{n}", n, group="all") for n in range(2_000)]
+        )
         assert value == pytest.approx(19.9 * 1.02, rel=0.005)
         assert len(destination.sent) == 200
 
@@ -586,7 +589,7 @@ class TestPace:
             await asyncio.sleep(200)
             assert engine.snapshot()["rate_limit"] == pytest.approx(ceiling)
 
-    async def test_the_rate_settles_around_what_the_service_lets_through(self) -> None:
+    def test_the_rate_settles_around_what_the_service_lets_through(self) -> None:
         """A service that takes a third of the assumed quota is used well, soon without a storm."""
         quota, tokens, then = 300.0, 0.0, 0.0
         throttled_at = []
@@ -602,27 +605,23 @@ class TestPace:
             return DELIVERED
 
         destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
-        async with engine_for(destination) as engine:
-            await engine.deliver(fake_records(keys=4_500, each=1))
-            seconds = now()
+        seconds = seconds_to_deliver(destination, fake_records(keys=4_500, each=1))
         assert 4_500 / quota / seconds > 0.95
         # Once, for two seconds, it finds out what a pace that is too high brings.
         assert len(throttled_at) < 0.2 * 4_500
         assert sum(time > 5 for time in throttled_at) < 0.01 * 4_500
 
-    async def test_throttling_that_slowing_down_does_not_cure_is_put_up_with(self) -> None:
+    def test_throttling_that_slowing_down_does_not_cure_is_put_up_with(self) -> None:
         """30% of all calls turned away at any pace: nine tenths of what can be had is had."""
         random = Random(9)
         destination = ScriptedDestination(
             lambda *_: THROTTLED if random.random() < 0.3 else DELIVERED,
             limits=limits(max_in_flight=64),
         )
-        async with engine_for(destination) as engine:
-            await engine.deliver(fake_records(keys=14_000, each=1))
-            seconds = now()
+        seconds = seconds_to_deliver(destination, fake_records(keys=14_000, each=1))
         assert 14_000 / seconds > 0.9 * 0.7 * 1_000
 
-    async def test_a_quota_that_becomes_smaller_is_kept(self) -> None:
+    def test_a_quota_that_becomes_smaller_is_kept(self) -> None:
         """From a thousand to a hundred calls a second: soon hardly a call is sent in vain."""
         tokens, then, throttled_at = 0.0, 0.0, []
 
@@ -638,20 +637,17 @@ class TestPace:
             return DELIVERED
 
         destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
-        async with engine_for(destination) as engine:
-            await engine.deliver(fake_records(keys=7_000, each=1))
-            seconds = now()
+        seconds = seconds_to_deliver(destination, fake_records(keys=7_000, each=1))
         assert (7_000 - 5_000) / (seconds - 5) > 75
         assert sum(5 <= time < 10 for time in throttled_at) < 4_000
         assert sum(time >= 10 for time in throttled_at) / (seconds - 10) < 20
 
 
 class TestRetries:
-    async def test_retry_after_is_honoured(self) -> None:
+    def test_retry_after_is_honoured(self) -> None:
         """A record is not sent again before the time that the destination asked for."""
         destination = ScriptedDestination(first(1, Retry(after=12.5)), latency=0.0)
-        async with engine_for(destination) as engine:
-            await engine.deliver([FakeRecord("a", 0)])
+        deliver(destination, [FakeRecord("a", 0)])
         assert destination.sent[1].started - (destination.sent[0].ended or 0) == pytest.approx(12.5)
 
     async def test_waits_double_up_to_the_cap(self) -> None:

@@ -13,7 +13,7 @@ from connectors.delivery import Delivered, FatalDeliveryError, Rejected
 from connectors.firehose import FirehoseDestination, FirehoseSettings, firehose_destination
 from connectors.http import Answer, NoAnswer
 from schemas.errors import SettingError
-from tests.support.delivery_contract import DestinationContract, Harness
+from tests.support.delivery_contract import DestinationContract
 from tests.support.delivery_fakes import deliver_all
 from tests.support.delivery_service import FakeService, ServiceHarness
 
@@ -81,9 +81,7 @@ class FirehoseHarness(ServiceHarness):
 
 
 class TestContract(DestinationContract):
-    @pytest.fixture
-    def harness(self) -> Harness:
-        return FirehoseHarness()
+    make_harness = FirehoseHarness
 
 
 def deliver(service: Firehose, documents: list[dict[str, Any]], **more: Any) -> list[Any]:

@@ -210,18 +210,19 @@ def test_many_threads_ask_once() -> None:
     assert client.asked == 1
 
 
-def test_a_registration_does_not_wait_for_ever_for_glues_check() -> None:
-    """After a minute the error has the version's id and state."""
-    glue = registry(Client(version("PENDING")))
-    with pytest.raises(RegistryError, match=rf"version {ID} is PENDING"):
-        glue._available(SONGS, SONGS.newest, str(ID))
-
-
-def test_a_refused_registration_is_an_error() -> None:
-    """On AWS a version that its own check refuses is there, as FAILURE."""
-    glue = registry(Client(version("FAILURE")))
-    with pytest.raises(RegistryError, match=r"is FAILURE.*schemas diff songs"):
-        glue._available(SONGS, SONGS.newest, str(ID))
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        # After a minute the error has the version's id and state.
+        ("PENDING", rf"version {ID} is PENDING"),
+        # On AWS a version that its own check refuses is there, as FAILURE.
+        ("FAILURE", r"is FAILURE.*schemas diff songs"),
+    ],
+)
+def test_a_registration_without_an_available_version_is_an_error(status: str, said: str) -> None:
+    """It does not wait indefinitely for Glue's check."""
+    with pytest.raises(RegistryError, match=said):
+        registry(Client(version(status)))._available(SONGS, SONGS.newest, str(ID))
 
 
 @pytest.mark.parametrize(

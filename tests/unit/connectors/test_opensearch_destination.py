@@ -12,7 +12,7 @@ from connectors.delivery import Delivered, FatalDeliveryError, Rejected
 from connectors.http import Answer, NoAnswer
 from connectors.opensearch import OpenSearchDestination, OpenSearchSettings, opensearch_destination
 from schemas.errors import SettingError
-from tests.support.delivery_contract import DestinationContract, Harness
+from tests.support.delivery_contract import DestinationContract
 from tests.support.delivery_fakes import deliver_all
 from tests.support.delivery_service import FakeService, ServiceHarness
 
@@ -135,15 +135,11 @@ class TrendsHarness(EventsHarness):
 
 
 class TestEventsContract(DestinationContract):
-    @pytest.fixture
-    def harness(self) -> Harness:
-        return EventsHarness()
+    make_harness = EventsHarness
 
 
 class TestTrendsContract(DestinationContract):
-    @pytest.fixture
-    def harness(self) -> Harness:
-        return TrendsHarness()
+    make_harness = TrendsHarness
 
 
 def deliver(cluster: Cluster, *batches: list[dict[str, Any]], **changed: Any) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from random import Random
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ from connectors.personalize.dataset_destination import (
 from connectors.personalize.datasets import ITEMS, USERS, Dataset, DatasetRecord, dataset_fields
 from schemas.errors import SettingError
 from schemas.model import load_contracts
-from tests.support.delivery_contract import Harness, ReplacingDestinationContract
+from tests.support.delivery_contract import ReplacingDestinationContract
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, run
 from tests.support.delivery_service import FakeService, ServiceHarness
 
@@ -112,15 +113,11 @@ class DatasetHarness(ServiceHarness):
 
 
 class TestUsersContract(ReplacingDestinationContract):
-    @pytest.fixture
-    def harness(self) -> Harness:
-        return DatasetHarness(USERS)
+    make_harness = partial(DatasetHarness, USERS)
 
 
 class TestItemsContract(ReplacingDestinationContract):
-    @pytest.fixture
-    def harness(self) -> Harness:
-        return DatasetHarness(ITEMS)
+    make_harness = partial(DatasetHarness, ITEMS)
 
 
 def deliver(harness: DatasetHarness, *batches: list[DatasetRecord]) -> tuple[list[Any], float]:

@@ -16,7 +16,7 @@ from connectors.personalize.destination import (
     put_events_destination,
 )
 from schemas.errors import SettingError
-from tests.support.delivery_contract import DestinationContract, Harness
+from tests.support.delivery_contract import DestinationContract
 from tests.support.delivery_fakes import VIRTUAL_CLOCK, deliver_all
 from tests.support.delivery_service import FakeService, ServiceHarness
 
@@ -81,9 +81,7 @@ class PutEventsHarness(ServiceHarness):
 
 
 class TestContract(DestinationContract):
-    @pytest.fixture
-    def harness(self) -> Harness:
-        return PutEventsHarness()
+    make_harness = PutEventsHarness
 
 
 def deliver(service: PutEvents, *batches: list[dict[str, Any]]) -> list[Any]:

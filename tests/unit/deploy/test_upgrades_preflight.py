@@ -144,21 +144,25 @@ def test_another_layout_of_enriched_events_needs_a_rebuild(tmp_path: Path) -> No
     assert fits == {"now": Fit.SAME, "documented": Fit.SAME, "more": Fit.REBUILD}
 
 
-def test_a_version_with_state_is_configured_as_restored() -> None:
-    """Otherwise it would hold events back."""
-    wanted = Configuration("r", {"tunemesh.application": {"pipelines": "enrichment"}}, 2)
-    configuration, restore = configure_state(running("enrichment"), wanted, Fit.SAME, 1_000.0)
+@pytest.mark.parametrize(
+    ("former", "wanted", "fit", "restored"),
+    [
+        # Otherwise it would hold events back.
+        (("enrichment",), ("enrichment",), Fit.SAME, "true"),
+        # Otherwise it would release events before it has read their users and items.
+        (("analytics",), PIPELINES, Fit.COMPATIBLE, "false"),
+    ],
+    ids=["an enrichment with state", "one that is added"],
+)
+def test_a_version_is_configured_as_restored_if_its_enrichment_has_state(
+    former: tuple[str, ...], wanted: tuple[str, ...], fit: Fit, restored: str
+) -> None:
+    """The latest state is restored in both cases."""
+    configuration, restore = configure_state(
+        running(*former), Configuration("r", running(*wanted), 2), fit, 1_000.0
+    )
     assert restore == LATEST
-    assert configuration.properties["tunemesh.enrichment"] == {"restored": "true"}
-    assert "tunemesh.recommendations" not in configuration.properties
-
-
-def test_an_enrichment_that_is_added_has_no_state() -> None:
-    """Otherwise it would release events before it has read their users and items."""
-    wanted = Configuration("r", running(*PIPELINES), 2)
-    configuration, restore = configure_state(running("analytics"), wanted, Fit.COMPATIBLE, 1_000.0)
-    assert restore == LATEST
-    assert configuration.properties["tunemesh.enrichment"] == {"restored": "false"}
+    assert configuration.properties["tunemesh.enrichment"] == {"restored": restored}
     assert "tunemesh.recommendations" not in configuration.properties
 
 
