@@ -85,6 +85,16 @@ def origin(part: dict[str, Any] | None) -> str | None:
     return None if part is None else part["origin"]
 
 
+def play_until_attached(
+    mesh: Mesh, user_id: str, song_id: str, user: Published, song: Published
+) -> dict[str, Any]:
+    """The first event that has these versions of its user and its song."""
+    wanted = (user.origin, song.origin)
+    return mesh.play_until(
+        user_id, song_id, lambda r: (origin(r["user"]), origin(r["item"])) == wanted
+    )
+
+
 def wait_until_passed(mesh: Mesh, topic: str, role_field: str, published: Published) -> None:
     """Wait until a version has passed the join, whether it won or not.
 
@@ -243,11 +253,7 @@ def test_updates_of_user_and_item_are_seen(mesh: Mesh) -> None:
     """From then on: the newest version, and its origin."""
     user_id, song_id = known_user(mesh), known_song(mesh)
     user, song = mesh.user(user_id, subscription="free"), mesh.song(song_id, title="Remastered")
-    record = mesh.play_until(
-        user_id,
-        song_id,
-        lambda r: (origin(r["user"]), origin(r["item"])) == (user.origin, song.origin),
-    )
+    record = play_until_attached(mesh, user_id, song_id, user, song)
     assert record["user"]["subscription"] == "free"
     assert record["item"]["title"] == "Remastered"
 
@@ -272,11 +278,7 @@ def test_of_two_versions_of_the_same_time_the_later_offset_wins(mesh: Mesh) -> N
     song_id = known_song(mesh, updated_at=now, title="zz")
     user = mesh.user(user_id, updated_at=now, country="AA")
     song = mesh.song(song_id, updated_at=now, title="aa")
-    mesh.play_until(
-        user_id,
-        song_id,
-        lambda r: (origin(r["user"]), origin(r["item"])) == (user.origin, song.origin),
-    )
+    play_until_attached(mesh, user_id, song_id, user, song)
 
 
 @pytest.mark.parametrize("kind", ["tombstone", "deleted"])
@@ -291,11 +293,7 @@ def test_a_deleted_user_or_item_is_gone_until_it_is_made_again(mesh: Mesh, kind:
         mesh.song(song_id, deleted=True)
     mesh.play_until(user_id, song_id, lambda r: r["user"] is None and r["item"] is None)
     user, song = mesh.user(user_id), mesh.song(song_id)
-    mesh.play_until(
-        user_id,
-        song_id,
-        lambda r: (origin(r["user"]), origin(r["item"])) == (user.origin, song.origin),
-    )
+    play_until_attached(mesh, user_id, song_id, user, song)
 
 
 # Personalize.

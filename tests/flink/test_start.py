@@ -139,31 +139,31 @@ def test_a_missing_property_file_is_one_line(tmp_path: Path, environ: dict[str, 
     assert_one_line(errors, "application_properties.json", "--properties")
 
 
-def test_an_unknown_pipeline_is_one_line(
-    mesh: Mesh, tmp_path: Path, environ: dict[str, str]
-) -> None:
-    """The property, its value and the pipelines that there are."""
-    groups = application.property_groups(
-        mesh.settings, overrides={"tunemesh.application": {"pipelines": "enrichmnt"}}
-    )
-    write_properties(tmp_path, groups)
-    code, output, errors = start(tmp_path, environ)
-    assert (code, output) == (2, "")
-    assert_one_line(errors, "'pipelines'", "'enrichmnt'", "enrichment, recommendations, analytics")
-
-
+@pytest.mark.parametrize(
+    ("group", "name", "value", "expected"),
+    [
+        # The property, its value and the pipelines that there are.
+        ("application", "pipelines", "enrichmnt", "enrichment, recommendations, analytics"),
+        # The same for any property.
+        ("recommendations", "max.in.flight", "many", "a whole number from 1 to 1000"),
+    ],
+)
 def test_a_value_that_cannot_be_used_is_one_line(
-    mesh: Mesh, tmp_path: Path, environ: dict[str, str]
+    mesh: Mesh,
+    tmp_path: Path,
+    environ: dict[str, str],
+    group: str,
+    name: str,
+    value: str,
+    expected: str,
 ) -> None:
-    """The same for any property; here in a file that is named."""
-    groups = application.property_groups(
-        mesh.settings, overrides={"tunemesh.recommendations": {"max.in.flight": "many"}}
-    )
-    write_properties(tmp_path, groups)
+    """Here in a file that is named."""
+    overrides = {f"tunemesh.{group}": {name: value}}
+    write_properties(tmp_path, application.property_groups(mesh.settings, overrides=overrides))
     (tmp_path / "application_properties.json").rename(tmp_path / "other.json")
     code, output, errors = start(tmp_path, environ, "--properties", "other.json")
     assert (code, output) == (2, "")
-    assert_one_line(errors, "'max.in.flight'", "'many'", "a whole number from 1 to 1000")
+    assert_one_line(errors, f"'{name}'", f"'{value}'", expected)
 
 
 def test_schemas_that_are_not_registered_are_one_line(

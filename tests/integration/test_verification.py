@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -45,6 +44,7 @@ from schemas.dead_letter import SourceRecord, dead_letter
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Role, load_contracts
 from tests.support import ports
+from tests.support.servers import Received, http_server
 from verification.directory import ReplayDirectory
 from verification.endpoints import Endpoints
 from verification.generator import GeneratedHour, Hour
@@ -98,48 +98,35 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings
 
 
 class PersonalizeStub:
-    """Answers the pages that the accounts read, from a list."""
+    """Answers the pages that verification reads, from a list."""
+
+    url = ""
 
     def __init__(self) -> None:
         self.accepted: list[Accepted] = []
-        stub = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                url = urlsplit(self.path)
-                after = int(parse_qs(url.query)["after"][0])
-                limit = int(parse_qs(url.query)["limit"][0])
-                rows = stub.accepted if url.path.endswith("events") else []
-                lines = [
-                    json.dumps(
-                        {
-                            "rowid": number,
-                            "event_id": one.event_id,
-                            "accepted_at": one.accepted_ms,
-                            "duplicates": one.duplicates,
-                        }
-                    )
-                    for number, one in enumerate(rows, 1)
-                    if number > after
-                ]
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write("".join(f"{one}\n" for one in lines[:limit]).encode())
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+    def __call__(self, request: Received) -> tuple[int, bytes]:
+        url = urlsplit(request.path)
+        after, limit = (int(parse_qs(url.query)[name][0]) for name in ("after", "limit"))
+        rows = self.accepted if url.path.endswith("events") else []
+        lines = [
+            {
+                "rowid": number,
+                "event_id": one.event_id,
+                "accepted_at": one.accepted_ms,
+                "duplicates": one.duplicates,
+            }
+            for number, one in enumerate(rows, 1)
+            if number > after
+        ]
+        return 200, "".join(f"{json.dumps(one)}\n" for one in lines[:limit]).encode()
 
 
 @pytest.fixture
 def personalize() -> Iterator[PersonalizeStub]:
     stub = PersonalizeStub()
-    yield stub
-    stub.server.shutdown()
-    stub.server.server_close()
+    with http_server(stub) as stub.url:
+        yield stub
 
 
 @pytest.fixture
@@ -547,7 +534,7 @@ def command(
     settings: LocalSettings, personalize: PersonalizeStub, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Result]:
     """Runs a sub-command against the platform, the stub in place of Personalize."""
-    port = personalize.server.server_port
+    port = urlsplit(personalize.url).port
     for name, value in (
         ("TUNEMESH_KAFKA_PORT", settings.kafka.number),
         ("TUNEMESH_KAFKA_CONTROLLER_PORT", settings.kafka_controller.number),
@@ -713,14 +700,4 @@ def test_the_first_record_behind_a_position_is_found(
     kafka, partition = KafkaOffsets(settings.kafka.address, {}), (transactional, 0)
     assert kafka.ends([partition]) == {partition: 8}
     found = {position: kafka.first_records({partition: position}) for position in range(9)}
-    assert {position: records[partition] for position, records in found.items()} == {
-        0: 0,
-        1: 4,
-        2: 4,
-        3: 4,
-        4: 4,
-        5: 8,
-        6: 8,
-        7: 8,
-        8: 8,
-    }
+    assert [found[position][partition] for position in range(9)] == [0, 4, 4, 4, 4, 8, 8, 8, 8]

@@ -17,33 +17,17 @@ import pytest
 from cli import connections, main
 from connectors.aws.endpoint import service_endpoint
 from deploy.local.settings import LocalSettings
+from tests.support.commands import LEAVES
 from tests.support.ports import free_port
 
 EXAMPLE = re.compile(r"^ +(?:Example: )?(tunemesh .*)$", re.MULTILINE)
-
-
-def leaves(context: click.Context) -> Iterator[click.Context]:
-    """The contexts of all commands that are no groups."""
-    command = context.command
-    if not isinstance(command, click.Group):
-        yield context
-        return
-    for name in command.list_commands(context):
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from leaves(click.Context(found, info_name=name, parent=context))
-
-
-LEAVES = {
-    leaf.command_path: leaf.command
-    for leaf in leaves(click.Context(main.tunemesh, info_name="tunemesh"))
-}
 
 
 @pytest.mark.parametrize("path", LEAVES)
 def test_every_command_has_help(path: str) -> None:
     """A sentence, and a text for each option."""
     command = LEAVES[path]
+    assert "Usage:" in command.get_help(click.Context(command, info_name=path))
     assert (command.help or "").split("\n\n")[0].rstrip().endswith("."), path
     for option in command.params:
         if isinstance(option, click.Option) and not option.hidden:
