@@ -88,7 +88,7 @@ class ProgressDisplay:
 
     A wait disappears from the terminal when it ends; other steps leave their last line. In plain
     text a step has a line when it begins (waits), each 5 s if it has changed, and when it is
-    complete. Implements :class:`verification.progress.Progress`.
+    complete. It is a :data:`verification.progress.Progress`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -7,6 +7,8 @@ has the HTTP status 400 here, as in the service.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ServiceError(Exception):
     """An error response: the error code, its HTTP status and a message."""
@@ -34,7 +36,7 @@ def not_found(message: str) -> ServiceError:
     return ServiceError("ResourceNotFoundException", message, 404)
 
 
-def in_use(message: str = "The specified resource is in use.") -> ServiceError:
+def in_use(message: str) -> ServiceError:
     """A resource that is being changed; the same call is accepted later."""
     return ServiceError("ResourceInUseException", message, 409)
 
@@ -49,32 +51,33 @@ def limit_exceeded(message: str) -> ServiceError:
     return ServiceError("LimitExceededException", message)
 
 
-def invalid_next_token() -> ServiceError:
-    """A `nextToken` that no list operation has returned."""
-    return ServiceError("InvalidNextTokenException", "The next token is not valid.")
-
-
-def throttled() -> ServiceError:
-    """More calls than the quota allows; HTTP 400, as in the service."""
-    return ServiceError("ThrottlingException", "Rate exceeded")
-
-
-def internal_failure() -> ServiceError:
-    """The service failed; whether the call took effect is unknown."""
-    return ServiceError(
+FAULTS: Mapping[str, tuple[str, str, int]] = {
+    # HTTP 400, as in the service.
+    "throttle": ("ThrottlingException", "Rate exceeded", 400),
+    # Whether the call took effect is unknown.
+    "error500": (
         "InternalFailure",
         "The request processing has failed because of an unknown error, exception or failure.",
         500,
-    )
-
-
-def unavailable() -> ServiceError:
-    """The service is temporarily unavailable."""
-    return ServiceError(
+    ),
+    "error503": (
         "ServiceUnavailable",
         "The request has failed due to a temporary failure of the server.",
         503,
-    )
+    ),
+    "in_use": ("ResourceInUseException", "The specified resource is in use.", 409),
+    "unrecognized_client": (
+        "UnrecognizedClientException",
+        "The security token included in the request is invalid.",
+        403,
+    ),
+    "expired_token": (
+        "ExpiredTokenException",
+        "The security token included in the request is expired",
+        403,
+    ),
+}
+"""Errors without details of the call, by the kind of fault that injects them."""
 
 
 def unknown_operation(method: str, path: str) -> ServiceError:
@@ -82,40 +85,14 @@ def unknown_operation(method: str, path: str) -> ServiceError:
     return ServiceError("UnknownOperationException", f"No operation answers {method} {path}.", 404)
 
 
-def too_large(limit: int) -> ServiceError:
-    """A body larger than any valid request."""
-    return ServiceError("RequestEntityTooLarge", f"The body is larger than {limit} bytes.", 413)
-
-
-def missing_token() -> ServiceError:
-    """A request without a signature."""
-    return ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
-
-
 def incomplete_signature(message: str) -> ServiceError:
     """An Authorization header that is not a complete Signature Version 4."""
     return ServiceError("IncompleteSignatureException", message, 403)
 
 
-def unrecognized_client() -> ServiceError:
-    """An access key that does not exist."""
-    return ServiceError(
-        "UnrecognizedClientException",
-        "The security token included in the request is invalid.",
-        403,
-    )
-
-
 def invalid_signature(message: str) -> ServiceError:
     """A signature that does not match the secret of the access key, or has expired."""
     return ServiceError("InvalidSignatureException", message, 403)
-
-
-def expired_token() -> ServiceError:
-    """Temporary credentials that have expired."""
-    return ServiceError(
-        "ExpiredTokenException", "The security token included in the request is expired", 403
-    )
 
 
 def access_denied(operation: str, access_key: str) -> ServiceError:

@@ -137,10 +137,7 @@ def _compile_list(shape: Any) -> Check:
     def check(value: object) -> Violations:
         if not isinstance(value, list):
             raise _type_error(value, "a list")
-        violations = [
-            Violation("", _format_value(value, hidden), text)
-            for text in _check_length(value, limits)
-        ]
+        violations = _violations(value, hidden, _check_length(value, limits))
         inner: list[Violation] = []
         for position, member in enumerate(value, start=1):
             if member is None:
@@ -155,7 +152,7 @@ def _compile_list(shape: Any) -> Check:
             # AWS names the list, not the member, when the members are plain values.
             texts = ", ".join(dict.fromkeys(problem.constraint for problem in inner))
             constraint = f"Member must satisfy constraint: [{texts}]"
-            violations.append(Violation("", _format_value(value, hidden), constraint))
+            violations += _violations(value, hidden, [constraint])
         else:
             violations.extend(inner)
         return tuple(violations)
@@ -172,10 +169,7 @@ def _compile_map(shape: Any) -> Check:
     def check(value: object) -> Violations:
         if not isinstance(value, dict):
             raise _type_error(value, "a map")
-        violations = [
-            Violation("", _format_value(value, hidden), text)
-            for text in _check_length(value, limits)
-        ]
+        violations = _violations(value, hidden, _check_length(value, limits))
         for word, problems in (
             ("keys", [problem for key in value for problem in check_key(key)]),
             ("value", [problem for entry in value.values() for problem in check_value(entry)]),
@@ -183,7 +177,7 @@ def _compile_map(shape: Any) -> Check:
             if problems:
                 texts = ", ".join(dict.fromkeys(problem.constraint for problem in problems))
                 constraint = f"Map {word} must satisfy constraint: [{texts}]"
-                violations.append(Violation("", _format_value(value, hidden), constraint))
+                violations += _violations(value, hidden, [constraint])
         return tuple(violations)
 
     return check
@@ -224,7 +218,7 @@ def _compile_string(shape: Any) -> Check:
             texts.append(f"Member must satisfy regular expression pattern: {pattern}")
         if values and value not in values:
             texts.append(f"Member must satisfy enum value set: [{', '.join(values)}]")
-        return tuple(Violation("", _format_value(value, hidden), text) for text in texts)
+        return tuple(_violations(value, hidden, texts))
 
     return check
 
@@ -255,7 +249,7 @@ def _compile_number(shape: Any, *, whole: bool) -> Check:
             texts.append(f"Member must have value greater than or equal to {minimum}")
         if maximum is not None and value > maximum:
             texts.append(f"Member must have value less than or equal to {maximum}")
-        return tuple(Violation("", _format_value(value, hidden), text) for text in texts)
+        return tuple(_violations(value, hidden, texts))
 
     return check
 
@@ -266,7 +260,7 @@ def _check_timestamp(value: object) -> Violations:
         raise _type_error(value, "a Timestamp (seconds since 1970 as a number)")
     if not 0 <= value <= MAX_SECOND:
         constraint = f"Member must be seconds since 1970, from 0 to {MAX_SECOND}"
-        return (Violation("", _format_value(value, False), constraint),)
+        return tuple(_violations(value, False, [constraint]))
     return _NONE
 
 
@@ -318,6 +312,10 @@ def _is_sensitive(shape: Any) -> bool:
     if shape.type_name == "map":
         return _is_sensitive(shape.key) or _is_sensitive(shape.value)
     return False
+
+
+def _violations(value: object, hidden: bool, constraints: list[str]) -> list[Violation]:
+    return [Violation("", _format_value(value, hidden), text) for text in constraints]
 
 
 def _format_value(value: object, hidden: bool) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +16,8 @@ class Step:
     note: str = ""
 
 
-class Progress(Protocol):
-    """Called often with the present step; must return at once."""
-
-    def __call__(self, step: Step) -> None:
-        """Show, or skip, this step."""
+Progress = Callable[[Step], None]
+"""Called often with the present step; must return at once."""
 
 
 def silent(step: Step) -> None:

@@ -12,8 +12,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 import botocore.exceptions
@@ -113,12 +112,7 @@ class ProductWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if self._finished:
             return
         try:
@@ -153,15 +147,9 @@ class ProductWriter:
         """List a row that was not written, in :data:`REJECTED`."""
         if self._rejects is None:
             self._rejects = self._upload(REJECTED)
-        document = {
-            "reason": rejection.reason,
-            "message": rejection.message,
-            "key": rejection.key,
-            "source": rejection.source,
-        }
         self.rejected[rejection.reason] += 1
         with service_errors(f"write the product {self._product} to {self.location}"):
-            self._rejects.write(json.dumps(document).encode() + b"\n")
+            self._rejects.write(json.dumps(asdict(rejection)).encode() + b"\n")
 
     def publish(self, deleted: int = 0) -> Manifest:
         """Make this version the current one, and remove old versions.

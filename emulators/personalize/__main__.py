@@ -64,34 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="default %(default)s")
     parser.add_argument("--data", type=Path, required=True, help="folder for the stored data")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="fault plan (JSON)")
-    parser.add_argument(
-        "--quota",
-        action="append",
-        default=[],
-        metavar="NAME=RATE",
-        help="calls per second of one operation, such as put_events=1000; 'off' for no quota",
-    )
-    parser.add_argument(
-        "--credentials",
-        action="append",
-        default=[],
-        metavar="KEY:SECRET",
-        help="an access key that may call (no other key may); signatures are verified",
-    )
-    parser.add_argument(
-        "--denied-key",
-        action="append",
-        default=[],
-        metavar="KEY",
-        help="an access key that receives AccessDeniedException",
-    )
-    parser.add_argument(
-        "--unknown-key",
-        action="append",
-        default=[],
-        metavar="KEY",
-        help="an access key that receives UnrecognizedClientException",
-    )
+    for option, metavar, text in (
+        ("--quota", "NAME=RATE", "calls per second, such as put_events=1000; 'off' for no quota"),
+        (
+            "--credentials",
+            "KEY:SECRET",
+            "an access key that may call (no other key may); signatures are verified",
+        ),
+        ("--denied-key", "KEY", "an access key that receives AccessDeniedException"),
+        ("--unknown-key", "KEY", "an access key that receives UnrecognizedClientException"),
+    ):
+        parser.add_argument(option, action="append", default=[], metavar=metavar, help=text)
     parser.add_argument("--region", default=defaults.region, help="default %(default)s")
     parser.add_argument("--account", default=defaults.account, help="default %(default)s")
     parser.add_argument(

@@ -58,7 +58,8 @@ def _operation_handler(service: Service, operation: Operation) -> _Handler:
             try:
                 body = await request.read()
             except web.HTTPRequestEntityTooLarge as error:
-                raise errors.too_large(MAX_BODY_BYTES) from error
+                message = f"The body is larger than {MAX_BODY_BYTES} bytes."
+                raise ServiceError("RequestEntityTooLarge", message, 413) from error
             signed = SignedRequest(
                 method=request.method,
                 path=request.path,
@@ -75,7 +76,7 @@ def _operation_handler(service: Service, operation: Operation) -> _Handler:
             return web.Response(status=500)  # not sent: the connection is closed
         except Exception:
             log.exception("%s failed", operation.name)
-            return _error_response(errors.internal_failure())
+            return _error_response(ServiceError(*errors.FAULTS["error500"]))
         return web.Response(body=answer, headers=_headers())
 
     return handle

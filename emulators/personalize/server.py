@@ -42,15 +42,6 @@ CONTROL_PATH = "/"
 """The path of all operations of the control plane."""
 
 IMPORTED: Mapping[str, Kind] = {f"imported/{kind.lower()}": kind for kind in KINDS.values()}
-_FAULT_ERRORS: Mapping[str, Callable[[], ServiceError]] = {
-    "throttle": errors.throttled,
-    "error500": errors.internal_failure,
-    "error503": errors.unavailable,
-    "in_use": errors.in_use,
-    "expired_token": errors.expired_token,
-    "unrecognized_client": errors.unrecognized_client,
-    "partial": errors.internal_failure,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +198,7 @@ class Service:
             if fault.kind == "slow":
                 await self._hold(fault.seconds)
         if not self._quotas.allow(name, self._monotonic()):
-            raise errors.throttled()
+            raise ServiceError(*errors.FAULTS["throttle"])
         payload = rules.decode(request.body)
         violations = operation.check(payload)
         if violations:
@@ -233,7 +224,9 @@ class Service:
         if fault.kind == "access_denied":
             error = errors.access_denied(operation, access_key)
         else:
-            error = _FAULT_ERRORS[fault.kind]()
+            # Of a partial call, too, the client cannot know the result.
+            kind = "error500" if fault.kind == "partial" else fault.kind
+            error = ServiceError(*errors.FAULTS[kind])
         error.injected = True
         raise error
 
@@ -328,4 +321,4 @@ class Service:
             await group.write(call)
         except Exception as error:
             log.exception("a call could not be stored; the response is InternalFailure")
-            raise errors.internal_failure() from error
+            raise ServiceError(*errors.FAULTS["error500"]) from error

@@ -7,15 +7,18 @@ themselves.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from urllib.parse import quote
 
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
 from emulators import errors
+from emulators.errors import ServiceError
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SERVICE = "personalize"
@@ -59,7 +62,9 @@ def authorize(request: SignedRequest, operation: str, rules: AccessRules, now: d
     """Return the access key of the call; raises the service's error when it may not call."""
     text = request.header("Authorization")
     if not text:
-        raise errors.missing_token()
+        raise ServiceError(
+            "MissingAuthenticationTokenException", "Missing Authentication Token", 403
+        )
     authorization = _parse_authorization(text)
     amz_date = request.header("X-Amz-Date")
     if not amz_date:
@@ -68,7 +73,7 @@ def authorize(request: SignedRequest, operation: str, rules: AccessRules, now: d
         )
     key = authorization.access_key
     if key in rules.unknown or (rules.secrets and key not in rules.secrets):
-        raise errors.unrecognized_client()
+        raise ServiceError(*errors.FAULTS["unrecognized_client"])
     if rules.secrets:
         _verify(request, authorization, amz_date, rules.secrets[key], now)
     if key in rules.denied:
@@ -76,42 +81,22 @@ def authorize(request: SignedRequest, operation: str, rules: AccessRules, now: d
     return key
 
 
-def sign(
-    request: SignedRequest,
-    *,
-    scope: str,
-    signed_headers: tuple[str, ...],
-    amz_date: str,
-    secret: str,
-) -> str:
-    """The signature of a request with `secret` (lower-case hexadecimal)."""
-    headers = "".join(
-        f"{name}:{' '.join((request.header(name) or '').split())}\n" for name in signed_headers
+def _sign(request: SignedRequest, authorization: _Authorization, amz_date: str, secret: str) -> str:
+    """The signature of a request with `secret`, by botocore's own signer."""
+    headers = {name: request.header(name) or "" for name in authorization.signed_headers}
+    signed = AWSRequest(
+        request.method,
+        f"http://{headers['host']}{quote(request.path, safe='/-_.~')}",
+        headers=headers,
+        data=request.body,
+        params=dict(request.query),
     )
-    query = "&".join(
-        f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}"
-        for name, value in sorted(request.query)
+    signed.context["timestamp"] = amz_date
+    region = authorization.scope.split("/")[1]
+    signer = SigV4Auth(Credentials(authorization.access_key, secret), SERVICE, region)
+    return str(
+        signer.signature(signer.string_to_sign(signed, signer.canonical_request(signed)), signed)
     )
-    canonical = "\n".join(
-        (
-            request.method,
-            quote(request.path, safe="/-_.~"),
-            query,
-            headers,
-            ";".join(signed_headers),
-            hashlib.sha256(request.body).hexdigest(),
-        )
-    )
-    to_sign = f"{ALGORITHM}\n{amz_date}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    return hmac.new(_signing_key(secret, scope), to_sign.encode(), hashlib.sha256).hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _signing_key(secret: str, scope: str) -> bytes:
-    key = f"AWS4{secret}".encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return key
 
 
 def _parse_authorization(text: str) -> _Authorization:
@@ -157,13 +142,7 @@ def _verify(
             f"Signature expired or not yet current: {amz_date} is more than 5 min. from "
             f"{now:%Y%m%dT%H%M%SZ}"
         )
-    expected = sign(
-        request,
-        scope=authorization.scope,
-        signed_headers=authorization.signed_headers,
-        amz_date=amz_date,
-        secret=secret,
-    )
+    expected = _sign(request, authorization, amz_date, secret)
     same_day = authorization.scope.startswith(f"{amz_date[:8]}/")
     if not same_day or not hmac.compare_digest(expected, authorization.signature):
         raise errors.invalid_signature(

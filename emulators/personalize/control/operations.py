@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from emulators import errors
+from emulators.errors import ServiceError
 from emulators.personalize.control import filters, kinds, schemas
 from emulators.personalize.control.deletions import Deletions
 from emulators.personalize.control.kinds import KINDS
@@ -114,7 +115,7 @@ class ControlPlane:
             # A token is the ARN of the last resource of the previous page.
             arns = [resource.arn for resource in resources]
             if token not in arns:
-                raise errors.invalid_next_token()
+                raise ServiceError("InvalidNextTokenException", "The next token is not valid.")
             first = arns.index(token) + 1
         page = resources[first : first + payload.get("maxResults", DEFAULT_PAGE_SIZE)]
         now, step = state.now(), state.settings.step
