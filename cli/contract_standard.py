@@ -33,16 +33,31 @@ def standard_problems(path: Path) -> list[str]:
         text = read_yaml(path)
     except ContractError:
         return []  # Said by the reader of contracts.
-    # 3.0 allows more properties than it names in all objects but the contract itself.
+    # 3.0 allows more properties than it names in all objects but the contract itself, and its rules
+    # of data quality have other names.
     is_open = str(text.get("apiVersion", "")).startswith(("v3.0.", "v2."))
-    errors = jsonschema.Draft201909Validator(_standard()).iter_errors(text)
-    problems = (problem for error in errors for problem in _sentences(error, is_open))
+    errors = list(jsonschema.Draft201909Validator(_standard()).iter_errors(text))
+    problems = (
+        problem
+        for error in errors
+        if not (is_open and "quality" in error.absolute_path) and not _follows(error, errors)
+        for problem in _sentences(error, is_open)
+    )
     return [f"{path}: {problem}" for problem in dict.fromkeys(problems)]
 
 
 def _standard() -> Any:
     # The package's own modules need pydantic's import; its JSON schema is all that is used.
     return json.loads(files("open_data_contract_standard").joinpath("schema.json").read_text())
+
+
+def _follows(error: Any, errors: list[Any]) -> bool:
+    """Whether properties are unknown only because one of them, or one within, has an error."""
+    path = list(error.absolute_path)
+    return error.validator == "unevaluatedProperties" and any(
+        other.validator != error.validator and list(other.absolute_path)[: len(path)] == path
+        for other in errors
+    )
 
 
 def _sentences(error: Any, is_open: bool) -> Iterator[str]:

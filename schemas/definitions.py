@@ -66,8 +66,10 @@ class _Walk:
     def enter(self, schema: Any) -> None:
         """Collect the faults of a record schema."""
         if not isinstance(schema, dict) or schema.get("type") != "record":
-            kind = schema.get("type") if isinstance(schema, dict) else schema
-            self.faults.append(f"not an Avro record schema, but of the type {_json(kind)}")
+            kind = f"the type {_json(schema.get('type') if isinstance(schema, dict) else schema)}"
+            if isinstance(schema, list):
+                kind = f"a union of {len(schema)} types"
+            self.faults.append(f"not an Avro record schema, but {kind}")
             return
         size = self._size(schema, "", "", 0)
         if size.values > MAX_EXPANDED_VALUES:
@@ -90,7 +92,7 @@ class _Walk:
             return _Size(1, 1)
         kind = schema["type"]
         match kind:
-            case "record" | "error" | "enum" | "fixed":
+            case "record" | "enum" | "fixed":
                 return self._definition(schema, path, space, depth)
             case "array":
                 return self._array(schema, path, space, depth)
@@ -101,7 +103,7 @@ class _Walk:
                     self._size(schema["values"], f"{path}{{}}", space, depth + 1)
                 return _Size(1, 1)
         if kind in _PRIMITIVE:
-            return self._primitive(schema, path)
+            return _SIZES.get(kind, _ONE)
         self.faults.append(
             f"{path}: {_json({'type': kind})} is not an Avro type"
             + (
@@ -111,15 +113,6 @@ class _Walk:
             )
         )
         return _Size(1, 1)
-
-    def _primitive(self, schema: dict[str, Any], path: str) -> _Size:
-        if schema.get("logicalType") == "decimal":
-            precision, scale = schema.get("precision"), schema.get("scale", 0)
-            if type(precision) is not int or type(scale) is not int or not 0 <= scale <= precision:
-                self.faults.append(
-                    f"{path}: a decimal of precision {_json(precision)} and scale {_json(scale)}"
-                )
-        return _SIZES.get(schema["type"], _ONE)
 
     def _reference(self, name: str, path: str, space: str) -> _Size:
         if name in _PRIMITIVE:
@@ -154,7 +147,7 @@ class _Walk:
             size = _Size(1, max(size.values, 1 + inner.values))
             kind = branch if isinstance(branch, str) else None
             if isinstance(branch, dict):
-                named = branch.get("type") in (*NAMED, "error")
+                named = branch.get("type") in NAMED
                 kind = branch.get("name") if named else branch.get("type")
             if isinstance(kind, str):
                 if kind not in (*_PRIMITIVE, "array", "map"):
@@ -344,7 +337,6 @@ _FITS: Final[dict[str, Callable[[_Walk, Any, Any, str], bool]]] = {
     "array": _Walk._fits_array,
     "map": _Walk._fits_map,
     "record": _Walk._fits_record,
-    "error": _Walk._fits_record,
 }
 _ONE: Final = _Size(1, 1)
 _SIZES: Final = {"null": _Size(0, 1), "float": _Size(4, 1), "double": _Size(8, 1)}

@@ -110,7 +110,7 @@ class ExampleValues:
         fitting = [b for b in branches if type(value) in _PYTHON_TYPES.get(_kind(b), ())]
         if isinstance(value, dict):
             exact = [b for b in fitting if _has_the_fields(b, value)]
-            fitting = exact or fitting
+            fitting = exact or [b for b in fitting if _kind(b) == "map"] or fitting
         if isinstance(value, str) and "string" in [_kind(b) for b in fitting]:
             return value
         return self._value(fitting[0], value, is_complete=is_complete) if fitting else value

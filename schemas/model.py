@@ -448,7 +448,11 @@ class _ContractReader:
         if not objects:
             self._problem("schema has no object, expected the topic")
             return name, ""
-        topics = [entry for entry in objects if entry.get("physicalType") == "topic"] or objects
+        topics = [entry for entry in objects if entry.get("physicalType") == "topic"]
+        named = [
+            entry for entry in objects if name in (entry.get("name"), entry.get("physicalName"))
+        ]
+        topics = topics or named or objects
         if len(topics) > 1:
             names = ", ".join(str(entry.get("name")) for entry in topics)
             self._problem(f"schema has several objects ({names}), a contract has one topic")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from cli import connections
 from cli import schemas as schemas_commands
 from cli.schemas import compare, field_changes, schemas
 from connectors.glue.registry import RegisteredVersion
-from schemas.model import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
+from schemas.model import BUILT_IN_FOLDER, Contract, Contracts, SchemaVersion, load_contracts
 
 SONGS = load_contracts()["songs"]
 
@@ -55,6 +57,88 @@ def test_check_fails_with_each_problem_on_a_line(
     assert result.exit_code != 0
     assert "songs: there is no example in examples/invalid" in result.output
     assert "all contracts are valid" not in result.output
+
+
+def check_songs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], Any]
+) -> tuple[int, list[str]]:
+    """Exit code and lines of the check of changed songs, each line from its place in the file on.
+
+    The contract is in a folder of the user, as TUNEMESH_CONTRACTS has it.
+    """
+    folder = tmp_path / "mesh" / "audiobooks"
+    shutil.copytree(BUILT_IN_FOLDER / "songs", folder)
+    (folder / "songs.v1.avsc").rename(folder / "audiobooks.v1.avsc")
+    text = yaml.safe_load((folder / "contract.yaml").read_text())
+    text["name"] = text["schema"][0]["physicalName"] = "audiobooks"
+    text["servers"][1]["location"] = "s3://audiobooks/product/"
+    custom = {entry["property"]: entry for entry in text["customProperties"]}
+    custom["catalogTable"]["value"] = "audiobooks.audiobooks"
+    custom["item"]["value"]["type"] = "audiobook"
+    change(text)
+    (folder / "contract.yaml").write_text(yaml.safe_dump(text))
+    monkeypatch.setenv("TUNEMESH_CONTRACTS", str(tmp_path / "mesh"))
+    result = CliRunner().invoke(schemas, ["check"])
+    prefix = f"{folder}/contract.yaml: "
+    lines = [line.removeprefix(prefix) for line in result.output.splitlines() if prefix in line]
+    return result.exit_code, lines
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda text: text.update(apiVersion="v3.1.0", team={"members": text["team"]}), []),
+        (lambda text: text["team"][0].update(favouriteColour="blue"), []),
+        (
+            lambda text: [text.pop(name) for name in ("version", "status")],
+            [
+                "'version' is missing; the standard requires it",
+                "'status' is missing; the standard requires it",
+            ],
+        ),
+        (
+            lambda text: text.update(version=1.0),
+            ["version: is 1.0, expected text; put it in quotes"],
+        ),
+        (lambda text: text.update(tags="books"), ["tags is 'books', expected a list of texts"]),
+        (
+            lambda text: text.update(colour="blue"),
+            ["has properties that the standard does not have: colour"],
+        ),
+        (lambda text: text.update(kind="Contract"), ["kind: is 'Contract', expected one of DataC"]),
+        (
+            lambda text: text["schema"][0].update(properties=[{"primaryKey": "yes"}]),
+            [
+                "schema: the topic has no properties",
+                "schema[0].properties[0].primaryKey: is 'yes', expected true or false",
+                "schema[0].properties[0]: 'name' is missing; the standard requires it",
+            ],
+        ),
+    ],
+    ids=["3.1", "3.0 is open", "required", "number", "tags", "unknown", "enum", "nested"],
+)
+def test_a_contract_is_compared_with_the_standard(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[dict[str, Any]], Any],
+    expected: list[str],
+) -> None:
+    """A sentence for each fault, with file and place, and none twice."""
+    exit_code, lines = check_songs(tmp_path, monkeypatch, change)
+    assert [line[: len(text)] for line, text in zip(lines, expected, strict=True)] == expected
+    assert (exit_code != 0) is bool(expected)
+
+
+def test_fields_without_a_column_are_named_and_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data product leaves them out."""
+    contract = replace(SONGS, versions=(second(SONGS, {"name": "cover", "type": "bytes"}),))
+    others = {one.name: one for one in load_contracts()}
+    contracts = Contracts({**others, "songs": contract})
+    monkeypatch.setattr(schemas_commands, "read_contracts", lambda: (contracts, []))
+    result = CliRunner().invoke(schemas, ["check"])
+    assert "songs: the data product has no column for cover" in result.output
 
 
 def test_fields_are_compared_by_path() -> None:

@@ -90,6 +90,67 @@ def test_the_body_that_travels_on_is_the_one_that_came() -> None:
     assert decoder.decode_with_body(compressed)[1] == value[wire.HEADER_SIZE :]
 
 
+def written_as(
+    contract: Contract, definition: dict[str, Any], record: Any
+) -> tuple[Decoder, bytes]:
+    """A decoder of the contract, and a value that another schema of its subject has written."""
+    writer = replace(contract, versions=(SchemaVersion(1, json.dumps(definition)),))
+    registry = Registry({FIRST: RegisteredSchema(contract.subject, json.dumps(definition))})
+    return Decoder(contract, registry), Encoder(writer, FIRST).encode(record)
+
+
+OPERATION = {"name": "__op", "type": "string"}
+
+
+def test_a_record_of_kafka_connect_is_read_with_an_alias() -> None:
+    """Connect names every record Value, in a namespace of its topic."""
+    avro = SONGS.newest.avro
+    avro.update(name="Value", namespace="server1.public.songs", fields=[*avro["fields"], OPERATION])
+    decoder, value = written_as(
+        replace(
+            SONGS,
+            versions=(
+                SchemaVersion(
+                    1,
+                    json.dumps({**SONGS.newest.avro, "aliases": ["server1.public.songs.Value"]}),
+                ),
+            ),
+        ),
+        avro,
+        {**ROCK, "__op": "c"},
+    )
+    assert {name: decoder.decode(value)[name] for name in ROCK} == ROCK
+
+
+def test_a_record_of_another_name_is_refused_in_a_sentence() -> None:
+    """With the names and the remedy, not with both schemas."""
+    avro = SONGS.newest.avro
+    avro.update(name="Value", namespace="server1.public.songs", fields=[*avro["fields"], OPERATION])
+    decoder, value = written_as(SONGS, avro, {**ROCK, "__op": "c"})
+    with pytest.raises(InvalidRecord) as caught:
+        decoder.decode(value)
+    assert caught.value.reason is Reason.WRONG_TYPE
+    assert caught.value.message == (
+        "the record was written as server1.public.songs.Value, the contract's record is"
+        " tunemesh.songs.Song; give it the alias 'server1.public.songs.Value' in the newest"
+        " .avsc file"
+    )
+
+
+@pytest.mark.parametrize(
+    "avro",
+    [["null", "tunemesh.songs.Song"], {"type": "array", "items": "null"}],
+    ids=["recursive", "items without bytes"],
+)
+def test_a_registered_schema_that_cannot_be_read_safely_is_refused(avro: Any) -> None:
+    """A few bytes would overflow the stack of the worker, or never end."""
+    schema = SONGS.newest.avro
+    schema["fields"].append({"name": "more", "type": avro})
+    registry = Registry({FIRST: RegisteredSchema(SONGS.subject, json.dumps(schema))})
+    value = wire.frame(FIRST, b"\x02" * 64)
+    assert refused(Decoder(SONGS, registry), value) is Reason.WRONG_SCHEMA
+
+
 @given(data=st.data(), example_value=st.sampled_from(EXAMPLES), compress=st.booleans())
 def test_any_truncation_is_an_invalid_record(
     data: st.DataObject, example_value: tuple[Contract, bytes], compress: bool

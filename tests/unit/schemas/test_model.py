@@ -490,6 +490,8 @@ NARRATOR = {
         ({"type": "fixed", "name": "F", "size": 2}, "BNI="),
         ({"type": "array", "items": ["null", "bytes"]}, ["BNI=", None]),
         ({"type": "map", "values": "float"}, {"a": 0.1}),
+        ([NARRATOR, {"type": "map", "values": ["null", "float"]}], {"name": 0.1, "x": None}),
+        ([NARRATOR, {"type": "map", "values": "string"}], {"name": "N", "country": None}),
         (["null", NARRATOR], {"name": "N"}),
         (["null", NARRATOR], {"name": "N", "voice": "BNI=", "mentor": {"mark": "BNI="}}),
         ({"type": "array", "items": NARRATOR}, [{"name": "N"}, {"name": "M", "country": "DE"}]),
