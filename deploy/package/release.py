@@ -8,9 +8,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from fastavro.schema import to_parsing_canonical_form
+from pydantic import TypeAdapter
 
 from deploy.package.contents import RELEASE
 from deploy.package.errors import PackageError
@@ -139,33 +139,14 @@ def read_description(path: Path) -> PackageDescription:
         else:
             with zipfile.ZipFile(path) as archive:
                 text = archive.read(RELEASE).decode()
-        return _description(json.loads(text))
+        if (format := json.loads(text)["format"]) != FORMAT:
+            raise ValueError(f"format {format!r}, expected {FORMAT}")
+        return TypeAdapter(PackageDescription).validate_json(text)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
         raise PackageError(
             f"{path} is not a package of tunemesh, or of another version:"
             f" {type(error).__name__}: {error}"
         ) from error
-
-
-def _description(fields: dict[str, Any]) -> PackageDescription:
-    if fields["format"] != FORMAT:
-        raise ValueError(f"format {fields['format']!r}, expected {FORMAT}")
-    return PackageDescription(
-        application=fields["application"],
-        version=fields["version"],
-        content_hash=fields["content_hash"],
-        python=fields["python"],
-        runtime=fields["runtime"],
-        plans={
-            name: PlanDescription(plan["sha256"], plan["operators"])
-            for name, plan in fields["plans"].items()
-        },
-        schemas={
-            contract: {int(number): sha256 for number, sha256 in versions.items()}
-            for contract, versions in fields["schemas"].items()
-        },
-        layout=fields["layout"],
-    )
 
 
 def _sha256(text: str) -> str:

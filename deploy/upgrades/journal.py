@@ -8,14 +8,15 @@ home.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from connectors.files import write_whole
-from deploy.upgrades.target import Configuration, FlowHealth, Health, Restore, RestoreKind
+from deploy.upgrades.target import Configuration, FlowHealth, Health, Restore
 from schemas.errors import TunemeshError
 
 
@@ -102,18 +103,8 @@ def _encode(journal: Journal) -> dict[str, Any]:
     return fields
 
 
-def _decode(fields: Mapping[str, Any]) -> Journal:
-    before, restore = fields["before"], fields["restore"]
-    if before is not None:
-        flows = {name: FlowHealth(*values) for name, values in before["flows"].items()}
-        before = Health(**{**before, "flows": flows})
-    return Journal(
-        **{
-            **fields,
-            "step": Step(fields["step"]),
-            "former": Configuration(**fields["former"]),
-            "wanted": Configuration(**fields["wanted"]),
-            "restore": Restore(RestoreKind(restore["kind"]), restore["snapshot"]),
-            "before": before,
-        }
-    )
+def _decode(fields: dict[str, Any]) -> Journal:
+    if fields["before"] is not None:
+        flows = fields["before"]["flows"]
+        fields["before"]["flows"] = {name: FlowHealth(*values) for name, values in flows.items()}
+    return TypeAdapter(Journal).validate_python(fields)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from connectors.files import write_whole
 from deploy.local import flink_cluster
@@ -97,10 +98,10 @@ class LocalDeployment:
 def read(file: Path) -> LocalDeployment | None:
     """Return a file's record, None without one; raises TunemeshError for an invalid file."""
     try:
-        return _decode(json.loads(file.read_text(encoding="utf-8")))
+        return TypeAdapter(LocalDeployment).validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise TunemeshError(
             f"{file} cannot be read ({type(error).__name__}: {error}). It is the only record of"
             " the application: remove it and submit the application again"
@@ -110,23 +111,3 @@ def read(file: Path) -> LocalDeployment | None:
 def write(file: Path, deployment: LocalDeployment) -> None:
     """Write a record atomically."""
     write_whole(file, json.dumps(asdict(deployment), indent=1))
-
-
-def _decode(fields: dict[str, Any]) -> LocalDeployment:
-    pending = fields["pending"]
-    return LocalDeployment(
-        **{
-            **fields,
-            "versions": {
-                int(number): Configuration(**version)
-                for number, version in fields["versions"].items()
-            },
-            "failures": {int(number): text for number, text in fields["failures"].items()},
-            "status": Status(fields["status"]),
-            "pending": None if pending is None else PendingChange(**pending),
-            "snapshots": [
-                LocalSnapshot(**{**snapshot, "status": SnapshotStatus(snapshot["status"])})
-                for snapshot in fields["snapshots"]
-            ],
-        }
-    )
