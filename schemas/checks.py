@@ -33,6 +33,7 @@ from schemas.rules import identifier_fields, missing_identifier
 
 _ANY_ID = UUID(int=1)
 _DAYS = re.compile(r"P(?P<days>[1-9][0-9]*)D")
+_TABLE = re.compile(r"[a-z0-9_]{1,255}\.[a-z0-9_]{1,255}")
 _COMPACT = "compact"
 
 # What the enrichment adds to an event, its user and its item: three origins
@@ -126,6 +127,13 @@ def _check_versions(contract: Contract) -> Iterator[str]:
 
 def _check_fields(contract: Contract) -> Iterator[str]:
     types = {entry["name"]: entry["type"] for entry in contract.newest.avro["fields"]}
+    columns: dict[str, str] = {}
+    for name in types:
+        if columns.setdefault(name.lower(), name) != name:
+            yield (
+                f"the fields {columns[name.lower()]!r} and {name!r} are one column in the catalog,"
+                " which has lower case only"
+            )
     if contract.key not in types:
         yield f"the key {contract.key!r} is not a field"
     for name in contract.pii:
@@ -149,6 +157,8 @@ def _check_fields(contract: Contract) -> Iterator[str]:
             " set the property subject to the schema's name in the registry,"
             f" {contract.topic!r} or {contract.name!r}"
         )
+    if not _TABLE.fullmatch(contract.catalog_table):
+        yield f"catalogTable is {contract.catalog_table!r}, expected DATABASE.TABLE in lower case"
     if contract.max_bytes <= wire.HEADER_SIZE:
         yield f"maxBytes is {contract.max_bytes}, the registry header alone has {wire.HEADER_SIZE}"
     if contract.retention != _COMPACT and not _DAYS.fullmatch(contract.retention):

@@ -23,12 +23,13 @@ them with each level, and a decoder walks through all of them for a body of a fe
 
 def definition_faults(definition: str) -> list[str]:
     """Faults of a schema's JSON text; empty for a record schema that can be used."""
-    try:
-        schema = json.loads(definition)
-    except (ValueError, RecursionError) as error:
-        return [f"not JSON: {error or 'nested too deeply'}"]
     walk = _Walk()
-    walk.enter(schema)
+    try:
+        walk.enter(json.loads(definition, parse_constant=_no_constant))
+    except RecursionError:
+        return ["nested too deeply"]
+    except ValueError as error:
+        return [f"not JSON: {error}"]
     return walk.faults + walk.unsafe
 
 
@@ -190,6 +191,7 @@ class _Walk:
                 " its name here"
             )
         self._named[full] = (schema, here)
+        self._check_aliases(schema, here)
         for alias in _texts(schema.get("aliases")):
             if alias is None or not all(_is_name(part) for part in alias.split(".")):
                 self._not_a_name(f"{here}: an alias of {full!r}", alias)
@@ -264,6 +266,11 @@ class _Walk:
                 f"{path}: the default {_json(entry['default'])} does not fit the type"
                 " (of a union: its first branch; bytes and fixed: no default is read back)"
             )
+        if entry.get("order", "ascending") not in ("ascending", "descending", "ignore"):
+            self.faults.append(
+                f"{path}: the order {_json(entry['order'])} is not ascending, descending, ignore"
+            )
+        self._check_aliases(entry, path)
         for alias in set(_texts(entry.get("aliases"))):
             if alias is None or not _is_name(alias):
                 self._not_a_name(f"{path}: an alias", alias)
@@ -309,6 +316,10 @@ class _Walk:
             if isinstance(entry, dict) and "name" in entry and "type" in entry
         )
 
+    def _check_aliases(self, named: dict[str, Any], path: str) -> None:
+        if not isinstance(named.get("aliases", []), list):
+            self.faults.append(f"{path}: aliases is {_json(named['aliases'])}, expected a list")
+
     def _not_a_name(self, what: str, name: object) -> None:
         self.faults.append(
             f"{what} is named {_json(name)}, which is no Avro name: letters, digits and _ only, and"
@@ -340,6 +351,10 @@ _FITS: Final[dict[str, Callable[[_Walk, Any, Any, str], bool]]] = {
 }
 _ONE: Final = _Size(1, 1)
 _SIZES: Final = {"null": _Size(0, 1), "float": _Size(4, 1), "double": _Size(8, 1)}
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _is_name(text: str) -> bool:

@@ -352,6 +352,8 @@ class _ContractReader:
         """The contract; raises ContractError with a line for each problem."""
         for entry in self._entries("customProperties"):
             if isinstance(entry.get("property"), str):
+                if entry["property"] in self._custom:
+                    self._problem(f"customProperties has {entry['property']!r} twice")
                 self._custom[entry["property"]] = entry.get("value")
         name, role = self._name(), self._role()
         topic, key = self._topic_and_key(name)

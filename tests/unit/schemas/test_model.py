@@ -258,6 +258,12 @@ def _topic(name: str) -> Callable[[Path], None]:
     return break_it
 
 
+def _role_twice(mesh: Path) -> None:
+    path = mesh / "songs" / "contract.yaml"
+    role = {"property": "role", "value": "user"}
+    edit_yaml(path, lambda text: text["customProperties"].append(role))
+
+
 def _two_primary_keys(mesh: Path) -> None:
     properties = [{"name": "song_id", "primaryKey": True}, {"name": "title", "primaryKey": True}]
     path = mesh / "songs" / "contract.yaml"
@@ -325,6 +331,7 @@ UNUSABLE: dict[Callable[[Path], None], tuple[str, str]] = {
     _topic("."): ("songs/contract.yaml", "'.' is reserved by Kafka"),
     _topic(".."): ("songs/contract.yaml", "'..' is reserved by Kafka"),
     _topic("__consumer_offsets"): ("songs/contract.yaml", "is reserved by Kafka"),
+    _role_twice: ("songs/contract.yaml", "customProperties has 'role' twice"),
     _two_primary_keys: ("songs/contract.yaml", "the primary key is song_id, title; a topic has"),
     _no_schema: ("songs/contract.yaml", "schema has no object"),
     _tags_are_text: ("songs/contract.yaml", "tags is 'music', expected a list"),
@@ -653,6 +660,15 @@ def _location(url: str) -> Callable[[Path], None]:
     return break_it
 
 
+def _fields_that_differ_in_case(mesh: Path) -> None:
+    add_field(mesh, "songs", ["null", "string"], default=None)
+    edit_schema(mesh / "songs" / "songs.v1.avsc", lambda fields: fields[-1].update(name="Title"))
+
+
+def _catalog_table_without_database(mesh: Path) -> None:
+    set_property(mesh, "songs", "catalogTable", "songs")
+
+
 def _key_is_not_the_id(mesh: Path) -> None:
     path = mesh / "songs" / "contract.yaml"
     edit_yaml(path, lambda text: text["schema"][0]["properties"][0].update(name="title"))
@@ -688,6 +704,8 @@ DOUBTFUL: dict[Callable[[Path], None], str] = {
     _location("s3://tunemesh-podcasts/product"): "'s3://tunemesh-podcasts/product' is also that of",
     _location("s3a://tunemesh-podcasts/product/songs/"): "overlaps with that of podcasts",
     _location("s3://tunemesh-podcasts"): "'s3://tunemesh-podcasts' overlaps with that of podcasts",
+    _fields_that_differ_in_case: "songs: the fields 'title' and 'Title' are one column",
+    _catalog_table_without_database: "songs: catalogTable is 'songs', expected DATABASE.TABLE",
     _key_is_not_the_id: "songs: the key of the topic is 'title', and the mapped id is 'song_id'",
     _same_subject: "songs: schema name 'podcasts' is also that of podcasts",
     _no_users: "exactly one contract must have the role user, found: none",
