@@ -1,8 +1,6 @@
-"""The contract of the local Personalize, driven through boto3 against the real process.
+"""The contract of the Personalize emulator, tested with boto3 against its process.
 
-Everything else trusts this server, so what a client sees of it is held here: by a client that
-botocore made, over a socket, in another process. Rules for a single request are in
-tests/unit/emulators.
+All other tests rely on the emulator. tests/unit/emulators tests the rules for single requests.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One process for the tests that only add to it; the quotas on records have their own."""
+    """One process for the tests that only add data, without quotas of users and items."""
     options = ("--quota", "put_users=off", "--quota", "put_items=off")
     with running(tmp_path_factory.mktemp("shared"), *options) as server:
         yield server
@@ -56,7 +54,7 @@ _numbers: dict[str, int] = {}
 
 
 def event(event_id: str, **members: Any) -> dict[str, Any]:
-    """An event with a time of its own for each id: two ids are never the same interaction."""
+    """An event whose time is derived from its id: two ids are never the same interaction."""
     sent_at = 1_763_000_000 + _numbers.setdefault(event_id, len(_numbers))
     return {
         "eventId": event_id,
@@ -91,13 +89,13 @@ def recommended(server: Server, user: str, count: int = 25) -> list[str]:
 # --- PutEvents ---------------------------------------------------------------------------------
 
 
-def test_an_accepted_event_is_kept_whole(server: Server) -> None:
-    """What boto3 sends is what is stored, in milliseconds, with the time of acceptance."""
+def test_an_accepted_event_is_stored_with_all_members(server: Server) -> None:
+    """As boto3 sends them, with times in milliseconds and the time of acceptance."""
     before = int(time.time() * 1000)
     answer = put(
         server.events,
         event(
-            "whole",
+            "complete",
             sentAt=1763000000.25,
             eventValue=0.75,
             properties='{"device": "ios"}',
@@ -108,11 +106,11 @@ def test_an_accepted_event_is_kept_whole(server: Server) -> None:
     )
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
     assert answer["ResponseMetadata"]["RequestId"]
-    (row,) = [row for row in server.rows("events") if row["event_id"] == "whole"]
+    (row,) = [row for row in server.rows("events") if row["event_id"] == "complete"]
     assert before <= row.pop("accepted_at") <= int(time.time() * 1000)
     del row["rowid"]
     assert row == {
-        "event_id": "whole",
+        "event_id": "complete",
         "user_id": "u1",
         "session_id": "sess-1",
         "item_id": "s1",
@@ -128,7 +126,7 @@ def test_an_accepted_event_is_kept_whole(server: Server) -> None:
 
 
 def test_ten_events_pass_and_eleven_are_refused(server: Server) -> None:
-    """botocore sends both without complaint."""
+    """botocore sends both."""
     before = server.stats()["accepted_events"]
     put(server.events, *(event(f"ten-{n}") for n in range(10)))
     code, status, message = refused(
@@ -152,14 +150,14 @@ def test_ten_events_pass_and_eleven_are_refused(server: Server) -> None:
         ({"impression": ["i"] * 26}, "eventList.1.member.impression"),
     ],
 )
-def test_what_is_too_long_is_refused(server: Server, changes: dict[str, Any], path: str) -> None:
-    """The model's maxima, which botocore does not check; the client's own exception class."""
+def test_too_long_members_are_refused(server: Server, changes: dict[str, Any], path: str) -> None:
+    """With the model's maximum lengths, which botocore does not check, as its exception class."""
     client = server.events
     with pytest.raises(client.exceptions.InvalidInputException, match=path):
         put(client, event("too-long", **changes))
 
 
-def test_ids_of_user_and_session_have_their_limits(server: Server) -> None:
+def test_ids_of_user_and_session_have_limits(server: Server) -> None:
     """256 characters, not 257; the message does not repeat the user's id."""
     put(server.events, event("limits"), userId="u" * 256, sessionId="s" * 256)
     assert refused(lambda: put(server.events, event("x"), sessionId="s" * 257))[0] == (
@@ -172,29 +170,29 @@ def test_ids_of_user_and_session_have_their_limits(server: Server) -> None:
 
 @pytest.mark.parametrize("key", ["userId", "sessionid", "EVENTTYPE", "Timestamp", "impression"])
 def test_a_forbidden_key_in_the_properties_is_refused(server: Server, key: str) -> None:
-    """In any case, and with it the good events of the same call."""
+    """In upper or lower case; the valid events of the same call are not stored either."""
     before = server.stats()["accepted_events"]
-    bad = event("forbidden", properties=json.dumps({key: "x"}))
-    code, _, message = refused(lambda: put(server.events, event("good"), bad))
+    invalid = event("forbidden", properties=json.dumps({key: "x"}))
+    code, _, message = refused(lambda: put(server.events, event("valid"), invalid))
     assert code == "InvalidInputException"
     assert f"'{key}' can't be included in 'eventList.2.member.properties'" in message
     assert server.stats()["accepted_events"] == before
 
 
-def test_an_event_id_seen_before_is_answered_200_and_ignored(server: Server) -> None:
-    """The first stands, its repetitions are counted: replays are harmless."""
+def test_a_repeated_event_id_is_accepted_and_ignored(server: Server) -> None:
+    """The response is 200; the first event stays, and its repetitions are counted."""
     before = server.stats()
-    put(server.events, event("again", itemId="first"))
-    put(server.events, event("again", itemId="second"), event("again", itemId="third"))
-    (row,) = [row for row in server.rows("events") if row["event_id"] == "again"]
+    put(server.events, event("repeated", itemId="first"))
+    put(server.events, event("repeated", itemId="second"), event("repeated", itemId="third"))
+    (row,) = [row for row in server.rows("events") if row["event_id"] == "repeated"]
     assert (row["item_id"], row["duplicates"]) == ("first", 2)
     after = server.stats()
     assert after["accepted_events"] == before["accepted_events"] + 1
     assert after["duplicates_ignored"] == before["duplicates_ignored"] + 2
 
 
-def test_the_same_interaction_under_two_ids_is_kept_once(server: Server) -> None:
-    """Same listener, timestamp and properties: one is kept, and which is on record."""
+def test_the_same_interaction_with_two_ids_is_stored_once(server: Server) -> None:
+    """With the same user, time and properties; the ignored event has the id of the stored one."""
     before = server.stats()["identical_ignored"]
     put(server.events, event("same-a", sentAt=1.5), event("same-b", sentAt=1.5))
     put(server.events, event("same-c", sentAt=1.5), userId="another user")
@@ -203,21 +201,21 @@ def test_the_same_interaction_under_two_ids_is_kept_once(server: Server) -> None
     assert server.stats()["identical_ignored"] == before + 1
 
 
-def test_the_session_null_is_answered_200_and_ignored(server: Server) -> None:
-    """As the service does (aws/aws-sdk-js#3371); here it is counted."""
+def test_events_of_the_session_null_are_accepted_and_ignored(server: Server) -> None:
+    """As in the service (aws/aws-sdk-js#3371); the emulator counts them."""
     before = server.stats()
-    put(server.events, event("nobody's"), sessionId="null")
+    put(server.events, event("null-session"), sessionId="null")
     after = server.stats()
     assert after["accepted_events"] == before["accepted_events"]
     assert after["ignored_null_session"] == before["ignored_null_session"] + 1
 
 
 def test_an_event_without_an_id_gets_one(server: Server) -> None:
-    """Two of them are two."""
-    nameless = event("nameless", itemId="nameless-item")
-    del nameless["eventId"]
-    put(server.events, nameless, {**nameless, "sentAt": 2})
-    ids = {row["event_id"] for row in server.rows("events") if row["item_id"] == "nameless-item"}
+    """Two events without an id get different ones."""
+    without_id = event("without-id", itemId="without-id-item")
+    del without_id["eventId"]
+    put(server.events, without_id, {**without_id, "sentAt": 2})
+    ids = {row["event_id"] for row in server.rows("events") if row["item_id"] == "without-id-item"}
     assert len(ids) == 2
 
 
@@ -225,7 +223,7 @@ def test_an_event_without_an_id_gets_one(server: Server) -> None:
 
 
 def test_a_later_user_or_item_replaces_the_earlier_one(server: Server) -> None:
-    """The whole of it: a property that is left out is gone."""
+    """With all its properties: one that the later record omits is removed."""
     client = server.events
     client.put_users(
         datasetArn=USERS, users=[{"userId": "ua", "properties": '{"country":"DE","age":"30"}'}]
@@ -241,8 +239,8 @@ def test_a_later_user_or_item_replaces_the_earlier_one(server: Server) -> None:
     assert (stats["users"], stats["items"]) == (len(users), len(items))
 
 
-def test_records_have_their_limits(server: Server) -> None:
-    """Ten a call, properties of 24,000 characters for users and 32,000 for items."""
+def test_records_have_limits(server: Server) -> None:
+    """Ten in a call, properties of 24,000 characters for users and 32,000 for items."""
     client = server.events
 
     def users(count: int, length: int) -> object:
@@ -254,13 +252,13 @@ def test_records_have_their_limits(server: Server) -> None:
     users(10, 24_000)
     assert "'users'" in refused(lambda: users(11, 100))[2]
     assert "properties" in refused(lambda: users(1, 24_001))[2]
-    big = json.dumps({"title": "x" * 32_000})
-    item = {"itemId": "big", "properties": big}
+    properties = json.dumps({"title": "x" * 32_000})
+    item = {"itemId": "large", "properties": properties}
     assert "properties" in refused(lambda: client.put_items(datasetArn=ITEMS, items=[item]))[2]
 
 
-def test_actions_are_validated_and_said_not_to_be_offered(server: Server) -> None:
-    """A bad call is bad, a good one gets a modelled error that says why."""
+def test_actions_are_validated_and_not_offered(server: Server) -> None:
+    """A valid call gets an error of the model with the reason."""
     client = server.events
     arn = f"{ARN}:dataset/tunemesh/ACTIONS"
     with pytest.raises(client.exceptions.InvalidInputException, match="'actions'"):
@@ -278,14 +276,14 @@ def test_actions_are_validated_and_said_not_to_be_offered(server: Server) -> Non
 # --- recommendations ---------------------------------------------------------------------------
 
 
-def test_a_play_moves_recommendations_at_once(tmp_path: Path) -> None:
-    """The next answer after the 200 of the play already knows it."""
+def test_a_play_changes_recommendations_at_once(tmp_path: Path) -> None:
+    """The first response after the play was accepted depends on it; also after a restart."""
     with running(tmp_path) as server:
         client = server.events
-        for taste in ("rock", "jazz"):
+        for genre in ("rock", "jazz"):
             for fan in range(5):
-                played = [event(f"{taste}{fan}{n}", itemId=f"{taste}-{n}") for n in range(4)]
-                put(client, *played, userId=f"{taste}-fan-{fan}", sessionId=f"{taste}{fan}")
+                plays = [event(f"{genre}{fan}{n}", itemId=f"{genre}-{n}") for n in range(4)]
+                put(client, *plays, userId=f"{genre}-fan-{fan}", sessionId=f"{genre}{fan}")
         put(client, event("extra", itemId="rock-0"), userId="rock-fan-9")
         assert recommended(server, "new", 1) == ["rock-0"]
         put(client, event("new-play", itemId="jazz-2"), userId="new")
@@ -293,14 +291,14 @@ def test_a_play_moves_recommendations_at_once(tmp_path: Path) -> None:
         put(client, event("anonymous", itemId="rock-2"), userId="x", sessionId="y")
         put(client, event("late-play", itemId="rock-2"), userId="new")
         assert set(recommended(server, "new", 3)) == {"rock-0", "rock-1", "rock-3"}
-        before = {user: recommended(server, user, 500) for user in ("new", "nobody", "jazz-fan-1")}
+        before = {user: recommended(server, user, 500) for user in ("new", "unknown", "jazz-fan-1")}
         server.stop(signal.SIGKILL)
         server.start()
         assert before == {user: recommended(server, user, 500) for user in before}
 
 
-def test_an_answer_has_the_services_shape(server: Server) -> None:
-    """Default of 25 results, scores that sum to at most 1, an id that an event can carry back."""
+def test_a_response_has_the_shape_of_the_service(server: Server) -> None:
+    """25 results by default, scores with a sum of at most 1, an id for later events."""
     client = server.events
     for page in range(4):
         put(client, *(event(f"shape{page}{n}", itemId=f"shape-{page}{n}") for n in range(10)))
@@ -311,20 +309,20 @@ def test_an_answer_has_the_services_shape(server: Server) -> None:
     put(client, event("feedback", recommendationId=answer["recommendationId"]))
 
 
-def test_anonymous_listening_counts_for_the_session(server: Server) -> None:
-    """Ask with the session as the user, as with the service."""
+def test_anonymous_events_count_for_the_session(server: Server) -> None:
+    """Its id is the user id of a request for recommendations, as in the service."""
     client = server.events
     for fan in range(3):
         pair = [event(f"anon{fan}{n}", itemId=f"anon-{n}") for n in range(2)]
         put(client, *pair, userId=f"anon-fan-{fan}")
     client.put_events(
-        trackingId=TRACKING_ID, sessionId="no-name", eventList=[event("anon", itemId="anon-0")]
+        trackingId=TRACKING_ID, sessionId="anonymous", eventList=[event("anon", itemId="anon-0")]
     )
-    assert recommended(server, "no-name", 1) == ["anon-1"]
+    assert recommended(server, "anonymous", 1) == ["anon-1"]
 
 
-def test_a_ranking_returns_every_item_once_unknown_ones_last(server: Server) -> None:
-    """Up to 500, not 501."""
+def test_a_ranking_has_every_item_once_and_unknown_items_last(server: Server) -> None:
+    """Up to 500 items."""
     client = server.events
     put(client, event("rank1", itemId="rank-a"), event("rank2", itemId="rank-b"))
     runtime = server.runtime
@@ -352,19 +350,17 @@ def test_a_ranking_returns_every_item_once_unknown_ones_last(server: Server) -> 
         ({"context": {"device": "ios"}}, "InvalidInputException"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(
-    server: Server, members: dict[str, Any], code: str
-) -> None:
-    """Limits, unknown campaigns, and what is not offered: never ignored."""
-    asked = {"campaignArn": CAMPAIGN, "userId": "u1", **members}
-    assert refused(lambda: server.runtime.get_recommendations(**asked))[0] == code
+def test_invalid_queries_are_refused(server: Server, members: dict[str, Any], code: str) -> None:
+    """Limits, unknown campaigns, and members that are not offered."""
+    query = {"campaignArn": CAMPAIGN, "userId": "u1", **members}
+    assert refused(lambda: server.runtime.get_recommendations(**query))[0] == code
 
 
-# --- the wire ----------------------------------------------------------------------------------
+# --- the wire format ---------------------------------------------------------------------------
 
 
-def test_errors_are_in_the_services_wire_form(server: Server) -> None:
-    """Type in a header and in the body, a request id; without a signature nothing is read."""
+def test_errors_have_the_wire_format_of_the_service(server: Server) -> None:
+    """The type in a header and in the body, and a request id."""
     status, body, headers = server.request("/events", "POST", {})
     assert status == 403
     assert headers["x-amzn-ErrorType"] == "MissingAuthenticationTokenException"
@@ -375,24 +371,31 @@ def test_errors_are_in_the_services_wire_form(server: Server) -> None:
     assert headers["x-amzn-RequestId"]
     status, body, _ = server.request("/events", "POST", {}, Authorization="AWS4-HMAC-SHA256 x")
     assert (status, json.loads(body)["__type"]) == (403, "IncompleteSignatureException")
-    status, body, _ = server.request("/nowhere", "POST", {})
+    status, body, _ = server.request("/unknown", "POST", {})
     assert (status, json.loads(body)["__type"]) == (404, "UnknownOperationException")
 
 
-def test_wrong_credentials_are_told_apart(tmp_path: Path) -> None:
-    """Unknown key, key without permission, wrong secret: what a client must stop for."""
-    options = ("--credentials", "local:local", "--credentials", "good:other", "--denied-key", "low")
+def test_wrong_credentials_have_different_errors(tmp_path: Path) -> None:
+    """Unknown key, key without permission, and wrong secret: a client must stop for each."""
+    options = (
+        "--credentials",
+        "local:local",
+        "--credentials",
+        "known:other",
+        "--denied-key",
+        "low",
+    )
     with running(tmp_path, *options, "--credentials", "low:local") as server:
 
         def code(key: str) -> tuple[str, int]:
             client = server.client("personalize-events", key=key)
             return refused(lambda: put(client, event("x")))[:2]
 
-        put(server.events, event("fine"))
+        put(server.events, event("accepted"))
         assert recommended(server, "u1") == ["s1"]
-        assert code("stranger") == ("UnrecognizedClientException", 403)
+        assert code("unknown") == ("UnrecognizedClientException", 403)
         assert code("low") == ("AccessDeniedException", 403)
-        assert code("good") == ("InvalidSignatureException", 403)
+        assert code("known") == ("InvalidSignatureException", 403)
         assert server.stats()["operations"]["PutEvents"]["refused"] == 3
 
 
@@ -401,8 +404,8 @@ def test_wrong_credentials_are_told_apart(tmp_path: Path) -> None:
 ACCEPTED, THROTTLED = (200, ""), (400, "ThrottlingException")
 
 
-def answer_of(call: Callable[[], object]) -> tuple[int, str]:
-    """The HTTP status of a call, and its error code if it was refused."""
+def call_status(call: Callable[[], object]) -> tuple[int, str]:
+    """The HTTP status of a call, and the error code, which is empty for an accepted call."""
     try:
         call()
     except ClientError as error:
@@ -410,20 +413,20 @@ def answer_of(call: Callable[[], object]) -> tuple[int, str]:
     return ACCEPTED
 
 
-def test_calls_beyond_the_quota_are_throttled(tmp_path: Path) -> None:
-    """HTTP 400 with the code ThrottlingException, and nothing of the call is kept."""
+def test_calls_above_the_quota_are_throttled(tmp_path: Path) -> None:
+    """HTTP 400 with the code ThrottlingException; nothing of the call is stored."""
     with running(tmp_path, "--quota", "put_events=5") as server:
         client = server.events
-        answers = [answer_of(partial(put, client, event(f"quota-{n}"))) for n in range(30)]
-        assert answers[:5] == [ACCEPTED] * 5
-        assert set(answers) == {ACCEPTED, THROTTLED}
+        statuses = [call_status(partial(put, client, event(f"quota-{n}"))) for n in range(30)]
+        assert statuses[:5] == [ACCEPTED] * 5
+        assert set(statuses) == {ACCEPTED, THROTTLED}
         stats = server.stats()
-        assert stats["accepted_events"] == answers.count(ACCEPTED)
-        assert stats["operations"]["PutEvents"]["throttled"] == answers.count(THROTTLED)
+        assert stats["accepted_events"] == statuses.count(ACCEPTED)
+        assert stats["operations"]["PutEvents"]["throttled"] == statuses.count(THROTTLED)
 
 
 def test_users_and_items_have_ten_calls_a_second(tmp_path: Path) -> None:
-    """The service's default quota, each its own; the next second lets calls through again."""
+    """The service's default quotas, separate for users and items; later calls pass again."""
     with running(tmp_path) as server:
         client = server.events
 
@@ -431,12 +434,12 @@ def test_users_and_items_have_ten_calls_a_second(tmp_path: Path) -> None:
             return client.put_users(datasetArn=USERS, users=[{"userId": "u"}])
 
         started = time.monotonic()
-        answers = [answer_of(put_user) for _ in range(40)]
+        statuses = [call_status(put_user) for _ in range(40)]
         seconds = time.monotonic() - started
-        assert set(answers) == {ACCEPTED, THROTTLED}
-        assert answers.count(ACCEPTED) <= 10 + 10 * seconds + 1
+        assert set(statuses) == {ACCEPTED, THROTTLED}
+        assert statuses.count(ACCEPTED) <= 10 + 10 * seconds + 1
         client.put_items(datasetArn=ITEMS, items=[{"itemId": "i"}])
-        wait_until(lambda: answer_of(put_user) == ACCEPTED, "a call within the quota", 5.0)
+        wait_until(lambda: call_status(put_user) == ACCEPTED, "a call within the quota", 5.0)
 
 
 # --- failures on demand ------------------------------------------------------------------------
@@ -454,10 +457,10 @@ def test_users_and_items_have_ten_calls_a_second(tmp_path: Path) -> None:
         ("unrecognized_client", "UnrecognizedClientException", 403),
     ],
 )
-def test_an_injected_error_is_the_real_one(
+def test_an_injected_error_is_that_of_the_service(
     server: Server, kind: str, code: str, status: int
 ) -> None:
-    """By code and status; nothing is kept; the call after it passes; it is counted."""
+    """With its code and status; nothing is stored, and the next call passes."""
     before = server.stats()
     server.use_faults({"operation": "PutEvents", "kind": kind, "first": 1})
     assert refused(lambda: put(server.events, event(f"fault-{kind}")))[:2] == (code, status)
@@ -472,18 +475,18 @@ def test_an_injected_error_is_the_real_one(
     assert (rule["matched"], rule["fired"]) == (2, 1)
 
 
-def test_a_timeout_holds_the_call_without_an_answer(server: Server) -> None:
-    """The client gives up, nothing was kept."""
+def test_a_timeout_holds_the_call_without_a_response(server: Server) -> None:
+    """Until the client closes the connection; nothing is stored."""
     server.use_faults({"operation": "PutEvents", "kind": "timeout", "seconds": 30, "first": 1})
     before = server.stats()["accepted_events"]
-    impatient = server.client("personalize-events", timeout=0.3)
+    client = server.client("personalize-events", timeout=0.3)
     with pytest.raises(ReadTimeoutError):
-        put(impatient, event("timeout"))
+        put(client, event("timeout"))
     assert server.stats()["accepted_events"] == before
 
 
-def test_a_timeout_ends_by_itself(server: Server) -> None:
-    """A held connection is closed without an answer after its seconds."""
+def test_a_timeout_ends_after_its_seconds(server: Server) -> None:
+    """The held connection is closed without a response."""
     server.use_faults({"operation": "PutEvents", "kind": "timeout", "seconds": 0.2, "first": 1})
     with pytest.raises(ConnectionClosedError):
         put(server.events, event("held"))
@@ -491,7 +494,7 @@ def test_a_timeout_ends_by_itself(server: Server) -> None:
 
 @pytest.mark.parametrize("kind", ["error500", "error503", "timeout", "disconnect"])
 def test_a_failure_after_the_write_leaves_its_events(server: Server, kind: str) -> None:
-    """The nasty case: the client cannot know, sends again, and the eventId makes it harmless."""
+    """The client sends them again, and the eventId prevents a duplicate."""
     rule = {"operation": "PutEvents", "kind": kind, "after_write": True, "first": 1}
     server.use_faults(rule | ({"seconds": 30} if kind == "timeout" else {}))
     name = f"after-{kind}"
@@ -503,23 +506,23 @@ def test_a_failure_after_the_write_leaves_its_events(server: Server, kind: str) 
     assert row["duplicates"] == 1
 
 
-def test_a_partial_failure_keeps_the_first_half(server: Server) -> None:
-    """And answers 500; sending all of it again completes it."""
+def test_a_partial_failure_stores_the_first_half(server: Server) -> None:
+    """The response is 500; the second call stores the other half."""
     server.use_faults({"operation": "PutEvents", "kind": "partial", "first": 1})
     events = [event(f"half-{n}") for n in range(5)]
     assert refused(lambda: put(server.events, *events))[:2] == ("InternalFailure", 500)
 
-    def kept() -> dict[str, int]:
+    def duplicates() -> dict[str, int]:
         rows = [row for row in server.rows("events") if row["event_id"].startswith("half-")]
         return {row["event_id"]: row["duplicates"] for row in rows}
 
-    assert kept() == {"half-0": 0, "half-1": 0}
+    assert duplicates() == {"half-0": 0, "half-1": 0}
     put(server.events, *events)
-    assert kept() == {"half-0": 1, "half-1": 1, "half-2": 0, "half-3": 0, "half-4": 0}
+    assert duplicates() == {"half-0": 1, "half-1": 1, "half-2": 0, "half-3": 0, "half-4": 0}
 
 
-def test_a_slow_call_is_answered_late(server: Server) -> None:
-    """Other calls are not held up by it."""
+def test_a_slow_call_has_a_late_response(server: Server) -> None:
+    """It does not delay other calls."""
     server.use_faults({"operation": "PutEvents", "kind": "slow", "seconds": 1.0})
     started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
@@ -530,19 +533,19 @@ def test_a_slow_call_is_answered_late(server: Server) -> None:
     assert time.monotonic() - started >= 1.0
 
 
-def test_a_plan_that_makes_no_sense_is_refused(server: Server) -> None:
-    """With the reason; the plan before it stays."""
+def test_an_invalid_plan_is_refused(server: Server) -> None:
+    """With the reason; the previous plan stays."""
     server.use_faults({"operation": "PutItems", "kind": "slow"})
-    bad = {"rules": [{"operation": "PutEvent", "kind": "slow"}]}
-    status, body, _ = server.request("/_local/faults", "PUT", bad)
+    invalid = {"rules": [{"operation": "PutEvent", "kind": "slow"}]}
+    status, body, _ = server.request("/_local/faults", "PUT", invalid)
     assert status == 400
     assert "PutEvent" in json.loads(body)["message"]
     assert len(json.loads(server.request("/_local/faults")[1])["rules"]) == 1
     assert json.loads(server.request("/_local/faults", "DELETE")[1])["rules"] == []
 
 
-def test_faults_can_be_given_at_the_start(tmp_path: Path) -> None:
-    """--faults FILE."""
+def test_a_fault_plan_can_be_given_at_the_start(tmp_path: Path) -> None:
+    """With the option --faults."""
     plan = tmp_path / "faults.json"
     plan.write_text('{"seed": 1, "rules": [{"operation": "PutEvents", "kind": "throttle"}]}')
     with running(tmp_path / "data", "--faults", str(plan)) as server:
@@ -552,19 +555,19 @@ def test_faults_can_be_given_at_the_start(tmp_path: Path) -> None:
 # --- the process -------------------------------------------------------------------------------
 
 
-def test_every_accepted_event_survives_a_kill(tmp_path: Path) -> None:
-    """kill -9 in the middle of concurrent calls: whatever was answered 200 is there afterwards."""
+def test_accepted_events_are_stored_after_a_kill(tmp_path: Path) -> None:
+    """kill -9 during concurrent calls: all events with the response 200 are stored afterwards."""
     with running(tmp_path) as server:
         accepted: list[str] = []
 
-        client = server.events  # made before the threads: boto3's default session is not safe
+        client = server.events  # created before the threads: boto3's session is not thread-safe
 
         def send(worker: int) -> None:
             for number in range(10_000):
                 name = f"kill-{worker}-{number}"
                 try:
                     put(client, event(name, sentAt=number), userId=f"u{worker}")
-                except Exception:  # noqa: BLE001 - the server is gone, whatever botocore makes of it
+                except Exception:  # noqa: BLE001 - the process ended; botocore has several errors for it
                     return
                 accepted.append(name)
 
@@ -576,17 +579,17 @@ def test_every_accepted_event_survives_a_kill(tmp_path: Path) -> None:
                 worker.result(timeout=60)
         server.process.communicate(timeout=20)
         server.start()
-        kept = {row["event_id"] for row in server.rows("events")}
-        assert set(accepted) <= kept
-        # A call without an answer may have been kept or not; there was one a worker at most.
-        assert len(kept) <= len(accepted) + 4
+        stored = {row["event_id"] for row in server.rows("events")}
+        assert set(accepted) <= stored
+        # Each worker has at most one call without a response; its event may be stored or not.
+        assert len(stored) <= len(accepted) + 4
         put(server.events, event(accepted[0], sentAt=77), userId="u0")
         stats = server.stats()
-        assert (stats["accepted_events"], stats["duplicates_ignored"]) == (len(kept), 1)
+        assert (stats["accepted_events"], stats["duplicates_ignored"]) == (len(stored), 1)
 
 
-def test_it_stops_cleanly_when_told(tmp_path: Path) -> None:
-    """SIGTERM, also while a call is held: exit code 0, no traceback, everything kept."""
+def test_sigterm_stops_the_process_cleanly(tmp_path: Path) -> None:
+    """Also while a call is held: exit code 0, no traceback, and all accepted events are stored."""
     with running(tmp_path) as server:
         put(server.events, event("before"))
         server.use_faults({"operation": "PutEvents", "kind": "timeout", "seconds": 300})
@@ -608,20 +611,20 @@ def test_it_stops_cleanly_when_told(tmp_path: Path) -> None:
 
 
 def test_it_listens_on_loopback_only(server: Server) -> None:
-    """No other address of this machine answers on its port."""
+    """The port is open on no other address of the machine."""
     listening = Path("/proc/net/tcp")
     if not listening.exists():
         pytest.skip("needs /proc")
-    wanted = f":{server.port:04X}"
+    port = f":{server.port:04X}"
     lines = [line.split() for line in listening.read_text().splitlines()[1:]]
-    addresses = {line[1] for line in lines if line[1].endswith(wanted) and line[3] == "0A"}
-    assert addresses == {f"0100007F{wanted}"}
+    addresses = {line[1] for line in lines if line[1].endswith(port) and line[3] == "0A"}
+    assert addresses == {f"0100007F{port}"}
 
 
 def start_and_fail(*options: str) -> str:
-    """The one line on stderr of a start that must fail with exit code 2."""
+    """Starts the emulator with wrong options; returns the line on stderr. Asserts exit code 2."""
     command = [sys.executable, "-m", "emulators.personalize", *options]
-    ended = subprocess.run(
+    completed = subprocess.run(
         command,
         cwd=PROJECT,
         capture_output=True,
@@ -630,20 +633,20 @@ def start_and_fail(*options: str) -> str:
         env=dict(os.environ),
         check=False,
     )
-    assert ended.returncode == 2, ended.stderr
-    (line,) = ended.stderr.splitlines()
+    assert completed.returncode == 2, completed.stderr
+    (line,) = completed.stderr.splitlines()
     return line
 
 
-def test_a_port_in_use_is_one_clear_line(server: Server, tmp_path: Path) -> None:
-    """With the number and the setting that changes it; exit code 2."""
+def test_a_port_in_use_is_reported_in_one_line(server: Server, tmp_path: Path) -> None:
+    """With the number, and the option that changes it."""
     line = start_and_fail("--port", str(server.port), "--data", str(tmp_path))
     assert f"port {server.port}" in line
     assert "--port" in line
 
 
-def test_a_data_folder_in_use_is_one_clear_line(server: Server) -> None:
-    """Two processes never write one folder."""
+def test_a_data_folder_in_use_is_reported_in_one_line(server: Server) -> None:
+    """Two processes cannot write to the same folder."""
     line = start_and_fail("--port", str(free_port()), "--data", str(server.data))
     assert str(server.data) in line
 
@@ -656,9 +659,9 @@ def test_a_data_folder_in_use_is_one_clear_line(server: Server) -> None:
         (("--credentials", "local"), "KEY:SECRET"),
     ],
 )
-def test_a_mistake_in_the_options_is_one_clear_line(
+def test_a_wrong_option_is_reported_in_one_line(
     tmp_path: Path, options: tuple[str, ...], expected: str
 ) -> None:
-    """What was wrong, as it was written."""
+    """With the wrong value."""
     line = start_and_fail("--port", str(free_port()), "--data", str(tmp_path), *options)
     assert expected in line

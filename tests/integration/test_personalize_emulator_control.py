@@ -1,5 +1,4 @@
-"""The contract of the local Personalize's control plane, driven through boto3 against the real
-process."""
+"""The contract of the control plane of the Personalize emulator, tested with boto3."""
 
 from __future__ import annotations
 
@@ -31,15 +30,15 @@ SECONDS = 20.0
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
-    with s3_running() as found:
-        yield found
+    with s3_running() as s3:
+        yield s3
 
 
 @pytest.fixture(scope="module")
 def server(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("control")
-    with running(data, "--s3-endpoint", s3.url, "--step-seconds", "0.01") as found:
-        yield found
+    with running(data, "--s3-endpoint", s3.url, "--step-seconds", "0.01") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -48,44 +47,45 @@ def service(server: Server) -> Any:
 
 
 def refused(call: Callable[[], object]) -> tuple[str, str]:
-    """The code and the message of a refusal, which is an HTTP 400 as in JSON 1.1."""
+    """The code and the message of an error, which has HTTP status 400 as in JSON 1.1."""
     with pytest.raises(ClientError) as raised:
         call()
-    answer = raised.value.response
-    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 400
-    return answer["Error"]["Code"], answer["Error"]["Message"]
+    response = raised.value.response
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    return response["Error"]["Code"], response["Error"]["Message"]
 
 
-def until(describe: Callable[[], dict[str, Any]], status: str = "ACTIVE") -> dict[str, Any]:
-    """What is described once it has this status; asserts that it does not end otherwise."""
-    found: dict[str, Any] = {}
+def wait_for(describe: Callable[[], dict[str, Any]], status: str = "ACTIVE") -> dict[str, Any]:
+    """The description, once it has this status; asserts that it gets no other final status."""
+    resource: dict[str, Any] = {}
 
-    def has_it() -> bool:
-        found.update(next(v for k, v in describe().items() if k != "ResponseMetadata"))
-        assert found["status"] == status or found["status"].startswith(("CREATE P", "CREATE I"))
-        return bool(found["status"] == status)
+    def has_status() -> bool:
+        resource.update(next(v for k, v in describe().items() if k != "ResponseMetadata"))
+        current = resource["status"]
+        assert current == status or current.startswith(("CREATE P", "CREATE I"))
+        return bool(current == status)
 
-    wait_until(has_it, status, SECONDS)
-    return found
+    wait_until(has_status, status, SECONDS)
+    return resource
 
 
-def made_group(service: Any, name: str) -> str:
+def create_group(service: Any, name: str) -> str:
     arn: str = service.create_dataset_group(name=name)["datasetGroupArn"]
-    until(lambda: service.describe_dataset_group(datasetGroupArn=arn))
+    wait_for(lambda: service.describe_dataset_group(datasetGroupArn=arn))
     return arn
 
 
-def made_dataset(service: Any, group: str, kind: str, text: str) -> str:
+def create_dataset(service: Any, group: str, kind: str, text: str) -> str:
     name = f"{group.rpartition('/')[2]}-{kind}"
-    of = service.create_schema(name=name, schema=text)["schemaArn"]
+    schema_arn = service.create_schema(name=name, schema=text)["schemaArn"]
     arn: str = service.create_dataset(
-        name=name, schemaArn=of, datasetGroupArn=group, datasetType=kind
+        name=name, schemaArn=schema_arn, datasetGroupArn=group, datasetType=kind
     )["datasetArn"]
-    until(lambda: service.describe_dataset(datasetArn=arn))
+    wait_for(lambda: service.describe_dataset(datasetArn=arn))
     return arn
 
 
-def imported(service: Any, name: str, dataset: str, location: str, mode: str = "FULL") -> str:
+def start_import(service: Any, name: str, dataset: str, location: str, mode: str = "FULL") -> str:
     arn: str = service.create_dataset_import_job(
         jobName=name,
         datasetArn=dataset,
@@ -96,22 +96,22 @@ def imported(service: Any, name: str, dataset: str, location: str, mode: str = "
     return arn
 
 
-def failure(service: Any, job: str) -> str:
-    found = until(
+def wait_for_failure(service: Any, job: str) -> str:
+    resource = wait_for(
         lambda: service.describe_dataset_import_job(datasetImportJobArn=job), "CREATE FAILED"
     )
-    return str(found["failureReason"])
+    return str(resource["failureReason"])
 
 
-def plays(s3: S3, key: str, rows: list[tuple[Any, ...]]) -> str:
+def put_interactions(s3: S3, key: str, rows: list[tuple[Any, ...]]) -> str:
     return s3.put(key, csv(columns(SCHEMAS.interactions), rows))
 
 
-def test_what_the_stream_needs_is_there_from_the_start(service: Any) -> None:
-    """By the ARNs and the tracking id that nothing has to create, and it stays."""
+def test_the_resources_of_the_stream_exist_from_the_start(service: Any) -> None:
+    """With fixed ARNs and a fixed tracking id; they cannot be deleted."""
     group = f"{ARN}:dataset-group/tunemesh"
-    found = service.describe_dataset_group(datasetGroupArn=group)["datasetGroup"]
-    assert (found["name"], found["status"]) == ("tunemesh", "ACTIVE")
+    resource = service.describe_dataset_group(datasetGroupArn=group)["datasetGroup"]
+    assert (resource["name"], resource["status"]) == ("tunemesh", "ACTIVE")
     datasets = service.list_datasets(datasetGroupArn=group)["datasets"]
     assert {entry["datasetArn"] for entry in datasets} == {
         f"{ARN}:dataset/tunemesh/{kind}" for kind in ("USERS", "ITEMS", "INTERACTIONS")
@@ -125,15 +125,15 @@ def test_what_the_stream_needs_is_there_from_the_start(service: Any) -> None:
     assert (code, "from the start" in message) == ("ResourceInUseException", True)
 
 
-def test_a_schema_is_kept_as_it_was_sent_and_its_name_is_taken(service: Any) -> None:
-    """Its rules are in the unit tests; its length is the model's."""
-    arn = service.create_schema(name="kept", schema=SCHEMAS.users)["schemaArn"]
-    assert arn == f"{ARN}:schema/kept"
+def test_a_schema_is_stored_unchanged_and_its_name_is_unique(service: Any) -> None:
+    """The unit tests test its rules; its maximum length is that of the model."""
+    arn = service.create_schema(name="stored", schema=SCHEMAS.users)["schemaArn"]
+    assert arn == f"{ARN}:schema/stored"
     assert service.describe_schema(schemaArn=arn)["schema"]["schema"] == SCHEMAS.users
-    again = refused(lambda: service.create_schema(name="kept", schema=SCHEMAS.items))
-    assert again[0] == "ResourceAlreadyExistsException"
-    wrong = refused(lambda: service.create_schema(name="wrong", schema="{}"))
-    assert wrong[0] == "InvalidInputException"
+    code, _ = refused(lambda: service.create_schema(name="stored", schema=SCHEMAS.items))
+    assert code == "ResourceAlreadyExistsException"
+    code, _ = refused(lambda: service.create_schema(name="wrong", schema="{}"))
+    assert code == "InvalidInputException"
     long = json.dumps({**json.loads(SCHEMAS.users), "doc": "x" * 20_000})
     code, message = refused(lambda: service.create_schema(name="long", schema=long))
     assert code == "InvalidInputException"
@@ -155,10 +155,10 @@ def test_a_schema_is_kept_as_it_was_sent_and_its_name_is_taken(service: Any) -> 
         lambda service: service.delete_dataset_group(datasetGroupArn="x" * 300),
     ],
 )
-def test_limits_of_the_model_and_what_is_not_offered_are_refused(
+def test_invalid_and_unsupported_members_are_refused(
     service: Any, call: Callable[[Any], object]
 ) -> None:
-    """Names, patterns, counts; domains, tags, recipes."""
+    """Limits of the model: names, patterns, counts. Not offered: domains, tags, recipes."""
     assert refused(lambda: call(service))[0] == "InvalidInputException"
 
 
@@ -177,62 +177,64 @@ def test_limits_of_the_model_and_what_is_not_offered_are_refused(
         ("delete_filter", "filterArn"),
     ],
 )
-def test_what_does_not_exist_is_not_found(service: Any, operation: str, member: str) -> None:
-    """An ARN of another kind is not found either."""
+def test_unknown_resources_are_not_found(service: Any, operation: str, member: str) -> None:
+    """Nor is a resource of another kind."""
     for arn in (f"{ARN}:nothing/here", f"{ARN}:dataset-group/none"):
         code, _ = refused(partial(getattr(service, operation), **{member: arn}))
         assert code == "ResourceNotFoundException"
 
 
 def test_lists_have_pages(service: Any) -> None:
-    """In the order of creation; a token that no list gave is refused."""
+    """In the order of creation; an unknown token is refused."""
     for number in range(3):
         service.create_dataset_group(name=f"page{number}")
-    found: list[str] = []
+    names: list[str] = []
     token: dict[str, str] = {}
     while True:
-        answer = service.list_dataset_groups(maxResults=2, **token)
-        assert len(answer["datasetGroups"]) <= 2
-        found += [group["name"] for group in answer["datasetGroups"]]
-        if "nextToken" not in answer:
+        response = service.list_dataset_groups(maxResults=2, **token)
+        assert len(response["datasetGroups"]) <= 2
+        names += [group["name"] for group in response["datasetGroups"]]
+        if "nextToken" not in response:
             break
-        token = {"nextToken": answer["nextToken"]}
-    assert [name for name in found if name.startswith("page")] == ["page0", "page1", "page2"]
-    assert len(set(found)) == len(found)
+        token = {"nextToken": response["nextToken"]}
+    assert [name for name in names if name.startswith("page")] == ["page0", "page1", "page2"]
+    assert len(set(names)) == len(names)
     assert refused(lambda: service.list_dataset_groups(nextToken="x"))[0] == (
         "InvalidNextTokenException"
     )
 
 
-def test_states_go_by_the_clock_and_what_is_not_active_cannot_be_used(
+def test_states_change_with_time_and_only_active_resources_can_be_used(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """CREATE PENDING, CREATE IN_PROGRESS, ACTIVE, DELETE PENDING, DELETE IN_PROGRESS, gone."""
+    """From CREATE PENDING to ACTIVE, and from DELETE PENDING to ResourceNotFoundException."""
     with running(tmp_path_factory.mktemp("slow"), "--step-seconds", "0.5") as slow:
         service = slow.client("personalize")
         arn = service.create_dataset_group(name="slow")["datasetGroupArn"]
-        used = refused(lambda: service.create_event_tracker(name="early", datasetGroupArn=arn))
-        assert used[0] == "ResourceInUseException"
+        code, _ = refused(lambda: service.create_event_tracker(name="early", datasetGroupArn=arn))
+        assert code == "ResourceInUseException"
         assert refused(lambda: service.delete_dataset_group(datasetGroupArn=arn))[0] == (
             "ResourceInUseException"
         )
-        seen: list[str] = []
+        statuses: list[str] = []
 
         def status() -> str:
             try:
-                answer = service.describe_dataset_group(datasetGroupArn=arn)
+                response = service.describe_dataset_group(datasetGroupArn=arn)
             except ClientError as error:
                 return str(error.response["Error"]["Code"])
-            return str(answer["datasetGroup"]["status"])
+            return str(response["datasetGroup"]["status"])
 
-        def ends(last: str) -> bool:
-            seen.append(status())
-            return seen[-1] == last
+        def has_status(expected: str) -> bool:
+            statuses.append(status())
+            return statuses[-1] == expected
 
-        wait_until(lambda: ends("ACTIVE"), "ACTIVE", SECONDS)
+        wait_until(lambda: has_status("ACTIVE"), "ACTIVE", SECONDS)
         service.delete_dataset_group(datasetGroupArn=arn)
-        wait_until(lambda: ends("ResourceNotFoundException"), "gone", SECONDS)
-        assert list(dict.fromkeys(seen)) == [
+        wait_until(
+            lambda: has_status("ResourceNotFoundException"), "the deletion of the group", SECONDS
+        )
+        assert list(dict.fromkeys(statuses)) == [
             "CREATE PENDING",
             "CREATE IN_PROGRESS",
             "ACTIVE",
@@ -243,54 +245,53 @@ def test_states_go_by_the_clock_and_what_is_not_active_cannot_be_used(
         service.create_dataset_group(name="slow")
 
 
-def test_a_dataset_has_a_schema_of_its_type_and_a_group_one_of_each(service: Any) -> None:
-    """The ARN names group and type, so a second one of a type exists already."""
-    group = made_group(service, "types")
-    arn = made_dataset(service, group, "Users", SCHEMAS.users)
+def test_a_group_has_one_dataset_of_each_type_with_a_schema_of_that_type(service: Any) -> None:
+    """The group and the type are in the ARN, so a second dataset of a type exists already."""
+    group = create_group(service, "types")
+    arn = create_dataset(service, group, "Users", SCHEMAS.users)
     assert arn == f"{ARN}:dataset/types/USERS"
-    of = f"{ARN}:schema/types-Users"
+    schema_arn = f"{ARN}:schema/types-Users"
 
     def create(kind: str) -> object:
         return service.create_dataset(
-            name="other", schemaArn=of, datasetGroupArn=group, datasetType=kind
+            name="other", schemaArn=schema_arn, datasetGroupArn=group, datasetType=kind
         )
 
     assert refused(lambda: create("Users"))[0] == "ResourceAlreadyExistsException"
     assert refused(lambda: create("Items"))[0] == "InvalidInputException"
     assert refused(lambda: create("Actions"))[0] == "InvalidInputException"
-    assert refused(lambda: service.delete_schema(schemaArn=of))[0] == "ResourceInUseException"
-    more = schema(
+    code, _ = refused(lambda: service.delete_schema(schemaArn=schema_arn))
+    assert code == "ResourceInUseException"
+    extended = schema(
         "Users",
         *json.loads(SCHEMAS.users)["fields"],
         {"name": "AGE", "type": ["null", "int"]},
     )
-    other = service.create_schema(name="types-more", schema=more)["schemaArn"]
+    other = service.create_schema(name="types-extended", schema=extended)["schemaArn"]
     service.update_dataset(datasetArn=arn, schemaArn=other)
     assert service.describe_dataset(datasetArn=arn)["dataset"]["schemaArn"] == other
-    back = refused(lambda: service.update_dataset(datasetArn=arn, schemaArn=of))
-    assert (back[0], "AGE was removed" in back[1]) == ("InvalidInputException", True)
-    service.delete_schema(schemaArn=of)
+    code, message = refused(lambda: service.update_dataset(datasetArn=arn, schemaArn=schema_arn))
+    assert (code, "AGE was removed" in message) == ("InvalidInputException", True)
+    service.delete_schema(schemaArn=schema_arn)
 
 
-def test_a_group_has_one_event_tracker_and_events_go_to_its_group(
-    server: Server, service: Any
-) -> None:
-    """Put with its id they are the group's alone; without the tracker nothing can be put."""
-    group = made_group(service, "tracked")
-    made = service.create_event_tracker(name="tracked", datasetGroupArn=group)
+def test_a_group_has_one_event_tracker_for_its_events(server: Server, service: Any) -> None:
+    """Events with its id are stored in the group only; after its deletion they are refused."""
+    group = create_group(service, "tracked")
+    tracker = service.create_event_tracker(name="tracked", datasetGroupArn=group)
     for name, code in (
         ("tracked", "ResourceAlreadyExistsException"),
         ("two", "LimitExceededException"),
     ):
-        again = {"name": name, "datasetGroupArn": group}
-        assert refused(partial(service.create_event_tracker, **again))[0] == code
-    arn = made["eventTrackerArn"]
-    until(lambda: service.describe_event_tracker(eventTrackerArn=arn))
+        create = partial(service.create_event_tracker, name=name, datasetGroupArn=group)
+        assert refused(create)[0] == code
+    arn = tracker["eventTrackerArn"]
+    wait_for(lambda: service.describe_event_tracker(eventTrackerArn=arn))
     before = server.stats()["accepted_events"]
 
     def put() -> None:
         server.events.put_events(
-            trackingId=made["trackingId"],
+            trackingId=tracker["trackingId"],
             sessionId="s",
             eventList=[
                 {"eventId": "e", "eventType": "play", "itemId": "i", "sentAt": 1_763_000_000}
@@ -307,53 +308,57 @@ def test_a_group_has_one_event_tracker_and_events_go_to_its_group(
         put()
 
 
-def test_imports_read_a_file_or_a_folder_and_say_why_they_fail(s3: S3, service: Any) -> None:
-    """The service's rules, with the file and the line; what fails changes nothing."""
-    group = made_group(service, "reads")
-    dataset = made_dataset(service, group, "Interactions", SCHEMAS.interactions)
+def test_imports_read_a_file_or_a_folder_and_report_why_they_fail(s3: S3, service: Any) -> None:
+    """By the service's rules; a failed import changes nothing."""
+    group = create_group(service, "reads")
+    dataset = create_dataset(service, group, "Interactions", SCHEMAS.interactions)
     rows = interactions(1_000)
-    short = plays(s3, "reads/short.csv", rows[:999])
-    assert "999 interactions" in failure(service, imported(service, "short", dataset, short))
-    later = imported(service, "early", dataset, short, "INCREMENTAL")
-    assert "must have the mode FULL" in failure(service, later)
-    assert "no CSV file" in failure(
-        service, imported(service, "none", dataset, "s3://bulk/nothing/")
+    short = put_interactions(s3, "reads/short.csv", rows[:999])
+    assert "999 interactions" in wait_for_failure(
+        service, start_import(service, "short", dataset, short)
     )
-    assert "cannot list" in failure(service, imported(service, "nob", dataset, "s3://none/x/"))
+    early = start_import(service, "early", dataset, short, "INCREMENTAL")
+    assert "must have the mode FULL" in wait_for_failure(service, early)
+    assert "no CSV file" in wait_for_failure(
+        service, start_import(service, "none", dataset, "s3://bulk/nothing/")
+    )
+    assert "cannot list" in wait_for_failure(
+        service, start_import(service, "nob", dataset, "s3://none/x/")
+    )
     s3.put("reads/other/notes.txt", b"x")
-    other = imported(service, "other", dataset, "s3://bulk/reads/other/")
-    assert "notes.txt is not a CSV file" in failure(service, other)
+    other = start_import(service, "other", dataset, "s3://bulk/reads/other/")
+    assert "notes.txt is not a CSV file" in wait_for_failure(service, other)
     s3.put("reads/latin.csv", b"USER_ID,ITEM_ID,TIMESTAMP,EVENT_TYPE,EVENT_VALUE,DEVICE\n\xff")
-    latin = imported(service, "latin", dataset, "s3://bulk/reads/latin.csv")
-    assert "not in UTF-8" in failure(service, latin)
-    whole = imported(service, "whole", dataset, plays(s3, "reads/whole.csv", rows))
-    found = until(lambda: service.describe_dataset_import_job(datasetImportJobArn=whole))
-    assert found["importMode"] == "FULL"
+    latin = start_import(service, "latin", dataset, "s3://bulk/reads/latin.csv")
+    assert "not in UTF-8" in wait_for_failure(service, latin)
+    full = start_import(service, "full", dataset, put_interactions(s3, "reads/full.csv", rows))
+    resource = wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=full))
+    assert resource["importMode"] == "FULL"
     listed = service.list_dataset_import_jobs(datasetArn=dataset)["datasetImportJobs"]
-    assert [job["jobName"] for job in listed][-2:] == ["latin", "whole"]
+    assert [job["jobName"] for job in listed][-2:] == ["latin", "full"]
     assert all("failureReason" in job for job in listed[:-1])
-    again = refused(lambda: imported(service, "whole", dataset, short))
-    assert again[0] == "ResourceAlreadyExistsException"
+    code, _ = refused(lambda: start_import(service, "full", dataset, short))
+    assert code == "ResourceAlreadyExistsException"
 
 
-def test_five_imports_may_be_under_way(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The sixth is refused until one has ended."""
+def test_five_imports_may_be_unfinished(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The sixth is refused."""
     options = ("--s3-endpoint", s3.url, "--step-seconds", "0.6")
     with running(tmp_path_factory.mktemp("five"), *options) as slow:
         service = slow.client("personalize")
         dataset = f"{ARN}:dataset/tunemesh/INTERACTIONS"
-        location = plays(s3, "five.csv", interactions(1_000))
+        location = put_interactions(s3, "five.csv", interactions(1_000))
         for number in range(5):
-            imported(service, f"job{number}", dataset, location)
-        assert refused(lambda: imported(service, "job5", dataset, location))[0] == (
+            start_import(service, f"job{number}", dataset, location)
+        assert refused(lambda: start_import(service, "job5", dataset, location))[0] == (
             "LimitExceededException"
         )
 
 
-def test_full_does_not_replace_what_was_put(server: Server, s3: S3, service: Any) -> None:
-    """Put records and imported ones are both known to a filter; the put one wins."""
-    group = made_group(service, "both")
-    dataset = made_dataset(service, group, "Items", SCHEMAS.items)
+def test_a_full_import_does_not_replace_put_records(server: Server, s3: S3, service: Any) -> None:
+    """The group has both."""
+    group = create_group(service, "both")
+    dataset = create_dataset(service, group, "Items", SCHEMAS.items)
     server.events.put_items(
         datasetArn=dataset,
         items=[
@@ -363,83 +368,90 @@ def test_full_does_not_replace_what_was_put(server: Server, s3: S3, service: Any
     )
     header = columns(SCHEMAS.items)
     location = s3.put("both.csv", csv(header, ITEMS))
-    job = imported(service, "both", dataset, location)
-    until(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
+    job = start_import(service, "both", dataset, location)
+    wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
     counts = server.stats()["groups"]["both"]
     assert (counts["items"], counts["imported"]["items"]) == (2, 40)
 
 
-def test_training_has_minimums_and_a_campaign_a_trained_version(
+def test_training_needs_data_and_a_campaign_needs_a_trained_version(
     server: Server, s3: S3, service: Any
 ) -> None:
-    """A failed training says why; nothing but an ACTIVE version is deployed."""
-    group = made_group(service, "trains")
-    dataset = made_dataset(service, group, "Interactions", SCHEMAS.interactions)
+    """A failed training has a reason; only an ACTIVE version can be deployed."""
+    group = create_group(service, "trains")
+    dataset = create_dataset(service, group, "Interactions", SCHEMAS.interactions)
 
-    def solution(**members: Any) -> Any:
-        asked = {"recipeArn": RECIPE, "performAutoTraining": False, **members}
-        return service.create_solution(name="trains", datasetGroupArn=group, **asked)
+    def create_solution(**members: Any) -> Any:
+        settings = {"recipeArn": RECIPE, "performAutoTraining": False, **members}
+        return service.create_solution(name="trains", datasetGroupArn=group, **settings)
 
-    for wrong in (
+    for members in (
         {"performAutoTraining": True},
         {"performAutoML": True},
         {"recipeArn": "arn:aws:personalize:::recipe/aws-sims"},
         {"solutionConfig": {"algorithmHyperParameters": {"a": "b"}}},
     ):
-        assert refused(partial(solution, **wrong))[0] == "InvalidInputException"
-    arn = solution()["solutionArn"]
-    until(lambda: service.describe_solution(solutionArn=arn))
+        assert refused(partial(create_solution, **members))[0] == "InvalidInputException"
+    arn = create_solution()["solutionArn"]
+    wait_for(lambda: service.describe_solution(solutionArn=arn))
     untrained = service.create_solution_version(solutionArn=arn)["solutionVersionArn"]
-    found = until(
+    resource = wait_for(
         lambda: service.describe_solution_version(solutionVersionArn=untrained), "CREATE FAILED"
     )
-    assert "0 interactions to train on" in found["failureReason"]
-    campaign = refused(lambda: service.create_campaign(name="trains", solutionVersionArn=untrained))
-    assert campaign[0] == "InvalidInputException"
-    job = imported(service, "trains", dataset, plays(s3, "trains.csv", interactions()))
-    until(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
-    version = service.create_solution_version(name="first", solutionArn=arn)["solutionVersionArn"]
-    until(lambda: service.describe_solution_version(solutionVersionArn=version))
-    made = service.create_campaign(name="trains", solutionVersionArn=version)["campaignArn"]
-    until(lambda: service.describe_campaign(campaignArn=made))
-    answer = server.runtime.get_personalized_ranking(
-        campaignArn=made, userId="u000", inputList=["i030", "i012", "unknown"]
+    assert "0 interactions to train on" in resource["failureReason"]
+    code, _ = refused(lambda: service.create_campaign(name="trains", solutionVersionArn=untrained))
+    assert code == "InvalidInputException"
+    job = start_import(
+        service, "trains", dataset, put_interactions(s3, "trains.csv", interactions())
     )
-    assert [item["itemId"] for item in answer["personalizedRanking"]] == ["i012", "i030", "unknown"]
+    wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
+    version = service.create_solution_version(name="first", solutionArn=arn)["solutionVersionArn"]
+    wait_for(lambda: service.describe_solution_version(solutionVersionArn=version))
+    campaign = service.create_campaign(name="trains", solutionVersionArn=version)["campaignArn"]
+    wait_for(lambda: service.describe_campaign(campaignArn=campaign))
+    response = server.runtime.get_personalized_ranking(
+        campaignArn=campaign, userId="u000", inputList=["i030", "i012", "unknown"]
+    )
+    ranking = [item["itemId"] for item in response["personalizedRanking"]]
+    assert ranking == ["i012", "i030", "unknown"]
     assert refused(lambda: service.delete_solution(solutionArn=arn))[0] == "ResourceInUseException"
-    service.delete_campaign(campaignArn=made)
+    service.delete_campaign(campaignArn=campaign)
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
-        server.runtime.get_recommendations(campaignArn=made, userId="u000")
+        server.runtime.get_recommendations(campaignArn=campaign, userId="u000")
 
 
-def test_a_group_goes_when_all_in_it_is_gone(server: Server, s3: S3, service: Any) -> None:
-    """Its data goes along, and a group of the same name begins empty."""
-    group = made_group(service, "goes")
-    dataset = made_dataset(service, group, "Interactions", SCHEMAS.interactions)
-    job = imported(service, "goes", dataset, plays(s3, "goes.csv", interactions()))
-    until(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
+def test_an_empty_group_can_be_deleted(server: Server, s3: S3, service: Any) -> None:
+    """Its data is deleted; a new group of the same name is empty."""
+    group = create_group(service, "deleted")
+    dataset = create_dataset(service, group, "Interactions", SCHEMAS.interactions)
+    job = start_import(
+        service, "deleted", dataset, put_interactions(s3, "deleted.csv", interactions())
+    )
+    wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
     assert refused(lambda: service.delete_dataset_group(datasetGroupArn=group))[0] == (
         "ResourceInUseException"
     )
     service.delete_dataset(datasetArn=dataset)
     wait_until(
-        lambda: not service.list_datasets(datasetGroupArn=group)["datasets"], "gone", SECONDS
+        lambda: not service.list_datasets(datasetGroupArn=group)["datasets"],
+        "the deletion of the dataset",
+        SECONDS,
     )
     service.delete_dataset_group(datasetGroupArn=group)
 
-    def is_gone() -> bool:
+    def is_deleted() -> bool:
         groups = service.list_dataset_groups()["datasetGroups"]
-        return group not in [one["datasetGroupArn"] for one in groups]
+        return group not in [entry["datasetGroupArn"] for entry in groups]
 
-    wait_until(is_gone, "the group's end", SECONDS)
-    made_group(service, "goes")
-    assert server.stats()["groups"]["goes"]["imported"]["interactions"] == 0
+    wait_until(is_deleted, "the deletion of the group", SECONDS)
+    create_group(service, "deleted")
+    assert server.stats()["groups"]["deleted"]["imported"]["interactions"] == 0
 
 
-def test_a_filter_is_of_its_group_and_there_are_ten(server: Server, service: Any) -> None:
-    """What is not understood, and one too many, are refused."""
-    group = made_group(service, "filtered")
-    made_dataset(service, group, "Items", SCHEMAS.items)
+def test_a_group_has_up_to_ten_filters_of_its_own(server: Server, service: Any) -> None:
+    """Expressions that are not offered, and an eleventh filter, are refused."""
+    group = create_group(service, "filtered")
+    create_dataset(service, group, "Items", SCHEMAS.items)
 
     def create(name: str, expression: str) -> Any:
         return service.create_filter(name=name, datasetGroupArn=group, filterExpression=expression)[
@@ -451,33 +463,33 @@ def test_a_filter_is_of_its_group_and_there_are_ten(server: Server, service: Any
     assert (code, "does not offer" in message) == ("InvalidInputException", True)
     arns = [create(f"filter{number}", expression) for number in range(10)]
     assert refused(lambda: create("filter10", expression))[0] == "LimitExceededException"
-    until(lambda: service.describe_filter(filterArn=arns[0]))
-    asked = {"campaignArn": CAMPAIGN, "userId": "u1", "filterArn": arns[0]}
+    wait_for(lambda: service.describe_filter(filterArn=arns[0]))
+    query = {"campaignArn": CAMPAIGN, "userId": "u1", "filterArn": arns[0]}
     values = {"GENRES": '"rock"'}
     with pytest.raises(ClientError, match="another dataset group"):
-        server.runtime.get_recommendations(**asked, filterValues=values)
+        server.runtime.get_recommendations(**query, filterValues=values)
     service.delete_filter(filterArn=arns[0])
     with pytest.raises(ClientError, match=r"ResourceNotFound|InvalidInput"):
-        server.runtime.get_recommendations(**asked, filterValues=values)
+        server.runtime.get_recommendations(**query, filterValues=values)
 
 
-def test_what_was_created_outlives_a_kill(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What was answered is there again, with its tracking id."""
-    data = tmp_path_factory.mktemp("kept")
+def test_created_resources_exist_after_a_kill(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Also an event tracker with its tracking id."""
+    data = tmp_path_factory.mktemp("killed")
     with running(data, "--step-seconds", "0.01") as first:
         service = first.client("personalize")
-        group = made_group(service, "kept")
-        made = service.create_event_tracker(name="kept", datasetGroupArn=group)
+        group = create_group(service, "killed")
+        created = service.create_event_tracker(name="killed", datasetGroupArn=group)
         first.process.kill()
         first.process.communicate(timeout=20)
     with running(data, "--step-seconds", "0.01") as second:
         service = second.client("personalize")
         (tracker,) = service.list_event_trackers(datasetGroupArn=group)["eventTrackers"]
-        assert tracker["eventTrackerArn"] == made["eventTrackerArn"]
-        until(lambda: service.describe_event_tracker(eventTrackerArn=made["eventTrackerArn"]))
+        assert tracker["eventTrackerArn"] == created["eventTrackerArn"]
+        wait_for(lambda: service.describe_event_tracker(eventTrackerArn=created["eventTrackerArn"]))
         second.events.put_events(
-            trackingId=made["trackingId"],
+            trackingId=created["trackingId"],
             sessionId="s",
             eventList=[{"eventType": "play", "itemId": "i", "sentAt": 1_763_000_000}],
         )
-        assert second.stats()["groups"]["kept"]["accepted_events"] == 1
+        assert second.stats()["groups"]["killed"]["accepted_events"] == 1

@@ -1,4 +1,4 @@
-"""The local Personalize as a process of its own, for the tests that drive it through boto3."""
+"""The Personalize emulator as a process, for tests that call it with boto3."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ START_SECONDS = 30.0
 
 @dataclass
 class Server:
-    """One running process, and clients for it."""
+    """The process of an emulator, and clients for it."""
 
     data: Path
     options: tuple[str, ...] = ()
@@ -50,16 +50,16 @@ class Server:
         wait_until(self._is_ready, "the server's health", START_SECONDS)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Ends this process and nothing else; returns its exit code and what it printed."""
+        """Stops the process; returns its exit code and its output."""
         self.process.send_signal(number)
         output, _ = self.process.communicate(timeout=20)
         return self.process.returncode, output
 
     def client(self, service: str, *, key: str = "local", timeout: float = 10.0) -> Any:
         """A client that does not retry; the same one for the same arguments."""
-        wanted = (service, key, timeout)
-        if wanted not in self._clients:
-            self._clients[wanted] = boto3.client(
+        arguments = (service, key, timeout)
+        if arguments not in self._clients:
+            self._clients[arguments] = boto3.client(
                 service,
                 endpoint_url=f"http://127.0.0.1:{self.port}",
                 region_name="us-east-1",
@@ -67,7 +67,7 @@ class Server:
                 aws_secret_access_key="local",
                 config=Config(retries={"total_max_attempts": 1}, read_timeout=timeout),
             )
-        return self._clients[wanted]
+        return self._clients[arguments]
 
     @property
     def events(self) -> Any:
@@ -82,10 +82,10 @@ class Server:
     ) -> tuple[int, bytes, dict[str, str]]:
         data = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.port}{path}"
-        asked = urllib.request.Request(url, data=data, method=method, headers=headers)
+        request = urllib.request.Request(url, data=data, method=method, headers=headers)
         try:
-            with urllib.request.urlopen(asked, timeout=10) as answer:
-                return answer.status, answer.read(), dict(answer.headers)
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return response.status, response.read(), dict(response.headers)
         except urllib.error.HTTPError as error:
             return error.code, error.read(), dict(error.headers)
 
@@ -94,12 +94,12 @@ class Server:
         return document
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         after = 0
         while page := self.request(f"/_local/{name}?after={after}&limit=1000")[1].splitlines():
-            found += [json.loads(line) for line in page]
-            after = found[-1]["rowid"]
-        return found
+            rows += [json.loads(line) for line in page]
+            after = rows[-1]["rowid"]
+        return rows
 
     def use_faults(self, *rules: dict[str, Any], seed: int = 7) -> None:
         plan = {"seed": seed, "rules": list(rules)}
