@@ -78,13 +78,9 @@ def compile_check(shape: Shape) -> Check:
     The function raises `ServiceError` (SerializationException) for a value of another JSON type and
     returns all other violations. Recursive shapes are not supported; the models have none.
     """
-    if shape.type_name == "structure":
-        return _compile_structure(shape)
-    if shape.type_name == "list":
-        return _compile_list(shape)
-    if shape.type_name == "map":
-        return _compile_map(shape)
-    return _compile_scalar(shape)
+    if shape.type_name not in _COMPILERS:
+        raise NotImplementedError(f"shape {shape.name} of type {shape.type_name}")
+    return _COMPILERS[shape.type_name](shape)
 
 
 def violation_error(violations: Violations) -> ServiceError:
@@ -183,22 +179,6 @@ def _compile_map(shape: Any) -> Check:
     return check
 
 
-def _compile_scalar(shape: Any) -> Check:
-    if shape.type_name == "string":
-        return _compile_string(shape)
-    if shape.type_name in ("integer", "long"):
-        return _compile_number(shape, whole=True)
-    if shape.type_name in ("float", "double"):
-        return _compile_number(shape, whole=False)
-    if shape.type_name == "timestamp":
-        return _check_timestamp
-    if shape.type_name == "boolean":
-        return _check_boolean
-    if shape.type_name == "blob":
-        return _compile_blob(shape)
-    raise NotImplementedError(f"shape {shape.name} of type {shape.type_name}")
-
-
 def _compile_string(shape: Any) -> Check:
     hidden = _is_sensitive(shape)
     limits = _length_limits(shape.metadata)
@@ -233,14 +213,15 @@ def _translate_pattern(pattern: str) -> str:
     return pattern
 
 
-def _compile_number(shape: Any, *, whole: bool) -> Check:
+def _compile_number(shape: Any) -> Check:
     hidden = _is_sensitive(shape)
     minimum = shape.metadata.get("min")
     maximum = shape.metadata.get("max")
-    noun = "an Integer" if whole else "a Float"
+    is_integer = shape.type_name in ("integer", "long")
+    noun = "an Integer" if is_integer else "a Float"
 
     def check(value: object) -> Violations:
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        if isinstance(value, bool) or not isinstance(value, int if is_integer else (int, float)):
             raise _type_error(value, noun)
         if not -MAX_FLOAT <= value <= MAX_FLOAT:
             raise malformed(f"NUMBER_VALUE is out of the range of {noun}")
@@ -281,9 +262,24 @@ def _compile_blob(shape: Any) -> Check:
             content = base64.b64decode(value, validate=True)
         except ValueError as error:
             raise malformed(f"a Blob that is not base64: {error}") from error
-        return tuple(Violation("", None, text) for text in _check_length(content, limits))
+        return tuple(_violations(content, True, _check_length(content, limits)))
 
     return check
+
+
+_COMPILERS: Mapping[str, Callable[[Any], Check]] = {
+    "structure": _compile_structure,
+    "list": _compile_list,
+    "map": _compile_map,
+    "string": _compile_string,
+    "integer": _compile_number,
+    "long": _compile_number,
+    "float": _compile_number,
+    "double": _compile_number,
+    "timestamp": lambda _: _check_timestamp,
+    "boolean": lambda _: _check_boolean,
+    "blob": _compile_blob,
+}
 
 
 def _length_limits(metadata: Mapping[str, Any]) -> tuple[float, float]:

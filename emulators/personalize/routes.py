@@ -43,8 +43,9 @@ def create_application(service: Service) -> web.Application:
     for name in ("events", "ignored", "users", "items", *IMPORTED):
         app.router.add_get(f"/_local/{name}", _page_handler(service, name))
     app.router.add_get("/_local/faults", _json_handler(service.fault_report))
-    app.router.add_put("/_local/faults", _put_faults_handler(service))
-    app.router.add_delete("/_local/faults", _delete_faults_handler(service))
+    replace_faults = _replace_faults_handler(service)
+    app.router.add_put("/_local/faults", replace_faults)
+    app.router.add_delete("/_local/faults", replace_faults)
     app.router.add_route("*", "/{path:.*}", _unknown)
     return app
 
@@ -126,23 +127,16 @@ def _json_handler(document: Callable[[], dict[str, Any]]) -> _Handler:
     return handle
 
 
-def _put_faults_handler(service: Service) -> _Handler:
+def _replace_faults_handler(service: Service) -> _Handler:
     names = [operation.name for operation in service.operations]
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            plan = read_plan(await request.read(), names)
+            is_put = request.method == "PUT"
+            plan = read_plan(await request.read(), names) if is_put else Plan()
         except InvalidPlan as error:
             return _bad_request(str(error))
         service.use_faults(plan)
-        return web.json_response(service.fault_report())
-
-    return handle
-
-
-def _delete_faults_handler(service: Service) -> _Handler:
-    async def handle(_: web.Request) -> web.StreamResponse:
-        service.use_faults(Plan())
         return web.json_response(service.fault_report())
 
     return handle

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import botocore.session
@@ -105,8 +106,8 @@ class Service:
         self._injected = {operation.name: Counter[str]() for operation in operations}
         self._handlers: Mapping[str, _Call] = {
             "PutEvents": self._put_events,
-            "PutUsers": self._put_users,
-            "PutItems": self._put_items,
+            "PutUsers": partial(self._put_records, "users"),
+            "PutItems": partial(self._put_records, "items"),
             "GetRecommendations": self._get_recommendations,
             "GetPersonalizedRanking": self._get_personalized_ranking,
         }
@@ -204,13 +205,11 @@ class Service:
         if violations:
             raise violation_error(violations)
         if operation.path == CONTROL_PATH:
-            handler = self._control_plane(name)
+            body = await self._control.answer(name, payload)
         elif name in self._handlers:
-            handler = self._handlers[name]
+            body = await self._handlers[name](payload, fault)
         else:
             raise rules.actions_not_offered(name)
-        partial = fault if fault is not None and fault.kind == "partial" else None
-        body = await handler(payload, partial)
         if fault is not None and fault.kind != "slow":
             await self._fail(fault, name, key)
         return body
@@ -236,34 +235,22 @@ class Service:
         except TimeoutError:
             return
 
-    def _control_plane(self, name: str) -> _Call:
-        async def call(payload: dict[str, Any], _: Rule | None) -> bytes:
-            return await self._control.answer(name, payload)
-
-        return call
-
-    async def _put_events(self, payload: dict[str, Any], partial: Rule | None) -> bytes:
+    async def _put_events(self, payload: dict[str, Any], fault: Rule | None) -> bytes:
         group = self._state.find_group_by_tracker(payload["trackingId"])
         events = rules.parse_events(payload, group.resources, self._new_id)
-        if partial is not None:
-            events = events[: count_stored(partial, len(events))]
+        if fault is not None and fault.kind == "partial":
+            events = events[: count_stored(fault, len(events))]
         ignored = payload["sessionId"] == rules.IGNORED_SESSION
         await self._commit(group, EventsCall(events, ignored))
         return b""
 
-    async def _put_users(self, payload: dict[str, Any], partial: Rule | None) -> bytes:
-        return await self._put_records(payload, "users", partial)
-
-    async def _put_items(self, payload: dict[str, Any], partial: Rule | None) -> bytes:
-        return await self._put_records(payload, "items", partial)
-
     async def _put_records(
-        self, payload: dict[str, Any], kind: rules.RecordKind, partial: Rule | None
+        self, kind: rules.RecordKind, payload: dict[str, Any], fault: Rule | None
     ) -> bytes:
         group = self._state.find_group_by_dataset(payload["datasetArn"])
         records = tuple(rules.parse_records(payload, kind, group.resources))
-        if partial is not None:
-            records = records[: count_stored(partial, len(records))]
+        if fault is not None and fault.kind == "partial":
+            records = records[: count_stored(fault, len(records))]
         await self._commit(group, RecordsCall(kind, records))
         return b""
 
