@@ -13,6 +13,7 @@ the caller has read makes a change conditional on it; the answer's ``ETag`` has 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,13 @@ Decide = Callable[[Record | None], Change | None]
 
 Pure: a store may call it several times before one of the changes is committed.
 """
+
+
+Expected = frozenset[str]
+"""The versions in If-Match."""
+
+ANY_VERSION: Expected = frozenset("*")
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
 
 
 class RecordStore(Protocol):
@@ -73,7 +81,7 @@ class Domain:
             return self._put(key, request)
         if request.method == "DELETE":
             return self._delete(key, request)
-        not_allowed("GET", "PUT", "DELETE")
+        not_allowed("GET", "HEAD", "PUT", "DELETE")
 
     def _get(self, key: str) -> Response:
         record = self._store.read(key)
@@ -115,7 +123,7 @@ class Domain:
 
         def decide(current: Record | None) -> Change | None:
             nonlocal stored, status
-            self._check_expected(key, expected, current)
+            self._check_expected(expected, current)
             wanted = self._rules.completed(given, current)
             status = HTTPStatus.CREATED if current is None else HTTPStatus.OK
             if current is not None and wanted == current:
@@ -131,7 +139,7 @@ class Domain:
         expected = self._expected(request)
 
         def decide(current: Record | None) -> Change | None:
-            self._check_expected(key, expected, current)
+            self._check_expected(expected, current)
             if current is None or self._rules.is_deleted(current):
                 raise self._absent(key)
             if self._rules.deleted is None:
@@ -170,35 +178,42 @@ class Domain:
             return wanted
         return {**wanted, updated: current[updated]}
 
-    def _expected(self, request: Request) -> int | None:
-        """The version in If-Match; None without it. Raises InvalidInput."""
+    def _expected(self, request: Request) -> Expected | None:
+        """The versions in If-Match; None without it. Raises InvalidInput.
+
+        RFC 9110, 13.1.1: ``*`` is any version; a weak tag equals none.
+        """
         text = request.headers.get("if-match")
         if text is None:
             return None
+        if text.strip() == "*":
+            return ANY_VERSION
         if self._rules.updated is None:
             raise InvalidInput(
                 "no_versions",
                 f"records of {self._rules.contract.name} have no versions",
                 "if-match",
             )
-        digits = text.strip().strip('"')
-        if not (digits.isascii() and digits.isdigit()):
+        tags = [tag.strip() for tag in text.split(",")]
+        if not all(_ENTITY_TAG.fullmatch(tag) for tag in tags):
             raise InvalidInput(
-                "invalid_value", f"{text!r} is not an ETag of this service", "if-match"
+                "invalid_value", f"{text!r} is neither * nor a list of ETags", "if-match"
             )
-        return int(digits)
+        return frozenset(tag.strip('"') for tag in tags if not tag.startswith("W/"))
 
-    def _check_expected(self, key: str, expected: int | None, current: Record | None) -> None:
+    def _check_expected(self, expected: Expected | None, current: Record | None) -> None:
         if expected is None:
             return
-        if current is None:
-            raise self._absent(key)
-        if (version := self._rules.version(current)) != expected:
+        version = None if current is None else self._rules.version(current)
+        is_met = current is not None and (expected is ANY_VERSION or str(version) in expected)
+        if not is_met:
             raise Problem(
-                HTTPStatus.CONFLICT,
+                HTTPStatus.PRECONDITION_FAILED,
                 "version_conflict",
-                f"the stored version is {version}, not {expected}",
-                self._rules.updated,
+                "the record does not exist"
+                if current is None
+                else f"the stored version is {version}, which If-Match does not have",
+                "if-match",
             )
 
     def _absent(self, key: str) -> Problem:

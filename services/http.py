@@ -12,11 +12,12 @@ import binascii
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
+from schemas.invalid import Reason
 from services.records import NOT_JSON, InvalidInput
 
 Event = Mapping[str, Any]
@@ -27,20 +28,29 @@ _log = logging.getLogger(__name__)
 
 
 class Problem(Exception):
-    """An error answer: status, reason (machine-readable), message, field."""
+    """An error answer: status, reason (machine-readable), message, field, headers."""
 
     def __init__(
-        self, status: HTTPStatus, reason: str, message: str, field: str | None = None
+        self,
+        status: HTTPStatus,
+        reason: str,
+        message: str,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, reason, message, field)
         self.status = status
         self.reason = reason
         self.message = message
         self.field = field
+        self.headers = headers or {}
 
 
 class Unavailable(Exception):
-    """A server that the handler needs does not answer; the caller may retry."""
+    """A server that the handler needs does not answer; the caller may retry.
+
+    The text is for the log: it may name servers, accounts and roles.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +82,34 @@ class Response:
 
 
 def request_of(event: Event) -> Request:
-    """The request in an event; raises InvalidInput for a body that is not base64."""
-    method = event["requestContext"]["http"]["method"].upper()
+    """The request in an event; raises InvalidInput for a body or path that cannot be decoded.
+
+    Raises Problem for the event of payload version 1.0. The path of a stage other than $default
+    begins with the stage.
+    """
+    context = event["requestContext"]
+    if "http" not in context:
+        raise Problem(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "payload_version",
+            "the integration sends payload version 1.0; set its payload format version to 2.0",
+        )
+    method = context["http"]["method"].upper()
     parameters = event.get("pathParameters") or {}
-    segments = event.get("rawPath", "").removeprefix("/").split("/", 1)
+    path = event.get("rawPath", "")
+    stage = context.get("stage", "$default")
+    if stage != "$default" and path.startswith(f"/{stage}/"):
+        path = path.removeprefix(f"/{stage}")
+    segments = path.removeprefix("/").split("/", 1)
     domain = parameters.get("domain") or segments[0]
     identity = parameters.get("id")
     if identity is None and len(segments) > 1 and segments[1]:
-        identity = unquote(segments[1])
+        try:
+            identity = unquote(segments[1], errors="strict")
+        except UnicodeDecodeError:
+            raise InvalidInput(
+                Reason.INVALID_VALUE, "the path is not percent-encoded UTF-8", "path"
+            ) from None
     return Request(
         method=method,
         domain=domain,
@@ -91,34 +121,53 @@ def request_of(event: Event) -> Request:
 
 def respond(serve: Callable[[Request], Response], event: Event) -> Answer:
     """Answer an event; an exception becomes an error answer with its message."""
+    is_head = False
     try:
-        response = serve(request_of(event))
+        request = request_of(event)
+        is_head = request.method == "HEAD"
+        response = serve(replace(request, method="GET") if is_head else request)
     except InvalidInput as error:
         response = _error(HTTPStatus.BAD_REQUEST, error.reason, error.message, error.field)
     except Problem as problem:
-        response = _error(problem.status, problem.reason, problem.message, problem.field)
+        response = _error(
+            problem.status, problem.reason, problem.message, problem.field, problem.headers
+        )
     except Unavailable as error:
         _log.warning("unavailable: %s", error)
-        response = _error(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(error))
+        response = _error(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "unavailable",
+            "a server that the request needs does not answer; try again",
+            headers={"retry-after": "1"},
+        )
     except Exception:  # noqa: BLE001  # the caller gets an answer in any case
         _log.exception("a request failed")
         response = _error(
             HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the request failed; see the log"
         )
-    return _answer(response)
+    return _answer(replace(response, body=None) if is_head else response)
 
 
 def not_allowed(*methods: str) -> NoReturn:
     """Raise the Problem of an unsupported method."""
+    allowed = ", ".join(methods)
     raise Problem(
-        HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"allowed: {', '.join(methods)}"
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        f"allowed: {allowed}",
+        headers={"allow": allowed},
     )
 
 
-def _error(status: HTTPStatus, reason: str, message: str, field: str | None = None) -> Response:
-    headers = {"retry-after": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
+def _error(
+    status: HTTPStatus,
+    reason: str,
+    message: str,
+    field: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     body = {"error": {"reason": str(reason), "message": message, "field": field}}
-    return Response(status, body, headers)
+    return Response(status, body, headers or {})
 
 
 def _answer(response: Response) -> Answer:

@@ -29,6 +29,7 @@ MAX_ATTEMPTS = 10
 """Attempts of a change that concurrent changes overtake."""
 
 _LOST = "ConditionalCheckFailedException"
+_DENIED = "AccessDeniedException"
 _REJECTED = "ValidationException"
 
 
@@ -126,6 +127,8 @@ class ItemStore:
                 raise InvalidInput(
                     Reason.INVALID_VALUE, f"the store rejects it: {message}"
                 ) from None
+            if code == _DENIED:
+                raise  # no later attempt is allowed either
             raise Unavailable(f"{self._table}: {error}") from error
         except BotoCoreError as error:
             raise Unavailable(f"{self._table}: {error}") from error

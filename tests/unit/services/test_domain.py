@@ -125,19 +125,59 @@ def test_a_source_may_keep_its_own_times_as_long_as_they_grow(caller: Caller) ->
 
 
 def test_a_change_may_be_conditional_on_the_version_that_was_read(caller: Caller) -> None:
-    """If-Match: another version is a conflict, none at all is not found."""
+    """If-Match, as RFC 9110, 13.1.1 has it: another version or none fails the precondition."""
     tag = caller.send("PUT", "/songs/s1", SONG)["headers"]["etag"]
 
     assert caller.status("PUT", "/songs/s1", SONG, headers={"If-Match": tag}) == 200
     late = caller.send("PUT", "/songs/s1", SONG, headers={"If-Match": tag})
-    assert error_of(late) == (409, "version_conflict", "updated_at")
-    assert caller.status("DELETE", "/songs/s1", headers={"If-Match": tag}) == 409
-    assert (
-        caller.status("PUT", "/songs/s2", SONG | {"song_id": "s2"}, headers={"If-Match": tag})
-        == 404
-    )
-    bad = caller.send("DELETE", "/songs/s1", headers={"If-Match": "*"})
+    assert error_of(late) == (412, "version_conflict", "if-match")
+    assert caller.status("DELETE", "/songs/s1", headers={"If-Match": tag}) == 412
+    other = SONG | {"song_id": "s2"}
+    for condition in (tag, "*"):
+        assert caller.status("PUT", "/songs/s2", other, headers={"If-Match": condition}) == 412
+    bad = caller.send("DELETE", "/songs/s1", headers={"If-Match": "5"})
     assert error_of(bad) == (400, "invalid_value", "if-match")
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [("*", 200), ('"1", {tag}', 200), ("W/{tag}", 412), ('"1"', 412), ('"1", W/{tag}', 412)],
+)
+def test_if_match_takes_a_list_and_any_version(caller: Caller, condition: str, status: int) -> None:
+    """A weak tag equals none."""
+    tag = caller.send("PUT", "/songs/s1", SONG)["headers"]["etag"]
+    changed = {**SONG, "title": "Another"}
+    headers = {"If-Match": condition.replace("{tag}", tag)}
+    assert caller.status("PUT", "/songs/s1", changed, headers=headers) == status
+
+
+def test_an_event_may_come_through_a_named_stage(caller: Caller) -> None:
+    """Its path begins with the stage, except for $default."""
+    assert caller.status("PUT", "/songs/s1", SONG) == 201
+    for stage, path in (("prod", "/prod/songs/s1"), ("$default", "/songs/s1")):
+        context = {"stage": stage, "http": {"method": "GET"}}
+        answer = respond(caller.domain.serve, {"rawPath": path, "requestContext": context})
+        assert answer["statusCode"] == 200, stage
+
+
+def test_another_payload_version_is_named(caller: Caller) -> None:
+    """The integration's setting has to change."""
+    event = {"version": "1.0", "path": "/songs/s1", "httpMethod": "GET", "requestContext": {}}
+    answer = respond(caller.domain.serve, event)
+    assert error_of(answer) == (500, "payload_version", None)
+    assert "2.0" in answer["body"]
+
+
+def test_head_is_get_without_a_body_and_405_names_the_methods(caller: Caller) -> None:
+    """As RFC 9110 has it; an id that is no UTF-8 is no other id."""
+    caller.send("PUT", "/songs/s1", SONG)
+    get, head = (caller.send(method, "/songs/s1") for method in ("GET", "HEAD"))
+    assert (head["statusCode"], head["headers"].get("etag")) == (200, get["headers"]["etag"])
+    assert "body" not in head
+    refused = caller.send("PATCH", "/songs/s1")
+    assert refused["statusCode"] == 405
+    assert refused["headers"]["allow"] == "GET, HEAD, PUT, DELETE"
+    assert error_of(caller.send("GET", "/songs/%ff")) == (400, "invalid_value", "path")
 
 
 def test_a_record_is_made_once(caller: Caller) -> None:
@@ -193,6 +233,8 @@ def test_a_store_that_is_away_is_503_and_a_fault_of_ours_is_500(
     caller.store.away = True
     answer = caller.send("GET", "/songs/s1")
     assert error_of(answer) == (503, "unavailable", None)
+    assert "away" not in answer["body"]
+    assert "away" in caplog.text
     assert answer["headers"]["retry-after"] == "1"
 
     def broken(request: Request) -> Response:
