@@ -180,24 +180,30 @@ class TestLimits:
         assert outcome == Rejected("InvalidRecord", f"{field} has 1001 characters, at most 1000")
 
     @pytest.mark.parametrize(
-        ("field", "value"),
+        ("id", "changed", "said"),
         [
-            ("title", 7),
-            ("genres", "pop"),
-            ("genres", [1]),
-            ("duration_ms", "1"),
-            ("duration_ms", True),
-            ("duration_ms", float("nan")),
-            ("duration_ms", float("inf")),
-            ("created_at", "1970"),
+            # The projection makes no value of another type; a mapping to the wrong field does.
+            ("s", {"title": 7}, "title is not "),
+            ("s", {"genres": "pop"}, "genres is not "),
+            ("s", {"genres": [1]}, "genres is not "),
+            ("s", {"duration_ms": "1"}, "duration_ms is not "),
+            ("s", {"duration_ms": True}, "duration_ms is not "),
+            ("s", {"duration_ms": float("nan")}, "duration_ms is not "),
+            ("s", {"duration_ms": float("inf")}, "duration_ms is not "),
+            ("s", {"created_at": "1970"}, "created_at is not "),
+            # Half of a surrogate pair cannot be written as UTF-8.
+            ("\ud800", {}, "the id is not valid Unicode"),
+            ("s", {"title": "\ud800"}, "title is not valid Unicode"),
+            ("s", {"genres": ["a", "\ud800"]}, "genres is not valid Unicode"),
         ],
     )
-    def test_a_value_of_another_type_is_rejected_by_name(self, field: str, value: Any) -> None:
-        """The projection makes none; a mapping to the wrong field does."""
-        record = {**of_domain("songs").record, field: value}
-        outcome = convert(DatasetRecord("s", (0,), record))
+    def test_what_cannot_be_sent_is_rejected_by_name(
+        self, id: str, changed: dict[str, Any], said: str
+    ) -> None:
+        """Of the field, or of the id."""
+        outcome = convert(DatasetRecord(id, (0,), {**of_domain("songs").record, **changed}))
         assert isinstance(outcome, Rejected)
-        assert outcome.message.startswith(f"{field} is not ")
+        assert outcome.message.startswith(said)
 
     @pytest.mark.parametrize(("dataset", "most"), [(USERS, 24_000), (ITEMS, 32_000)])
     def test_properties_have_a_longest(self, dataset: Dataset, most: int) -> None:
@@ -223,22 +229,6 @@ class TestLimits:
             entry = requests.convert(DatasetRecord(character * 256, (0,), record))
             if isinstance(entry, DatasetEntry):
                 assert entry.size <= requests.max_record_bytes
-
-    @pytest.mark.parametrize(
-        ("id", "changed", "named"),
-        [
-            ("\ud800", {}, "the id"),
-            ("s", {"title": "\ud800"}, "title"),
-            ("s", {"genres": ["a", "\ud800"]}, "genres"),
-        ],
-    )
-    def test_text_that_is_no_text_is_rejected(
-        self, id: str, changed: dict[str, Any], named: str
-    ) -> None:
-        """Half of a surrogate pair cannot be written as UTF-8."""
-        outcome = convert(DatasetRecord(id, (0,), {**of_domain("songs").record, **changed}))
-        assert isinstance(outcome, Rejected)
-        assert outcome.message.startswith(f"{named} is not valid Unicode")
 
 
 class TestBody:

@@ -16,7 +16,6 @@ from deploy.upgrades.snapshots import names_for_rollback
 from deploy.upgrades.target import (
     LATEST,
     NOTHING,
-    Application,
     Configuration,
     Health,
     Restore,
@@ -61,6 +60,12 @@ def target() -> ModelTarget:
 @pytest.fixture
 def upgrades(target: ModelTarget, tmp_path: Path) -> UpgradeMachine:
     return machine(target, tmp_path)
+
+
+def journal_of(upgrades: UpgradeMachine) -> Journal:
+    journal = upgrades.read_journal()
+    assert journal is not None
+    return journal
 
 
 def assert_runs(target: ModelTarget, configuration: Configuration) -> None:
@@ -247,9 +252,7 @@ def test_a_target_that_keeps_the_new_version_does_not_count_as_a_rollback(
         upgrades.begin(CHANGE)
     assert target.calls.count("roll_back") == upgrades.limits.max_starts
     target.keeps = False
-    journal = upgrades.read_journal()
-    assert journal is not None
-    assert upgrades.roll_back(journal, "again").step is Step.ROLLED_BACK
+    assert upgrades.roll_back(journal_of(upgrades), "again").step is Step.ROLLED_BACK
     assert target.versions[target.number] == OLD
 
 
@@ -296,17 +299,31 @@ def test_an_upgrade_to_a_version_that_restarts_is_rolled_back_without_its_state(
     assert snapshot in [s.name for s in target.saved if s.version == 1]
 
 
-def test_another_clients_change_during_verification_is_not_undone(tmp_path: Path) -> None:
+class ChangedTarget(ModelTarget):
+    """Another client changes it before a call of the first or of the second version."""
+
+    def __init__(self, at: int, change: Configuration) -> None:
+        super().__init__(OLD)
+        self.at, self.change = at, change
+
+    def _order(self, name: str, effect: Callable[[], None]) -> None:
+        self._change(1, name == "update")
+        super()._order(name, effect)
+
+    def read_health(self) -> Health:
+        self._change(2, True)
+        return super().read_health()
+
+    def _change(self, at: int, happens: bool) -> None:
+        if self.at == at == self.number and happens:
+            self.number, self.versions[at + 1] = at + 1, self.change
+
+
+@pytest.mark.parametrize("at", [1, 2], ids=["before the order", "during verification"])
+def test_another_clients_change_is_not_undone(tmp_path: Path, at: int) -> None:
     """It is neither reported as done nor rolled back."""
     other = replace(NEW, parallelism=8)
-
-    class ChangedTarget(ModelTarget):
-        def read_health(self) -> Health:
-            if self.number == 2:
-                self.number, self.versions[3] = 3, other
-            return super().read_health()
-
-    target = ChangedTarget(OLD)
+    target = ChangedTarget(at, other)
     end = machine(target, tmp_path).begin(CHANGE)
     assert end.step is Step.ABANDONED
     assert "another client has changed app" in end.why
@@ -328,8 +345,7 @@ def test_without_an_answer_of_the_target_verification_is_done_later(tmp_path: Pa
     with pytest.raises(TargetError, match="ExpiredToken"):
         machine(target, tmp_path).begin(CHANGE)
     expired = False
-    journal = machine(target, tmp_path).read_journal()
-    assert journal is not None
+    journal = journal_of(machine(target, tmp_path))
     assert journal.step is Step.VERIFY
     assert machine(target, tmp_path).resume(journal).step is Step.DONE
 
@@ -339,29 +355,6 @@ def test_a_call_to_a_busy_target_is_repeated(target: ModelTarget, upgrades: Upgr
     target.busy = 3
     end = upgrades.begin(CHANGE)
     assert end.step is Step.DONE
-
-
-def test_another_clients_change_ends_the_upgrade(tmp_path: Path) -> None:
-    """Between reading the state and the order: the other change is not undone."""
-    other = replace(OLD, parallelism=8)
-
-    class ChangedTarget(ModelTarget):
-        def update(
-            self,
-            base: Application,
-            configuration: Configuration,
-            release: Path | None,
-            restore: Restore,
-        ) -> None:
-            if self.number == 1:
-                self.number, self.versions[2] = 2, other
-            super().update(base, configuration, release, restore)
-
-    target = ChangedTarget(OLD)
-    end = machine(target, tmp_path).begin(CHANGE)
-    assert end.step is Step.ABANDONED
-    assert "another client has changed app" in end.why
-    assert target.versions[target.number] == other
 
 
 def test_an_upgrade_without_a_change_is_refused(
@@ -403,8 +396,7 @@ def test_a_former_version_that_does_not_start_is_reported_with_the_next_steps(
     with pytest.raises(StuckError, match="tunemesh deploy rollback"):
         upgrades.begin(CHANGE)
     assert [release for release, _ in target.starts].count("old") == upgrades.limits.max_starts
-    journal = upgrades.read_journal()
-    assert journal is not None
+    journal = journal_of(upgrades)
     assert journal.step is Step.ROLL_BACK
     target.fails = set()
     end = upgrades.roll_back(journal, "again")

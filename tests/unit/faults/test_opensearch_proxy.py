@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,51 +13,35 @@ import pytest
 from emulators.faults import InvalidPlan
 from tests.faults.opensearch_proxy import OpenSearchProxy, merge, split_documents
 from tests.support.ports import free_port
+from tests.support.servers import Received, http_server
 
 BULK = "/_bulk?filter_path=errors%2Citems.%2A.status"
 
 
-class Upstream(ThreadingHTTPServer):
+class Upstream:
     """Responds to a bulk call with a 201 for each document, and records the calls."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
         self.calls: list[tuple[str, bytes]] = []
 
-
-class Handler(BaseHTTPRequestHandler):
-    server: Upstream
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.calls.append((self.path, body))
-        items = [{"index": {"status": 201}} for _ in split_documents(body)]
-        answer = json.dumps({"errors": False, "items": items}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *arguments: Any) -> None:
-        """Print nothing."""
+    def __call__(self, request: Received) -> tuple[int, bytes]:
+        self.calls.append((request.path, request.body))
+        items = [{"index": {"status": 201}} for _ in split_documents(request.body)]
+        return 200, json.dumps({"errors": False, "items": items}).encode()
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def upstream() -> Upstream:
+    return Upstream()
 
 
 @pytest.fixture
 def proxy(upstream: Upstream) -> Iterator[OpenSearchProxy]:
-    proxy = OpenSearchProxy(f"http://127.0.0.1:{upstream.server_port}", free_port())
-    proxy.open()
-    yield proxy
-    proxy.close()
+    with http_server(upstream) as url:
+        proxy = OpenSearchProxy(url, free_port())
+        proxy.open()
+        yield proxy
+        proxy.close()
 
 
 def bulk(*ids: str) -> bytes:

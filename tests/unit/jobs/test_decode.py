@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -176,6 +176,11 @@ def read(schema_contract: Contract, value: bytes) -> dict[str, Any]:
     return record
 
 
+def read_alone(event: Decoded) -> dict[str, Any]:
+    """The enriched record of an event without user and item: the null branch, one byte each."""
+    return read(ENRICHED, event.payload.encode("latin-1") + NO_BRANCH + NO_BRANCH)
+
+
 # The parts of an enriched record, byte for byte.
 
 
@@ -211,8 +216,7 @@ def test_head_user_and_item_make_an_enriched_record(compress: bool) -> None:
 
 def test_head_without_user_and_item_makes_an_enriched_record() -> None:
     """Unknown, deleted or anonymous: the null branch, one byte each."""
-    head = decode_event(EVENT).payload.encode("latin-1")
-    record = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
+    record = read_alone(decode_event(EVENT))
     assert (record["user"], record["item"]) == (None, None)
     assert record["event_id"] == "ev-1"
 
@@ -236,8 +240,7 @@ def test_every_valid_example_is_enriched() -> None:
         row = interactions()(
             None, value_of(INTERACTIONS, record), "interactions/0/1", record["occurred_at"]
         )
-        head = row.payload.encode("latin-1")
-        enriched = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
+        enriched = read_alone(row)
         assert {name: enriched[name] for name in record} == record
 
 
@@ -303,11 +306,22 @@ def test_without_updated_at_the_kafka_timestamp_is_the_version() -> None:
     assert row.payload[:STATE_PREFIX] == f"{TIMESTAMP_MS:019d}{3:019d}"
 
 
-def test_a_version_may_be_a_day_ahead_of_kafka_and_no_more() -> None:
-    """A version far ahead would win indefinitely."""
-    assert decode_user({**USER, "updated_at": TIMESTAMP_MS + MAX_AHEAD_MS}).ok
-    late = decode_user({**USER, "updated_at": TIMESTAMP_MS + MAX_AHEAD_MS + 1})
+@pytest.mark.parametrize(
+    ("decode", "record", "field"),
+    [(decode_user, USER, "updated_at"), (decode_event, EVENT, "occurred_at")],
+    ids=["version", "event"],
+)
+def test_a_time_may_be_a_day_ahead_of_kafka_and_no_more(
+    decode: Callable[[Mapping[str, Any]], Decoded], record: dict[str, Any], field: str
+) -> None:
+    """A version far ahead would win indefinitely; an event has the clock of a device."""
+    assert decode({**record, field: TIMESTAMP_MS + MAX_AHEAD_MS}).ok
+    late = decode({**record, field: TIMESTAMP_MS + MAX_AHEAD_MS + 1})
     assert dead_letter_of(late)["error_code"] == Reason.FUTURE_TIMESTAMP
+
+
+def test_a_version_before_1970_is_a_dead_letter() -> None:
+    """It would not compare as text."""
     negative = decode_user({**USER, "updated_at": -1})
     assert dead_letter_of(negative)["error_code"] == Reason.INVALID_VALUE
 
@@ -315,12 +329,10 @@ def test_a_version_may_be_a_day_ahead_of_kafka_and_no_more() -> None:
 def test_a_clock_ahead_wins_over_nothing_that_is_published_later() -> None:
     """Neither over a deletion nor over an update; the record is counted from five minutes on."""
     decode = dimension(Role.USER)
-    ahead = Encoder(USERS, version_id(USERS)).encode(
-        {**USER, "updated_at": TIMESTAMP_MS + 3_600_000}
-    )
+    ahead = value_of(USERS, {**USER, "updated_at": TIMESTAMP_MS + 3_600_000})
     former = decode(b"u-1", ahead, "users/0/1", TIMESTAMP_MS)
     tombstone = decode(b"u-1", None, "users/0/2", TIMESTAMP_MS)
-    right = Encoder(USERS, version_id(USERS)).encode({**USER, "updated_at": TIMESTAMP_MS + 60_000})
+    right = value_of(USERS, {**USER, "updated_at": TIMESTAMP_MS + 60_000})
     update = decode(b"u-1", right, "users/0/3", TIMESTAMP_MS + 60_001)
     assert former.payload[:STATE_PREFIX] < tombstone.payload[:STATE_PREFIX]
     assert tombstone.payload[:STATE_PREFIX] < update.payload[:STATE_PREFIX]
@@ -331,13 +343,6 @@ def test_a_tombstone_without_a_timestamp_has_a_version() -> None:
     """A version is digits: a negative number would not compare, and not be read again."""
     row = dimension(Role.USER)(b"u-1", None, "users/0/9", -(10**18))
     assert row.payload == f"{0:019d}{9:019d}\x00"
-
-
-def test_an_event_may_be_a_day_ahead_of_kafka_and_no_more() -> None:
-    """The clock of a device."""
-    assert decode_event({**EVENT, "occurred_at": TIMESTAMP_MS + MAX_AHEAD_MS}).ok
-    late = decode_event({**EVENT, "occurred_at": TIMESTAMP_MS + MAX_AHEAD_MS + 1})
-    assert dead_letter_of(late)["error_code"] == Reason.FUTURE_TIMESTAMP
 
 
 # Deletions.
@@ -481,8 +486,7 @@ def test_an_event_of_an_older_version_comes_out_as_the_newest() -> None:
     decode = interactions(contracts, Registry(both))
     old = {name: value for name, value in EVENT.items() if name != "device"}
     value = Encoder(both, version_id(both, 1), version=1).encode(old)
-    head = decode(None, value, "interactions/0/1", TIMESTAMP_MS).payload.encode("latin-1")
-    record = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
+    record = read_alone(decode(None, value, "interactions/0/1", TIMESTAMP_MS))
     assert record["device"] is None
     assert {name: record[name] for name in old} == old
 
@@ -496,8 +500,7 @@ def test_an_event_of_a_newer_version_loses_what_is_not_known_yet() -> None:
     )
     decode = interactions(registry=Registry(newer))
     value = Encoder(newer, version_id(newer, 2)).encode({**EVENT, "mood": "blue"})
-    head = decode(None, value, "interactions/0/1", TIMESTAMP_MS).payload.encode("latin-1")
-    record = read(ENRICHED, head + NO_BRANCH + NO_BRANCH)
+    record = read_alone(decode(None, value, "interactions/0/1", TIMESTAMP_MS))
     assert {name: record[name] for name in EVENT} == EVENT
 
 
