@@ -95,6 +95,13 @@ def imported(
     return run_imports(calls, chosen, SCHEMAS, read_output(s3.client, location, mode), say)
 
 
+def recommended(server: Server, result: Imported, count: int, **members: Any) -> list[int]:
+    """The numbers of the items that a user's recommendations have, in their order."""
+    asked = {"campaignArn": result.campaign, "userId": "u000", "numResults": count, **members}
+    answer = server.runtime.get_recommendations(**asked)
+    return [int(item["itemId"][1:]) for item in answer["itemList"]]
+
+
 class Counting:
     """A client that notes its calls, and ends the process before or after one that changes
     something: the `kill_at`-th."""
@@ -168,10 +175,7 @@ def test_a_bootstrap_output_becomes_a_campaign_that_knows_its_listeners(
     counts = server.stats()["groups"]["first"]["imported"]
     assert counts == {"users": 60, "items": 40, "interactions": 1200}
     for user, first, last in (("u000", 0, 19), ("u001", 20, 39)):
-        answer = server.runtime.get_recommendations(
-            campaignArn=result.campaign, userId=user, numResults=10
-        )
-        numbers = [int(item["itemId"][1:]) for item in answer["itemList"]]
+        numbers = recommended(server, result, 10, userId=user)
         assert len(numbers) == 10
         assert all(first <= number <= last for number in numbers), (user, numbers)
     assert any(line.startswith("the import of interactions: started as") for line in lines)
@@ -216,9 +220,7 @@ def test_the_default_group_takes_an_import_and_the_stream_goes_on(server: Server
     assert result.tracking_id == "tunemesh-local-tracker"
     assert result.campaign.endswith(":campaign/tunemesh")
     assert result.datasets[DatasetType.ITEMS].endswith(":dataset/tunemesh/ITEMS")
-    before = server.runtime.get_recommendations(
-        campaignArn=result.campaign, userId="u000", numResults=5
-    )
+    before = recommended(server, result, 5)
     for number in range(30):
         server.events.put_events(
             trackingId=result.tracking_id,
@@ -233,11 +235,9 @@ def test_the_default_group_takes_an_import_and_the_stream_goes_on(server: Server
                 }
             ],
         )
-    after = server.runtime.get_recommendations(
-        campaignArn=result.campaign, userId="u000", numResults=5
-    )
-    assert before["itemList"] != after["itemList"]
-    assert all(int(item["itemId"][1:]) >= 20 for item in after["itemList"])
+    after = recommended(server, result, 5)
+    assert before != after
+    assert all(number >= 20 for number in after)
 
 
 def test_another_content_is_imported_and_deployed(server: Server, s3: S3) -> None:
@@ -310,24 +310,11 @@ def test_filters_are_made_and_made_anew_when_they_change(server: Server, s3: S3)
     """Recommendations by genre, and without what the listener has skipped."""
     location = s3.put_output("filters")
     result = imported(server, s3, location, "filters")
-    ask = server.runtime.get_recommendations
-    jazz = ask(
-        campaignArn=result.campaign,
-        userId="u000",
-        numResults=40,
-        filterArn=result.filters["genres"],
-        filterValues={"GENRES": '"jazz"'},
-    )
-    assert {int(item["itemId"][1:]) >= 20 for item in jazz["itemList"]} == {True}
-    heard = ask(
-        campaignArn=result.campaign,
-        userId="u000",
-        numResults=40,
-        filterArn=result.filters["not-skipped"],
-    )
-    everything = ask(campaignArn=result.campaign, userId="u000", numResults=40)
-    items = {item["itemId"] for item in everything["itemList"]}
-    assert items - {item["itemId"] for item in heard["itemList"]} == {"i003"}
+    genres = {"filterArn": result.filters["genres"], "filterValues": {"GENRES": '"jazz"'}}
+    jazz = recommended(server, result, 40, **genres)
+    assert {number >= 20 for number in jazz} == {True}
+    heard = recommended(server, result, 40, filterArn=result.filters["not-skipped"])
+    assert set(recommended(server, result, 40)) - set(heard) == {3}
     expression = "EXCLUDE ItemID WHERE Items.GENRES IN ($GENRES)"
     changed = imported(server, s3, location, "filters", filters={"genres": expression})
     found = client(server).describe_filter(filterArn=changed.filters["genres"])
@@ -343,8 +330,7 @@ def test_what_was_imported_and_trained_outlives_the_server(
     location = s3.put_output("durable")
     with running(data, *options) as server:
         result = imported(server, s3, location, "durable")
-        ask = {"campaignArn": result.campaign, "userId": "u000", "numResults": 10}
-        wanted = server.runtime.get_recommendations(**ask)["itemList"]
+        wanted = recommended(server, result, 10)
         second = s3.put_output("durable2", plays=interactions(60_000))
         output = read_output(s3.client, second, Mode.FULL)
         client(server).create_dataset_import_job(
@@ -356,8 +342,7 @@ def test_what_was_imported_and_trained_outlives_the_server(
         server.process.kill()
         server.process.communicate(timeout=20)
     with running(data, *options) as server:
-        answer = server.runtime.get_recommendations(**ask)["itemList"]
-        assert answer == wanted
+        assert recommended(server, result, 10) == wanted
         service = client(server)
 
         def is_active() -> bool:

@@ -55,6 +55,10 @@ def refused(call: Callable[[], object]) -> tuple[str, str]:
     return response["Error"]["Code"], response["Error"]["Message"]
 
 
+def assert_refused(code: str, call: Callable[[], object]) -> None:
+    assert refused(call)[0] == code
+
+
 def wait_for(describe: Callable[[], dict[str, Any]], status: str = "ACTIVE") -> dict[str, Any]:
     """The description, once it has this status; asserts that it gets no other final status."""
     resource: dict[str, Any] = {}
@@ -94,6 +98,11 @@ def start_import(service: Any, name: str, dataset: str, location: str, mode: str
         importMode=mode,
     )["datasetImportJobArn"]
     return arn
+
+
+def finish_import(service: Any, name: str, dataset: str, location: str) -> None:
+    job = start_import(service, name, dataset, location)
+    wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
 
 
 def wait_for_failure(service: Any, job: str) -> str:
@@ -159,7 +168,7 @@ def test_invalid_and_unsupported_members_are_refused(
     service: Any, call: Callable[[Any], object]
 ) -> None:
     """Limits of the model: names, patterns, counts. Not offered: domains, tags, recipes."""
-    assert refused(lambda: call(service))[0] == "InvalidInputException"
+    assert_refused("InvalidInputException", lambda: call(service))
 
 
 @pytest.mark.parametrize(
@@ -199,9 +208,7 @@ def test_lists_have_pages(service: Any) -> None:
         token = {"nextToken": response["nextToken"]}
     assert [name for name in names if name.startswith("page")] == ["page0", "page1", "page2"]
     assert len(set(names)) == len(names)
-    assert refused(lambda: service.list_dataset_groups(nextToken="x"))[0] == (
-        "InvalidNextTokenException"
-    )
+    assert_refused("InvalidNextTokenException", lambda: service.list_dataset_groups(nextToken="x"))
 
 
 def test_states_change_with_time_and_only_active_resources_can_be_used(
@@ -213,8 +220,8 @@ def test_states_change_with_time_and_only_active_resources_can_be_used(
         arn = service.create_dataset_group(name="slow")["datasetGroupArn"]
         code, _ = refused(lambda: service.create_event_tracker(name="early", datasetGroupArn=arn))
         assert code == "ResourceInUseException"
-        assert refused(lambda: service.delete_dataset_group(datasetGroupArn=arn))[0] == (
-            "ResourceInUseException"
+        assert_refused(
+            "ResourceInUseException", lambda: service.delete_dataset_group(datasetGroupArn=arn)
         )
         statuses: list[str] = []
 
@@ -257,9 +264,9 @@ def test_a_group_has_one_dataset_of_each_type_with_a_schema_of_that_type(service
             name="other", schemaArn=schema_arn, datasetGroupArn=group, datasetType=kind
         )
 
-    assert refused(lambda: create("Users"))[0] == "ResourceAlreadyExistsException"
-    assert refused(lambda: create("Items"))[0] == "InvalidInputException"
-    assert refused(lambda: create("Actions"))[0] == "InvalidInputException"
+    assert_refused("ResourceAlreadyExistsException", lambda: create("Users"))
+    assert_refused("InvalidInputException", lambda: create("Items"))
+    assert_refused("InvalidInputException", lambda: create("Actions"))
     code, _ = refused(lambda: service.delete_schema(schemaArn=schema_arn))
     assert code == "ResourceInUseException"
     extended = schema(
@@ -350,8 +357,8 @@ def test_five_imports_may_be_unfinished(s3: S3, tmp_path_factory: pytest.TempPat
         location = put_interactions(s3, "five.csv", interactions(1_000))
         for number in range(5):
             start_import(service, f"job{number}", dataset, location)
-        assert refused(lambda: start_import(service, "job5", dataset, location))[0] == (
-            "LimitExceededException"
+        assert_refused(
+            "LimitExceededException", lambda: start_import(service, "job5", dataset, location)
         )
 
 
@@ -368,8 +375,7 @@ def test_a_full_import_does_not_replace_put_records(server: Server, s3: S3, serv
     )
     header = columns(SCHEMAS.items)
     location = s3.put("both.csv", csv(header, ITEMS))
-    job = start_import(service, "both", dataset, location)
-    wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
+    finish_import(service, "both", dataset, location)
     counts = server.stats()["groups"]["both"]
     assert (counts["items"], counts["imported"]["items"]) == (2, 40)
 
@@ -414,7 +420,7 @@ def test_training_needs_data_and_a_campaign_needs_a_trained_version(
     )
     ranking = [item["itemId"] for item in response["personalizedRanking"]]
     assert ranking == ["i012", "i030", "unknown"]
-    assert refused(lambda: service.delete_solution(solutionArn=arn))[0] == "ResourceInUseException"
+    assert_refused("ResourceInUseException", lambda: service.delete_solution(solutionArn=arn))
     service.delete_campaign(campaignArn=campaign)
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         server.runtime.get_recommendations(campaignArn=campaign, userId="u000")
@@ -428,8 +434,8 @@ def test_an_empty_group_can_be_deleted(server: Server, s3: S3, service: Any) -> 
         service, "deleted", dataset, put_interactions(s3, "deleted.csv", interactions())
     )
     wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
-    assert refused(lambda: service.delete_dataset_group(datasetGroupArn=group))[0] == (
-        "ResourceInUseException"
+    assert_refused(
+        "ResourceInUseException", lambda: service.delete_dataset_group(datasetGroupArn=group)
     )
     service.delete_dataset(datasetArn=dataset)
     wait_until(
@@ -462,7 +468,7 @@ def test_a_group_has_up_to_ten_filters_of_its_own(server: Server, service: Any) 
     code, message = refused(lambda: create("and", f"{expression} AND Items.GENRES IN ($X)"))
     assert (code, "does not offer" in message) == ("InvalidInputException", True)
     arns = [create(f"filter{number}", expression) for number in range(10)]
-    assert refused(lambda: create("filter10", expression))[0] == "LimitExceededException"
+    assert_refused("LimitExceededException", lambda: create("filter10", expression))
     wait_for(lambda: service.describe_filter(filterArn=arns[0]))
     query = {"campaignArn": CAMPAIGN, "userId": "u1", "filterArn": arns[0]}
     values = {"GENRES": '"rock"'}

@@ -29,6 +29,7 @@ from connectors.glue.registry import GlueRegistry
 from connectors.stores.dynamodb import ItemReader, table_name
 from deploy.local import dynamodb, platform, postgresql, process
 from deploy.local.application import connect_registry
+from deploy.local.lambda_host.gateway import event_of
 from deploy.local.settings import LocalSettings
 from schemas.codec import Decoder
 from schemas.model import BUILT_IN_FOLDER, Contract, Contracts, load_contracts
@@ -362,11 +363,8 @@ class Writer(threading.Thread):
             for key, done in self.committed.items():
                 body = {**self._base, self._contract.key: key, self._field: str(number)}
                 body.pop("updated_at", None)
-                event = {
-                    "rawPath": f"/{self._contract.name}/{key}",
-                    "requestContext": {"http": {"method": "PUT"}},
-                    "body": json.dumps({**body, "deleted": False}),
-                }
+                path, body["deleted"] = f"/{self._contract.name}/{key}", False
+                event = event_of("PUT", path, {}, json.dumps(body).encode())
                 if respond(self._domain.serve, event)["statusCode"] < 300:
                     done.append(str(number))
             self.end.wait(0.01)
@@ -474,11 +472,7 @@ def test_a_second_publisher_stands_by(whole: Mesh) -> None:
     store = UserStore(database, whole.contracts["users"])
     domain = Domain(Rules(whole.contracts["users"]), store, now_ms)
     for country in ("BB", "CC"):
-        event = {
-            "rawPath": "/users/bob",
-            "requestContext": {"http": {"method": "PUT"}},
-            "body": json.dumps({"country": country}),
-        }
+        event = event_of("PUT", "/users/bob", {}, json.dumps({"country": country}).encode())
         assert respond(domain.serve, event)["statusCode"] == 200
     store.close()
     assert second.drain(lambda: True) == 2

@@ -24,6 +24,8 @@ from deploy.package.release import describe_plan
 from deploy.package.requirements import Requirement
 from schemas.model import load_contracts
 
+Build = Callable[..., package.Package]
+
 MEMBERS = {"main.py": b"print()", "lib/pyflink-dependencies.jar": b"jar", RELEASE: b"{}"}
 
 
@@ -177,7 +179,7 @@ def small_jar(folder: Path) -> str:
 
 
 @pytest.fixture
-def build(project: Path, tmp_path: Path) -> Callable[..., package.Package]:
+def build(project: Path, tmp_path: Path) -> Build:
     """Builds the project's package without a network."""
 
     def download(wanted: Sequence[Requirement], python: str, folder: Path) -> None:
@@ -208,9 +210,7 @@ def build(project: Path, tmp_path: Path) -> Callable[..., package.Package]:
     return run
 
 
-def test_a_package_is_laid_out_as_the_service_runs_it(
-    build: Callable[..., package.Package], tmp_path: Path
-) -> None:
+def test_a_package_is_laid_out_as_the_service_runs_it(build: Build, tmp_path: Path) -> None:
     """Entry, code, one jar, wheels; the code for the workers is the client's."""
     built = build()
     release = package.unpack(built.path, tmp_path / "release")
@@ -233,9 +233,7 @@ def test_a_package_is_laid_out_as_the_service_runs_it(
     assert (release / "schemas" / "contracts" / "songs" / "contract.yaml").is_file()
 
 
-def test_two_builds_are_the_same_bytes(
-    build: Callable[..., package.Package], project: Path
-) -> None:
+def test_two_builds_are_the_same_bytes(build: Build, project: Path) -> None:
     """Also when every file was touched meanwhile; other code has another name."""
     first = build()
     for path in project.rglob("*"):
@@ -249,7 +247,7 @@ def test_two_builds_are_the_same_bytes(
 
 
 def test_no_path_of_this_machine_is_in_a_package(
-    build: Callable[..., package.Package], tmp_path: Path, repository: Path
+    build: Build, tmp_path: Path, repository: Path
 ) -> None:
     """Nor a name of the repository's folder."""
     with zipfile.ZipFile(build().path) as zipped:
@@ -259,9 +257,7 @@ def test_no_path_of_this_machine_is_in_a_package(
                 assert str(folder).encode() not in content, name
 
 
-def test_a_package_has_its_description(
-    build: Callable[..., package.Package], tmp_path: Path
-) -> None:
+def test_a_package_has_its_description(build: Build, tmp_path: Path) -> None:
     """In release.json, in the zip as in its folder, and beside it with the figures."""
     built = build()
     description = package.read_description(built.path)
@@ -282,9 +278,7 @@ def test_a_package_has_its_description(
     }
 
 
-def test_the_entry_script_starts_the_code_beside_it(
-    build: Callable[..., package.Package], tmp_path: Path
-) -> None:
+def test_the_entry_script_starts_the_code_beside_it(build: Build, tmp_path: Path) -> None:
     """Also by a link from another folder, as Flink's client does it; whatever is on the path."""
     release = package.unpack(build().path, tmp_path / "release")
     told = "def main():\n    print(__file__)\n    return 3\n"
@@ -304,9 +298,7 @@ def test_the_entry_script_starts_the_code_beside_it(
     assert (done.returncode, done.stdout) == (3, f"{release / 'jobs' / 'main.py'}\n"), done.stderr
 
 
-def test_what_cannot_be_built_leaves_nothing(
-    build: Callable[..., package.Package], project: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_built_leaves_nothing(build: Build, project: Path, tmp_path: Path) -> None:
     """No application of that name; no package for it; no such Python; a file that must not be in
     it."""
     for arguments, message in (
@@ -326,9 +318,7 @@ def test_what_cannot_be_built_leaves_nothing(
     assert not (tmp_path / "packages").exists()
 
 
-def test_a_jar_with_another_checksum_is_no_part_of_a_package(
-    build: Callable[..., package.Package], project: Path
-) -> None:
+def test_a_jar_with_another_checksum_is_no_part_of_a_package(build: Build, project: Path) -> None:
     """pom-deps.txt has the checksums."""
     (project / "pom-deps.txt").write_text(f"g:a:1 {'0' * 64} flink\n")
     with pytest.raises(jars.JarError, match="sha256"):

@@ -56,12 +56,9 @@ class Topics:
 
 def post(topics: Topics, body: Any) -> tuple[int, Any]:
     service = Interactions(CONTRACTS["interactions"], topics, lambda: NOW_MS)
-    event = {
-        "rawPath": "/interactions",
-        "requestContext": {"http": {"method": "POST"}},
-        "body": json.dumps(body),
-    }
-    answer = respond(service.serve, event)
+    answer = respond(
+        service.serve, event_of("POST", "/interactions", {}, json.dumps(body).encode())
+    )
     return answer["statusCode"], json.loads(answer["body"])
 
 

@@ -200,17 +200,14 @@ def test_without_output_everything_is_outstanding(world: World) -> None:
 Corrupt = Callable[[World], None]
 
 
-def lose(world: World) -> None:
-    world.enriched = [one for one in world.enriched if one[1]["event_id"] != "e1"]
-    world.accepted = [one for one in world.accepted if one.event_id != "e1"]
+def lose(event_id: str, *, enriched: bool = True, accepted: bool = True) -> Corrupt:
+    def corrupt(world: World) -> None:
+        if enriched:
+            world.enriched = [one for one in world.enriched if one[1]["event_id"] != event_id]
+        if accepted:
+            world.accepted = [one for one in world.accepted if one.event_id != event_id]
 
-
-def lose_before_personalize(world: World) -> None:
-    world.accepted = [one for one in world.accepted if one.event_id != "e3"]
-
-
-def accept_without_enriching(world: World) -> None:
-    world.enriched = [one for one in world.enriched if one[1]["event_id"] != "e1"]
+    return corrupt
 
 
 def change(event_id: str, **fields: Any) -> Corrupt:
@@ -232,13 +229,9 @@ def change_attached(event_id: str, what: str, **fields: Any) -> Corrupt:
     return corrupt
 
 
-def attach_to_anonymous(world: World) -> None:
-    user = world.enriched[0][1]["user"]
-    change("e2", user=user)(world)
-
-
-def attach_other_song(world: World) -> None:
-    change("e3", item=world.enriched[0][1]["item"])(world)
+def attach_first(event_id: str, what: str) -> Corrupt:
+    """Attach what the first event has."""
+    return lambda world: change(event_id, **{what: world.enriched[0][1][what]})(world)
 
 
 def add_enriched(**fields: Any) -> Corrupt:
@@ -254,10 +247,6 @@ def emit_malformed(world: World) -> None:
     add_enriched(event_id="bad", origin=origin)(world)
 
 
-def swap_origins(world: World) -> None:
-    change("e1", origin=world.enriched[-1][1]["origin"])(world)
-
-
 def change_letter(**fields: Any) -> Corrupt:
     def corrupt(world: World) -> None:
         world.letters[0] |= fields
@@ -269,24 +258,17 @@ def drop_letter(world: World) -> None:
     del world.letters[1]
 
 
+def add_letter(**fields: Any) -> Corrupt:
+    def corrupt(world: World) -> None:
+        world.letters.append({**world.letters[0], **fields})
+
+    return corrupt
+
+
 def refuse_valid(world: World) -> None:
     _, record = world.enriched[0]
-    offset = int(record["origin"].rsplit("/", 1)[1])
-    world.letters.append({**world.letters[0], "offset": offset})
-    lose(world)
-
-
-def refuse_version(world: World) -> None:
-    world.letters.append({**world.letters[0], "topic": "songs", "offset": 101})
-
-
-def invent_letter(world: World) -> None:
-    world.letters.append({**world.letters[0], "offset": 9_999})
-
-
-def invent_rejection(world: World) -> None:
-    rejection = {"step": "deliver", "topic": "interactions-enriched", "partition": 3}
-    world.letters.append({**world.letters[0], **rejection, "event_id": "ghost"})
+    add_letter(offset=int(record["origin"].rsplit("/", 1)[1]))(world)
+    lose("e1")(world)
 
 
 def accept(event_id: str) -> Corrupt:
@@ -299,9 +281,9 @@ def accept(event_id: str) -> Corrupt:
 @pytest.mark.parametrize(
     ("corrupt", "fault", "name", "says"),
     [
-        (lose, Fault.NOT_ENRICHED, "e1", "no enriched record"),
-        (accept_without_enriching, Fault.NOT_ENRICHED, "e1", "but Personalize has it"),
-        (lose_before_personalize, Fault.NOT_ACCEPTED, "e3", "enriched at"),
+        (lose("e1"), Fault.NOT_ENRICHED, "e1", "no enriched record"),
+        (lose("e1", accepted=False), Fault.NOT_ENRICHED, "e1", "but Personalize has it"),
+        (lose("e3", enriched=False), Fault.NOT_ACCEPTED, "e3", "enriched at"),
         (add_enriched(event_id="ghost", origin="interactions/0/103x"),
          Fault.INVENTED_ENRICHED, "ghost", "is not in the ledger"),
         (add_enriched(event_id="ghost", origin="interactions/7/101"),
@@ -310,8 +292,10 @@ def accept(event_id: str) -> Corrupt:
          Fault.INVENTED_ENRICHED, "ghost", "does not exist"),
         (add_enriched(event_id="ghost"), Fault.INVENTED_ENRICHED, "ghost", "which is e1"),
         (accept("ghost"), Fault.INVENTED_ACCEPTED, "ghost", "no such event"),
-        (invent_letter, Fault.INVENTED_DEAD_LETTER, "interactions/0/9999", "does not exist"),
-        (invent_rejection, Fault.INVENTED_DEAD_LETTER, "ghost", "no such event"),
+        (add_letter(offset=9_999),
+         Fault.INVENTED_DEAD_LETTER, "interactions/0/9999", "does not exist"),
+        (add_letter(step="deliver", topic="interactions-enriched", partition=3, event_id="ghost"),
+         Fault.INVENTED_DEAD_LETTER, "ghost", "no such event"),
         (accept("e1"), Fault.ACCEPTED_TWICE, "e1", "twice"),
         (change("e1", event_type="skip"), Fault.ALTERED, "e1", "event_type"),
         (change("e1", played_ms="many"), Fault.ALTERED, "e1", "played_ms"),
@@ -324,8 +308,8 @@ def accept(event_id: str) -> Corrupt:
         (change_attached("e1", "item", genres=["polka"]), Fault.MISENRICHED, "e1", "genres"),
         (change_attached("e1", "item", surplus=1), Fault.MISENRICHED, "e1", "surplus"),
         (change_attached("e1", "user", country="FR"), Fault.MISENRICHED, "e1", "country"),
-        (attach_to_anonymous, Fault.MISENRICHED, "e2", "user None"),
-        (attach_other_song, Fault.MISENRICHED, "e3", "not a version"),
+        (attach_first("e2", "user"), Fault.MISENRICHED, "e2", "user None"),
+        (attach_first("e3", "item"), Fault.MISENRICHED, "e3", "not a version"),
         (emit_malformed, Fault.MALFORMED_PASSED, "bad", "truncated_body"),
         (drop_letter, Fault.NO_DEAD_LETTER, "bad2", "empty_value"),
         (change_letter(error_code="wrong_type"), Fault.WRONG_DEAD_LETTER, "bad",
@@ -334,7 +318,7 @@ def accept(event_id: str) -> Corrupt:
         (change_letter(key=None), Fault.WRONG_DEAD_LETTER, "bad", "key"),
         (change_letter(timestamp=1), Fault.WRONG_DEAD_LETTER, "bad", "timestamp"),
         (refuse_valid, Fault.REFUSED, "e1", "truncated_body"),
-        (refuse_version, Fault.REFUSED, "songs/0/101", "truncated_body"),
+        (add_letter(topic="songs", offset=101), Fault.REFUSED, "songs/0/101", "truncated_body"),
     ],
 )  # fmt: skip
 def test_each_fault_is_one_finding(
@@ -349,7 +333,7 @@ def test_each_fault_is_one_finding(
 
 def test_an_event_under_anothers_position_is_invented_and_its_own_is_lost(world: World) -> None:
     """The event_id at a position must be the one that was sent there."""
-    swap_origins(world)
+    change("e1", origin=world.enriched[-1][1]["origin"])(world)
     found = {(one.fault, one.id) for one in world.findings()}
     assert found == {(Fault.INVENTED_ENRICHED, "e1"), (Fault.NOT_ENRICHED, "e1")}
 
@@ -376,9 +360,9 @@ def test_a_repeated_dead_letter_is_counted_once(world: World) -> None:
 
 def test_an_event_rejected_at_delivery_is_no_finding(world: World) -> None:
     """It is counted by its reason, and neither lost nor outstanding."""
-    lose_before_personalize(world)
-    rejection = {"step": "deliver", "topic": "interactions-enriched", "error_code": "Invalid"}
-    world.letters.append({**world.letters[0], **rejection, "event_id": "e3"})
+    lose("e3", enriched=False)(world)
+    rejection = {"topic": "interactions-enriched", "error_code": "Invalid", "event_id": "e3"}
+    add_letter(step="deliver", **rejection)(world)
     reconciliation = world.reconciliation()
     assert reconciliation.findings() == []
     assert reconciliation.outstanding() == (0, 0, 0)
@@ -387,7 +371,7 @@ def test_an_event_rejected_at_delivery_is_no_finding(world: World) -> None:
 
 def test_an_event_identical_to_another_is_no_finding(world: World) -> None:
     """One that Personalize ignored for another reason is."""
-    lose_before_personalize(world)
+    lose("e3", enriched=False)(world)
     world.ignored = [Ignored("e3", "null_session")]
     assert [one.fault for one in world.findings()] == [Fault.NOT_ACCEPTED]
     world.ignored = [Ignored("e3", "identical", same_as="e1")]
@@ -412,7 +396,7 @@ def test_a_send_without_an_answer_is_neither_lost_nor_invented(
         world.rows[number], status=status, partition=None, offset=None, timestamp=None
     )
     assert world.findings() == []
-    lose(world)
+    lose("e1")(world)
     reconciliation = world.reconciliation()
     assert reconciliation.findings() == []
     assert reconciliation.tally.unacknowledged == 1
