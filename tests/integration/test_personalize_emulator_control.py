@@ -100,11 +100,6 @@ def start_import(service: Any, name: str, dataset: str, location: str, mode: str
     return arn
 
 
-def finish_import(service: Any, name: str, dataset: str, location: str) -> None:
-    job = start_import(service, name, dataset, location)
-    wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
-
-
 def wait_for_failure(service: Any, job: str) -> str:
     resource = wait_for(
         lambda: service.describe_dataset_import_job(datasetImportJobArn=job), "CREATE FAILED"
@@ -375,7 +370,8 @@ def test_a_full_import_does_not_replace_put_records(server: Server, s3: S3, serv
     )
     header = columns(SCHEMAS.items)
     location = s3.put("both.csv", csv(header, ITEMS))
-    finish_import(service, "both", dataset, location)
+    job = start_import(service, "both", dataset, location)
+    wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
     counts = server.stats()["groups"]["both"]
     assert (counts["items"], counts["imported"]["items"]) == (2, 40)
 
