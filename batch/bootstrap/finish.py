@@ -23,6 +23,7 @@ from schemas.model import Contracts, Role
 
 REPORT: Final = "report.json"
 _SAMPLE_BYTES: Final = 1024 * 1024
+_ROLES: Final = {"users": Role.USER, "items": Role.ITEM, "interactions": Role.INTERACTION}
 
 
 class IncompleteError(TunemeshError):
@@ -62,9 +63,8 @@ def finish(
     counts = _counts(settings, parts, storage)
     _check_read(products, counts)
     datasets = {
-        "users": reports.tally(counts, [contracts.only(Role.USER).name]),
-        "items": reports.tally(counts, [c.name for c in contracts.with_role(Role.ITEM)]),
-        "interactions": reports.tally(counts, [contracts.only(Role.INTERACTION).name]),
+        dataset: reports.tally(counts, [c.name for c in contracts.with_role(role)])
+        for dataset, role in _ROLES.items()
     }
     problems = reports.training_problems(
         counts, datasets["interactions"].written, len(DEFAULT_PROPERTIES)
@@ -142,11 +142,7 @@ def _rejected(
     storage: Storage,
 ) -> list[dict[str, Any]]:
     """Counts by product and reason, with the ids of some."""
-    dataset = {
-        **{c.name: "users" for c in contracts.with_role(Role.USER)},
-        **{c.name: "items" for c in contracts.with_role(Role.ITEM)},
-        **{c.name: "interactions" for c in contracts.with_role(Role.INTERACTION)},
-    }
+    dataset = {c.name: name for name, role in _ROLES.items() for c in contracts.with_role(role)}
     reasons = {str(reason) for reason in Reason}
     entries: dict[tuple[str, str], dict[str, Any]] = {
         (product, name): {

@@ -6,7 +6,7 @@ Pure. Minimums are those of "Preparing training data" in the Amazon Personalize 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from batch.bootstrap.rules import Reason
@@ -110,14 +110,9 @@ def report(
         "products": dict(versions),
         **{
             dataset: {
-                "read": tallied.read,
-                "written": tallied.written,
-                "rejected": tallied.rejected,
-                **(
-                    {"earlier": tallied.earlier, "later": tallied.later}
-                    if dataset == "interactions"
-                    else {}
-                ),
+                name: count
+                for name, count in asdict(tallied).items()
+                if dataset == "interactions" or name not in ("earlier", "later")
             }
             for dataset, tallied in datasets.items()
         },

@@ -137,14 +137,7 @@ class LineReader:
                 rows.append(self.maker.row(record))
             except InvalidRecord as error:
                 key = record.get("event_id") if isinstance(record, dict) else None
-                rejections.append(
-                    Rejection(
-                        str(error.reason),
-                        error.message,
-                        key[:256] if isinstance(key, str) and key.isprintable() else None,
-                        f"{source}, line {number}",
-                    )
-                )
+                rejections.append(Rejection.of(error, key, f"{source}, line {number}"))
         return Lines(self.maker.batch(rows), tuple(rejections))
 
 

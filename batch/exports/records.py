@@ -101,20 +101,9 @@ def _checked(contract: Contract, maker: RowMaker, partition: Partition) -> Itera
             else:
                 rows.append(maker.row(record))
         except InvalidRecord as error:
-            rejections.append(_rejection(contract, partition, seen, record, error))
+            key = record.get(contract.key) if isinstance(record, Mapping) else None
+            rejections.append(Rejection.of(error, key, f"{partition.name}, record {seen}"))
         if seen % BATCH_ROWS == 0:
             yield _Checked(maker.batch(rows), tuple(rejections), deleted)
             rows, rejections, deleted = [], [], 0
     yield _Checked(maker.batch(rows), tuple(rejections), deleted)
-
-
-def _rejection(
-    contract: Contract, partition: Partition, number: int, record: Any, error: InvalidRecord
-) -> Rejection:
-    key = record.get(contract.key) if isinstance(record, Mapping) else None
-    return Rejection(
-        reason=str(error.reason),
-        message=error.message,
-        key=key[:256] if isinstance(key, str) and key.isprintable() else None,
-        source=f"{partition.name}, record {number}",
-    )

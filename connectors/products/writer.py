@@ -40,6 +40,7 @@ from connectors.products.versions import (
     remove_others,
     version_name,
 )
+from schemas.invalid import InvalidRecord
 
 FILE_BYTES: Final = 96 * 1024 * 1024
 """A file of this size is closed after its row group: files of 64 to 128 MiB."""
@@ -66,6 +67,12 @@ class Rejection:
     message: str
     key: str | None
     source: str
+
+    @classmethod
+    def of(cls, error: InvalidRecord, key: object, source: str) -> Rejection:
+        """The rejection of a record; a key that is no printable text is left out."""
+        shown = key[:256] if isinstance(key, str) and key.isprintable() else None
+        return cls(str(error.reason), error.message, shown, source)
 
 
 class ProductWriter:
