@@ -17,25 +17,17 @@ from typing import Any
 import click
 
 from batch.bootstrap.settings import Window
-from batch.imports import (
-    LOCAL_PACE,
-    BootstrapOutput,
-    Calls,
-    DatasetSchemas,
-    Imported,
-    ImportsError,
-    ImportSettings,
-    Mode,
-    Pace,
-    read_output,
-    run_imports,
-)
+from batch.imports.calls import LOCAL_PACE, Calls, Pace
+from batch.imports.errors import ImportsError
+from batch.imports.output import BootstrapOutput, read_output
+from batch.imports.plan import DatasetSchemas, ImportSettings, Mode
+from batch.imports.run import Imported, run_imports
 from batch.personalize_schemas import interactions_schema, items_schema, users_schema
 from cli.connections import Mesh, parse_time, require_services
 from cli.local import fetch_jars
 from cli.terminal import show, table, waiting_for
 from connectors.aws.sdk import sdk_client
-from connectors.catalog import Catalog, OpenedProduct
+from connectors.catalog.catalog import Catalog, OpenedProduct
 from connectors.files import write_report
 from connectors.products.location import Location
 from deploy.local import bootstrap as local_bootstrap

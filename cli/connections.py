@@ -14,7 +14,7 @@ import click
 
 from connectors.aws.endpoint import is_loopback, service_endpoint
 from connectors.aws.sdk import sdk_client, service_errors
-from connectors.catalog import Catalog
+from connectors.catalog.catalog import Catalog
 from connectors.products.location import Location
 from deploy.local.settings import REGION, LocalSettings
 from schemas.errors import TunemeshError

@@ -18,7 +18,7 @@ from cli.deploy_options import (
     with_options,
 )
 from cli.terminal import show, table, waiting_for
-from deploy.package import read_description
+from deploy.package.release import read_description
 from deploy.upgrades import planning, preflight
 from deploy.upgrades import snapshots as upgrade_snapshots
 from deploy.upgrades.journal import Journal, Step

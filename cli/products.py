@@ -15,7 +15,9 @@ from batch.exports.publication import MAX_REJECTED_SHARE, ExportReport, Limits
 from batch.exports.records import RecordSource, export_records
 from cli import terminal
 from cli.connections import Mesh, parse_time, require_reachable, require_services, with_mesh
-from connectors.catalog import Catalog, Grant, PiiClass, Product
+from connectors.catalog.catalog import Catalog, Grant
+from connectors.catalog.pii import PiiClass
+from connectors.catalog.tables import Product
 from connectors.kafka.librdkafka import LOGGER, KafkaOffsets
 from connectors.products.columns import columns_of
 from connectors.products.location import Location

@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.package import build, read_description, unpack
-from deploy.package.release import describe_plan
+from deploy.package.archive import unpack
+from deploy.package.assembly import build
+from deploy.package.release import describe_plan, read_description
 from schemas.model import Contract, SchemaVersion
 
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -17,12 +17,3 @@ release        release.json
 archive        the zip: reproducible, checked, measured
 assembly       builds the package: :func:`build`
 """
-
-from __future__ import annotations
-
-from deploy.package.archive import unpack
-from deploy.package.assembly import Package, build
-from deploy.package.errors import PackageError
-from deploy.package.release import PackageDescription, read_description
-
-__all__ = ["Package", "PackageDescription", "PackageError", "build", "read_description", "unpack"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from deploy.local import flink_cluster
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.settings import LocalSettings
-from deploy.package import PackageError
+from deploy.package.errors import PackageError
 from deploy.upgrades import local_deployment
 from deploy.upgrades.local_deployment import LocalDeployment, LocalSnapshot, PendingChange
 from deploy.upgrades.local_health import root_cause

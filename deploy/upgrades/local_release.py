@@ -12,8 +12,8 @@ from connectors.flink.properties import RUN_OPTIONS, write_groups
 from deploy.local import application
 from deploy.local.flink_workers import site_packages
 from deploy.local.settings import LocalSettings
-from deploy.package import read_description
 from deploy.package.contents import ENTRY, JAR, WHEELS
+from deploy.package.release import read_description
 from deploy.upgrades.prepared_submission import PreparedSubmission
 from deploy.upgrades.target import Configuration, TargetError
 

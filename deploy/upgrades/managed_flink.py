@@ -21,7 +21,7 @@ import botocore.exceptions
 
 from connectors.aws.sdk import error_code, sdk_client
 from connectors.flink.properties import Groups, entries_of, groups_of
-from deploy.package import PackageError
+from deploy.package.errors import PackageError
 from deploy.upgrades.managed_flink_health import read_health
 from deploy.upgrades.releases import unpack_release
 from deploy.upgrades.target import (

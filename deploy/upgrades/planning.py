@@ -9,7 +9,7 @@ from pathlib import Path
 
 from connectors.flink.properties import Groups
 from deploy.local.settings import LocalSettings
-from deploy.package import read_description
+from deploy.package.release import read_description
 from deploy.upgrades import preflight, snapshots
 from deploy.upgrades.journal import Journal
 from deploy.upgrades.machine import Change, UpgradeError, UpgradeMachine, require_upgradable

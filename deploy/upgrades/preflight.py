@@ -16,7 +16,7 @@ from pathlib import Path
 
 from connectors.flink.properties import Groups, entries_of
 from connectors.glue.registry import GlueRegistry
-from deploy.package import read_description
+from deploy.package.release import read_description
 from deploy.upgrades.plans import Comparison, Fit, compare_plans
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, Restore
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES, application_settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from deploy.package import unpack
+from deploy.package.archive import unpack
 
 
 def unpack_release(releases: Path, name: str, source: Path) -> Path:

@@ -15,7 +15,7 @@ import pytest
 from cli.demos import variants
 from deploy.local import process
 from deploy.local.flink_workers import TASKMANAGER
-from deploy.package import read_description
+from deploy.package.release import read_description
 from schemas.model import load_contracts
 from tests.faults.deployed import ROLLED_BACK, DeployedApplication
 from tests.faults.stage import START_SECONDS

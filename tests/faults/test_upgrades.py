@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.demos import variants
-from deploy.package import read_description
+from deploy.package.release import read_description
 from tests.faults.deployed import ROLLED_BACK, DeployedApplication
 
 pytestmark = pytest.mark.timeout(1_500)

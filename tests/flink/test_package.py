@@ -25,10 +25,10 @@ from click.testing import CliRunner
 from cli import main as cli
 from connectors.clock import now_ms
 from connectors.flink.properties import RUN_OPTIONS, write_groups
-from deploy import package
 from deploy.local import application, flink, flink_cluster, platform, process
 from deploy.local.flink import FlinkRest
 from deploy.local.settings import LocalSettings, aws_environment
+from deploy.package import archive, assembly
 from deploy.package.contents import ENTRY, JAR, RUN_FILES, WHEELS
 from deploy.package.requirements import Requirement, parse_lock, resolve
 from tests.flink.mesh import START_SECONDS, Mesh, Record
@@ -164,11 +164,11 @@ def test_the_package_runs_alone(
     done = CliRunner().invoke(cli.tunemesh, arguments)
     assert done.exit_code == 0, done.output
     (built,) = (tmp_path / "packages").glob("*.zip")
-    again = package.build("stream", tmp_path / "again", python=PYTHON, download=refuse)
+    again = assembly.build("stream", tmp_path / "again", python=PYTHON, download=refuse)
     assert again.path.name == built.name
     assert again.path.read_bytes() == built.read_bytes()
     assert f"{again.bytes:,} bytes" in done.output
-    release = package.unpack(built, tmp_path / "release")
+    release = archive.unpack(built, tmp_path / "release")
     groups = application.property_groups(
         service.settings,
         ("enrichment",),

@@ -18,7 +18,9 @@ from click.testing import CliRunner, Result
 from cli.products import catalog as catalog_command
 from cli.products import export as export_command
 from connectors.aws.sdk import sdk_client
-from connectors.catalog import Catalog, CatalogError, NotGranted, PiiClass
+from connectors.catalog.catalog import Catalog
+from connectors.catalog.errors import CatalogError, NotGranted
+from connectors.catalog.pii import PiiClass
 from connectors.products.columns import columns_of
 from connectors.products.location import Location
 from connectors.products.manifest import Manifest, NotPublished, read_manifest

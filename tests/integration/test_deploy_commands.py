@@ -22,9 +22,8 @@ from cli import main as cli
 from connectors.flink.properties import write_groups
 from connectors.glue.registry import GlueRegistry
 from deploy.local.settings import PROJECT
-from deploy.package import PackageDescription
 from deploy.package.contents import APPLICATIONS, ENTRY, entry_script, read_code
-from deploy.package.release import RUNTIME, describe_plan, describe_plans
+from deploy.package.release import RUNTIME, PackageDescription, describe_plan, describe_plans
 from deploy.upgrades.verification import VerifySettings
 from emulators.managed_flink.records import App, Behaviour
 from emulators.managed_flink.server import serving

@@ -14,18 +14,11 @@ import pytest
 from botocore.config import Config
 from click.testing import CliRunner
 
-from batch.imports import (
-    Calls,
-    DatasetType,
-    Imported,
-    ImportsError,
-    ImportSettings,
-    Mode,
-    Pace,
-    read_output,
-    run_imports,
-)
-from batch.imports.plan import FILTERS
+from batch.imports.calls import Calls, Pace
+from batch.imports.errors import ImportsError
+from batch.imports.output import read_output
+from batch.imports.plan import FILTERS, DatasetType, ImportSettings, Mode
+from batch.imports.run import Imported, run_imports
 from cli.bootstrap import bootstrap
 from tests.support.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
 from tests.support.personalize_server import Server, running

@@ -11,7 +11,7 @@ import boto3
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from batch.imports import DatasetSchemas
+from batch.imports.plan import DatasetSchemas
 
 BUCKET = "bulk"
 ROLE = "arn:aws:iam::000000000000:role/tunemesh-personalize"

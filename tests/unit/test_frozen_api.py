@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from connectors.flink.properties import entries_of
-from deploy import package
 from deploy.local.settings import PROJECT
-from deploy.package.release import PackageDescription
+from deploy.package.release import PackageDescription, read_description
 from deploy.upgrades.plans import Fit, compare_plans
 from schemas.dead_letter import Step
 from schemas.invalid import Reason
@@ -44,7 +43,7 @@ TODAY = description("today")
 
 
 def released(file: Path) -> PackageDescription:
-    return package.read_description(file.parent)
+    return read_description(file.parent)
 
 
 PACKAGES = {file.parent.name: released(file) for file in RELEASED} | {"today": TODAY}

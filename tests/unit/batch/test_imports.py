@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from batch.imports import (
-    Calls,
+from batch.imports.calls import Calls, Pace
+from batch.imports.errors import ImportsError, ServiceRefused
+from batch.imports.output import read_output
+from batch.imports.plan import (
+    Attempt,
     DatasetSchemas,
     DatasetType,
-    ImportsError,
     ImportSettings,
     Mode,
-    Pace,
-    ServiceRefused,
-    read_output,
+    find_usable,
+    next_name,
 )
-from batch.imports.plan import Attempt, find_usable, next_name
 from batch.imports.states import Waiting
 from tests.support.clock import StoppedTime
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from batch.imports import ImportsError
+from batch.imports.errors import ImportsError
 from cli.bootstrap import Products, bootstrap, open_products, stream_settings
-from connectors.catalog import OpenedProduct
+from connectors.catalog.catalog import OpenedProduct
 from connectors.products.location import Location
 from connectors.products.manifest import Manifest
 from schemas.model import load_contracts

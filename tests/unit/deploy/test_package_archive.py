@@ -15,16 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy import package
 from deploy.local import jars
-from deploy.package import archive
+from deploy.package import archive, assembly
 from deploy.package.contents import APPLICATIONS, RELEASE
 from deploy.package.errors import PackageError
-from deploy.package.release import describe_plan
+from deploy.package.release import PlanDescription, describe_plan, read_description
 from deploy.package.requirements import Requirement
 from schemas.model import load_contracts
 
-Build = Callable[..., package.Package]
+Build = Callable[..., assembly.Package]
 
 MEMBERS = {"main.py": b"print()", "lib/pyflink-dependencies.jar": b"jar", RELEASE: b"{}"}
 
@@ -112,7 +111,7 @@ PLAN = {
 }
 
 
-def changed(*path: str | int, to: object) -> package.release.PlanDescription:
+def changed(*path: str | int, to: object) -> PlanDescription:
     plan = json.loads(json.dumps(PLAN))
     place = plan
     for step in path[:-1]:
@@ -191,13 +190,13 @@ def build(project: Path, tmp_path: Path) -> Build:
         output: str = "packages",
         python: str = "3.12",
         limit: int = archive.MAX_BYTES,
-    ) -> package.Package:
+    ) -> assembly.Package:
         environ = {
             "TUNEMESH_MAVEN_REPOSITORY": (project / "m2").as_uri(),
             "TUNEMESH_JAR_CACHE": str(tmp_path / "jars"),
             "TUNEMESH_WHEEL_CACHE": str(tmp_path / "wheels"),
         }
-        return package.build(
+        return assembly.build(
             name,
             tmp_path / output,
             python=python,
@@ -213,7 +212,7 @@ def build(project: Path, tmp_path: Path) -> Build:
 def test_a_package_is_laid_out_as_the_service_runs_it(build: Build, tmp_path: Path) -> None:
     """Entry, code, one jar, wheels; the code for the workers is the client's."""
     built = build()
-    release = package.unpack(built.path, tmp_path / "release")
+    release = archive.unpack(built.path, tmp_path / "release")
     assert sorted(entry.name for entry in release.iterdir()) == sorted(
         ["connectors", "dep", "jobs", "lib", "main.py", "release.json", "schemas"]
     )
@@ -260,9 +259,9 @@ def test_no_path_of_this_machine_is_in_a_package(
 def test_a_package_has_its_description(build: Build, tmp_path: Path) -> None:
     """In release.json, in the zip as in its folder, and beside it with the figures."""
     built = build()
-    description = package.read_description(built.path)
+    description = read_description(built.path)
     assert description == built.description
-    assert package.read_description(package.unpack(built.path, tmp_path / "release")) == description
+    assert read_description(archive.unpack(built.path, tmp_path / "release")) == description
     assert (description.application, description.python) == ("stream", "3.12")
     assert description.runtime == "FLINK-2_2"
     assert built.path.name == f"tunemesh-stream-0.1.0-{description.content_hash[:12]}.zip"
@@ -280,7 +279,7 @@ def test_a_package_has_its_description(build: Build, tmp_path: Path) -> None:
 
 def test_the_entry_script_starts_the_code_beside_it(build: Build, tmp_path: Path) -> None:
     """Also by a link from another folder, as Flink's client does it; whatever is on the path."""
-    release = package.unpack(build().path, tmp_path / "release")
+    release = archive.unpack(build().path, tmp_path / "release")
     told = "def main():\n    print(__file__)\n    return 3\n"
     (release / "jobs" / "main.py").write_text(told)
     elsewhere = tmp_path / "elsewhere"
@@ -334,20 +333,20 @@ def test_only_a_package_is_unpacked_or_read(tmp_path: Path) -> None:
     text.write_text("no zip")
     for path in (other, text, tmp_path / "absent.zip", tmp_path):
         with pytest.raises(PackageError):
-            package.read_description(path)
+            read_description(path)
     for path in (other, text, tmp_path / "absent.zip"):
         with pytest.raises(PackageError):
-            package.unpack(path, tmp_path / "release")
+            archive.unpack(path, tmp_path / "release")
     assert not (tmp_path / "release").exists()
     good = tmp_path / "good.zip"
     good.write_bytes(archive.make_zip(MEMBERS))
     with pytest.raises(PackageError, match="is not empty"):
-        package.unpack(good, tmp_path)
+        archive.unpack(good, tmp_path)
     with zipfile.ZipFile(other, "a") as zipped:
         zipped.writestr(RELEASE, "{}")
         zipped.writestr("../escaped.py", "")
     with pytest.raises(PackageError, match="unpacked outside"):
-        package.unpack(other, tmp_path / "release")
+        archive.unpack(other, tmp_path / "release")
     assert not (tmp_path / "escaped.py").exists()
 
 
@@ -355,4 +354,4 @@ def test_a_package_of_a_later_format_is_refused(tmp_path: Path) -> None:
     """It may mean something else by the same names."""
     (tmp_path / RELEASE).write_text('{"format": 2}')
     with pytest.raises(PackageError, match="format 2, expected 1"):
-        package.read_description(tmp_path)
+        read_description(tmp_path)
