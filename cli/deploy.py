@@ -53,7 +53,7 @@ def deploy() -> None:
     """
 
 
-@deploy.command()
+@deploy.command(short_help="Create an application from a release, or start a stopped one.")
 @click.argument(
     "release", type=click.Path(exists=True, resolve_path=True, path_type=Path), required=False
 )
@@ -122,7 +122,7 @@ def submit(
         _wait_until_settled(target)
 
 
-@deploy.command()
+@deploy.command(short_help="Upgrade the running application to a release or to settings.")
 @click.argument(
     "release", type=click.Path(exists=True, resolve_path=True, path_type=Path), required=False
 )
@@ -214,7 +214,7 @@ def upgrade(
     _report_and_exit(journal)
 
 
-@deploy.command()
+@deploy.command(short_help="Roll back the last upgrade, finished or not.")
 @click.option("--verify-seconds", type=click.IntRange(5, 7_200), help="As with upgrade.")
 @with_deployment
 def rollback(context: DeploymentContext, verify_seconds: int | None) -> None:
@@ -242,7 +242,7 @@ def rollback(context: DeploymentContext, verify_seconds: int | None) -> None:
     _report_and_exit(end, expected=Step.ROLLED_BACK)
 
 
-@deploy.command()
+@deploy.command(short_help="Show the version, its health, and the last upgrade.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @with_deployment
 def status(context: DeploymentContext, as_json: bool) -> None:
@@ -292,7 +292,7 @@ def status(context: DeploymentContext, as_json: bool) -> None:
             )
 
 
-@deploy.command()
+@deploy.command(short_help="List, take and delete the application's snapshots.")
 @click.option("--create", metavar="NAME", help="Take a snapshot of the running application.")
 @click.option("--delete", metavar="NAME", help="Delete a snapshot.")
 @click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N.")

@@ -43,7 +43,7 @@ def dlq_list(reason: str | None) -> None:
     terminal.show(terminal.table(header, rows, numbers=("count",)))
 
 
-@dlq.command("show")
+@dlq.command("show", short_help="Print one dead letter: its fields and its payload.")
 @click.argument("letter_id", metavar="TOPIC:PARTITION:OFFSET")
 def dlq_show(letter_id: str) -> None:
     """Print one dead letter: its fields, its payload, and the payload's fields.

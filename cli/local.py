@@ -84,7 +84,7 @@ def stop_services(settings: LocalSettings, services: Sequence[str] = ()) -> None
 @click.command()
 @click.argument("name", metavar="SERVICE")
 @click.option("-f", "--follow", is_flag=True, help="Print new lines until Ctrl-C.")
-@click.option("-n", "--lines", default=200, help="Number of last lines.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=200, help="Number of last lines.")
 def logs(name: str, follow: bool, lines: int) -> None:
     """Print the log of SERVICE: kafka, aws, personalize, opensearch, flink-jobmanager, ...
 

@@ -141,14 +141,26 @@ def run_shown(*arguments: str, code: int = 0) -> None:
         raise CommandError(f"tunemesh {' '.join(arguments[:2])} ended with {ended}{expected}")
 
 
+def _describe_unexpected(error: Exception) -> str:
+    log = log_path()
+    # The log does not exist where its folder cannot be written: then the sentence has the reason.
+    is_logged = os.access(log, os.R_OK)
+    if isinstance(error, OSError):
+        where = f"; the traceback is in {log}" if is_logged else ""
+        return f"{error}. Check the path, its permissions and the space on its disk{where}"
+    if is_logged:
+        return f"an unexpected error; please report it with its traceback in {log}"
+    return f"an unexpected error; please report it: {error!r} (no traceback: cannot write {log})"
+
+
 def main() -> None:
     """Run the `tunemesh` script."""
     log_to_file(log_path())
     try:
         code = run(tunemesh)
-    except Exception:  # noqa: BLE001 - the terminal gets a sentence, the log the traceback
+    except Exception as error:  # noqa: BLE001 - the terminal gets a sentence, the log the traceback
         _log.exception("tunemesh %s", " ".join(sys.argv[1:]))
-        _show_error(f"an unexpected error; please report it with its traceback in {log_path()}")
+        _show_error(_describe_unexpected(error))
         code = 1
     sys.exit(code)
 

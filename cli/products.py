@@ -217,7 +217,7 @@ def catalog() -> None:
     """Data products: register, find and describe them; grant and revoke columns."""
 
 
-@catalog.command("register")
+@catalog.command("register", short_help="Register and share the current versions of products.")
 @click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...")
 @with_mesh
 def catalog_register(mesh: Mesh, domains: tuple[str, ...]) -> None:
@@ -266,7 +266,7 @@ def catalog_find(
     terminal.show(terminal.table(header, rows, numbers=("rows",)))
 
 
-@catalog.command("describe")
+@catalog.command("describe", short_help="Show a product: columns, PII classes and grants.")
 @click.argument("product")
 @with_mesh
 def catalog_describe(mesh: Mesh, product: str) -> None:
@@ -291,7 +291,7 @@ def describe(product: Product, grants: Sequence[Grant]) -> Iterator[RenderableTy
     yield from (f"  {grant.consumer} may read {', '.join(grant.columns)}" for grant in grants)
 
 
-@catalog.command("grant")
+@catalog.command("grant", short_help="Let a consumer read columns of a product.")
 @click.argument("product")
 @click.argument("consumer")
 @click.option(

@@ -62,26 +62,30 @@ def open_source(directory: Path | None, **hour: Any) -> Source:
 
 @click.command()
 @_source_options
-@click.option("--rate", type=float, help="Interactions a second; by default as many as possible.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Interactions a second; by default as many as possible.",
+)
 @click.option(
     "--malformed",
-    type=float,
+    type=click.FloatRange(0, 1),
     default=0.01,
     help="Share of malformed records, with --anomalies.",
 )
-@click.option("--poison", "malformed", type=float, default=0.01, hidden=True)
+@click.option("--poison", "malformed", type=click.FloatRange(0, 1), default=0.01, hidden=True)
 @click.option("--users", type=int, help="Number of generated users.")
 @click.option("--songs", type=int, help="Number of generated songs.")
 @click.option("--podcasts", type=int, help="Number of generated podcasts.")
 @click.option(
     "--settle",
-    type=float,
+    type=click.FloatRange(0),
     default=5.0,
     help="Seconds between users and items and the first interaction.",
 )
 @click.option(
     "--update-settle",
-    type=float,
+    type=click.FloatRange(0),
     default=0.0,
     help="Seconds between an update and the next interaction.",
 )

@@ -126,7 +126,7 @@ def schemas_register(registry: GlueRegistry) -> None:
     terminal.show(terminal.table(header, rows))
 
 
-@schemas.command("diff")
+@schemas.command("diff", short_help="Compare the registered schema versions with the folder's.")
 @click.argument("contract", required=False)
 @_with_registry
 def schemas_diff(registry: GlueRegistry, contract: str | None) -> None:

@@ -285,6 +285,8 @@ def read_contracts(folders: tuple[Path, ...] | None = None) -> tuple[Contracts, 
     for root in folders or contract_folders():
         if not root.is_dir():
             raise ContractError(f"the contracts folder {root} does not exist")
+        if (root / "contract.yaml").exists():
+            problems.append(f"{root} is a contract, expected the folder that contains it")
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
             if not (folder / "contract.yaml").exists():
                 if any(folder.glob("*.avsc")):

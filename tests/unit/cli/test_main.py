@@ -47,6 +47,16 @@ def test_every_command_with_options_has_an_example_that_parses(path: str) -> Non
         parser.parse_args(arguments)
 
 
+@pytest.mark.parametrize("path", sorted({p.split()[1] for p in LEAVES if len(p.split()) > 2}))
+def test_the_list_of_a_group_has_whole_sentences(path: str) -> None:
+    """None is cut at 80 columns."""
+    group = main.tunemesh.get_command(click.Context(main.tunemesh), path)
+    assert group is not None
+    context = click.Context(group, info_name=f"tunemesh {path}", terminal_width=80)
+    _, commands = group.get_help(context).split("Commands:")
+    assert [line for line in commands.splitlines() if line.endswith("...")] == []
+
+
 def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:
     """As pyproject.toml has it."""
     pyproject = (Path(main.__file__).parents[1] / "pyproject.toml").read_text()
@@ -104,6 +114,40 @@ def test_an_unexpected_error_is_a_sentence_and_a_traceback_in_the_log(
     (line,) = capsys.readouterr().err.splitlines()
     assert str(log) in line
     assert "ZeroDivisionError: a bug" in log.read_text()
+
+
+def test_a_home_that_is_no_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], log: Path
+) -> None:
+    """With the reason; no log is named, since none can be written."""
+    home = tmp_path / "file"
+    home.write_text("")
+    monkeypatch.setenv("TUNEMESH_HOME", str(home))
+    monkeypatch.setattr("sys.argv", ["tunemesh", "status"])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert "Not a directory" in error
+    assert str(home) in error
+    assert "cli.log" not in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "replay --generate 10 --rate 0",
+        "replay --generate 10 --settle -1",
+        "replay --generate 10 --malformed 2",
+        "logs cli -n -1",
+    ],
+)
+def test_a_number_out_of_range_is_wrong_usage(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a connection is made."""
+    assert main.run(main.tunemesh, arguments.split()) == 2
+    assert "is not in the range" in capsys.readouterr().err
 
 
 def test_a_service_that_is_not_there_is_named_with_what_to_do() -> None:

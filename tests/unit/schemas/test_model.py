@@ -376,6 +376,12 @@ def test_all_problems_of_all_contracts_are_reported_at_once(mesh: Path) -> None:
     assert {"songs", "users"}.isdisjoint(contracts.by_name)
 
 
+def test_a_contract_named_as_a_folder_of_contracts_is_a_problem(mesh: Path) -> None:
+    """It contains no contract, and would be ignored."""
+    _, problems = read_contracts((mesh / "songs",))
+    assert problems == [f"{mesh / 'songs'} is a contract, expected the folder that contains it"]
+
+
 # The standard allows several ways to say the same.
 
 
