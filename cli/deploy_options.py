@@ -19,6 +19,7 @@ from deploy.upgrades.machine import UpgradeMachine
 from deploy.upgrades.planning import DeploymentContext, merge_properties
 from deploy.upgrades.target import Target
 from deploy.upgrades.verification import VerifySettings
+from jobs.settings import PIPELINES
 
 AWS_VERIFY = VerifySettings(min_seconds=300, max_seconds=1_200, poll_seconds=15, min_checkpoints=2)
 """Checkpoints are a minute apart on AWS, and CloudWatch's metrics are minutes late."""
@@ -117,13 +118,22 @@ def new_properties(
     elif context.is_local:
         from deploy.local import application
 
-        chosen = tuple(name.strip() for name in pipelines.split(","))
+        chosen = parse_pipelines(pipelines)
         groups = application.property_groups(context.settings, chosen)
     else:
         raise click.UsageError("a new application on aws needs --properties FILE")
     if not context.is_local:
         groups = {**groups, RUN_OPTIONS: RUN_FILES}
     return merge_properties(groups, overrides)
+
+
+def parse_pipelines(text: str) -> tuple[str, ...]:
+    """Return the pipelines that --pipelines names; raises UsageError for an unknown one."""
+    names = tuple(name.strip() for name in text.split(","))
+    if not set(names) <= set(PIPELINES) or len(set(names)) < len(names):
+        expected = f"one or more of {', '.join(PIPELINES)}, separated by commas, each once"
+        raise click.UsageError(f"--pipelines {text}: expected {expected}")
+    return names
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, dict[str, str]]:

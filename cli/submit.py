@@ -7,7 +7,7 @@ import os
 import click
 
 from cli.connections import require_services
-from cli.deploy_options import parse_assignments
+from cli.deploy_options import parse_assignments, parse_pipelines
 from cli.terminal import waiting_for
 from deploy.local import application
 from deploy.local.settings import LocalSettings
@@ -46,7 +46,7 @@ def submit(
       tunemesh submit --pipelines enrichment,analytics
     """
     settings = LocalSettings.from_environment(os.environ)
-    chosen = tuple(name.strip() for name in pipelines.split(","))
+    chosen = parse_pipelines(pipelines)
     overrides = parse_assignments(assignments)
     require_services(settings, "kafka", "aws", *(() if prepare_only else ("flink",)))
     application.prepare(settings)

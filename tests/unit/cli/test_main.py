@@ -150,6 +150,15 @@ def test_a_number_out_of_range_is_wrong_usage(
     assert "is not in the range" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("pipelines", ["", "enrichmnt", "enrichment,enrichment", "../enrichment"])
+def test_pipelines_that_do_not_exist_are_wrong_usage(
+    pipelines: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before a topic is created or a property file is written."""
+    assert main.run(main.tunemesh, ["submit", "--prepare-only", "--pipelines", pipelines]) == 2
+    assert f"--pipelines {pipelines}: expected one or more of" in capsys.readouterr().err
+
+
 def test_a_service_that_is_not_there_is_named_with_what_to_do() -> None:
     """With its address and the reason."""
     port = free_port()
