@@ -76,7 +76,7 @@ def require_aws(service: str, api: str, region: str) -> None:
 class Mesh:
     """The products and stores of a mesh: on the local platform, or on AWS in a region.
 
-    Raises ServiceUnreachable when AWS, or its local stand-in, is not reachable.
+    Raises ServiceUnreachable when AWS, or its emulator, is not reachable.
     """
 
     def __init__(self, region: str | None, endpoint_url: str | None) -> None:

@@ -68,7 +68,7 @@ def read_groups(path: Path) -> Groups:
         return groups
     except FileNotFoundError:
         raise TunemeshError(
-            f"there is no property file {path}; on Managed Flink it is there by itself, locally"
+            f"the property file {path} does not exist; Managed Flink provides it, locally"
             " name one with --properties or put application_properties.json into this directory"
         ) from None
     except OSError as error:

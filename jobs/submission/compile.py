@@ -33,7 +33,7 @@ def compile_pipeline(pipeline: str, jars: Sequence[Path]) -> str:
     Addresses and settings are none of a plan's business, so those here are only there to be
     accepted.
     """
-    # Late, so that a wrong argument is told before Flink starts a Java process.
+    # Late, so that a wrong argument is reported before Flink starts a Java process.
     from jobs import analytics, enrichment, recommendations
     from jobs.environment import make_tables, register_sink
     from jobs.submission import plan

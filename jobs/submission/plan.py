@@ -95,8 +95,8 @@ def number_nodes(plan: Plan, ranges: Iterable[range]) -> Plan:
 def keep_for_a_while(plan: Plan) -> None:
     """Let the states of counts and seen ids end some time after their last change.
 
-    Only those: users and items are kept for ever. Flink has an option for all states of a job, and
-    hints for some operators, but none for the seen ids.
+    Only those: users and items are kept indefinitely. Flink has an option for all states of a job,
+    and hints for some operators, but none for the seen ids.
     """
     for node in plan["nodes"]:
         if node["type"].startswith(("stream-exec-deduplicate", "stream-exec-group-aggregate")):

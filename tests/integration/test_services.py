@@ -477,7 +477,7 @@ def test_a_second_publisher_stands_by(whole: Mesh) -> None:
     store.close()
     assert second.drain(lambda: True) == 2
     assert whole.titles("users", "country")["bob"] == ["AA", "BB", "CC"]
-    # What was published is not kept for ever, also where a schedule alone publishes.
+    # What was published is pruned, also where a schedule alone publishes.
     with connect(database) as connection:
         connection.execute("UPDATE outbox SET published_at = published_at - interval '2 days'")
     assert second.drain(lambda: True) == 0

@@ -305,7 +305,7 @@ def test_a_property_file_is_read_as_managed_flink_writes_it(tmp_path: Path) -> N
 
 def test_a_missing_property_file_is_told_with_what_to_do(tmp_path: Path) -> None:
     """Which path, and how to name another one."""
-    with pytest.raises(TunemeshError, match=r"no property file .*nope\.json.*--properties"):
+    with pytest.raises(TunemeshError, match=r"nope\.json does not exist.*--properties"):
         read_groups(tmp_path / "nope.json")
 
 
