@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from connectors.kafka.offsets import Offsets, Partition
 
-UNMOVED_SECONDS = 0.1
-"""A position before the end that has not moved for so long is looked into: within this, most are
-records on their way to the joins."""
+UNMOVED_SECONDS = 0.3
+"""A position before the end that has not moved for so long is looked into. Longer than a record takes
+to settle: a plain update costs no question, which would delay the poll and count as overload."""
 
 
 class _Gap(NamedTuple):
