@@ -13,8 +13,9 @@ from typing import NamedTuple
 from connectors.kafka.offsets import Offsets, Partition
 
 UNMOVED_SECONDS = 0.3
-"""A position before the end that has not moved for so long is looked into. Longer than a record takes
-to settle: a plain update costs no question, which would delay the poll and count as overload."""
+"""A position before the end that has not moved for so long is looked into. Longer than a record
+takes to settle: a plain update costs no question, which would delay the poll and count as
+overload."""
 
 
 class _Gap(NamedTuple):
