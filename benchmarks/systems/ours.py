@@ -32,7 +32,7 @@ def our_enrichment(cluster: Cluster, backend: str, mode: str) -> System:
         return cluster.run(
             PROJECT / "jobs" / "main.py",
             ["--properties", str(properties)],
-            job_configuration(backend, task) | {**application.job_configuration(overrides)},
+            job_configuration(backend, task),
         )
 
     return System(

@@ -199,10 +199,7 @@ def _plain(settings: LocalSettings) -> Iterator[Step]:
             ["--properties", str(properties)],
             environ={"PYTHONPATH": os.pathsep.join(release.python_path())},
             savepoint=savepoint,
-            configuration={
-                **application.job_configuration(deployment.configuration.properties),
-                "parallelism.default": str(deployment.configuration.parallelism),
-            },
+            configuration={"parallelism.default": str(deployment.configuration.parallelism)},
         )
         rest.wait_running(started, application.RUNNING_SECONDS)
         ended = time.time()

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from connectors.aws.sdk import sdk_client, service_errors
-from connectors.flink.interpreter import shared_libpython
 from connectors.flink.properties import RUN_OPTIONS, Groups, write_groups
 from connectors.glue.registry import GlueRegistry
 from deploy.local import flink, jars
@@ -24,7 +23,6 @@ from deploy.local.settings import (
     TRACKING_ID,
     LocalSettings,
 )
-from jobs.freshness.watch import UNALIGNED_CHECKPOINTS
 from jobs.settings import DEFAULT_PIPELINES
 from schemas.errors import TunemeshError
 from schemas.model import Contract, Contracts, load_contracts
@@ -60,16 +58,6 @@ def topic_spec(contract: Contract) -> TopicSpec:
             " expected compact or P<N>D"
         )
     return TopicSpec(contract.topic, PARTITIONS, config)
-
-
-def job_configuration(
-    overrides: Mapping[str, Mapping[str, str]] | None = None,
-) -> Mapping[str, str]:
-    """Return the job's Flink configuration, which depends on its execution mode."""
-    mode = (overrides or {}).get("tunemesh.application", {}).get("python.execution-mode")
-    if mode != "process" and shared_libpython() is not None:
-        return {}
-    return UNALIGNED_CHECKPOINTS
 
 
 def services_for(pipelines: Iterable[str]) -> list[str]:
@@ -200,9 +188,7 @@ def submit(
             },
         }
     properties = write_properties(settings, pipelines, overrides)
-    configuration = dict(job_configuration(overrides))
-    if parallelism is not None:
-        configuration["parallelism.default"] = str(parallelism)
+    configuration = {} if parallelism is None else {"parallelism.default": str(parallelism)}
     job = flink.run_job(
         settings,
         PROJECT / "jobs" / "main.py",

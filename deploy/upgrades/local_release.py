@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.flink.properties import RUN_OPTIONS, write_groups
-from deploy.local import application
 from deploy.local.flink_workers import site_packages
 from deploy.local.settings import LocalSettings
 from deploy.package.contents import ENTRY, JAR, WHEELS
@@ -59,10 +58,7 @@ class LocalRelease:
         free slots.
         """
         properties = self._write_properties(restored=restored)
-        configuration = {
-            **application.job_configuration(self.configuration.properties),
-            "parallelism.default": str(self.configuration.parallelism),
-        }
+        configuration = {"parallelism.default": str(self.configuration.parallelism)}
         return PreparedSubmission(
             self.settings,
             self.folder / ENTRY,

@@ -46,14 +46,16 @@ OVERLOAD_FACTOR = 4.0
 between decoding and the joins by so many seconds."""
 
 MAX_OVERLOAD_SECONDS = 5.0
-OVERLOAD_MEMORY_SECONDS = 10.0
-"""For how long the slowest poll counts."""
+OVERLOAD_MEMORY_SECONDS = 1.0
+"""For how long beyond its own overload a slow poll counts: until what was decoded before it has
+settled."""
 
 
 class OverloadMeter:
     """Measures the overload of the machine by how late the polls for offsets are.
 
-    ``seconds`` is by how much longer a record takes to settle.
+    ``seconds`` is by how much longer a record takes to settle. A slow poll counts until every
+    record that was decoded before it has been given that time.
     """
 
     def __init__(self, interval: float) -> None:
@@ -73,14 +75,16 @@ class OverloadMeter:
             return
         late = now - previous - self._interval - NORMAL_LATENCY_SECONDS
         seconds = min(max(0.0, late) * OVERLOAD_FACTOR, MAX_OVERLOAD_SECONDS)
-        if seconds >= self.seconds or now - self._measured_at > OVERLOAD_MEMORY_SECONDS:
+        expired = now - self._measured_at > self.seconds + OVERLOAD_MEMORY_SECONDS
+        if seconds >= self.seconds or expired:
             self.seconds, self._measured_at = seconds, now
 
 
 class SettlingModel:
     """Estimates for one decode function when a record is in the joins' state.
 
-    ``overload_seconds`` is what an overloaded machine adds (:class:`OverloadMeter`).
+    ``overload_seconds`` is what an overloaded machine adds (:class:`OverloadMeter`). It counts when
+    a record is asked for, not when it is decoded: the machine may become slow between the two.
     """
 
     def __init__(self, times: SettlingTimes) -> None:
@@ -91,7 +95,10 @@ class SettlingModel:
         self._joined_at = 0.0
 
     def settles_at(self, now: float) -> float:
-        """Return when a record that is decoded now has settled; call it once for each record."""
+        """Return when a record that is decoded now has settled, where nothing is overloaded.
+
+        Call it once for each record.
+        """
         if self._warm_at is None:
             self._warm_at = now + COLD_SECONDS
         times = self._times
@@ -99,7 +106,7 @@ class SettlingModel:
             max(self._joined_at, now) + 1 / MIN_JOIN_RECORDS_PER_SECOND, now + MAX_QUEUE_SECONDS
         )
         settling = times.cold if now < self._warm_at else times.warm
-        return self._joined_at + settling + self.overload_seconds
+        return self._joined_at + settling
 
 
 class _Positions(NamedTuple):
@@ -130,7 +137,7 @@ class DimensionReader:
             self._positions[partition] = _Positions(0, latest, due, latest, due)
             return
         due = max(due, former.latest_due)
-        if now >= former.pending_due:
+        if now - self.model.overload_seconds >= former.pending_due:
             self._positions[partition] = _Positions(former.pending, latest, due, latest, due)
         else:
             self._positions[partition] = former._replace(latest=latest, latest_due=due)
@@ -142,6 +149,7 @@ class DimensionReader:
 
     def settled(self, now: float) -> dict[Partition, int]:
         """Return up to which offset each partition has settled; 0: nothing of what was read."""
+        now -= self.model.overload_seconds
         return {
             partition: _settled(positions, now)
             for partition, positions in tuple(self._positions.items())

@@ -8,9 +8,9 @@ once the topics' ends, polled after the event was published, have been read.
 
 In quiet times that costs an event one poll's time. A backlog of users and items, at a start or
 after a failure, is waited for before the first event is taken (``wait_for`` in a function's
-``open``): a task that blocks between two records also holds up the checkpoint's barrier, the joins
-then stop taking in what is behind it, and what is waited for is never read. Flink begins no
-checkpoint while a task is opening.
+``open``): a task that blocks between two records also holds up the checkpoint's barrier, and with
+aligned checkpoints (``UNALIGNED_CHECKPOINTS``) the joins then stop taking in what is behind it.
+Flink begins no checkpoint while a task is opening.
 """
 
 from __future__ import annotations
@@ -48,9 +48,12 @@ UNALIGNED_CHECKPOINTS = {
     "execution.checkpointing.unaligned.enabled": "true",
     "execution.checkpointing.aligned-checkpoint-timeout": "0 s",
 }
-"""Flink's configuration where a function cannot wait in ``open`` (process mode opens it with its
-first record): no join stops reading users and items because an event's barrier is held up. With any
-time-out above zero it would until then, and what was decoded meanwhile would not settle."""
+"""Flink's configuration that lets a barrier overtake the records before it.
+
+An event that waits holds up its task's barrier. With aligned checkpoints a join that has received
+the barrier of users and items reads no more of them until then: an update that is behind it, and
+that the event waits for, would be joined only after the event. With any time-out above zero that
+holds until the time-out."""
 
 
 class OffsetStore(Protocol):

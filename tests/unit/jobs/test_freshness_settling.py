@@ -88,10 +88,10 @@ def test_restored_positions_have_settled() -> None:
 
 
 def test_an_overloaded_machine_delays_settling() -> None:
-    """By the model's overload seconds, for what is decoded from then on."""
+    """By the model's overload seconds, also if it became slow after the record was decoded."""
     users = reader()
-    users.model.overload_seconds = 2.0
     users.add_decoded(USERS, 0, START)
+    users.model.overload_seconds = 2.0
     assert users.settled(START + SECONDS + 1.9)[USERS] == 0
     assert users.settled(START + SETTLED + 2.0)[USERS] == 1
 
@@ -120,7 +120,8 @@ def test_the_slowest_poll_counts_for_a_while() -> None:
     poll(0.0)
     poll(INTERVAL + NORMAL_LATENCY_SECONDS + 0.5)
     poll(INTERVAL + NORMAL_LATENCY_SECONDS + 0.75)
-    for _ in range(int(OVERLOAD_MEMORY_SECONDS / INTERVAL) - 1):
+    memory = 0.75 * OVERLOAD_FACTOR + OVERLOAD_MEMORY_SECONDS
+    for _ in range(int(memory / INTERVAL) - 1):
         poll(INTERVAL)
         assert meter.seconds == pytest.approx(0.75 * OVERLOAD_FACTOR)
     poll(2 * INTERVAL)
