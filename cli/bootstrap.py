@@ -23,8 +23,9 @@ from batch.imports.output import BootstrapOutput, read_output
 from batch.imports.plan import DatasetSchemas, ImportSettings, Mode
 from batch.imports.run import Imported, run_imports
 from batch.personalize_schemas import interactions_schema, items_schema, users_schema
-from cli.connections import Mesh, parse_time, require_services
+from cli.connections import Mesh, require_services
 from cli.local import fetch_jars
+from cli.parameters import PAST_TIME
 from cli.terminal import show, table, waiting_for
 from connectors.aws.sdk import sdk_client
 from connectors.catalog.catalog import Catalog, OpenedProduct
@@ -177,8 +178,8 @@ def stream_settings(products: Products) -> dict[str, str]:
     default=True,
     help="Replace the datasets, or add to them.",
 )
-@click.option("--since", metavar="T", help="Only interactions published at T or later.")
-@click.option("--until", metavar="T", help="Only interactions published before T.")
+@click.option("--since", type=PAST_TIME, help="Only interactions published at T or later.")
+@click.option("--until", type=PAST_TIME, help="Only interactions published before T.")
 @click.option("--consumer", default=CONSUMER, help="Consumer with the grants.")
 @click.option(
     "--from", "location", metavar="S3", help="Import an existing output, s3://BUCKET/RUN/."
@@ -196,8 +197,8 @@ def stream_settings(products: Products) -> dict[str, str]:
 )
 def bootstrap(
     full: bool,
-    since: str | None,
-    until: str | None,
+    since: int | None,
+    until: int | None,
     consumer: str,
     location: str | None,
     folder: Path | None,
@@ -207,7 +208,8 @@ def bootstrap(
 ) -> None:
     """Import data products into Personalize, and train a campaign.
 
-    T is epoch ms or ISO 8601. An interrupted bootstrap continues when it is run again.
+    T is epoch ms or ISO 8601, and not in the future. An interrupted bootstrap continues when it is
+    run again.
 
     \b
     Examples:
@@ -221,26 +223,22 @@ def bootstrap(
             "--aws needs --role, with which Personalize reads the bucket, and --from: the job runs"
             " on Managed Flink."
         )
-    if location is not None and (since or until):
+    if location is not None and (since, until) != (None, None):
         raise click.UsageError("--since and --until are options of the job; --from has its output.")
     if mode is Mode.INCREMENTAL and location is None and since is None:
         raise click.UsageError(
             "--incremental needs --since: without it, interactions of an earlier bootstrap would"
             " be imported again, and count twice."
         )
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError(f"--since {since} is not before --until {until}.")
     mesh = Mesh(region, None)
     contracts = load_contracts()
     chosen = ImportSettings(role_arn=role or IMPORT_ROLE, name=name, mode=mode)
     schemas = personalize_schemas(contracts) if folder is None else read_schemas(folder)
     products = None
     if location is None:
-        products = open_products(
-            mesh.catalog(),
-            contracts,
-            consumer,
-            None if since is None else parse_time("--since", since),
-            None if until is None else parse_time("--until", until),
-        )
+        products = open_products(mesh.catalog(), contracts, consumer, since, until)
         location = run_job(mesh, products)
     output = read_output(mesh.client("s3"), location, chosen.mode)
     with waiting_for("Amazon Personalize"):

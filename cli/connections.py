@@ -15,10 +15,11 @@ import click
 from connectors.aws.endpoint import is_loopback, service_endpoint
 from connectors.aws.sdk import sdk_client, service_errors
 from connectors.catalog.catalog import Catalog
+from connectors.glue.registry import GlueRegistry
 from connectors.products.location import Location
+from deploy.local.python_servers import BACK_ENDS
 from deploy.local.settings import REGION, LocalSettings
 from schemas.errors import TunemeshError
-from schemas.timestamps import epoch_ms
 
 CONNECT_SECONDS = 5.0
 """After this time without a connection a service counts as unreachable."""
@@ -34,7 +35,8 @@ def require_services(settings: LocalSettings, *services: str) -> None:
     """Raise ServiceUnreachable unless these services of the local platform accept connections."""
     for service in services:
         address = getattr(settings, service).address
-        require_reachable(service, address, f"Start it: tunemesh up {service}")
+        title = "of the back ends" if service == BACK_ENDS else service
+        require_reachable(title, address, f"Start it: tunemesh up {service}")
 
 
 def require_reachable(service: str, addresses: str, advice: str) -> None:
@@ -76,7 +78,8 @@ def require_aws(service: str, api: str, region: str) -> None:
 class Mesh:
     """The products and stores of a mesh: on the local platform, or on AWS in a region.
 
-    Raises ServiceUnreachable when AWS, or its emulator, is not reachable.
+    The first client raises ServiceUnreachable when AWS, or its emulator, is not reachable: a
+    command checks its options before that.
     """
 
     def __init__(self, region: str | None, endpoint_url: str | None) -> None:
@@ -84,20 +87,34 @@ class Mesh:
         self.local = region is None
         self.region = region or REGION
         self.endpoint_url = endpoint_url or (self.settings.aws.url if self.local else None)
+        self._is_reachable = False
+
+    def require(self) -> None:
+        """Raise ServiceUnreachable unless AWS, or its emulator, is reachable."""
+        if self._is_reachable:
+            return
         if self.endpoint_url is None:
             require_aws("aws", "sts", self.region)
         else:
             require_endpoint("aws", self.endpoint_url)
+        self._is_reachable = True
 
     def client(self, service: str, endpoint_url: str | None = None) -> Any:
         """Return a client of an AWS service."""
+        self.require()
         if endpoint_url is not None:
             require_endpoint(service, endpoint_url)
         return sdk_client(service, self.region, endpoint_url or self.endpoint_url)
 
     def catalog(self) -> Catalog:
         """Return the catalog."""
+        self.require()
         return Catalog.connect(self.region, self.endpoint_url)
+
+    def registry(self, name: str) -> GlueRegistry:
+        """Return the schema registry of that name."""
+        self.require()
+        return GlueRegistry.connect(self.region, self.endpoint_url, name)
 
     def create_bucket(self, s3: Any, location: Location) -> None:
         """Create a product's bucket on the local platform; AWS has it from its infrastructure."""
@@ -118,11 +135,3 @@ def with_mesh(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(Mesh(region, endpoint_url), **arguments)
 
     return call
-
-
-def parse_time(option: str, text: str) -> int:
-    """Return an option's time as epoch milliseconds; raises click.UsageError with its name."""
-    try:
-        return epoch_ms(text)
-    except ValueError as error:
-        raise click.UsageError(f"{option}: {error}") from None

@@ -13,7 +13,7 @@ from cli.connections import require_services
 from cli.deploy_options import (
     CHANGES,
     new_properties,
-    parse_assignments,
+    parse_pipelines,
     with_deployment,
     with_options,
 )
@@ -38,6 +38,7 @@ from deploy.upgrades.target import (
     Target,
 )
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
+from schemas.errors import counted
 
 ROLLED_BACK = 4
 """Exit code if the upgrade was rolled back: the former version runs."""
@@ -60,6 +61,7 @@ def deploy() -> None:
 @click.option(
     "--pipelines",
     default=",".join(DEFAULT_PIPELINES),
+    callback=lambda context, option, text: parse_pipelines(text),
     help=f"What a new application runs: one or more of {', '.join(PIPELINES)}.",
 )
 @click.option(
@@ -72,9 +74,9 @@ def deploy() -> None:
 def submit(
     context: DeploymentContext,
     release: Path | None,
-    pipelines: str,
+    pipelines: tuple[str, ...],
     properties: Path | None,
-    assignments: tuple[str, ...],
+    overrides: dict[str, dict[str, str]],
     parallelism: int | None,
 ) -> None:
     """Create an application from RELEASE and start it; without RELEASE, start a stopped one.
@@ -90,7 +92,7 @@ def submit(
         seen = None
     if seen is not None:
         same = release is None or read_description(release).name == seen.configuration.release
-        changed = not same or assignments or parallelism or properties
+        changed = not same or overrides or parallelism or properties
         if changed or seen.status not in (Status.READY, Status.STARTING):
             raise UpgradeError(
                 f"{seen.name} already exists ({seen.status}, {seen.configuration.release})."
@@ -103,7 +105,7 @@ def submit(
     else:
         if release is None:
             raise click.UsageError("a new application needs a release. Build one: tunemesh package")
-        groups = new_properties(context, pipelines, properties, assignments)
+        groups = new_properties(context, pipelines, properties, overrides)
         count = parallelism or context.settings.taskmanagers * context.settings.task_slots
         configuration = Configuration(read_description(release).name, groups, count)
         if context.is_local:
@@ -149,7 +151,7 @@ def submit(
 def upgrade(
     context: DeploymentContext,
     release: Path | None,
-    assignments: tuple[str, ...],
+    overrides: dict[str, dict[str, str]],
     parallelism: int | None,
     rebuild: bool,
     force: bool,
@@ -174,7 +176,7 @@ def upgrade(
         is_another = (
             release is not None and read_description(release).name != unfinished.wanted.release
         )
-        if is_another or assignments or parallelism or dry_run or force:
+        if is_another or overrides or parallelism or dry_run or force:
             raise UpgradeError(
                 f"an upgrade to {unfinished.wanted.release} is not finished. Continue it with"
                 " tunemesh deploy upgrade without arguments, or revert it with tunemesh deploy"
@@ -187,7 +189,6 @@ def upgrade(
             journal = context.machine.resume(unfinished)
         _report_and_exit(journal)
         return
-    overrides = parse_assignments(assignments)
     plan = planning.plan_upgrade(
         context, release, overrides, parallelism, keep=keep, rebuild=rebuild, force=force
     )
@@ -276,10 +277,10 @@ def status(context: DeploymentContext, as_json: bool) -> None:
         f" parallelism {configuration.parallelism}"
     )
     if health is not None:
-        restarts = f"{health.restarts} restart{'' if health.restarts == 1 else 's'}"
+        behind = sum(f.behind or 0 for f in health.flows.values())
         click.echo(
-            f"  {restarts}, {health.checkpoints} checkpoints,"
-            f" {sum(f.behind or 0 for f in health.flows.values()):,} records behind"
+            f"  {counted(health.restarts, 'restart')},"
+            f" {counted(health.checkpoints, 'checkpoint')}, {counted(behind, 'record')} behind"
             + (f"; cause of the last restart: {health.failure}" if health.restarts else "")
         )
     if last is not None:

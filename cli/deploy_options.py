@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,10 @@ _DEPLOYMENT = (
 CHANGES = (
     click.option(
         "--set",
-        "assignments",
+        "overrides",
         multiple=True,
         metavar="GROUP:NAME=VALUE",
+        callback=lambda context, option, texts: parse_assignments(texts),
         help="Set a property.",
     ),
     click.option("--parallelism", type=click.IntRange(1, 256), help="Number of task slots."),
@@ -109,17 +110,18 @@ def with_deployment(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def new_properties(
-    context: DeploymentContext, pipelines: str, file: Path | None, assignments: Sequence[str]
+    context: DeploymentContext,
+    pipelines: tuple[str, ...],
+    file: Path | None,
+    overrides: Mapping[str, Mapping[str, str]],
 ) -> Groups:
     """Return the properties of a new application; raises click.UsageError without a file on AWS."""
-    overrides = parse_assignments(assignments)
     if file is not None:
         groups = read_groups(file)
     elif context.is_local:
         from deploy.local import application
 
-        chosen = parse_pipelines(pipelines)
-        groups = application.property_groups(context.settings, chosen)
+        groups = application.property_groups(context.settings, pipelines)
     else:
         raise click.UsageError("a new application on aws needs --properties FILE")
     if not context.is_local:

@@ -71,8 +71,11 @@ def down(services: tuple[str, ...]) -> None:
 
     Example: tunemesh down flink
     """
-    stop_services(LocalSettings.from_environment(os.environ), services)
-    click.echo("down: no process is left")
+    settings = LocalSettings.from_environment(os.environ)
+    stop_services(settings, services)
+    running = process.list_running(settings)
+    others = f"still running: {', '.join(running)}" if running else "no process is left"
+    click.echo(f"down: {others}")
 
 
 def stop_services(settings: LocalSettings, services: Sequence[str] = ()) -> None:

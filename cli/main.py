@@ -9,6 +9,7 @@ import importlib
 import logging
 import logging.handlers
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
@@ -156,12 +157,15 @@ def _describe_unexpected(error: Exception) -> str:
 def main() -> None:
     """Run the `tunemesh` script."""
     log_to_file(log_path())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = run(tunemesh)
     except Exception as error:  # noqa: BLE001 - the terminal gets a sentence, the log the traceback
         _log.exception("tunemesh %s", " ".join(sys.argv[1:]))
         _show_error(_describe_unexpected(error))
         code = 1
+    # The interpreter would print a traceback if it was interrupted at its end.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
 
 

@@ -14,7 +14,8 @@ from batch.exports.point_in_time import PointInTimeExport
 from batch.exports.publication import MAX_REJECTED_SHARE, ExportReport, Limits
 from batch.exports.records import RecordSource, export_records
 from cli import terminal
-from cli.connections import Mesh, parse_time, require_reachable, require_services, with_mesh
+from cli.connections import Mesh, require_reachable, require_services, with_mesh
+from cli.parameters import PAST_TIME, PRODUCT, S3_LOCATION, FiniteRange
 from connectors.catalog.catalog import Catalog, Grant
 from connectors.catalog.pii import PiiClass
 from connectors.catalog.tables import Product
@@ -26,8 +27,8 @@ from connectors.stores.dynamodb import table_name
 from deploy.handover import wait_archived
 from deploy.local.postgresql import connection_string
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX
-from schemas.errors import TunemeshError
-from schemas.model import Contract, Contracts, Role, load_contracts
+from schemas.errors import TunemeshError, counted
+from schemas.model import Contract, Role, load_contracts
 from verification.progress import Step
 
 POSTGRESQL = "TUNEMESH_POSTGRESQL"
@@ -41,13 +42,15 @@ class ExportError(TunemeshError):
 
 
 @click.command("export")
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...", type=PRODUCT)
 @click.option(
-    "--until", metavar="T", help="Only interactions published before T (epoch ms, or ISO 8601)."
+    "--until",
+    type=PAST_TIME,
+    help="Only interactions published before T (epoch ms, or ISO 8601; not in the future).",
 )
 @click.option(
     "--most-rejected",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=MAX_REJECTED_SHARE,
     help="Maximum share of rejected records.",
 )
@@ -77,10 +80,10 @@ class ExportError(TunemeshError):
 )
 @click.option(
     "--point-in-time",
-    metavar="S3",
+    type=S3_LOCATION,
     help="Read a DynamoDB export to S3 instead of the table: s3://.../AWSDynamoDB/ID/",
 )
-@click.option("--archive", metavar="S3", help="Objects of Firehose, for interactions.")
+@click.option("--archive", type=S3_LOCATION, help="Objects of Firehose, for interactions.")
 @click.option(
     "--kafka",
     metavar="SERVERS",
@@ -89,15 +92,15 @@ class ExportError(TunemeshError):
 @with_mesh
 def export(
     mesh: Mesh,
-    domains: tuple[str, ...],
-    until: str | None,
+    domains: tuple[Contract, ...],
+    until: int | None,
     most_rejected: float,
     partitions: int,
     workers: int,
     postgresql: str | None,
     dynamodb_url: str | None,
-    point_in_time: str | None,
-    archive: str | None,
+    point_in_time: Location | None,
+    archive: Location | None,
     kafka: str | None,
 ) -> None:
     """Export domains from their stores to their data products on S3.
@@ -111,16 +114,14 @@ def export(
       tunemesh export interactions --until 2026-11-23T14:25:00Z
     """
     contracts = load_contracts()
-    chosen = [contracts[name] for name in domains]
-    end = None if until is None else parse_time("--until", until)
-    if kafka is not None and end is None:
+    if kafka is not None and until is None:
         raise click.UsageError("--kafka waits for records published before --until T.")
-    if point_in_time and len(chosen) > 1:
-        raise ExportError("--point-in-time has the items of one table: name one domain with it.")
+    if point_in_time and [contract.role for contract in domains] != [Role.ITEM]:
+        raise click.UsageError("--point-in-time has the items of one table: name its domain alone.")
     s3 = mesh.client("s3")
     catalog = mesh.catalog()
     limits = Limits(max_rejected_share=most_rejected)
-    for contract in chosen:
+    for contract in domains:
         mesh.create_bucket(s3, Location.of(contract))
         with terminal.ProgressDisplay() as display:
 
@@ -128,16 +129,16 @@ def export(
                 display(Step(f"{name}: records read", records))
 
             if contract.role is Role.INTERACTION:
-                if kafka is not None and end is not None:
+                if kafka is not None and until is not None:
                     require_reachable("kafka", kafka, "Check --kafka.")
                     offsets = KafkaOffsets(kafka, {"logger": LOGGER})
-                    wait_archived(offsets, contracts, end, progress=display)
+                    wait_archived(offsets, contracts, until, progress=display)
                 report = export_interactions(
                     contracts,
-                    Location.parse(archive or f"s3://{BUCKET}/{DELIVERY_PREFIX}"),
+                    archive or Location(BUCKET, DELIVERY_PREFIX),
                     s3,
                     spill=mesh.settings.home / "spill" / contract.name,
-                    until=end,
+                    until=until,
                     limits=limits,
                     progress=show_read,
                 )
@@ -160,31 +161,26 @@ def _source(
     partitions: int,
     postgresql: str | None,
     dynamodb_url: str | None,
-    point_in_time: str | None,
+    point_in_time: Location | None,
 ) -> RecordSource:
     if contract.role is Role.ITEM:
         if point_in_time:
-            return PointInTimeExport(s3, Location.parse(point_in_time))
+            return PointInTimeExport(s3, point_in_time)
         if mesh.local:
             dynamodb_url = dynamodb_url or mesh.settings.dynamodb.url
         return DynamoDbScan(mesh.client("dynamodb", dynamodb_url), table_name(contract), partitions)
-    if contract.role is Role.USER:
-        # Imports libpq, which the other domains do not need.
-        from batch.exports.postgresql import PostgresqlSource
+    # Imports libpq, which the other domains do not need.
+    from batch.exports.postgresql import PostgresqlSource
 
-        if mesh.local and not postgresql:
-            require_services(mesh.settings, "postgresql")
-            postgresql = connection_string(mesh.settings)
-        if not postgresql:
-            raise ExportError(
-                f"{contract.name}: the database is unknown; set --postgresql or {POSTGRESQL}"
-            )
-        names = [column.name for column in columns_of(contract)]
-        return PostgresqlSource(postgresql, contract.name, contract.key, names, partitions)
-    raise ExportError(
-        f"{contract.name} has the role {contract.role}; only users, items and interactions can be"
-        " exported."
-    )
+    if mesh.local and not postgresql:
+        require_services(mesh.settings, "postgresql")
+        postgresql = connection_string(mesh.settings)
+    if not postgresql:
+        raise ExportError(
+            f"{contract.name}: the database is unknown; set --postgresql or {POSTGRESQL}"
+        )
+    names = [column.name for column in columns_of(contract)]
+    return PostgresqlSource(postgresql, contract.name, contract.key, names, partitions)
 
 
 def report_lines(report: ExportReport) -> Iterator[str]:
@@ -192,8 +188,8 @@ def report_lines(report: ExportReport) -> Iterator[str]:
     manifest = report.manifest
     size = sum(file.bytes for file in manifest.files)
     yield (
-        f"{manifest.product} {manifest.version}: {manifest.rows:,} rows in"
-        f" {len(manifest.files)} file(s), {size / 1e6:,.1f} MB, at {report.location}"
+        f"{manifest.product} {manifest.version}: {counted(manifest.rows, 'row')} in"
+        f" {counted(len(manifest.files), 'file')}, {size / 1e6:,.1f} MB, at {report.location}"
     )
     rejected = sum(manifest.rejected.values())
     left_out = {
@@ -218,15 +214,14 @@ def catalog() -> None:
 
 
 @catalog.command("register", short_help="Register and share the current versions of products.")
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...", type=PRODUCT)
 @with_mesh
-def catalog_register(mesh: Mesh, domains: tuple[str, ...]) -> None:
+def catalog_register(mesh: Mesh, domains: tuple[Contract, ...]) -> None:
     """Register the current versions of domains' products, and share them.
 
     Example: tunemesh catalog register users songs podcasts
     """
-    contracts: Contracts = load_contracts()
-    for contract in [contracts[name] for name in domains]:
+    for contract in domains:
         _register(mesh.catalog(), contract, Location.of(contract), mesh.client("s3"))
 
 

@@ -11,6 +11,7 @@ import click
 
 from cli import terminal
 from cli.connections import require_services
+from cli.parameters import RUN_NAME, FiniteRange
 from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import LocalSettings
 from schemas.model import load_contracts
@@ -18,9 +19,14 @@ from verification.directory import ReplayDirectory
 from verification.entries import Source
 from verification.fill import FillSummary
 from verification.fill import fill as fill_stores
-from verification.generator import GeneratedHour, Hour
+from verification.generator import GENRES, GeneratedHour, Hour
+from verification.ledger import ledger_path, require_new
 from verification.replay import ReplaySettings, ReplaySummary
 from verification.replay import replay as replay_source
+
+MALFORMED_SHARE = FiniteRange(0, 1, max_open=True)
+SIZE = click.IntRange(min=len(GENRES))
+"""Each genre has a user and an item."""
 
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,32 +70,32 @@ def open_source(directory: Path | None, **hour: Any) -> Source:
 @_source_options
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Interactions a second; by default as many as possible.",
 )
 @click.option(
     "--malformed",
-    type=click.FloatRange(0, 1),
+    type=MALFORMED_SHARE,
     default=0.01,
     help="Share of malformed records, with --anomalies.",
 )
-@click.option("--poison", "malformed", type=click.FloatRange(0, 1), default=0.01, hidden=True)
-@click.option("--users", type=int, help="Number of generated users.")
-@click.option("--songs", type=int, help="Number of generated songs.")
-@click.option("--podcasts", type=int, help="Number of generated podcasts.")
+@click.option("--poison", "malformed", type=MALFORMED_SHARE, default=0.01, hidden=True)
+@click.option("--users", type=SIZE, help="Number of generated users.")
+@click.option("--songs", type=SIZE, help="Number of generated songs.")
+@click.option("--podcasts", type=SIZE, help="Number of generated podcasts.")
 @click.option(
     "--settle",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=5.0,
     help="Seconds between users and items and the first interaction.",
 )
 @click.option(
     "--update-settle",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=0.0,
     help="Seconds between an update and the next interaction.",
 )
-@click.option("--run", help="Name of the run and of its ledger.")
+@click.option("--run", type=RUN_NAME, help="Name of the run and of its ledger.")
 def replay(
     directory: Path | None,
     generate: int | None,
@@ -114,9 +120,14 @@ def replay(
       tunemesh replay --generate 10000 --anomalies --rate 500
       tunemesh replay recordings/monday --run monday
     """
-    sizes = {"malformed_share": malformed, "users": users, "songs": songs, "podcasts": podcasts}
-    source = _source(directory, generate, anomalies, seed, **sizes)
+    sizes = {"users": users, "songs": songs, "podcasts": podcasts}
+    for name, size in sizes.items():
+        if size is not None and directory is not None:
+            raise click.UsageError(f"--{name} is an option of --generate")
+    source = _source(directory, generate, anomalies, seed, malformed_share=malformed, **sizes)
     settings = LocalSettings.from_environment(os.environ)
+    if run is not None:
+        require_new(ledger_path(settings.home, run))
     require_services(settings, "kafka", "aws")
     click.echo(source.description)
     pace = ReplaySettings(rate=rate, settle=settle, update_settle=update_settle, run=run)

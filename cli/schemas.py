@@ -12,12 +12,13 @@ import click
 from cli import terminal
 from cli.connections import Mesh, with_mesh
 from cli.contract_standard import standard_problems
+from cli.parameters import CONTRACT
 from connectors.glue.registry import GlueRegistry, RegisteredVersion
 from connectors.products.columns import fields_without_column
 from deploy.local.settings import REGISTRY
 from schemas.checks import check as check_contracts
 from schemas.compatibility import incompatibilities
-from schemas.errors import TunemeshError
+from schemas.errors import TunemeshError, counted
 from schemas.model import Contract, contract_folders, load_contracts, read_contracts
 
 
@@ -35,8 +36,7 @@ def _with_registry(command: Callable[..., Any]) -> Callable[..., Any]:
     @with_mesh
     @wraps(command)
     def call(mesh: Mesh, name: str, **arguments: Any) -> Any:
-        registry = GlueRegistry.connect(mesh.region, mesh.endpoint_url, name)
-        return command(registry, **arguments)
+        return command(mesh.registry(name), **arguments)
 
     return call
 
@@ -79,7 +79,7 @@ def schemas_check() -> None:
     for line in lines:
         click.echo(line, err=True)
     if lines:
-        raise ContractProblems(f"{len(lines)} problem(s) in the contracts, see above")
+        raise ContractProblems(f"{counted(len(lines), 'problem')} in the contracts, see above")
     click.echo("all contracts are valid")
 
 
@@ -127,19 +127,18 @@ def schemas_register(registry: GlueRegistry) -> None:
 
 
 @schemas.command("diff", short_help="Compare the registered schema versions with the folder's.")
-@click.argument("contract", required=False)
+@click.argument("contract", required=False, type=CONTRACT)
 @_with_registry
-def schemas_diff(registry: GlueRegistry, contract: str | None) -> None:
+def schemas_diff(registry: GlueRegistry, contract: Contract | None) -> None:
     """Compare the registered schema versions with those in the folder, field by field.
 
     Exits with 1 if a version is incompatible, or is in the registry only.
 
     Example: tunemesh schemas diff songs
     """
-    contracts = load_contracts()
     comparisons = [
         compare(one, registry.registered_versions(one), registry.registered_compatibility(one))
-        for one in (contracts if contract is None else [contracts[contract]])
+        for one in (load_contracts() if contract is None else [contract])
     ]
     for comparison in comparisons:
         click.echo(comparison.text())
@@ -201,9 +200,8 @@ def compare(
         verdict = "not compatible" if problems else f"{contract.compatibility} compatible"
         state = f"{missing} not registered, {verdict}"
     else:
-        count = len(contract.versions)
         state = "the same" if not (changes or problems) else "differs"
-        state += f", {count} version{'s' if count > 1 else ''}"
+        state += f", {counted(len(contract.versions), 'version')}"
     return Comparison(contract.name, state, tuple(changes), tuple(problems))
 
 

@@ -20,6 +20,7 @@ from deploy.local.flink import FlinkError
 from deploy.local.job_progress import FlowProgress, JobProgress, read_job_progress
 from deploy.local.platform import State, Status
 from deploy.local.settings import LocalSettings
+from schemas.errors import counted
 
 UNHEALTHY = 3
 """Exit code if a service has crashed or does not answer."""
@@ -171,7 +172,7 @@ def _job_line(job: JobProgress, now: float) -> str:
         else f"checkpoint {_time(checkpoint.age_seconds)} ago"
         f" ({_time(checkpoint.seconds)}, {checkpoint.size_bytes / 1e6:,.1f} MB)"
     )
-    restarts = f"{job.restarts} restart{'' if job.restarts == 1 else 's'}"
+    restarts = counted(job.restarts, "restart")
     return f"job {job.id} {job.state} for {_time(now - job.started)}, {restarts}, {done}"
 
 

@@ -18,13 +18,15 @@ from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 @click.option(
     "--pipelines",
     default=",".join(DEFAULT_PIPELINES),
+    callback=lambda context, option, text: parse_pipelines(text),
     help=f"Pipelines of the application: one or more of {', '.join(PIPELINES)}.",
 )
 @click.option(
     "--set",
-    "assignments",
+    "overrides",
     multiple=True,
     metavar="GROUP:NAME=VALUE",
+    callback=lambda context, option, texts: parse_assignments(texts),
     help="Set a property, such as tunemesh.application:python.execution-mode=process. Repeatable.",
 )
 @click.option("--savepoint", help="Restore the state from this savepoint.")
@@ -34,7 +36,10 @@ from jobs.settings import DEFAULT_PIPELINES, PIPELINES
     help="Create topics, schemas and the property file, and print its path; do not start a job.",
 )
 def submit(
-    pipelines: str, assignments: tuple[str, ...], savepoint: str | None, prepare_only: bool
+    pipelines: tuple[str, ...],
+    overrides: dict[str, dict[str, str]],
+    savepoint: str | None,
+    prepare_only: bool,
 ) -> None:
     """Create topics, register schemas, and start the application on the local cluster.
 
@@ -46,14 +51,12 @@ def submit(
       tunemesh submit --pipelines enrichment,analytics
     """
     settings = LocalSettings.from_environment(os.environ)
-    chosen = parse_pipelines(pipelines)
-    overrides = parse_assignments(assignments)
     require_services(settings, "kafka", "aws", *(() if prepare_only else ("flink",)))
     application.prepare(settings)
     if prepare_only:
-        click.echo(str(application.write_properties(settings, chosen, overrides)))
+        click.echo(str(application.write_properties(settings, pipelines, overrides)))
         return
     click.echo("topics and schemas exist; submitting the job")
     with waiting_for("Flink to run the job"):
-        job = application.submit(settings, chosen, overrides, savepoint=savepoint)
+        job = application.submit(settings, pipelines, overrides, savepoint=savepoint)
     click.echo(f"job {job} runs; web UI {settings.flink.url}")

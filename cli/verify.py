@@ -11,9 +11,12 @@ from rich.text import Text
 
 from cli import terminal
 from cli.connections import require_services
+from cli.parameters import RUN_NAME, FiniteRange
 from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import LocalSettings
+from schemas.errors import counted
 from verification.destinations import NAMES as DESTINATIONS
+from verification.ledger import Ledger, ledger_path
 from verification.verify import VerifyReport, VerifySettings
 from verification.verify import verify as verify_run
 
@@ -22,16 +25,16 @@ MAX_SHOWN_IDS = 20
 
 
 @click.command()
-@click.option("--run", help="Name of the run; by default the newest.")
+@click.option("--run", type=RUN_NAME, help="Name of the run; by default the newest.")
 @click.option(
     "--wait",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=60.0,
     help="Maximum seconds to wait for the pipelines to finish.",
 )
 @click.option(
     "--quiet",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=15.0,
     help="Stop waiting after so many seconds without a new record.",
 )
@@ -70,6 +73,8 @@ def verify(
         services.append("personalize")
     if {"search", "trends"} & set(destinations):
         services.append("opensearch")
+    if run is not None:
+        Ledger.open(ledger_path(settings.home, run)).close()
     require_services(settings, *services)
     with terminal.ProgressDisplay() as progress:
         report = verify_run(
@@ -164,4 +169,4 @@ def report_output(report: VerifyReport) -> Iterator[RenderableType]:
         findings = len(report.findings) + sum(
             len(one.lost) + len(one.invented) + len(one.wrong) for one in report.destinations
         )
-        yield Text(f"{findings:,} finding{'s' if findings > 1 else ''}", style="bold red")
+        yield Text(counted(findings, "finding"), style="bold red")

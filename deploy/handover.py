@@ -17,7 +17,7 @@ from connectors.clock import SYSTEM_CLOCK, Clock
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from jobs.metrics import FLOWS
 from jobs.settings import DEFAULT_GROUP_ID
-from schemas.errors import TunemeshError
+from schemas.errors import TunemeshError, counted
 from schemas.model import Contracts, Role
 from verification.progress import Progress, Step, silent
 
@@ -91,12 +91,12 @@ def wait_archived(
             behind = sum(max(0, wanted[p] - record) for p, record in records.items())
             if not behind:
                 return
-            progress(Step(f"waiting for {what}", note=f"{behind:,} record(s) behind"))
+            progress(Step(f"waiting for {what}", note=f"{counted(behind, 'record')} behind"))
             if clock.monotonic() >= deadline:
                 raise NotArchived(
                     f"{what}: after {seconds:.0f} s the consumer group {group} is still"
-                    f" {behind:,} record(s) behind. Check that the application runs and completes"
-                    " checkpoints: tunemesh status"
+                    f" {counted(behind, 'record')} behind. Check that the application runs and"
+                    " completes checkpoints: tunemesh status"
                 )
             clock.sleep(_POLL_SECONDS)
 

@@ -13,6 +13,11 @@ class TunemeshError(Exception):
     exit_code = 1
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: 1 record, 2,345 records."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 class SettingError(TunemeshError):
     """An invalid setting: its name, its value (None: it is missing), and what was expected."""
 

@@ -98,8 +98,7 @@ class Ledger:
     @classmethod
     def create(cls, path: Path, about: Mapping[str, Any]) -> Ledger:
         """Create the file; raises LedgerError if it exists."""
-        if path.exists():
-            raise LedgerError(f"{path} exists already. Choose another name: --run")
+        require_new(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -242,6 +241,12 @@ class Ledger:
 
 
 _KINDS = {kind.value: kind for kind in Kind}
+
+
+def require_new(path: Path) -> None:
+    """Raise LedgerError if there is such a file."""
+    if path.exists():
+        raise LedgerError(f"{path} exists already. Choose another name: --run")
 
 
 def ledger_path(home: Path, run: str) -> Path:

@@ -16,6 +16,7 @@ import click
 from cli import terminal
 from cli.demos import with_source
 from cli.local import start_services, stop_services
+from cli.parameters import FiniteRange
 from cli.verify import report_output
 from connectors.clock import now_ms
 from connectors.files import write_report
@@ -85,7 +86,7 @@ def likes_of(demo_user: DemoUser, stamp_ms: int) -> Source:
 
 @click.command()
 @with_source(1000, 20_000, anomalies=True)
-@click.option("--rate", type=click.FloatRange(1), default=400.0, help="Interactions a second.")
+@click.option("--rate", type=FiniteRange(1), default=400.0, help="Interactions a second.")
 @click.option(
     "--analytics", is_flag=True, help="Also run the analytics pipeline: OpenSearch, Firehose."
 )

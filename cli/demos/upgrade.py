@@ -25,6 +25,7 @@ from cli.demos import variants
 from cli.deploy import ROLLED_BACK
 from cli.local import start_services, stop_services
 from cli.main import run_shown
+from cli.parameters import FiniteRange
 from cli.verify import report_output
 from connectors.files import write_report
 from deploy.local import application, flink, flink_cluster
@@ -75,7 +76,7 @@ class Step:
 
 
 @click.command("upgrade-demo")
-@click.option("--rate", type=click.FloatRange(10), default=500.0, help="Interactions a second.")
+@click.option("--rate", type=FiniteRange(10), default=500.0, help="Interactions a second.")
 @click.option("--keep", is_flag=True, help="Keep everything running at the end.")
 def upgrade_demo(rate: float, keep: bool) -> None:
     """Upgrade, rescale, change the plan, roll back and evolve schemas while events flow.

@@ -361,7 +361,7 @@ def run(
 
 def test_a_new_folder_is_exported_registered_and_granted(run: Callable[..., Result]) -> None:
     """The tapes are a copy of a contract folder; no code knows them."""
-    assert "1 rows in 1 file(s)" in run("export", "TAPES").stdout
+    assert "1 row in 1 file," in run("export", "TAPES").stdout
     assert "registered" in run("catalog", "register", "TAPES").stdout
     assert "updated to" in run("export", "TAPES").stdout
     assert "tapes-0" in run("catalog", "find", "--role", "item", "--field", "artist").stdout

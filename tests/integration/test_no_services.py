@@ -20,7 +20,7 @@ from tests.support.releases import description
 SECONDS = 120
 """For a machine with much else to do; a command itself waits for at most five seconds."""
 
-KAFKA, AWS, SERVICES = ("the service kafka", "the service aws", "the service services")
+KAFKA, AWS, SERVICES = ("the service kafka", "the service aws", "the service of the back ends")
 NO_APPLICATION = "no application"
 PORT_IN_USE = "is in use"
 
@@ -120,4 +120,5 @@ def test_a_command_without_services_ends_with_one_sentence(
     assert expected in sentence
     if expected.startswith("the service"):
         assert "does not answer at 127.0.0.1:" in sentence
-        assert f"tunemesh up {expected.rpartition(' ')[2]}" in sentence
+        service = "services" if expected == SERVICES else expected.rpartition(" ")[2]
+        assert f"tunemesh up {service}" in sentence

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import shlex
+import signal
 import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ import pytest
 
 from cli import connections, main
 from connectors.aws.endpoint import service_endpoint
-from deploy.local.settings import LocalSettings
+from deploy.local.settings import PROJECT, LocalSettings
 from tests.support.commands import LEAVES
 from tests.support.ports import free_port
 
@@ -169,6 +172,44 @@ def test_a_service_that_is_not_there_is_named_with_what_to_do() -> None:
         " Start it: tunemesh up flink",
     ):
         connections.require_services(settings, "flink")
+
+
+def test_the_service_of_the_back_ends_has_a_readable_name() -> None:
+    """Its name is services."""
+    settings = LocalSettings.from_environment({"TUNEMESH_SERVICES_PORT": str(free_port())})
+    with pytest.raises(
+        connections.ServiceUnreachable,
+        match=r"the service of the back ends does not answer at .* Start it: tunemesh up services",
+    ):
+        connections.require_services(settings, "services")
+
+
+INTERRUPT_AN_IMPORT = """
+import builtins, os, signal
+import cli.entry
+
+import_module = builtins.__import__
+
+def interrupt(name, *rest):
+    if name == "click":
+        os.kill(os.getpid(), signal.SIGINT)
+    return import_module(name, *rest)
+
+builtins.__import__ = interrupt
+cli.entry.main()
+"""
+
+
+def test_ctrl_c_while_modules_are_imported_prints_no_traceback() -> None:
+    """As a shell reports it: 130."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPT_AN_IMPORT],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_one_of_several_brokers_is_enough() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from deploy.local.settings import PROJECT
 from docs import generate
 from schemas.invalid import Reason
+from tests.support.commands import LEAVES
 
 PAGES = (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")))
 FOLDERS = (
@@ -80,3 +83,29 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)#]+)", text)
     assert len(links) > 30
     assert [link for link in links if not (PROJECT / link).exists()] == []
+
+
+def test_the_readme_links_every_guide() -> None:
+    """A new guide is found from there."""
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    for guide in (PROJECT / "docs" / "how-to").glob("*.md"):
+        assert f"docs/how-to/{guide.name}" in text, guide.name
+
+
+COMMAND = re.compile(r"^(?:\$ )?tunemesh (?P<words>(?:[^#\n]|\\\n)*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_command_of_a_page_parses(page: Path) -> None:
+    """Names and options as the commands have them."""
+    for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for match in COMMAND.finditer(block.replace("\\\n", " ")):
+            for command in match["words"].split(";"):
+                words = shlex.split(command.strip().removeprefix("tunemesh "))
+                path = next(
+                    " ".join(words[:n])
+                    for n in (2, 1)
+                    if f"tunemesh {' '.join(words[:n])}" in LEAVES
+                )
+                leaf = LEAVES[f"tunemesh {path}"]
+                leaf.make_parser(click.Context(leaf)).parse_args(words[len(path.split()) :])

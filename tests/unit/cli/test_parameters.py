@@ -1,0 +1,99 @@
+"""Options are checked before a command connects to a service: no service runs in these tests."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from cli import main
+from connectors.clock import now_ms
+from tests.support.ports import free_port
+from verification.ledger import Ledger, ledger_path
+
+FUTURE = "2999-01-01T00:00:00Z"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, and no service aws."""
+    monkeypatch.setenv("TUNEMESH_HOME", str(tmp_path))
+    monkeypatch.setenv("TUNEMESH_AWS_PORT", str(free_port()))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("export interactions --until tomorrow", "'tomorrow' is no timestamp"),
+        (f"export interactions --until {FUTURE}", f"{FUTURE} is in the future"),
+        (f"bootstrap --until {FUTURE}", f"{FUTURE} is in the future"),
+        (f"bootstrap --since {FUTURE}", f"{FUTURE} is in the future"),
+        ("bootstrap --since 2 --until 2", "--since 2 is not before --until 2"),
+        ("bootstrap --from s3://b/r/ --until 0", "--since and --until are options of the job"),
+        ("export songs --kafka 127.0.0.1:1", "--kafka waits for records published before"),
+        ("export audiobooks", "there is no contract 'audiobooks'; there are: "),
+        ("export trends", "trends has the role trend, expected user, item, interaction"),
+        ("export songs --most-rejected nan", "nan is not a finite number"),
+        ("export songs --point-in-time export/", "'export/' is no location"),
+        ("export users --point-in-time s3://b/e/", "name its domain alone"),
+        ("export songs podcasts --point-in-time s3://b/e/", "name its domain alone"),
+        ("export interactions --archive http://b/", "'http://b/' is no location"),
+        ("catalog register audiobooks", "there is no contract 'audiobooks'"),
+        ("schemas diff audiobooks", "there is no contract 'audiobooks'"),
+        ("replay --generate 10 --rate nan", "nan is not a finite number"),
+        ("replay --generate 10 --rate inf", "inf is not a finite number"),
+        ("replay --generate 10 --users 0", "0 is not in the range x>=12"),
+        ("replay --generate 10 --songs 11", "11 is not in the range x>=12"),
+        ("replay --generate 10 --malformed 1", "1.0 is not in the range 0<=x<1"),
+        ("replay . --users 50", "--users is an option of --generate"),
+        ("replay --generate 10 --run a/b", "'a/b' is no name"),
+        ("verify --wait nan", "nan is not a finite number"),
+        ("verify --quiet inf", "inf is not a finite number"),
+        ("verify --run ../other", "'../other' is no name"),
+        ("demo --rate nan", "nan is not a finite number"),
+        ("submit --set pipelines=analytics", "expected GROUP:NAME=VALUE"),
+        (
+            "deploy upgrade --set pipelines=analytics --target aws --region eu-west-1 --bucket b",
+            "expected GROUP:NAME=VALUE",
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_wrong_usage(
+    line: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, and the value."""
+    code = main.run(main.tunemesh, line.split())
+    assert expected in capsys.readouterr().err
+    assert code == 2
+
+
+def test_now_is_not_in_the_future(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command goes on to the service that it needs."""
+    assert main.run(main.tunemesh, ["export", "interactions", "--until", str(now_ms())]) == 1
+    assert "the service aws does not answer" in capsys.readouterr().err
+
+
+def test_a_run_that_does_not_exist_is_named_first(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the service that is needed to verify it."""
+    assert main.run(main.tunemesh, ["verify", "--run", "monday"]) == 1
+    assert f"{home / 'ledger' / 'monday.sqlite'} does not exist" in capsys.readouterr().err
+
+
+def test_a_run_that_exists_is_named_first(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A replay writes a ledger of its own."""
+    Ledger.create(ledger_path(home, "monday"), {}).close()
+    assert main.run(main.tunemesh, ["replay", "--generate", "9", "--run", "monday"]) == 1
+    assert "monday.sqlite exists already" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_ledger_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a traceback."""
+    file = ledger_path(home, "monday")
+    file.parent.mkdir()
+    sqlite3.connect(file).close()
+    assert main.run(main.tunemesh, ["verify", "--run", "monday"]) == 1
+    assert "monday.sqlite: not a ledger" in capsys.readouterr().err
