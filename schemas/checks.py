@@ -269,15 +269,20 @@ def _check_unique(contracts: Contracts) -> Iterator[Problem]:
         "item type": lambda contract: contract.item.type if contract.item else None,
         "catalog table": lambda contract: contract.catalog_table,
         "schema name": lambda contract: contract.subject,
-        # Kafka makes one metric name of both.
-        "topic, '.' and '_' being the same": lambda contract: contract.topic.replace(".", "_"),
+        # Kafka makes one metric name of both; schemas.model reports equal topics.
+        "topic, '.' and '_' being the same": lambda contract: (
+            contract.topic.replace(".", "_")
+            if contracts.for_topic(contract.topic) is contract
+            else None
+        ),
     }
     for what, of in properties.items():
-        owners: dict[str, str] = {}
+        owners: dict[str, Contract] = {}
         for contract in contracts:
             value = of(contract)
-            if value is not None and owners.setdefault(value, contract.name) != contract.name:
-                yield Problem(contract.name, f"{what} {value!r} is also that of {owners[value]}")
+            owner = contract if value is None else owners.setdefault(value, contract)
+            if owner is not contract:
+                yield Problem(contract.name, f"{what} {value!r} is also that of {owner.name}")
     yield from _check_locations(contracts)
 
 

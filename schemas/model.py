@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -276,15 +276,16 @@ def load_contracts(folders: tuple[Path, ...] | None = None) -> Contracts:
 def read_contracts(folders: tuple[Path, ...] | None = None) -> tuple[Contracts, list[str]]:
     """The usable contracts of the folders, and what is wrong with the others.
 
-    Each problem is one sentence that begins with its file. Raises ContractError for a folder that
-    does not exist.
+    Each problem is one sentence that begins with its file. A contract whose name or topic is taken
+    is among the contracts, named like its folder, so that the rest of it can be checked, too.
     """
     contracts: dict[str, Contract] = {}
     topics: dict[str, str] = {}
     problems: list[str] = []
     for root in folders or contract_folders():
         if not root.is_dir():
-            raise ContractError(f"the contracts folder {root} does not exist")
+            problems.append(f"the contracts folder {root} does not exist")
+            continue
         if (root / "contract.yaml").exists():
             problems.append(f"{root} is a contract, expected the folder that contains it")
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -298,14 +299,17 @@ def read_contracts(folders: tuple[Path, ...] | None = None) -> tuple[Contracts, 
                 problems += str(error).split("\n")
                 continue
             if contract.name in contracts:
-                problems.append(f"{folder}: there is already a contract {contract.name!r}")
-            elif contract.topic in topics:
+                name = folder.name if folder.name not in contracts else str(folder)
+                problems.append(
+                    f"{folder}: there is already a contract {contract.name!r}: change the name in"
+                    f" contract.yaml, and those of the schema files ({folder.name}.v1.avsc)"
+                )
+                contract = replace(contract, name=name)
+            if topics.setdefault(contract.topic, contract.name) != contract.name:
                 problems.append(
                     f"{folder}: the topic {contract.topic!r} belongs to {topics[contract.topic]!r}"
                 )
-            else:
-                contracts[contract.name] = contract
-                topics[contract.topic] = contract.name
+            contracts[contract.name] = contract
     return Contracts(contracts), problems
 
 

@@ -206,3 +206,27 @@ def test_without_options_the_registry_is_local(monkeypatch: pytest.MonkeyPatch) 
     aws = connections.Mesh("eu-west-1", None)
     assert (aws.region, aws.endpoint_url) == ("eu-west-1", None)
     assert connections.Mesh(None, "http://127.0.0.1:1").endpoint_url == "http://127.0.0.1:1"
+
+
+def test_a_copied_contract_is_told_everything_that_is_still_the_originals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, with the problems of the folders beside it."""
+    copy = tmp_path / "mesh" / "audiobooks"
+    shutil.copytree(BUILT_IN_FOLDER / "songs", copy)
+    missing = tmp_path / "missing"
+    monkeypatch.setenv("TUNEMESH_CONTRACTS", f"{copy.parent}:{missing}")
+    result = CliRunner().invoke(schemas, ["check"])
+    for problem in (
+        (
+            f"{copy}: there is already a contract 'songs': change the name in contract.yaml, and"
+            " those of the schema files (audiobooks.v1.avsc)"
+        ),
+        f"{copy}: the topic 'songs' belongs to 'songs'",
+        "audiobooks: item type 'song' is also that of songs",
+        "audiobooks: catalog table 'tunemesh_songs.songs' is also that of songs",
+        "audiobooks: S3 location 's3://tunemesh-songs/product/' is also that of songs",
+        f"the contracts folder {missing} does not exist",
+    ):
+        assert problem in result.output.splitlines()
+    assert str(result.exception) == "7 problems in the contracts, see above"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from cli.schemas import schemas
 from deploy.local.settings import PROJECT
 from docs import generate
 from schemas.invalid import Reason
@@ -109,3 +112,17 @@ def test_every_command_of_a_page_parses(page: Path) -> None:
                 )
                 leaf = LEAVES[f"tunemesh {path}"]
                 leaf.make_parser(click.Context(leaf)).parse_args(words[len(path.split()) :])
+
+
+def test_the_recipe_of_a_domain_gives_a_valid_contract(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands, as the page has them."""
+    page = (PROJECT / "docs" / "how-to" / "add-an-item-domain.md").read_text()
+    recipe = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "schemas").symlink_to(PROJECT / "schemas")
+    subprocess.run(["sh", "-euc", recipe], cwd=tmp_path, check=True)
+    monkeypatch.setenv("TUNEMESH_CONTRACTS", str(tmp_path / "mesh"))
+    result = CliRunner().invoke(schemas, ["check"])
+    assert result.exit_code == 0, result.output
+    assert "audiobooks  " in result.output
