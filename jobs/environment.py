@@ -43,6 +43,7 @@ def make_tables(settings: ApplicationSettings, *, in_process: bool) -> StreamTab
         # Each operator creates new rows, so none sees the changes of another.
         "pipeline.object-reuse": "true",
         "python.execution-mode": settings.execution_mode,
+        **UNALIGNED_CHECKPOINTS,
         # Plans hold names, not addresses.
         "table.plan.compile.catalog-objects": "IDENTIFIER",
         "table.local-time-zone": "UTC",
@@ -127,7 +128,6 @@ def local_configuration() -> dict[str, str]:
         "taskmanager.memory.managed.size": "256m",
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",
-        **UNALIGNED_CHECKPOINTS,
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "500 ms",
     }

@@ -88,8 +88,8 @@ class Cluster:
 def job_configuration(backend: str, task: Task) -> dict[str, str]:
     """Return the configuration of a job; ``backend``: hashmap or rocksdb.
 
-    The cluster's configuration has parallelism, memory and incremental, unaligned checkpoints
-    every 10 s. A failure ends the run, without a restart.
+    The cluster's configuration has parallelism, memory and incremental checkpoints every 10 s. A
+    failure ends the run, without a restart.
     """
     return {
         "state.backend.type": backend,

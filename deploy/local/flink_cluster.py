@@ -33,7 +33,6 @@ from deploy.local.flink_workers import Workers
 from deploy.local.log4j import write_log4j
 from deploy.local.process import Launch, Server
 from deploy.local.settings import HOST, LocalSettings, aws_environment
-from jobs.freshness.watch import UNALIGNED_CHECKPOINTS
 
 NAME = "flink"
 JOBMANAGER, TASKMANAGER = flink_workers.JOBMANAGER, flink_workers.TASKMANAGER
@@ -120,7 +119,6 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
     checkpoints: dict[str, object] = {
         "state.backend.type": "rocksdb",
         "execution.checkpointing.interval": "10 s",
-        **UNALIGNED_CHECKPOINTS,
         "execution.checkpointing.incremental": True,
         "execution.checkpointing.num-retained": 2,
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",

@@ -44,16 +44,13 @@ PARTITIONS_SECONDS = 5.0
 RECREATED_SECONDS = 5.0
 """A position beyond its partition's end for so long is one of a topic that was created anew."""
 
-UNALIGNED_CHECKPOINTS = {
-    "execution.checkpointing.unaligned.enabled": "true",
-    "execution.checkpointing.aligned-checkpoint-timeout": "0 s",
-}
+UNALIGNED_CHECKPOINTS = {"execution.checkpointing.unaligned": "true"}
 """Flink's configuration that lets a barrier overtake the records before it.
 
 An event that waits holds up its task's barrier. With aligned checkpoints a join that has received
 the barrier of users and items reads no more of them until then: an update that is behind it, and
-that the event waits for, would be joined only after the event. With any time-out above zero that
-holds until the time-out."""
+that the event waits for, would be joined only after the event. (An older name of the key
+``execution.checkpointing.unaligned.enabled``: the one that Managed Flink lets code set.)"""
 
 
 class OffsetStore(Protocol):

@@ -28,6 +28,7 @@ from connectors.flink.internals.restored import restored_positions
 from connectors.flink.internals.submission import job_id_configuration
 from connectors.flink.table_environment import create_tables, minicluster_configuration
 from connectors.kafka.tables import KafkaSettings, source_table
+from jobs.freshness.watch import UNALIGNED_CHECKPOINTS
 
 COUNT, FAIL, BLOCK = b"count", b"fail", b"block"
 """Commands: be counted, raise the first time, block until the task is cancelled."""
@@ -112,7 +113,11 @@ def run(request: Request) -> None:
     tables = create_tables(
         configuration,
         [Path(jar) for jar in request.jars],
-        {"python.execution-mode": "thread", **job_id_configuration(request.job)},
+        {
+            "python.execution-mode": "thread",
+            **UNALIGNED_CHECKPOINTS,
+            **job_id_configuration(request.job),
+        },
     )
     kafka = KafkaSettings(request.bootstrap_servers)
     tables.execute_sql(

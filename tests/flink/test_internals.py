@@ -44,6 +44,7 @@ class Run:
     facts: list[dict[str, Any]]
     jobs: list[str]
     gauge: float
+    checkpoints: dict[str, Any]
 
     def fact(self, name: str) -> list[Any]:
         """Every fact of a name, in its order."""
@@ -88,6 +89,8 @@ def run(
     try:
         wait(lambda: gauge(rest) == sum(ENDS.values()), "the gauge does not show the records")
         shown, counted_ms = gauge(rest), now_ms()
+        (job,) = rest.running_jobs()
+        checkpoints = rest.call("GET", f"/jobs/{job.id}/checkpoints/config")
         wait(lambda: checkpoint_ms(rest) > counted_ms, "there is no checkpoint")
         publish(mesh, {0: [FAIL]})
         wait(lambda: sum("restored" in fact for fact in facts(folder)) == 2, "no restart")
@@ -99,7 +102,7 @@ def run(
             lambda: any("cancelled" in fact for fact in facts(folder)),
             lambda: "the function still blocks",
         )
-        yield Run(facts(folder), known, shown)
+        yield Run(facts(folder), known, shown, checkpoints)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)
@@ -144,6 +147,12 @@ def test_a_function_sees_where_its_sources_resume(run: Run) -> None:
     first, second = run.fact("restored")
     assert first == []
     assert sorted(second) == [[TOPIC, partition, end] for partition, end in ENDS.items()]
+
+
+def test_code_can_make_checkpoints_unaligned(run: Run) -> None:
+    """By the key that Managed Flink allows, and from the first barrier on."""
+    assert run.checkpoints["unaligned_checkpoints"] is True
+    assert run.checkpoints["aligned_checkpoint_timeout"] == 0
 
 
 def test_gauges_of_a_python_thread_are_flinks_metrics(run: Run) -> None:
