@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from connectors.files import PRIVATE_UMASK
 from schemas.errors import TunemeshError
 from schemas.settings import ENVIRONMENT, read
 
@@ -156,6 +157,8 @@ def _describe_unexpected(error: Exception) -> str:
 
 def main() -> None:
     """Run the `tunemesh` script."""
+    # Ledgers, logs and data have personal data: they are this user's alone.
+    os.umask(PRIVATE_UMASK)
     log_to_file(log_path())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+PRIVATE_UMASK = 0o077
+"""Of processes that write below the platform's home: no other user reads what they create."""
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that readers see the former content or the new one; a text as UTF-8."""

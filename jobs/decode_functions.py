@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -56,7 +57,8 @@ class DecodeFunction(RegistryFunction):
     ) -> None:
         super().__init__(settings.registry, extra_contracts)
         self.name = name
-        self._settings = settings
+        # Pickled into the job: without the Java client's properties, which it does not need.
+        self._settings = replace(settings, kafka=replace(settings.kafka, client={}))
         self._calls = 0
         self._gauges: Gauges | None = None
         self._watch: Watch | None = None

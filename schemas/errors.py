@@ -19,10 +19,13 @@ def counted(count: int, noun: str) -> str:
 
 
 class SettingError(TunemeshError):
-    """An invalid setting: its name, its value (None: it is missing), and what was expected."""
+    """An invalid setting: its name, its value (None: it is missing), and what was expected.
+
+    ``fault`` stands for the value where that may be a secret: this text is printed and logged.
+    """
 
     exit_code = 2
 
-    def __init__(self, name: str, value: object, expected: str) -> None:
-        given = "is missing" if value is None else f"is {value!r}"
+    def __init__(self, name: str, value: object, expected: str, *, fault: str = "") -> None:
+        given = fault or ("is missing" if value is None else f"is {value!r}")
         super().__init__(f"{name} {given}; expected {expected}")

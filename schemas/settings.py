@@ -88,6 +88,7 @@ class Setting:
     default   the text that a user would write; None: there is no value; MISSING: it is required
     rest      it stands for all properties of the group that have no declaration of their own;
               ``name`` describes their names
+    secret    its value is neither in error messages nor in the ``repr`` of the settings
     """
 
     group: str
@@ -96,6 +97,7 @@ class Setting:
     description: str
     default: Any
     rest: bool = False
+    secret: bool = False
 
     def read(self, values: Mapping[str, str]) -> Any:
         """The value among those of the group, or the default; raises SettingError."""
@@ -121,26 +123,36 @@ class Setting:
         if self.group == ENVIRONMENT:
             title = self.name
         needed = self.description if self.kind is TEXT else self.kind.expected
-        return SettingError(title, text, expected or needed)
+        is_withheld = self.secret and text is not None
+        fault = "is invalid (its value is not shown)" if is_withheld else ""
+        return SettingError(title, text, expected or needed, fault=fault)
 
 
-def setting(name: str, kind: Kind[T], description: str, *, default: Any = MISSING) -> T:
-    """Declare a field of a class with :func:`group`; for ``default`` see :class:`Setting`."""
-    metadata = {"setting": Setting("", name, kind, description, default)}
+def setting(
+    name: str, kind: Kind[T], description: str, *, default: Any = MISSING, secret: bool = False
+) -> T:
+    """Declare a field of a class with :func:`group`; for the others see :class:`Setting`."""
+    metadata = {"setting": Setting("", name, kind, description, default, secret=secret)}
     if default is MISSING or default is None:
-        return cast(T, field(default=default, metadata=metadata))
-    return field(default_factory=lambda: kind.parse(default), metadata=metadata)
+        return cast(T, field(default=default, metadata=metadata, repr=not secret))
+    return field(default_factory=lambda: kind.parse(default), metadata=metadata, repr=not secret)
 
 
 def rest(
-    name: str, kind: Kind[T], description: str, *, default: Mapping[str, T], group: str = ""
+    name: str,
+    kind: Kind[T],
+    description: str,
+    *,
+    default: Mapping[str, T],
+    group: str = "",
+    secret: bool = False,
 ) -> Mapping[str, T]:
     """Declare a field for the other properties of a group: the class's, or the one named.
 
     Their texts are parsed as they are, with spaces around them.
     """
-    metadata = {"setting": Setting(group, name, kind, description, None, rest=True)}
-    return field(default_factory=lambda: default, metadata=metadata)
+    metadata = {"setting": Setting(group, name, kind, description, None, rest=True, secret=secret)}
+    return field(default_factory=lambda: default, metadata=metadata, repr=not secret)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(setting, rest))
@@ -202,8 +214,13 @@ def reject_unknown(groups: Mapping[str, Mapping[str, str]], *classes: type) -> N
         own = {each.name: each for each in settings if each.group == group}
         if own and not any(each.rest for each in own.values()):
             for name in sorted(values.keys() - own):
-                expected = f"one of the properties {', '.join(sorted(own))}"
-                raise Setting(group, name, TEXT, "", None).error(values[name], expected)
+                # Without its value: a misplaced or misspelt property may be a secret.
+                raise SettingError(
+                    f"the property {name!r} of the group {group!r}",
+                    values[name],
+                    f"one of the properties {', '.join(sorted(own))}",
+                    fault="is unknown",
+                )
 
 
 def check_positive(settings: object, *names: str, high: float = math.inf) -> None:

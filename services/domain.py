@@ -3,7 +3,7 @@
     POST   /{domain}         create a record; the service sets an absent id
     GET    /{domain}/{id}    the record
     PUT    /{domain}/{id}    create or replace it
-    DELETE /{domain}/{id}    mark it deleted; remove it if the contract has no such field
+    DELETE /{domain}/{id}    erase it and mark it deleted; if the contract has no mark, remove it
 
 ``updated_at`` is a record's version, which only grows. The service sets it, unless the caller does
 (a source with times of its own): then it must be newer than the stored one. The same record again
@@ -118,13 +118,13 @@ class Domain:
         if isinstance(given, dict) and given.setdefault(name, key) != key:
             raise InvalidInput("wrong_id", f"the path says {key!r}", name)
         expected = self._expected(request)
+        wanted = self._rules.completed(given)
         stored: Record = {}
         status = HTTPStatus.OK
 
         def decide(current: Record | None) -> Change | None:
             nonlocal stored, status
             self._check_expected(expected, current)
-            wanted = self._rules.completed(given, current)
             status = HTTPStatus.CREATED if current is None else HTTPStatus.OK
             if current is not None and wanted == current:
                 stored = current
@@ -140,11 +140,11 @@ class Domain:
 
         def decide(current: Record | None) -> Change | None:
             self._check_expected(expected, current)
-            if current is None or self._rules.is_deleted(current):
+            if current is None or self._rules.is_erased(current):
                 raise self._absent(key)
             if self._rules.deleted is None:
                 return Change(None)
-            deleted = {**current, self._rules.deleted: True}
+            deleted = {**self._rules.erased(current), self._rules.deleted: True}
             if self._rules.updated is not None:
                 deleted[self._rules.updated] = None
             return Change(self._next(deleted, current))

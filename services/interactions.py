@@ -11,6 +11,7 @@ if it was published after all, every consumer recognizes it by its event_id.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -35,6 +36,10 @@ from services.settings import ServiceSettings
 MAX_EVENTS = 500
 PUBLISH_SECONDS = 10.0
 NOT_PUBLISHED = "not_published"
+TRY_AGAIN = "not published; send it again"
+"""The broker's own text, which names servers, is in the log."""
+
+_log = logging.getLogger(__name__)
 
 
 def handler(event: Event, context: Any) -> Answer:
@@ -97,7 +102,9 @@ class Interactions:
         problems = self._publisher.publish(messages, PUBLISH_SECONDS) if messages else []
         for index, problem in zip(records, problems, strict=True):
             if problem is not None:
-                errors[index] = _error(index, given[index], NOT_PUBLISHED, problem, None)
+                errors[index] = _error(index, given[index], NOT_PUBLISHED, TRY_AGAIN, None)
+        if any(problems):
+            _log.warning("events are not published: %s", next(filter(None, problems)))
         body = {
             "accepted": len(given) - len(errors),
             "errors": [errors[index] for index in sorted(errors)],

@@ -90,7 +90,9 @@ class ItemStore:
                 return
             except _Overtaken:
                 continue
-        raise Unavailable(f"{key!r} was changed by others in {MAX_ATTEMPTS} attempts")
+        raise Unavailable(
+            f"{self._table}: an item was changed by others in {MAX_ATTEMPTS} attempts"
+        )
 
     def _unchanged(self, current: Record | None) -> dict[str, Any]:
         """The condition that the item was not written since it was read."""

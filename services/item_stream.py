@@ -51,7 +51,9 @@ def publish(
     problems = publisher.publish(messages, PUBLISH_SECONDS)
     for number, message, problem in zip(numbers, messages, problems, strict=True):
         if problem is not None:
-            _log.warning("%s %r is not published: %s", message.contract.name, message.key, problem)
+            _log.warning(
+                "change %s of %s is not published: %s", number, message.contract.name, problem
+            )
             return {"batchItemFailures": [{"itemIdentifier": number}]}
     return {"batchItemFailures": []}
 
@@ -73,7 +75,11 @@ def _message(change: Mapping[str, Any]) -> Message | None:
         rules.check(record, now_ms())
     except (InvalidInput, InvalidRecord) as error:
         _log.error(
-            "%s %r does not fit its contract and is passed over: %s", contract.name, key, error
+            "change %s of %s does not fit its contract and is passed over: %s %s",
+            content["SequenceNumber"],
+            contract.name,
+            error.reason,
+            error.field or "",
         )
         return None
     return Message(contract, key, record)

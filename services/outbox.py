@@ -1,5 +1,8 @@
 """Publishes the outbox of PostgreSQL: committed changes, in order per key, at least once.
 
+What is published is removed from the outbox: a record may have personal data, which nothing but its
+table keeps.
+
 One publisher is active at a time. The others wait for its lock, which the database releases when
 its connection ends, and then until its lease has expired: by then its messages under way have been
 withdrawn or have arrived, so none of them overtakes those of the next publisher. A publisher renews
@@ -17,9 +20,10 @@ from typing import Any
 
 import psycopg
 
+from connectors.glue.registry import RegistryError
 from schemas.model import Contracts, load_contracts
 from services.http import Event, Unavailable
-from services.publishing import Message, TopicPublisher
+from services.publishing import Message, PublishingDenied, TopicPublisher
 from services.settings import ServiceSettings
 from services.user_store import PUBLISHER_LOCK, SILENCE_MS, connect
 
@@ -29,29 +33,24 @@ LEASE_SECONDS = 2 * SILENCE_MS / 1000
 
 IDLE_SECONDS = 0.1
 RETRY_SECONDS = 1.0
-KEEP_DAYS = 1
-"""How long a published change is kept for inspection."""
-
 LAMBDA_RESERVE_MS = 10_000
 """The time left of an invocation when it stops publishing more."""
 
 _log = logging.getLogger(__name__)
 
-_PENDING = (
-    "SELECT id, contract, key, record FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT %s"
-)
-_PUBLISHED = "UPDATE outbox SET published_at = clock_timestamp() WHERE id = ANY(%s)"
+_PENDING = "SELECT id, contract, key, record FROM outbox ORDER BY id LIMIT %s"
+_PUBLISHED = "DELETE FROM outbox WHERE id = ANY(%s)"
 _RENEW = "UPDATE outbox_lease SET until = clock_timestamp() + make_interval(secs => %s)"
 _REMAINING = "SELECT extract(epoch FROM until - clock_timestamp()) FROM outbox_lease"
 _TRY_LOCK = "SELECT pg_try_advisory_lock(%s)"
-_PRUNE = (
-    "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE published_at <"
-    " clock_timestamp() - make_interval(days => %s) LIMIT 10000)"
-)
 
 
 class NotPublished(Exception):
     """The broker has not accepted a change; it remains in the outbox."""
+
+
+_RETRIED = (psycopg.Error, Unavailable, NotPublished, PublishingDenied, RegistryError)
+"""What a publisher that runs continuously logs and waits for."""
 
 
 class OutboxPublisher:
@@ -79,10 +78,9 @@ class OutboxPublisher:
                 with self._exclusive() as connection:
                     while not self._stop.is_set():
                         if not self._publish_batch(connection, self._is_running):
-                            self._prune(connection)
                             self._stop.wait(IDLE_SECONDS)
                             self._renew(connection)
-            except (psycopg.Error, Unavailable, NotPublished) as error:
+            except _RETRIED as error:
                 _log.warning("the outbox is not published at present: %s", str(error).strip())
                 self._stop.wait(RETRY_SECONDS)
 
@@ -99,7 +97,6 @@ class OutboxPublisher:
                 self._await_lease(connection)
                 while more() and (done := self._publish_batch(connection, more)):
                     count += done
-                self._prune(connection)
             finally:
                 self._end_lease(connection)
         return count
@@ -157,9 +154,6 @@ class OutboxPublisher:
             raise NotPublished(problem)
         return len(published)
 
-    def _prune(self, connection: psycopg.Connection) -> None:
-        connection.execute(_PRUNE, (KEEP_DAYS,))
-
 
 def _in_order(
     rows: Sequence[tuple[Any, ...]], problems: Sequence[str | None]
@@ -174,7 +168,7 @@ def _in_order(
     for (number, name, key, _), problem in zip(rows, problems, strict=True):
         if problem is not None:
             failed.add((name, key))
-            first = first or f"change {number} of {name} {key!r}: {problem}"
+            first = first or f"change {number} of {name}: {problem}"
         elif (name, key) not in failed:
             published.append(number)
     return published, first

@@ -15,13 +15,18 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from connectors.glue.registry import RegistryError
+from connectors.glue.registry import RegistryUnavailable
 from schemas.codec import Encoder, Record, VersionIds
 from schemas.model import Contract
 from services.http import Unavailable
 
 NOT_ACKNOWLEDGED = "not acknowledged in time"
+_DENIED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 _POLL_SECONDS = 0.05
+
+
+class PublishingDenied(Exception):
+    """The broker does not authorise this process: no later attempt is allowed either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class TopicPublisher:
         Blocks until each has its answer, at most ``seconds``. ``meanwhile`` is called many times a
         second during the wait; when it raises, nothing more is sent. Raises InvalidRecord before
         anything is sent when one does not fit its contract, Unavailable when the registry does not
-        answer.
+        answer, RegistryError when it refuses, PublishingDenied.
         """
         values = [self._encoded(message) for message in messages]
         meanwhile()  # the registry may have answered slowly
@@ -94,6 +99,8 @@ class TopicPublisher:
         finally:
             if answers.failed or not answers.is_complete:
                 self._withdraw(producer)
+        if answers.denial is not None:
+            raise PublishingDenied(answers.denial)
         return answers.problems
 
     def _produce(
@@ -126,7 +133,7 @@ class TopicPublisher:
         if encoder is None:
             try:
                 encoder = Encoder(contract, self._ids.version_id(contract))
-            except RegistryError as error:
+            except RegistryUnavailable as error:
                 raise Unavailable(str(error)) from error
             self._encoders[contract.name] = encoder
         return encoder.encode(message.record)
@@ -152,6 +159,7 @@ class _Answers:
     def __init__(self, count: int) -> None:
         self.problems: list[str | None] = [NOT_ACKNOWLEDGED] * count
         self.failed = False
+        self.denial: str | None = None
         # Its length is the number of answers: appending is atomic for threads.
         self._noted: list[int] = []
 
@@ -168,4 +176,10 @@ class _Answers:
 
     def callback(self, index: int) -> Callable[[KafkaError | None, object], None]:
         """The callback of the producer for the answer to a message."""
-        return lambda error, message: self.note(index, None if error is None else str(error))
+
+        def note(error: KafkaError | None, message: object) -> None:
+            if error is not None and error.code() in _DENIED:
+                self.denial = str(error)
+            self.note(index, None if error is None else str(error))
+
+        return note

@@ -30,6 +30,19 @@ MISSING_FIELD = "missing_field"
 NOT_JSON = "not_json"
 
 
+_EMPTY: Mapping[str, Any] = {
+    "null": None,
+    "boolean": False,
+    "int": 0,
+    "long": 0,
+    "float": 0.0,
+    "double": 0.0,
+    "string": "",
+    "bytes": b"",
+}
+"""The empty values of the types that have no parts."""
+
+
 class InvalidInput(Exception):
     """A caller sent invalid input: reason (machine-readable), message, and field."""
 
@@ -58,6 +71,10 @@ class Rules:
         self.deleted = mapping.deleted if mapping else None
         self._schema = parse_plain(contract.newest.definition)
         self._defaults = contract.newest.defaults
+        erased = _erased(self._schema, {})
+        for kept in (contract.key, self.updated, self.deleted):
+            erased.pop(kept, None)
+        self._erased: Record = erased
         self._fields = {
             entry["name"]: _field(entry, plain["type"])
             for entry, plain in zip(
@@ -65,11 +82,11 @@ class Rules:
             )
         }
 
-    def completed(self, given: Any, current: Record | None = None) -> Record:
+    def completed(self, given: Any) -> Record:
         """A record with all fields of the contract, each of its type.
 
         Absent ones get their default, or null where that is allowed. A deleted record needs no more
-        than its id: the rest is that of ``current``. Raises InvalidInput.
+        than its id: the rest is erased. Raises InvalidInput.
         """
         if not isinstance(given, Mapping):
             raise InvalidInput(Reason.WRONG_TYPE, "expected a JSON object")
@@ -78,20 +95,24 @@ class Rules:
                 raise InvalidInput(
                     UNKNOWN_FIELD, f"{self.contract.name} has no such field", str(name)
                 )
-        is_deletion = (
-            current is not None and self.deleted is not None and given.get(self.deleted) is True
-        )
+        is_deletion = self.deleted is not None and given.get(self.deleted) is True
         record: Record = {}
         for name, field in self._fields.items():
             if name in given:
                 record[name] = _checked(field, given[name])
-            elif is_deletion and current is not None and name != self.updated:
-                record[name] = current[name]
             elif name in self._defaults:
                 record[name] = self._defaults[name]
-            else:
+            elif not (is_deletion and name in self._erased):
                 raise InvalidInput(MISSING_FIELD, "is required", name)
-        return record
+        return self.erased(record) if is_deletion else record
+
+    def erased(self, record: Record) -> Record:
+        """A record without its content: id, version and the mark of its deletion remain.
+
+        Every other field is null; where that is not allowed, its default, else the empty value of
+        its type.
+        """
+        return {**record, **self._erased}
 
     def check(self, record: Record, now_ms: int) -> None:
         """Raise InvalidInput for a record that no consumer could use, or that is too large."""
@@ -127,10 +148,42 @@ class Rules:
         """Whether the record says that its user or item is deleted."""
         return self.deleted is not None and bool(record[self.deleted])
 
+    def is_erased(self, record: Record) -> bool:
+        """Whether it is deleted and has no content; earlier releases kept the content."""
+        return self.is_deleted(record) and record == self.erased(record)
+
     def version(self, record: Record) -> int | None:
         """updated_at of a record; None where the domain has none."""
         version: int | None = record[self.updated] if self.updated else None
         return version
+
+
+def _erased(plain: Any, named: dict[str, Any], default: Any = None) -> Any:
+    """The value that stands for an erased one of an Avro type (parsed, without logical types)."""
+    if isinstance(plain, list) and "null" in plain:
+        return None
+    if default is not None:
+        return default
+    if isinstance(plain, list):
+        return _erased(plain[0], named)
+    if isinstance(plain, str):
+        return _EMPTY[plain] if plain in _EMPTY else _erased(named[plain], named)
+    named[plain.get("name", "")] = plain
+    match plain["type"]:
+        case "array":
+            return []
+        case "map":
+            return {}
+        case "enum":
+            return plain["symbols"][0]
+        case "fixed":
+            return bytes(plain["size"])
+        case "record":
+            return {
+                field["name"]: _erased(field["type"], named, field.get("default"))
+                for field in plain["fields"]
+            }
+    return _erased(plain["type"], named)
 
 
 def _field(entry: Mapping[str, Any], plain: Any) -> _Field:

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 
+from connectors.aws.secrets import resolve_secrets
 from connectors.glue.registry import GlueRegistry
 from schemas.settings import ENVIRONMENT, TEXT, Kind, group, read, require, setting
 from services.publishing import TopicPublisher
@@ -31,8 +32,10 @@ class ServiceSettings:
     kafka_properties: tuple[tuple[str, str], ...] = setting(
         "TUNEMESH_KAFKA_PROPERTIES",
         Kind("a JSON object", _properties),
-        "properties of librdkafka for the back ends, such as those of security",
+        "properties of librdkafka for the back ends, such as those of security; `${secret:ARN}` or"
+        " `${secret:ARN#KEY}` in a value stands for a secret of AWS Secrets Manager",
         default="{}",
+        secret=True,
     )
     registry: str = setting(
         "TUNEMESH_REGISTRY", TEXT, "name of the back ends' Glue registry", default="tunemesh"
@@ -42,7 +45,11 @@ class ServiceSettings:
     )
     region: str = setting("AWS_REGION", TEXT, "AWS region of the back ends", default="us-east-1")
     database: str | None = setting(
-        "TUNEMESH_DATABASE", TEXT, "the users' database, as libpq accepts it", default=None
+        "TUNEMESH_DATABASE",
+        TEXT,
+        "the users' database, as libpq accepts it, with `${secret:...}` as above",
+        default=None,
+        secret=True,
     )
 
     @classmethod
@@ -52,8 +59,9 @@ class ServiceSettings:
 
     @property
     def required_database(self) -> str:
-        """The users' database; raises SettingError when it is missing."""
-        return str(require(self, "database"))
+        """The users' database; raises SettingError when it is missing, SecretError."""
+        database = resolve_secrets({"TUNEMESH_DATABASE": require(self, "database")})
+        return str(database["TUNEMESH_DATABASE"])
 
     def publisher(self) -> TopicPublisher:
         """The publisher of this process, one for all that have the same settings; raises
@@ -65,4 +73,4 @@ class ServiceSettings:
 def _publisher(settings: ServiceSettings) -> TopicPublisher:
     brokers = require(settings, "bootstrap_servers")
     registry = GlueRegistry.connect(settings.region, settings.registry_endpoint, settings.registry)
-    return TopicPublisher(brokers, registry, dict(settings.kafka_properties))
+    return TopicPublisher(brokers, registry, resolve_secrets(dict(settings.kafka_properties)))

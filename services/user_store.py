@@ -16,6 +16,7 @@ import psycopg
 
 from connectors.stores.postgresql import Table, quoted
 from schemas.codec import Record
+from schemas.errors import SettingError
 from schemas.model import Contract
 from services.domain import Decide
 from services.http import Unavailable
@@ -26,14 +27,16 @@ OUTBOX_STATEMENTS = (
   contract text NOT NULL,
   key text NOT NULL,
   record json,  -- null: removed
-  committed_after timestamptz NOT NULL DEFAULT now(),
-  published_at timestamptz
+  committed_after timestamptz NOT NULL DEFAULT now()
 )""",
-    "CREATE INDEX IF NOT EXISTS outbox_pending ON outbox (id) WHERE published_at IS NULL",
-    (
-        "CREATE INDEX IF NOT EXISTS outbox_published ON outbox (published_at)"
-        " WHERE published_at IS NOT NULL"
-    ),
+    # Earlier releases marked what was published, and kept it for a day.
+    """DO $$ BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'outbox'::regclass
+             AND attname = 'published_at' AND NOT attisdropped) THEN
+    DELETE FROM outbox WHERE published_at IS NOT NULL;
+    ALTER TABLE outbox DROP COLUMN published_at;
+  END IF;
+END $$""",
     """CREATE TABLE IF NOT EXISTS outbox_lease (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   until timestamptz NOT NULL
@@ -50,8 +53,12 @@ SILENCE_MS = 2_000
 """How long a caller waits for a server that does not answer."""
 
 
+class StoreFailed(Exception):
+    """The database rejected a statement; without the details, which have values of the record."""
+
+
 def connect(database: str) -> psycopg.Connection:
-    """A connection with autocommit; raises Unavailable."""
+    """A connection with autocommit; raises Unavailable, SettingError."""
     try:
         return psycopg.connect(
             database,
@@ -62,6 +69,14 @@ def connect(database: str) -> psycopg.Connection:
         )
     except psycopg.OperationalError as error:
         raise Unavailable(f"the database: {str(error).strip()}") from error
+    except psycopg.ProgrammingError:
+        # Its text quotes the connection string, which may have a password.
+        raise SettingError(
+            "TUNEMESH_DATABASE",
+            database,
+            "a connection string of libpq",
+            fault="is invalid (its value is not shown)",
+        ) from None
 
 
 def create_tables(database: str, contract: Contract) -> None:
@@ -146,6 +161,9 @@ class UserStore:
             yield connection
         except psycopg.OperationalError as error:
             raise Unavailable(f"the database: {str(error).strip()}") from error
+        except psycopg.Error as error:
+            what = f"{type(error).__name__} {error.sqlstate}: {error.diag.message_primary}"
+            raise StoreFailed(what) from None
         finally:
             if connection.closed or connection.broken:
                 connection.close()

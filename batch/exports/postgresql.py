@@ -128,7 +128,14 @@ class PostgresqlSource:
             raise self._error(error) from error
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self._conninfo, connect_timeout=10, autocommit=False)
+        try:
+            connection = psycopg.connect(self._conninfo, connect_timeout=10, autocommit=False)
+        except psycopg.ProgrammingError:
+            # Its text quotes the connection string, which may have a password.
+            raise DatabaseError(
+                "the connection string of PostgreSQL is invalid (it is not shown); expected one of"
+                " libpq: host=... dbname=... or postgresql://..."
+            ) from None
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with self._lock:

@@ -62,9 +62,12 @@ def read_groups(path: Path) -> Groups:
         entries = json.loads(path.read_text(encoding="utf-8"))
         groups = groups_of(entries)
         for group, values in groups.items():
-            for text in (group, *values, *values.values()):
-                if not isinstance(text, str):
-                    raise TypeError(f"{text!r} in the group {group!r} is not a text")
+            if not isinstance(group, str):
+                raise TypeError(f"the name of the group {group!r} is not a text")
+            for name, value in values.items():
+                # Without the value, which may be a secret.
+                if not isinstance(value, str):
+                    raise TypeError(f"{name!r} in the group {group!r} is not a text")
         return groups
     except FileNotFoundError:
         raise TunemeshError(

@@ -65,6 +65,10 @@ class RegistryError(TunemeshError):
     """The registry refused, lacks something or cannot be reached; says what to do next."""
 
 
+class RegistryUnavailable(RegistryError):
+    """The registry does not answer; a later attempt may succeed."""
+
+
 class Registration(NamedTuple):
     """One schema version of a contract in the registry; ``created``: not there before."""
 
@@ -374,7 +378,7 @@ class GlueRegistry(SchemaLookup):
             except botocore.exceptions.BotoCoreError as error:
                 raise RegistryError(f"cannot {what}: {error}") from error
             if attempt >= MAX_CALL_ATTEMPTS and not indefinitely:
-                raise RegistryError(
+                raise RegistryUnavailable(
                     f"cannot {what}: the registry at {self._endpoint} does not answer, tried"
                     f" {attempt} times ({problem}). Is it up? Locally: `tunemesh status`"
                 ) from problem

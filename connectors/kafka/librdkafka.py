@@ -21,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from connectors.aws.secrets import resolve_secrets
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 
 CALL_SECONDS = 10.0
@@ -32,21 +33,28 @@ LOGGER = logging.getLogger("librdkafka")
 class KafkaOffsets:
     """End offsets of topics, and committed offsets of consumer groups.
 
-    ``client`` are librdkafka properties, for security beside the bootstrap servers. Every call
-    blocks for at most ten seconds and raises OffsetsUnavailable.
+    ``client`` are librdkafka properties, for security beside the bootstrap servers; they may refer
+    to secrets (:mod:`connectors.aws.secrets`). Every call blocks for at most ten seconds and raises
+    OffsetsUnavailable.
 
     A librdkafka client that has lost a broker keeps the leader epoch of that time and sends it
     indefinitely (``FENCED_LEADER_EPOCH``, 2.16.1). So each error ends the client.
     """
 
     def __init__(self, bootstrap_servers: str, client: Mapping[str, Any]) -> None:
-        self._settings = {
-            "bootstrap.servers": bootstrap_servers,
-            **client,
-            "client.id": "tunemesh-freshness",
-        }
+        self._bootstrap_servers = bootstrap_servers
+        self._properties = client
         self._client: AdminClient | None = None
         self._consumer: Consumer | None = None
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        # For each client anew: a secret may have been rotated.
+        return {
+            "bootstrap.servers": self._bootstrap_servers,
+            **resolve_secrets(self._properties),
+            "client.id": "tunemesh-freshness",
+        }
 
     @property
     def _admin(self) -> AdminClient:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
+from schemas.errors import TunemeshError
 
 ANSWER_SECONDS = 20.0
 """The longest that a call takes, a slow start of the process included; the process is replaced
@@ -147,7 +148,7 @@ def serve() -> None:
             else:
                 kafka.commit(arguments[0], _offsets(arguments[1]))
             answer: dict[str, object] = {"result": result}
-        except OffsetsUnavailable as error:
+        except TunemeshError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)
 

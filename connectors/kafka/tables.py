@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from connectors.aws.secrets import resolve_secrets
 from schemas.errors import SettingError
 from schemas.settings import TEXT, Kind, group, matching, rest, setting
 
@@ -33,16 +34,19 @@ class KafkaSettings:
         "any other",
         _ANY,
         "a property of Kafka's Java client, for sources and sinks alike: `security.protocol`,"
-        " `sasl.mechanism`, ...",
+        " `sasl.mechanism`, ...; `${secret:ARN}` in a value stands for a secret of AWS Secrets"
+        " Manager, `${secret:ARN#KEY}` for a member of it (JSON)",
         default={},
+        secret=True,
     )
     python_client: Mapping[str, str] = rest(
         "any",
         _ANY,
         "a property of librdkafka, with which the workers query offsets: the same security settings"
-        " under their names in librdkafka",
+        " under their names in librdkafka, with `${secret:...}` as above",
         group="tunemesh.kafka.python",
         default={},
+        secret=True,
     )
 
 
@@ -154,7 +158,7 @@ def _start_options(start: str) -> dict[str, str]:
 
 
 def _client_options(kafka: KafkaSettings) -> dict[str, str]:
-    return {f"properties.{name}": value for name, value in kafka.client.items()}
+    return {f"properties.{name}": value for name, value in resolve_secrets(kafka.client).items()}
 
 
 def _with(options: Mapping[str, str]) -> str:

@@ -37,6 +37,9 @@ MIN_TOPIC_BYTES = 1_048_588
 """Kafka's default of max.message.bytes. A record larger than its contract allows still reaches the
 topic, where the job finds it; a record larger than this is rejected by the broker."""
 
+MAX_COMPACTION_LAG_MS = 86_400_000
+"""How long a former version of a user or item stays on a compacted topic."""
+
 _RECORD_OVERHEAD_BYTES = 65_536
 _DAYS = re.compile(r"P(\d+)D")
 
@@ -50,6 +53,9 @@ def topic_spec(contract: Contract) -> TopicSpec:
     days = _DAYS.fullmatch(contract.retention)
     if contract.retention == "compact":
         config["cleanup.policy"] = "compact"
+        # Without it, a version that a deletion has erased may stay for as long as its segment is
+        # the newest one.
+        config["max.compaction.lag.ms"] = str(MAX_COMPACTION_LAG_MS)
     elif days:
         config["retention.ms"] = str(int(days[1]) * 86_400_000)
     else:

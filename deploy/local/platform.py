@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from connectors.files import PRIVATE_UMASK
 from deploy.local import process, services
 from deploy.local.process import Record, Server
 from deploy.local.settings import LocalSettings, Port
@@ -24,6 +26,12 @@ from schemas.errors import TunemeshError
 from verification.progress import Progress, Step, silent
 
 LOG_LINES = 20
+
+HOME_ENTRIES = (
+    *("applications", "data", "dlq.sqlite", "ledger", "logs", "releases", "reports", "run"),
+    *("spill", "upgrades"),
+)
+"""What the platform and the commands keep in the home."""
 
 Report = Callable[[str], None]
 """Takes one line of progress; called from several threads, but never concurrently."""
@@ -87,7 +95,7 @@ def up(
     the log of each service that died or did not answer in time; the others keep running.
     """
     chosen = services.select(names, services.STREAMING)
-    settings.run.mkdir(parents=True, exist_ok=True)
+    make_private(settings)
     with _exclusive(settings, report):
         servers = services.servers(settings, chosen, environ)
         if fresh:
@@ -112,6 +120,21 @@ def up(
                 if not process.wait_port_free(port):
                     raise PortInUseError(server.name, port, process.describe_listener(port))
         _start_all(settings, servers, absent, environ, report, progress)
+
+
+def make_private(settings: LocalSettings) -> None:
+    """Create the folders of servers, and close to other users what earlier releases left open.
+
+    The home itself may be a folder that others use, so only entries of the platform are changed.
+    """
+    if not settings.home.exists():
+        settings.home.mkdir(mode=0o700, parents=True)
+    for folder in (settings.run, settings.home / "data", settings.home / "logs"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    for name in HOME_ENTRIES:
+        entry = settings.home / name
+        if entry.exists() and entry.stat().st_uid == os.geteuid():
+            entry.chmod(entry.stat().st_mode & ~PRIVATE_UMASK)
 
 
 def _start_all(

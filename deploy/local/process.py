@@ -24,7 +24,7 @@ from pathlib import Path
 
 import psutil
 
-from connectors.files import write_whole
+from connectors.files import PRIVATE_UMASK, write_whole
 from deploy.local.settings import HOST, LocalSettings, Port
 
 MARK = "TUNEMESH_SERVER"
@@ -104,6 +104,7 @@ def start(
             env=environment,
             cwd=settings.home,
             start_new_session=True,
+            umask=PRIVATE_UMASK,
         )
     _children[child.pid] = child
     try:

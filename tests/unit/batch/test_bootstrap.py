@@ -78,7 +78,6 @@ class TestSettings:
             ("bootstrap", "region", "", "AWS region of S3"),
             ("bootstrap", "until", "yesterday", "epoch milliseconds, or a time such as 2026"),
             ("bootstrap", "since", "x", "epoch milliseconds, or a time such as 2026"),
-            ("bootstrap", "x", "y", "one of the properties endpoint.url, output, region, run, "),
             ("products", "users", "/folder", "s3://bucket/prefix or file:///folder"),
         ],
     )
@@ -89,6 +88,12 @@ class TestSettings:
         groups = {**GROUPS, f"tunemesh.{group}": {**GROUPS[f"tunemesh.{group}"], name: value}}
         message = f"'{name}' of the group 'tunemesh.{group}' is '{value}'; expected {expected}"
         with pytest.raises(SettingError, match=re.escape(message)):
+            bootstrap_settings(groups)
+
+    def test_an_unknown_property_is_named_without_its_value(self) -> None:
+        """With the known ones."""
+        groups = {**GROUPS, "tunemesh.bootstrap": {**GROUPS["tunemesh.bootstrap"], "x": "y"}}
+        with pytest.raises(SettingError, match=r"'x' .* is unknown; expected one of .* region, ru"):
             bootstrap_settings(groups)
 
     def test_a_window_has_milliseconds_or_iso_8601(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 import signal
@@ -58,6 +59,19 @@ def test_the_list_of_a_group_has_whole_sentences(path: str) -> None:
     context = click.Context(group, info_name=f"tunemesh {path}", terminal_width=80)
     _, commands = group.get_help(context).split("Commands:")
     assert [line for line in commands.splitlines() if line.endswith("...")] == []
+
+
+def test_what_a_command_writes_is_the_user_s_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ledgers and reports have personal data; the umask is set before anything is written."""
+    before = os.umask(0o022)
+    monkeypatch.setattr("sys.argv", ["tunemesh", "--version"])
+    monkeypatch.setattr(main, "log_to_file", lambda file: None)
+    try:
+        with pytest.raises(SystemExit):
+            main.main()
+        assert os.umask(0o022) == 0o077
+    finally:
+        os.umask(before)
 
 
 def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local import process
+from deploy.local import platform, process
 from deploy.local.process import Launch, Server
 from deploy.local.settings import LocalSettings, Port
 from tests.support.ports import free_port
@@ -58,6 +59,41 @@ def test_a_server_is_known_again_by_its_record(settings: LocalSettings) -> None:
     found = process.find_process(record)
     assert found is not None
     assert found.pid == record.pid
+
+
+def test_what_a_server_creates_is_the_user_s_alone(settings: LocalSettings) -> None:
+    """Whatever the umask of the process that starts it."""
+    before = os.umask(0o022)
+    try:
+        start(settings, sleeper(f"import os; os.mkdir('d'); open('d/f', 'w').close(); {SLEEP}"))
+    finally:
+        os.umask(before)
+    created = settings.home / "d"
+    assert stat.filemode(created.stat().st_mode) == "drwx------"
+    assert stat.filemode((created / "f").stat().st_mode) == "-rw-------"
+
+
+def test_what_an_earlier_release_left_open_is_closed(settings: LocalSettings) -> None:
+    """Entries of the platform; the home itself may be a folder that others use."""
+    settings.home.chmod(0o755)
+    for name in ("data", "ledger", "others"):
+        (settings.home / name).mkdir(mode=0o755)
+        (settings.home / name).chmod(0o755)
+    (settings.home / "dlq.sqlite").touch()
+    (settings.home / "dlq.sqlite").chmod(0o644)
+    platform.make_private(settings)
+    modes = {entry.name: stat.filemode(entry.stat().st_mode) for entry in settings.home.iterdir()}
+    assert modes == {
+        "data": "drwx------",
+        "dlq.sqlite": "-rw-------",
+        "ledger": "drwx------",
+        "logs": "drwx------",
+        "others": "drwxr-xr-x",
+        "run": "drwx------",
+    }
+    fresh = replace(settings, home=settings.home / "new")
+    platform.make_private(fresh)
+    assert stat.filemode(fresh.home.stat().st_mode) == "drwx------"
 
 
 def test_a_process_that_got_the_same_id_is_not_taken_for_ours(settings: LocalSettings) -> None:

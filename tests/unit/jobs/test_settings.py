@@ -6,10 +6,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 from connectors.flink.properties import read_groups
 from connectors.kafka.tables import KafkaSettings
+from jobs.decode_functions import DecodeDimension
 from jobs.settings import (
     PIPELINES,
     AnalyticsSettings,
@@ -20,6 +22,7 @@ from jobs.settings import (
     application_settings,
 )
 from schemas.errors import SettingError, TunemeshError
+from schemas.model import Role
 from tests.support.releases import APPLICATIONS
 
 Groups = dict[str, dict[str, str]]
@@ -267,9 +270,21 @@ def test_an_unknown_property_is_rejected(group: str) -> None:
     """It would be without effect, and nobody would notice."""
     with pytest.raises(
         SettingError,
-        match=f"'x_y' of the group 'tunemesh.{group}' is '10'; expected one of the properties ",
-    ):
-        application_settings(with_property(f"tunemesh.{group}", "x_y", "10"))
+        match=f"'x_y' of the group 'tunemesh.{group}' is unknown; expected one of the properties ",
+    ) as caught:
+        application_settings(with_property(f"tunemesh.{group}", "x_y", "hunter2"))
+    assert "hunter2" not in str(caught.value)  # it may be a secret that is misplaced
+
+
+def test_security_properties_are_neither_shown_nor_pickled_into_the_job() -> None:
+    """The functions need none of the Java client's; the SQL's tables have these."""
+    groups = with_property("tunemesh.kafka", "sasl.jaas.config", "hunter2")
+    groups["tunemesh.kafka.python"] = {"sasl.password": "hunter3"}
+    settings = application_settings(groups)
+    assert settings.kafka.client == {"sasl.jaas.config": "hunter2"}
+    assert "hunter" not in repr(settings)
+    function = DecodeDimension(Role.USER, settings, ())
+    assert b"hunter2" not in cloudpickle.dumps(function)
 
 
 def test_the_properties_of_a_pipeline_that_does_not_run_are_known() -> None:
@@ -329,6 +344,15 @@ def test_a_malformed_property_file_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(TunemeshError, match=r"application_properties\.json is not a list"):
         read_groups(path)
+
+
+def test_a_value_that_is_no_text_is_not_shown(tmp_path: Path) -> None:
+    """It may be a password."""
+    path = tmp_path / "application_properties.json"
+    path.write_text('[{"PropertyGroupId": "g", "PropertyMap": {"sasl.password": 4711}}]')
+    with pytest.raises(TunemeshError, match=r"'sasl.password' in the group 'g' is not") as caught:
+        read_groups(path)
+    assert "4711" not in str(caught.value)
 
 
 def test_a_folder_or_other_bytes_in_its_place_are_named(tmp_path: Path) -> None:

@@ -86,6 +86,25 @@ def test_an_error_names_the_setting_its_value_and_what_was_expected() -> None:
         read(Example, groups, other=1)
 
 
+def test_a_secret_is_shown_nowhere() -> None:
+    """Neither in an error nor in the settings' representation."""
+
+    @group("tunemesh.s")
+    class Secrets:
+        password: str = setting("pass.word", matching("[a-z]+", "letters"), "a word", secret=True)
+        more: Mapping[str, bool] = rest("any", SWITCH, "a switch", default={}, secret=True)
+
+    values = read(Secrets, {"tunemesh.s": {"pass.word": "hunter", "x": "true"}})
+    assert (values.password, values.more) == ("hunter", {"x": True})
+    assert repr(values).endswith("Secrets()")
+    for properties in ({"pass.word": "hunter2"}, {"pass.word": "x", "key.pem": "hunter2"}):
+        with pytest.raises(SettingError, match=r"is invalid \(its value is not shown\)") as caught:
+            read(Secrets, {"tunemesh.s": properties})
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(SettingError, match=r"'pass.word' of the group 'tunemesh.s' is missing"):
+        read(Secrets, {})
+
+
 def test_a_setting_may_be_needed_by_some_callers_alone() -> None:
     """They require it."""
     assert require(Variables(name="x"), "name") == "x"
@@ -107,7 +126,7 @@ def test_unknown_names_are_rejected() -> None:
     ):
         reject_unknown({"tunemesh.d": {}}, Other, Example)
     with pytest.raises(
-        SettingError, match=r"'z' of the group 'tunemesh.c' is '1'; expected one of .* x, y$"
+        SettingError, match=r"'z' of the group 'tunemesh.c' is unknown; expected one of .* x, y$"
     ):
         reject_unknown({"tunemesh.c": {"x": "", "z": "1"}}, Other, Example)
 

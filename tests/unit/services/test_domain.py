@@ -92,9 +92,44 @@ def test_a_record_is_made_read_replaced_and_deleted(caller: Caller) -> None:
 
     assert caller.status("DELETE", "/songs/s1") == 204
     assert caller.store.records["s1"]["deleted"] is True
+    assert "Other" not in str(caller.store.records["s1"])
     assert error_of(caller.send("GET", "/songs/s1")) == (404, "not_found", "song_id")
     assert error_of(caller.send("DELETE", "/songs/s1")) == (404, "not_found", "song_id")
     assert caller.status("POST", "/songs", SONG) == 201
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "POST"])
+def test_a_deleted_user_is_erased_however_they_are_deleted(method: str) -> None:
+    """Only the id, the version and the mark are stored and published, as a newer version."""
+    caller = Caller("users")
+    user = {"user_id": "ada", "country": "GB", "age_band": "30-39", "subscription": "premium"}
+    assert caller.status("PUT", "/users/ada", user) == 201
+    if method == "DELETE":
+        assert caller.status("DELETE", "/users/ada") == 204
+    elif method == "PUT":
+        assert caller.status("PUT", "/users/ada", {**user, "deleted": True}) == 200
+    else:
+        caller.store.records.clear()
+        assert caller.status("POST", "/users", {**user, "deleted": True}) == 201
+
+    (erased,) = caller.store.records.values()
+    assert caller.store.changes[-1] == erased
+    present = {name: value for name, value in erased.items() if value is not None}
+    assert present == {"user_id": "ada", "updated_at": erased["updated_at"], "deleted": True}
+
+
+def test_what_an_earlier_release_has_kept_of_a_deleted_user_is_erased() -> None:
+    """It marked users only; DELETE once more erases them, after that there is nobody."""
+    caller = Caller("users")
+    caller.send("PUT", "/users/ada", {"user_id": "ada", "country": "GB"})
+    kept = {**caller.store.records["ada"], "deleted": True}
+    caller.store.records["ada"] = kept
+    assert caller.status("GET", "/users/ada") == 404
+    assert caller.status("DELETE", "/users/ada") == 204
+    erased = caller.store.records["ada"]
+    assert erased["country"] is None
+    assert erased["updated_at"] > kept["updated_at"]
+    assert caller.status("DELETE", "/users/ada") == 404
 
 
 def test_versions_only_grow_while_the_clock_stands_or_goes_back(caller: Caller) -> None:

@@ -8,20 +8,23 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from botocore.exceptions import ClientError
+from confluent_kafka import KafkaError
 
+from connectors.glue.registry import RegistryError, RegistryUnavailable
 from connectors.stores.dynamodb import to_item
 from deploy.local.lambda_host.event_source import FINISHED, Checkpoints, StreamMapping
 from deploy.local.lambda_host.gateway import event_of, handlers
 from schemas.errors import SettingError
-from schemas.model import load_contracts
-from services import interactions, item_stream, items, users
+from schemas.model import Contract, load_contracts
+from services import interactions, item_stream, items, publishing, user_store, users
 from services.http import request_of, respond
 from services.interactions import Interactions
 from services.outbox import _in_order
-from services.publishing import Message
+from services.publishing import Message, TopicPublisher
 from services.settings import ServiceSettings
 
 CONTRACTS = load_contracts()
@@ -47,7 +50,7 @@ class Topics:
         problems: list[str | None] = []
         for message in messages:
             if message.key in self.refused:
-                problems.append("refused")
+                problems.append("refused by broker-1")
             else:
                 self.taken.append(message)
                 problems.append(None)
@@ -62,8 +65,13 @@ def post(topics: Topics, body: Any) -> tuple[int, Any]:
     return answer["statusCode"], json.loads(answer["body"])
 
 
-def test_an_event_that_the_broker_does_not_take_may_be_sent_again() -> None:
-    """503 for one alone or when it is all of them; among others it is one of the errors."""
+def test_an_event_that_the_broker_does_not_take_may_be_sent_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """503 for one alone or when it is all of them; among others it is one of the errors.
+
+    The broker's own text is in the log alone.
+    """
     broken = {**EVENT, "user_id": "away"}
 
     assert post(Topics("away"), broken)[0] == 503
@@ -71,7 +79,10 @@ def test_an_event_that_the_broker_does_not_take_may_be_sent_again() -> None:
     status, answer = post(Topics("away"), [EVENT, broken])
     assert (status, answer["accepted"]) == (207, 1)
     assert [(e["index"], e["reason"]) for e in answer["errors"]] == [(1, "not_published")]
+    assert "broker-1" not in str(answer)
     assert post(Topics("away"), [broken, {}])[0] == 400
+    assert "refused by broker-1" in caplog.text
+    assert "away" not in caplog.text
 
 
 def test_a_request_has_from_one_to_five_hundred_events() -> None:
@@ -95,7 +106,9 @@ def change(number: int, name: str, song: dict[str, Any], table: str = "songs") -
     return {"eventName": name, "eventSourceARN": arn, "dynamodb": content}
 
 
-def test_a_batch_of_changes_is_published_up_to_the_first_that_fails() -> None:
+def test_a_batch_of_changes_is_published_up_to_the_first_that_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The answer names that one; the mapping comes again from there."""
     songs: list[dict[str, Any]] = [
         {"song_id": key, "title": "T", "genres": []} for key in ("a", "b", "c")
@@ -104,6 +117,8 @@ def test_a_batch_of_changes_is_published_up_to_the_first_that_fails() -> None:
 
     answer = item_stream.publish(records, Topics("b"))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "11"}]}
+    assert "change 11 of songs is not published" in caplog.text
+    assert "'b'" not in caplog.text
     topics = Topics()
     assert item_stream.publish(records, topics) == {"batchItemFailures": []}
     assert [message.key for message in topics.taken] == ["a", "b", "c"]
@@ -138,8 +153,7 @@ def test_what_followed_a_failed_change_of_its_key_is_sent_again_behind_it() -> N
     assert _in_order(rows, [None, None, None]) == ([1, 2, 3], None)
     published, problem = _in_order(rows, ["lost", None, None])
     assert published == [2]
-    assert problem is not None
-    assert "'a'" in problem
+    assert problem == "change 1 of users: lost"
 
 
 def test_every_domain_has_its_handler_by_its_role() -> None:
@@ -178,6 +192,75 @@ def test_a_missing_or_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch) 
             ServiceSettings.from_environment()
     monkeypatch.setenv("TUNEMESH_KAFKA_PROPERTIES", '{"b": 1, "a": "x"}')
     assert ServiceSettings.from_environment().kafka_properties == (("a", "x"), ("b", "1"))
+
+
+def test_a_password_is_in_no_error_and_no_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Malformed properties, and a connection string that libpq does not take."""
+    monkeypatch.setenv("TUNEMESH_KAFKA_PROPERTIES", '{"sasl.password": "hunter2"')
+    with pytest.raises(SettingError, match="TUNEMESH_KAFKA_PROPERTIES") as malformed:
+        ServiceSettings.from_environment()
+    monkeypatch.setenv("TUNEMESH_KAFKA_PROPERTIES", '{"sasl.password": "hunter2"}')
+    monkeypatch.setenv("TUNEMESH_DATABASE", "postgresql://app:hunter2 !@db/users")
+    settings = ServiceSettings.from_environment()
+    with pytest.raises(SettingError, match="TUNEMESH_DATABASE") as invalid:
+        user_store.connect(settings.required_database)
+    for text in (str(malformed.value), str(invalid.value), repr(settings)):
+        assert "hunter2" not in text
+
+
+class Denying:
+    """A producer of librdkafka whose broker denies every message."""
+
+    def __init__(self, configuration: dict[str, Any]) -> None:
+        self.waiting: list[Any] = []
+
+    def produce(self, topic: str, *, on_delivery: Any, **record: Any) -> None:
+        self.waiting.append(on_delivery)
+
+    def poll(self, seconds: float) -> None:
+        while self.waiting:
+            self.waiting.pop()(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), None)
+
+    def purge(self) -> None:
+        """Nothing is under way."""
+
+
+class Registry:
+    """Answers with an id, or with an error."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def version_id(self, contract: Contract) -> UUID:
+        if self.error is not None:
+            raise self.error
+        return UUID(int=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (RegistryUnavailable("arn:aws:glue:x does not answer"), 503),
+        (RegistryError("role/x answers AccessDeniedException"), 500),
+        (None, 500),  # the broker denies it
+    ],
+)
+def test_what_is_denied_is_500_with_fixed_text_and_logged(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception | None,
+    status: int,
+) -> None:
+    """Another attempt does not help; 503 is for servers that do not answer."""
+    monkeypatch.setattr(publishing, "Producer", Denying)
+    publisher = TopicPublisher("b:9092", Registry(error))
+    service = Interactions(CONTRACTS["interactions"], publisher, lambda: NOW_MS)
+    event = event_of("POST", "/interactions", {}, json.dumps(EVENT).encode())
+    answer = respond(service.serve, event)
+    assert answer["statusCode"] == status
+    told = "authorization failed" if error is None else str(error)
+    assert told in caplog.text
+    assert told not in answer["body"]
 
 
 class Streams:

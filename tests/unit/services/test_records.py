@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,9 +29,9 @@ EVENT: dict[str, Any] = {
 }
 
 
-def taken(contract: str, given: Any, current: dict[str, Any] | None = None) -> dict[str, Any]:
+def taken(contract: str, given: Any) -> dict[str, Any]:
     rules = Rules(CONTRACTS[contract])
-    record = rules.completed(given, current)
+    record = rules.completed(given)
     rules.check(record, NOW_MS)
     return record
 
@@ -68,16 +71,73 @@ def test_absent_fields_get_their_default_or_null() -> None:
     }
 
 
-def test_a_record_that_says_deleted_takes_the_rest_from_what_is_there() -> None:
-    """No more than its id is needed; its version is not that of the record before."""
-    current = taken("songs", {**SONG, "updated_at": 5})
+def test_a_record_that_says_deleted_has_nothing_but_its_id_and_version() -> None:
+    """No more than its id is needed; of what comes with it, nothing is kept."""
+    deleted = taken("songs", {"song_id": "s1", "deleted": True})
 
-    deleted = taken("songs", {"song_id": "s1", "deleted": True}, current)
+    assert deleted == {
+        "song_id": "s1",
+        "title": "",
+        "artist": None,
+        "genres": [],
+        "duration_seconds": None,
+        "released_at": None,
+        "updated_at": None,
+        "deleted": True,
+    }
+    given = {"song_id": "s1", "deleted": True, "title": "T", "artist": "A", "updated_at": 5}
+    assert taken("songs", given) == {**deleted, "updated_at": 5}
+    with pytest.raises(InvalidInput):
+        taken("songs", {"song_id": "s1", "deleted": True, "artist": 7})
 
-    assert deleted == {**current, "deleted": True, "updated_at": None}
-    with pytest.raises(InvalidInput) as caught:
-        taken("songs", {"song_id": "s1", "deleted": True})
-    assert (caught.value.reason, caught.value.field) == ("missing_field", "title")
+
+def test_a_field_of_any_type_is_erased(tmp_path: Path, repository: Path) -> None:
+    """Null where it may be, else its default, else the empty value of its type."""
+    plan = {"type": "enum", "name": "Plan", "symbols": ["NONE", "PAID"]}
+    address = {
+        "type": "record",
+        "name": "Address",
+        "fields": [
+            {"name": "street", "type": "string"},
+            {"name": "plan", "type": "Plan"},
+            {"name": "zone", "type": ["string", "null"], "default": "x"},
+        ],
+    }
+    types: dict[str, Any] = {
+        "email": "string",
+        "plan": plan,
+        "address": address,
+        "other": "Address",
+        "either": ["string", "int"],
+        "score": "double",
+        "tags": {"type": "map", "values": "string"},
+        "seal": {"type": "fixed", "name": "Seal", "size": 2},
+    }
+    source = repository / "schemas" / "contracts" / "users"
+    folder = tmp_path / "users"
+    folder.mkdir()
+    schema = json.loads((source / "users.v1.avsc").read_text())
+    schema["fields"] += [{"name": name, "type": type_} for name, type_ in types.items()]
+    schema["fields"].append({"name": "tier", "type": "string", "default": "free"})
+    (folder / "users.v1.avsc").write_text(json.dumps(schema))
+    shutil.copy(source / "contract.yaml", folder)
+
+    rules = Rules(load_contracts((tmp_path,))["users"])
+    record = rules.completed({"user_id": "u", "deleted": True, "tier": "gold", "email": "a@b.c"})
+    empty = {"street": "", "plan": "NONE", "zone": None}
+    assert {name: record[name] for name in (*types, "tier")} == {
+        "email": "",
+        "plan": "NONE",
+        "address": empty,
+        "other": empty,
+        "either": "",
+        "score": 0.0,
+        "tags": {},
+        "seal": b"\0\0",
+        "tier": "free",
+    }
+    rules.check(record, NOW_MS)
+    assert rules.is_erased(record)
 
 
 @pytest.mark.parametrize(
