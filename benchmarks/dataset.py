@@ -53,11 +53,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A record with its topic, key and Kafka timestamp in milliseconds."""
+    """A record with its topic and key."""
 
     topic: str
     key: str
-    timestamp: int
     record: Record
 
 
@@ -171,10 +170,7 @@ def event_number(event_id: bytes) -> int:
 
 
 def event_time(shape: Shape, number: int) -> int:
-    """Return the Kafka timestamp of an interaction.
-
-    Interactions are published within half an hour, an hour after the dimension records.
-    """
+    """Return the time of an interaction: within half an hour, an hour after the dimensions'."""
     return shape.base_ms + 3_600_000 + number * 1_800_000 // max(shape.events, 1)
 
 
@@ -188,10 +184,10 @@ def dimensions(shape: Shape) -> Iterator[Published]:
         key = {"users": "user_id", "songs": "song_id", "podcasts": "podcast_id"}[topic]
         for number in range(count):
             record = make(shape, number)
-            yield Published(topic, record[key], shape.base_ms, record)
+            yield Published(topic, record[key], record)
         for number in range(count):
             for record in _later_versions(shape, number, make):
-                yield Published(topic, record[key], shape.base_ms + 60_000, record)
+                yield Published(topic, record[key], record)
 
 
 def _later_versions(shape: Shape, number: int, make: Any) -> Iterator[Record]:
@@ -208,4 +204,4 @@ def interactions(shape: Shape) -> Iterator[Published]:
     for number in range(shape.events):
         record = interaction(shape, number)
         key = record["user_id"] or record["session_id"]
-        yield Published("interactions", key, event_time(shape, number), record)
+        yield Published("interactions", key, record)

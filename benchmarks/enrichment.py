@@ -107,7 +107,7 @@ def run_system(system: System, bench: Bench) -> RunResult:
     out = _output_topic(system)
     group = f"bench-{system.name}"
     bench.topics.delete_group(group)
-    bench.topics.recreate(out, append_time=True)
+    bench.topics.recreate(out)
     task = Task(
         bootstrap=bench.broker.bootstrap,
         out=out,
@@ -394,7 +394,7 @@ def _provide_dataset(
     options: argparse.Namespace, topics: Topics, contracts: Contracts, broker: Broker, work: Path
 ) -> Shape:
     """Return the shape of the dataset in the topics, which is published unless it exists."""
-    # Dimensions from two hours ago, interactions from one hour ago: no timestamp is in the future.
+    # Dimensions from two hours ago, interactions from one hour ago: no time is in the future.
     shape = Shape.of(options.events, options.users, options.items, now_ms() - 2 * 3_600_000)
     file = work / "dataset.json"
     published = find_dataset(file, topics, shape, broker.version_ids)

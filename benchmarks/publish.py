@@ -53,7 +53,7 @@ def publish(
     count = 0
     for count, record in enumerate(chain(dimensions(shape), interactions(shape)), start=1):
         value = encoders[record.topic].encode(record.record)
-        produce(producer, record.topic, value=value, key=record.key, timestamp=record.timestamp)
+        produce(producer, record.topic, value=value, key=record.key)
         if count % 10_000 == 0:
             producer.poll(0)
             progress(count)

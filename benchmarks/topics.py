@@ -33,11 +33,10 @@ class Topics:
                 f"Kafka does not respond at {self.bootstrap}: {error.args[0].str()}"
             ) from error
 
-    def recreate(self, name: str, *, append_time: bool = False) -> None:
-        """Create an empty topic, after deleting one of this name."""
+    def recreate(self, name: str) -> None:
+        """Create an empty topic with the broker's time, after deleting one of this name."""
         self.delete(name)
-        kind = "LogAppendTime" if append_time else "CreateTime"
-        topic = NewTopic(name, PARTITIONS, 1, config={"message.timestamp.type": kind})
+        topic = NewTopic(name, PARTITIONS, 1, config={"message.timestamp.type": "LogAppendTime"})
         deadline = time.monotonic() + _REQUEST_SECONDS
         while True:
             try:

@@ -39,11 +39,16 @@ def start(
     from jobs.environment import THREAD, execution_mode, make_tables, register_sink
     from jobs.freshness.watch import dimension_topics, reset_committed_offsets
     from jobs.submission import gate, plan
+    from jobs.submission.timestamps import check_timestamps
     from jobs.submission.warm_up import warm_up
 
     settings = replace(settings, execution_mode=execution_mode(settings))
     contracts, extra = load_contracts(), contract_folders()[1:]
     check_registered(contracts, settings.registry)
+    kafka = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
+    if enrichment.NAME in settings.pipelines and settings.enrichment.check_timestamps:
+        topics = [contract.topic for contract in contracts.sources]
+        check_timestamps(kafka, topics, settings.kafka.bootstrap_servers)
     if settings.analytics is not None:
         set_up_opensearch(opensearch_settings(settings.analytics, Role.TREND))
     tables = make_tables(settings, in_process=in_process)
@@ -60,10 +65,7 @@ def start(
             tables.get_config().set(key, value)
     # After the gate: until then the previous deployment reads the same topics.
     if enrichment.NAME in settings.pipelines and not settings.enrichment.restored:
-        offsets = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
-        reset_committed_offsets(
-            offsets, dimension_topics(contracts), settings.group(enrichment.NAME)
-        )
+        reset_committed_offsets(kafka, dimension_topics(contracts), settings.group(enrichment.NAME))
     return plan.execute(tables, compiled)
 
 

@@ -78,6 +78,15 @@ class EnrichmentSettings:
         " nothing is committed. Users and items always start at the earliest offset",
         default="earliest",
     )
+    check_timestamps: bool = setting(
+        "check.timestamps",
+        SWITCH,
+        "whether the start checks that the topics of users, items and interactions have"
+        " `message.timestamp.type=LogAppendTime`. `false` accepts the times of producers' clocks:"
+        " a record whose time is ahead wins over later versions of its user or item. It is meant"
+        " for a role without the permission to describe the configuration of topics",
+        default="true",
+    )
     restored: bool = setting(
         "restored",
         SWITCH,

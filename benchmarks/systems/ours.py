@@ -21,7 +21,7 @@ def our_enrichment(cluster: Cluster, backend: str, mode: str) -> System:
         if not task.has_registry:
             raise SystemUnavailable("the product needs a schema registry; omit --bootstrap")
         dead_letters = load_contracts().only(Role.DEAD_LETTER).topic
-        Topics(task.bootstrap).recreate(dead_letters, append_time=True)
+        Topics(task.bootstrap).recreate(dead_letters)
         properties = task.folder / "application.json"
         overrides = {
             "tunemesh.application": {"python.execution-mode": mode, "group.id": task.group},

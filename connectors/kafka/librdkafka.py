@@ -19,7 +19,7 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from connectors.aws.secrets import resolve_secrets
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
@@ -72,6 +72,20 @@ class KafkaOffsets:
         return tuple(
             (topic, number) for topic in names for number in sorted(known[topic].partitions)
         )
+
+    def timestamp_types(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return each topic's message.timestamp.type: CreateTime or LogAppendTime.
+
+        The principal needs the right to describe the topics' configuration.
+        """
+        request = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+        futures = self._call(
+            lambda: self._admin.describe_configs(request, request_timeout=CALL_SECONDS)
+        )
+        return {
+            resource.name: self._call(future.result)["message.timestamp.type"].value
+            for resource, future in futures.items()
+        }
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Return the offset after the last one of each partition that a reader of committed records

@@ -12,6 +12,7 @@ import pytest
 
 from connectors.clock import now_ms
 from deploy.local import application
+from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.settings import Port, aws_environment
 from tests.flink.mesh import (
     START_SECONDS,
@@ -188,6 +189,35 @@ def test_a_registry_that_does_not_answer_is_one_line(
     code, output, errors = start(tmp_path, environ)
     assert (code, output) == (1, "")
     assert_one_line(errors, "http://127.0.0.1:1", "tunemesh status")
+
+
+def test_a_topic_with_the_time_of_its_producers_is_one_line(
+    mesh: Mesh, tmp_path: Path, environ: dict[str, str]
+) -> None:
+    """With the command that corrects it; unless the setting accepts it: then the start continues,
+    here to an OpenSearch that does not answer."""
+    environ = {**environ, **aws_environment(mesh.settings)}
+    overrides = {
+        "tunemesh.application": {"pipelines": "enrichment,analytics"},
+        "tunemesh.analytics": {"opensearch.endpoint.url": "http://127.0.0.1:1"},
+    }
+    partitions = application.PARTITIONS
+    producers = TopicSpec("songs", partitions, {"message.timestamp.type": "CreateTime"})
+    create_topics(mesh.settings.kafka.address, [producers])
+    try:
+        write_properties(tmp_path, application.property_groups(mesh.settings, overrides=overrides))
+        code, output, errors = start(tmp_path, environ)
+        assert (code, output) == (1, "")
+        command = "--entity-name songs --add-config message.timestamp.type=LogAppendTime"
+        assert_one_line(errors, "LogAppendTime for songs:", command)
+
+        overrides["tunemesh.enrichment"] = {"check.timestamps": "false"}
+        write_properties(tmp_path, application.property_groups(mesh.settings, overrides=overrides))
+        code, output, errors = start(tmp_path, environ)
+        assert (code, output) == (1, "")
+        assert_one_line(errors, "OpenSearch does not answer")
+    finally:
+        application.prepare(mesh.settings)
 
 
 def test_a_pipeline_is_added_without_losing_state(

@@ -48,7 +48,7 @@ def newest_versions() -> NewestVersions:
     """Return the newest versions of all dimension records."""
     newest = NewestVersions(CONTRACTS)
     for offset, published in enumerate(dimensions(SHAPE)):
-        newest.add(published.topic, published.record, published.timestamp, f"t/0/{offset}")
+        newest.add(published.topic, published.record, SHAPE.base_ms, f"t/0/{offset}")
     return newest
 
 
@@ -82,11 +82,11 @@ def test_event_ids_are_uuids_that_carry_their_number() -> None:
         assert event_number(event_id.encode()) == number
 
 
-def test_interactions_are_published_after_all_dimensions() -> None:
-    """Also by their Kafka timestamps, which the cold start depends on."""
-    newest_dimension = max(published.timestamp for published in dimensions(SHAPE))
-    assert newest_dimension < event_time(SHAPE, 0) <= event_time(SHAPE, SHAPE.events - 1)
-    assert event_time(SHAPE, SHAPE.events - 1) < SHAPE.base_ms + 2 * 3_600_000
+def test_no_time_is_later_than_two_hours_after_the_base_time() -> None:
+    """The base time is two hours before the publication: no version and no event is ahead of it."""
+    times = [p.record["updated_at"] or 0 for p in dimensions(SHAPE)]
+    times += [p.record["occurred_at"] for p in interactions(SHAPE)]
+    assert max(times) < SHAPE.base_ms + 2 * 3_600_000
 
 
 def test_the_dataset_has_the_special_cases_of_joins() -> None:
