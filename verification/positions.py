@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, Self
 
 from confluent_kafka import (
     Consumer,
@@ -44,6 +44,23 @@ def _unreachable(bootstrap_servers: str, error: KafkaException) -> KafkaUnavaila
     )
 
 
+class RecordProducer(Protocol):
+    """What a replay needs of a producer."""
+
+    def produce(self, topic: str, **record: Any) -> None:
+        """Queue a record; raises BufferError while the queue is full."""
+
+    def poll(self, timeout: float) -> int:
+        """Serve delivery reports; returns how many."""
+
+    def flush(self, timeout: float) -> int:
+        """Wait until all records are visible to readers; returns how many are not."""
+
+
+ProducerFactory = Callable[[str, Mapping[str, Any]], RecordProducer]
+"""Creates a producer from the bootstrap servers and librdkafka's settings."""
+
+
 def create_producer(bootstrap_servers: str, settings: Mapping[str, Any]) -> Producer:
     """Return a producer without duplicates that partitions as Java's producers do."""
     return Producer(
@@ -58,7 +75,7 @@ def create_producer(bootstrap_servers: str, settings: Mapping[str, Any]) -> Prod
     )
 
 
-def produce(producer: Producer, topic: str, **record: Any) -> None:
+def produce(producer: RecordProducer, topic: str, **record: Any) -> None:
     """Queue a record; blocks while the queue is full. Raises KafkaException."""
     while True:
         try:

@@ -26,7 +26,14 @@ from verification.directory import ReplayDirectory
 from verification.endpoints import Endpoints
 from verification.entries import Entry, Kind, Source
 from verification.ledger import DeliveryReport, Ledger, ledger_path
-from verification.positions import FLUSH_SECONDS, cluster_id, create_producer, produce, topic_ends
+from verification.positions import (
+    FLUSH_SECONDS,
+    ProducerFactory,
+    cluster_id,
+    create_producer,
+    produce,
+    topic_ends,
+)
 from verification.progress import Progress, Step, silent
 from verification.publications import Publication, PublicationFactory, Publisher
 
@@ -88,10 +95,12 @@ def replay(
     registry: VersionIds | None = None,
     contracts: Contracts | None = None,
     publisher: PublicationFactory | None = None,
+    producer: ProducerFactory = create_producer,
     before_interactions: Callable[[], object] = lambda: None,
 ) -> ReplaySummary:
     """Send all records of a source; return when the broker has acknowledged them.
 
+    ``producer``: creates the producer from the bootstrap servers and librdkafka's settings.
     ``before_interactions`` is called once users and items are published and settled; it may block.
 
     Raises UnusableEntry, before anything is sent, if a line of a replay set does not fit its
@@ -120,7 +129,7 @@ def replay(
             "settings": asdict(settings),
         },
     ) as ledger:
-        sender = _Sender(endpoints, ledger, publisher, settings, contracts, progress)
+        sender = _Sender(endpoints, ledger, publisher, settings, contracts, progress, producer)
         try:
             return sender.run(source, run, before_interactions)
         except KeyboardInterrupt:
@@ -178,6 +187,7 @@ class _Sender:
         settings: ReplaySettings,
         contracts: Contracts,
         progress: Progress,
+        producer: ProducerFactory,
     ) -> None:
         self._ledger = ledger
         self._publisher = publisher
@@ -191,7 +201,7 @@ class _Sender:
         self._reports: list[DeliveryReport] = []
         self._fatal: KafkaError | None = None
         self._counts = dict.fromkeys(Kind, 0)
-        self._producer = create_producer(
+        self._producer = producer(
             endpoints.bootstrap_servers,
             {
                 "client.id": "tunemesh-replay",

@@ -28,6 +28,7 @@ from verification.destinations import Topics, verify_destinations
 from verification.entries import Entry, Kind, Source
 from verification.generator import Hour
 from verification.ledger import Ledger
+from verification.positions import ProducerFactory, create_producer
 from verification.replay import ReplaySummary
 from verification.verify import VerifyReport
 
@@ -196,6 +197,7 @@ def scenario(
     rate: int = RATE,
     source: Callable[[Hour], Source] = ChangingHour,
     extra: Callable[[Hour], Sequence[Entry]] = lambda _: (),
+    producer: ProducerFactory = create_producer,
     rejected: frozenset[Rejection] = frozenset(),
     datasets: bool = False,
     days_ago: int = 0,
@@ -218,7 +220,7 @@ def scenario(
     began = time.time()
     with (
         ArrivalMonitor(stage.arrivals) as monitor,
-        stage.replaying_source(entries, rate) as running,
+        stage.replaying_source(entries, rate, producer) as running,
     ):
         flow = Flow(stage, began, running, monitor)
         yield flow

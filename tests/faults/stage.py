@@ -28,7 +28,7 @@ from tests.faults.sources import ChangingHour
 from tests.support.waiting import wait_until
 from verification.entries import Source
 from verification.generator import GeneratedHour, Hour
-from verification.positions import TopicReader, topic_ends
+from verification.positions import ProducerFactory, TopicReader, create_producer, topic_ends
 from verification.replay import ReplaySettings, ReplaySummary, replay
 from verification.verify import VerifyReport, VerifySettings, verify
 
@@ -190,11 +190,14 @@ class Stage:
             running.result(timeout=seconds * 4 + 120)
 
     @contextmanager
-    def replaying_source(self, source: Source, rate: int) -> Iterator[Future[ReplaySummary]]:
+    def replaying_source(
+        self, source: Source, rate: int, producer: ProducerFactory = create_producer
+    ) -> Iterator[Future[ReplaySummary]]:
         """Replay a source in a thread; the block begins when the first events are enriched."""
         before = self.enriched_records()
+        settings = ReplaySettings(rate=float(rate))
         with ThreadPoolExecutor(1, thread_name_prefix="replay") as pool:
-            running = pool.submit(replay, source, self.endpoints, ReplaySettings(rate=float(rate)))
+            running = pool.submit(replay, source, self.endpoints, settings, producer=producer)
 
             def is_flowing() -> bool:
                 if running.done():
