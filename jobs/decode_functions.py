@@ -144,6 +144,7 @@ class DecodeInteraction(DecodeFunction):
             "given_up": self._freshness.given_up,
             "released_by_timeout": self._released_by_timeout,
             "freshness_exact": int(self._freshness.exact),
+            "clock_skew_ms": self._freshness.clock.skew_ms,
         }
 
     def eval(
@@ -156,10 +157,11 @@ class DecodeInteraction(DecodeFunction):
         timestamp_ms: int,
     ) -> Row:
         """The decoded record, once users and items published before it have been read."""
-        if timestamp_ms > self._watermark.until_ms:
+        published_ms = self._freshness.published_ms((topic, partition), offset, timestamp_ms)
+        if published_ms > self._watermark.until_ms:
             self._held += 1
             # It was published before it was read, even if its timestamp is in the future.
-            self._released_by_timeout += self._wait_for(min(timestamp_ms, now_ms()))
+            self._released_by_timeout += self._wait_for(min(published_ms, now_ms()))
         return self.decode(key, value, f"{topic}/{partition}/{offset}", timestamp_ms)
 
 
@@ -303,6 +305,14 @@ def watch_of(settings: ApplicationSettings, contracts: Contracts) -> Watch:
 
     def create() -> Watch:
         store = OffsetsProcess(kafka.bootstrap_servers, kafka.python_client)
-        return Watch(Freshness(store, topics, group=f"{group}-freshness", source_group=group))
+        return Watch(
+            Freshness(
+                store,
+                topics,
+                group=f"{group}-freshness",
+                source_group=group,
+                event_topics=[contracts.only(Role.INTERACTION).topic],
+            )
+        )
 
     return WATCHES.get((kafka.bootstrap_servers, group, tuple(topics)), create)

@@ -106,6 +106,10 @@ HOLD = (
         "freshness_exact", "gauge", "0 or 1", "1: a restarted job takes its read positions from "
         "its restored state; 0: it estimates them (process mode, or an unknown version of Flink)"
     ),
+    Metric(
+        "clock_skew_ms", "gauge", "milliseconds", "by how much a worker's clock is ahead of the "
+        "brokers' at the least, of all workers the greatest; negative: behind; 0: they may be equal"
+    ),
 )  # fmt: skip
 """Metrics of decode_interaction alone."""
 

@@ -92,6 +92,11 @@ class KafkaOffsets:
         may read: of an open transaction's first record, else of the next record."""
         return self._list(partitions, OffsetSpec.latest())
 
+    def log_ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Return the offset of the next record of each partition, after those of open
+        transactions."""
+        return self._list(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+
     def first_records(self, positions: Offsets) -> dict[Partition, int]:
         """Return the offset of the first committed record of each partition at its position or
         later; the partition's end where there is none.
@@ -151,12 +156,17 @@ class KafkaOffsets:
             for partition, offset in offsets.items()
         }
 
-    def _list(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+    def _list(
+        self,
+        partitions: Iterable[Partition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    ) -> dict[Partition, int]:
         request = {TopicPartition(topic, number): spec for topic, number in partitions}
         futures = self._call(
             lambda: self._admin.list_offsets(
                 request,
-                isolation_level=IsolationLevel.READ_COMMITTED,
+                isolation_level=isolation,
                 request_timeout=CALL_SECONDS,
             )
         )

@@ -53,6 +53,10 @@ class OffsetsProcess:
         """Return the offset that the next record of each partition will have."""
         return _offsets(self._call("ends", list(partitions)))
 
+    def log_ends(self, partitions: Iterable[Partition]) -> Offsets:
+        """Return the offset of the next record, after those of open transactions."""
+        return _offsets(self._call("log_ends", list(partitions)))
+
     def first_records(self, positions: Offsets) -> Offsets:
         """Return the offset of the first committed record at each position or later."""
         return _offsets(self._call("first_records", _rows(positions)))
@@ -139,8 +143,8 @@ def serve() -> None:
             result: object = None
             if method == "partitions":
                 result = kafka.partitions(arguments[0])
-            elif method == "ends":
-                result = _rows(kafka.ends((t, n) for t, n in arguments[0]))
+            elif method in ("ends", "log_ends"):
+                result = _rows(getattr(kafka, method)((t, n) for t, n in arguments[0]))
             elif method == "first_records":
                 result = _rows(kafka.first_records(_offsets(arguments[0])))
             elif method == "committed":

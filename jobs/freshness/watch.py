@@ -24,10 +24,16 @@ from typing import Protocol
 
 from connectors.clock import now_ms
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
+from jobs.freshness.clock import WorkerClock
 from jobs.freshness.gaps import Gaps
 from jobs.freshness.settling import DimensionReader, OverloadMeter
 from jobs.freshness.stalls import Stalls
-from jobs.freshness.watermark import FreshnessWatermark, read_positions, started_partitions
+from jobs.freshness.watermark import (
+    CLOCK_SKEW_MS,
+    FreshnessWatermark,
+    read_positions,
+    started_partitions,
+)
 from schemas.model import Contracts, Role
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +66,9 @@ class OffsetStore(Protocol):
         """Return every partition of the topics."""
 
     def ends(self, partitions: Iterable[Partition]) -> Offsets:
+        """Return the offset after the last committed record of each partition."""
+
+    def log_ends(self, partitions: Iterable[Partition]) -> Offsets:
         """Return the offset that the next record of each partition will have."""
 
     def first_records(self, positions: Offsets) -> Offsets:
@@ -95,7 +104,8 @@ class Freshness:
     ``group`` keeps the positions that the workers exchange, ``source_group`` is the one that
     Flink's sources commit to with each checkpoint: about where a restored job resumes. ``exact``:
     the workers see where in their restored state (:mod:`connectors.flink.internals.restored`), so
-    what Flink has committed does not count.
+    what Flink has committed does not count. ``event_topics``: their ends are polled to measure the
+    worker's clock.
     """
 
     def __init__(
@@ -105,13 +115,16 @@ class Freshness:
         *,
         group: str,
         source_group: str,
+        event_topics: Iterable[str] = (),
         monotonic: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = now_ms,
     ) -> None:
         self.watermark = FreshnessWatermark()
+        self.clock = WorkerClock()
         self.exact = False
         self._store = store
         self._topics = tuple(topics)
+        self._event_topics = tuple(event_topics)
         self._group = group
         self._source_group = source_group
         self._monotonic = monotonic
@@ -121,6 +134,8 @@ class Freshness:
         self._gaps = Gaps()
         self._stalls = Stalls()
         self._partitions: tuple[Partition, ...] = ()
+        self._event_partitions: tuple[Partition, ...] = ()
+        self._is_skew_logged = False
         self._listed_at = 0.0
         self._restored: dict[Partition, int] = {}
         self._beyond_end: dict[Partition, float] = {}
@@ -177,11 +192,20 @@ class Freshness:
             ends = self._store.ends(self._partitions)
             self.watermark.add_poll(polled_ms, ends)
             self.watermark.advance(self._positions(ends, now))
+            if self._event_topics and self.clock.is_due(now):
+                self._measure_clock(now)
         with self._changed:
             self._changed.notify_all()
 
+    def published_ms(self, partition: Partition, offset: int, timestamp_ms: int) -> int:
+        """Return when an event was published by this worker's clock, if that is ahead."""
+        if self.clock.candidates:
+            self.clock.add_event(partition, offset, timestamp_ms, self._wall_ms())
+        return timestamp_ms + self.clock.ahead_ms
+
     def wait_for(self, timestamp_ms: int) -> bool:
-        """Block until an event published at that time may pass; returns whether by a time-out.
+        """Block until an event published at that time of this worker's clock may pass; returns
+        whether by a time-out.
 
         Raises WorkerClosing when a function of users or items closes meanwhile: the whole job is
         ending, and a thread that waits would delay that.
@@ -210,8 +234,24 @@ class Freshness:
             return self._waiting > 0
 
     def _list_partitions(self) -> None:
-        self._partitions = self._store.partitions(self._topics)
+        listed = self._store.partitions((*self._topics, *self._event_topics))
+        self._partitions = tuple(p for p in listed if p[0] in self._topics)
+        self._event_partitions = tuple(p for p in listed if p[0] not in self._topics)
         self._listed_at = self._monotonic()
+
+    def _measure_clock(self, now: float) -> None:
+        asked_ms = self._wall_ms()
+        self.clock.add_ends(asked_ms, self._store.log_ends(self._event_partitions), now)
+        skew_ms = self.clock.skew_ms
+        if abs(skew_ms) > CLOCK_SKEW_MS and not self._is_skew_logged:
+            self._is_skew_logged = True
+            direction = "ahead of" if skew_ms > 0 else "behind"
+            LOG.warning(
+                "this worker's clock is %d ms or more %s the brokers'. Synchronise the clocks, for"
+                " instance with NTP; the metric clock_skew_ms shows the difference",
+                abs(skew_ms),
+                direction,
+            )
 
     def _committed_by_sources(self) -> dict[Partition, int]:
         if self.exact:

@@ -696,8 +696,9 @@ def test_a_topic_is_read_past_the_offsets_without_records(
 def test_the_first_record_behind_a_position_is_found(
     settings: LocalSettings, transactional: str
 ) -> None:
-    """An open transaction is where the topic ends."""
+    """An open transaction is where the topic ends, but not its log."""
     kafka, partition = KafkaOffsets(settings.kafka.address, {}), (transactional, 0)
     assert kafka.ends([partition]) == {partition: 8}
+    assert kafka.log_ends([partition]) == {partition: 9}
     found = {position: kafka.first_records({partition: position}) for position in range(9)}
     assert [found[position][partition] for position in range(9)] == [0, 4, 4, 4, 4, 8, 8, 8, 8]

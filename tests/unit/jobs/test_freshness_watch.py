@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
+from jobs.freshness.clock import MEASURE_SECONDS, WorkerClock
 from jobs.freshness.gaps import UNMOVED_SECONDS
 from jobs.freshness.settling import (
     MAX_OVERLOAD_SECONDS,
@@ -30,14 +31,14 @@ from tests.support.waiting import wait_until
 
 SETTLE_SECONDS = 0.15
 SETTLED = SETTLE_SECONDS * 1.01
-USERS, ITEMS = ("users", 0), ("songs", 0)
+USERS, ITEMS, EVENTS = ("users", 0), ("songs", 0), ("interactions", 0)
 
 
 class Store:
     """Kafka's offsets in memory, shared by the workers of a test."""
 
     def __init__(self) -> None:
-        self.end = {USERS: 0, ITEMS: 0}
+        self.end = {USERS: 0, ITEMS: 0, EVENTS: 0}
         self.markers: dict[Partition, set[int]] = {USERS: set(), ITEMS: set()}
         self.probes = 0
         self.groups: dict[str, dict[Partition, int]] = {}
@@ -48,6 +49,9 @@ class Store:
 
     def ends(self, partitions: Iterable[Partition]) -> Offsets:
         return {partition: self.end[partition] for partition in partitions}
+
+    def log_ends(self, partitions: Iterable[Partition]) -> Offsets:
+        return self.ends(partitions)
 
     def first_records(self, positions: Offsets) -> Offsets:
         self.probes += 1
@@ -66,17 +70,21 @@ class Store:
 
 
 class Worker:
-    """A worker with one function of users and items, on clocks that the test moves."""
+    """A worker with one function of users and items, on clocks that the test moves.
 
-    def __init__(self, store: Store, now: list[float]) -> None:
+    Its wall clock is ahead of the broker's by ``ahead_ms``.
+    """
+
+    def __init__(self, store: Store, now: list[float], ahead_ms: int = 0) -> None:
         self.now = now
         self.freshness = Freshness(
             store,
             ("users", "songs"),
             group="g-freshness",
             source_group="g",
+            event_topics=("interactions",),
             monotonic=lambda: now[0],
-            wall_ms=lambda: int(now[0] * 1000),
+            wall_ms=lambda: int(now[0] * 1000) + ahead_ms,
         )
         self.reader = DimensionReader(
             SettlingModel(SettlingTimes(cold=SETTLE_SECONDS, warm=SETTLE_SECONDS))
@@ -456,3 +464,51 @@ def test_events_wait_while_kafka_does_not_answer(
     assert [record.getMessage() for record in caplog.records] == [
         "events wait until Kafka's offsets can be read: no broker"
     ]
+
+
+@pytest.mark.parametrize("ahead_ms", [1_000, -1_000])
+def test_a_clock_that_is_apart_is_measured_shown_and_taken_into_account(
+    store: Store, now: list[float], ahead_ms: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event that was published after the last poll waits for the next one, once an event between
+    two polls has shown the difference."""
+    worker = Worker(store, now, ahead_ms)
+    worker.freshness.begin_attempt()
+    worker.poll()
+    for _ in range(2):
+        store.end[EVENTS] += 1
+        event = (EVENTS, store.end[EVENTS] - 1, int(now[0] * 1000) + 3)
+        now[0] += 0.005
+        worker.freshness.published_ms(*event)
+        worker.poll(after=MEASURE_SECONDS)
+    skew_ms = worker.freshness.clock.skew_ms
+    assert abs(ahead_ms) - 5 <= abs(skew_ms) <= abs(ahead_ms)
+    assert skew_ms * ahead_ms > 0
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert ("ahead of" if ahead_ms > 0 else "behind") in message
+
+    # Published 300 ms after the last poll, by the broker's clock.
+    published_ms = worker.freshness.published_ms(EVENTS, 9, int(now[0] * 1000) + 300)
+    assert published_ms > worker.freshness.watermark.until_ms
+
+
+def test_an_open_transaction_does_not_count_as_a_clock_that_is_ahead() -> None:
+    """The ends are those of the log: a record of it was appended before."""
+    clock = WorkerClock()
+    clock.add_ends(10_000, {EVENTS: 5}, now=1.0)
+    clock.add_event(EVENTS, 4, 9_000, arrived_ms=10_010)
+    clock.add_event(("another", 0), 9, 9_000, arrived_ms=10_010)
+    clock.add_ends(11_000, {EVENTS: 5}, now=2.0)
+    assert (clock.skew_ms, clock.ahead_ms) == (0, 0)
+
+
+def test_a_clock_that_was_corrected_is_noticed_within_two_windows() -> None:
+    """The worker's clock is ahead by 500 ms, and then right."""
+    clock = WorkerClock()
+    for second, ahead_ms in ((0, 500), (1, 500), (61, 0), (121, 0), (122, 0)):
+        asked_ms = 1000 * second + ahead_ms
+        clock.add_ends(asked_ms, {EVENTS: second}, now=float(second))
+        clock.add_event(EVENTS, second, 1000 * second, arrived_ms=asked_ms + 5)
+        if second == 1:
+            assert clock.skew_ms == 500
+    assert clock.skew_ms == 0
