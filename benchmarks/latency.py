@@ -3,16 +3,22 @@
 It needs a running platform with the product's job (`tunemesh up`, `tunemesh submit`). It publishes
 interactions at a steady rate and reads when the broker appended the enriched record (LogAppendTime)
 and when the emulator of Personalize stored the event (accepted_at). All clocks are this machine's;
-the resolution is a millisecond. The result is added to bench-latency.json.
+the resolution is a millisecond. It measures without updates of users and songs, beside updates by a
+plain producer, and by one that publishes each in a transaction. The results are added to
+bench-latency.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
@@ -28,6 +34,9 @@ from schemas.model import Contracts, Role, load_contracts
 from schemas.wire import HEADER_SIZE
 from verification.personalize_events import PersonalizeReader
 from verification.positions import TopicReader, create_producer, produce, topic_ends
+
+NONE, PLAIN, TRANSACTIONAL = UPDATES = ("none", "plain", "transactional")
+"""Whether users and songs are updated meanwhile, and by which kind of producer."""
 
 LISTENERS = 200
 SETTLE_SECONDS = 5.0
@@ -65,26 +74,53 @@ def stage(published_ms: Mapping[str, float], arrived_ms: Mapping[str, float]) ->
 
 
 class Publisher:
-    """Publishes users, songs and interactions with unique ids."""
+    """Publishes users, songs and interactions with unique ids.
 
-    def __init__(self, bootstrap: str, contracts: Contracts, registry: GlueRegistry) -> None:
+    ``mark``: part of the ids, for a publisher that updates the users and songs of another one.
+    ``transactional``: each :meth:`publish_update` is a transaction.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str,
+        contracts: Contracts,
+        registry: GlueRegistry,
+        *,
+        mark: str = "",
+        transactional: bool = False,
+    ) -> None:
         self._contracts = contracts
-        self._producer = create_producer(bootstrap, {"linger.ms": 0})
+        self.mark = mark or uuid4().hex[:8]
+        self._transactional = transactional
+        transactions = {"transactional.id": f"latency-{uuid4()}"} if transactional else {}
+        self._producer = create_producer(bootstrap, {"linger.ms": 0, **transactions})
+        if transactional:
+            self._producer.init_transactions(TIMEOUT_SECONDS)
         self._encoders = {
             name: Encoder(contracts[name], registry.version_id(contracts[name]))
             for name in ("users", "songs", "interactions")
         }
-        self._mark = uuid4().hex[:8]
 
     def publish_dimensions(self) -> None:
         """Publish the users and songs of the interactions."""
         for number in range(LISTENERS):
-            user, song = self._user(number), self._song(number)
-            self._publish("users", user, user_id=user, country="IT", deleted=False)
-            self._publish(
-                "songs", song, song_id=song, title=f"Song {number}", genres=["rock"], deleted=False
-            )
+            self._publish_dimension(number)
         self.flush()
+
+    def publish_update(self, number: int) -> None:
+        """Publish a new version of a user and of a song; returns when readers can see it."""
+        if self._transactional:
+            self._producer.begin_transaction()
+        self._publish_dimension(number % LISTENERS, edition=number)
+        if self._transactional:
+            self._producer.commit_transaction(TIMEOUT_SECONDS)
+        else:
+            self.flush()
+
+    def _publish_dimension(self, number: int, edition: int = 0) -> None:
+        user, song, title = self._user(number), self._song(number), f"Song {number} ({edition})"
+        self._publish("users", user, user_id=user, country="IT", deleted=False)
+        self._publish("songs", song, song_id=song, title=title, genres=["rock"], deleted=False)
 
     def publish_interaction(self, number: int) -> tuple[str, float]:
         """Publish an interaction; returns its event_id and the time in milliseconds."""
@@ -96,7 +132,7 @@ class Publisher:
             self._user(listener),
             event_id=event_id,
             user_id=self._user(listener),
-            session_id=f"session-{self._mark}-{listener}",
+            session_id=f"session-{self.mark}-{listener}",
             item_id=self._song(number * 7 % LISTENERS),
             item_type="song",
             event_type="play",
@@ -113,10 +149,10 @@ class Publisher:
         self._producer.flush()
 
     def _user(self, number: int) -> str:
-        return f"latency-{self._mark}-u{number}"
+        return f"latency-{self.mark}-u{number}"
 
     def _song(self, number: int) -> str:
-        return f"latency-{self._mark}-s{number}"
+        return f"latency-{self.mark}-s{number}"
 
     def _publish(self, name: str, key: str, **fields: Any) -> None:
         record = dict.fromkeys(self._contracts[name].newest.field_names) | fields
@@ -147,8 +183,38 @@ def publish_at_rate(
     return published
 
 
-def measure(rate: float, seconds: float, warm_up_seconds: float) -> dict[str, Any]:
-    """Publish at a rate and wait until all events have arrived, or for the timeout."""
+@contextmanager
+def updating(publisher: Publisher | None, rate: float) -> Iterator[None]:
+    """Publish updates at a rate, in a thread, while the block runs; None: no updates."""
+    ended = threading.Event()
+
+    def publish() -> None:
+        assert publisher is not None
+        started = time.monotonic()
+        for number in itertools.count():
+            if ended.wait(max(0.0, started + number / rate - time.monotonic())):
+                return
+            publisher.publish_update(number)
+
+    if publisher is None:
+        yield
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="updates") as pool:
+        running = pool.submit(publish)
+        try:
+            yield
+        finally:
+            ended.set()
+        running.result()
+
+
+def measure(
+    rate: float, seconds: float, warm_up_seconds: float, updates: str, update_rate: float
+) -> dict[str, Any]:
+    """Publish at a rate and wait until all events have arrived, or for the timeout.
+
+    ``updates`` is one of :data:`UPDATES`, of ``update_rate`` users and songs a second.
+    """
     settings = LocalSettings.from_environment(os.environ)
     os.environ.update(aws_environment(settings))
     endpoints = local_endpoints(settings)
@@ -161,11 +227,21 @@ def measure(rate: float, seconds: float, warm_up_seconds: float) -> dict[str, An
     schema = parse_plain(contract.newest.definition)
     ends = topic_ends(endpoints.bootstrap_servers, [contract.topic])[contract.topic]
     personalize = PersonalizeReader(endpoints.personalize or settings.personalize.url)
+    updater = None
+    if updates != NONE:
+        updater = Publisher(
+            endpoints.bootstrap_servers,
+            contracts,
+            registry,
+            mark=publisher.mark,
+            transactional=updates == TRANSACTIONAL,
+        )
     publisher.publish_dimensions()
     time.sleep(SETTLE_SECONDS)
-    if warm_up_seconds:
-        publish_at_rate(publisher.publish_interaction, rate, warm_up_seconds, publisher.poll)
-    published = publish_at_rate(publisher.publish_interaction, rate, seconds, publisher.poll)
+    with updating(updater, update_rate):
+        if warm_up_seconds:
+            publish_at_rate(publisher.publish_interaction, rate, warm_up_seconds, publisher.poll)
+        published = publish_at_rate(publisher.publish_interaction, rate, seconds, publisher.poll)
     publisher.flush()
     appended: dict[str, float] = {}
     accepted: dict[str, float] = {}
@@ -182,6 +258,8 @@ def measure(rate: float, seconds: float, warm_up_seconds: float) -> dict[str, An
     return {
         "rate": rate,
         "seconds": seconds,
+        "updates": updates,
+        "updates_per_second": 0 if updates == NONE else update_rate,
         "published": len(published),
         "enriched": asdict(stage(published, appended)),
         "accepted": asdict(stage(published, accepted)),
@@ -198,19 +276,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--warm-up", type=float, default=10.0, help="unmeasured seconds, default %(default)s"
     )
+    parser.add_argument(
+        "--updates",
+        type=lambda text: text.split(","),
+        default=",".join(UPDATES),
+        metavar="KINDS",
+        help=f"updates of users and songs, one or more of {', '.join(UPDATES)}, measured one after"
+        " the other; default all",
+    )
+    parser.add_argument(
+        "--update-rate",
+        type=float,
+        default=10.0,
+        help="updates of a user and a song per second, default %(default)s",
+    )
     options = parser.parse_args(arguments)
-    result = measure(options.rate, options.seconds, options.warm_up)
-    for name in ("enriched", "accepted"):
-        latency = result[name]
-        print(
-            f"{name:<10} p50 {latency['p50_ms']} ms, p99 {latency['p99_ms']} ms, max"
-            f" {latency['max_ms']} ms; {latency['arrived']} of {result['published']} arrived"
-        )
+    if unknown := set(options.updates) - set(UPDATES):
+        parser.error(f"--updates: unknown {', '.join(unknown)}, expected {', '.join(UPDATES)}")
     path = LocalSettings.from_environment(os.environ).reports / "bench-latency.json"
-    report = json.loads(path.read_text()) if path.exists() else {}
-    write_report(path, {**report, f"rate_{options.rate:g}": result})
+    missing = 0
+    for updates in options.updates:
+        result = measure(
+            options.rate, options.seconds, options.warm_up, updates, options.update_rate
+        )
+        for name in ("enriched", "accepted"):
+            latency = result[name]
+            print(
+                f"updates {updates:<13} {name:<8} p50 {latency['p50_ms']} ms,"
+                f" p99 {latency['p99_ms']} ms, max {latency['max_ms']} ms;"
+                f" {latency['arrived']} of {result['published']} arrived",
+                flush=True,
+            )
+            missing += latency["missing"]
+        report = json.loads(path.read_text()) if path.exists() else {}
+        name = f"rate_{options.rate:g}" + ("" if updates == NONE else f"_{updates}")
+        write_report(path, {**report, name: result})
     print(path)
-    return 0 if result["enriched"]["missing"] == result["accepted"]["missing"] == 0 else 1
+    return 0 if missing == 0 else 1
 
 
 if __name__ == "__main__":

@@ -56,8 +56,8 @@ FAILURES: Mapping[str, tuple[Rules, Rules]] = {
             {"kind": "error503", "rate": 0.025},
         ),
         (
+            {"kind": "error500", "rate": 1, "skip": 3, "first": 2, "after_write": True},
             {"kind": "error500", "rate": 0.1},
-            {"kind": "error500", "rate": 0.05, "after_write": True},
             {"kind": "error503", "rate": 0.1},
         ),
     ),
