@@ -76,11 +76,11 @@ class LineReader:
 
     def read(self, chunk: bytes, source: str, first_line: int = 1) -> Lines:
         """The rows in complete lines; ``source`` is the object that they are from."""
-        batch = self._fast(chunk)
-        return Lines(batch) if batch is not None else self._slow(chunk, source, first_line)
+        batch = self.read_whole(chunk)
+        return Lines(batch) if batch is not None else self.read_lines(chunk, source, first_line)
 
-    def _fast(self, chunk: bytes) -> Any | None:
-        """All lines as rows; None when one of them has to be parsed in Python."""
+    def read_whole(self, chunk: bytes) -> Any | None:
+        """All lines as rows, by Arrow; None when one of them has to be parsed in Python."""
         if b"\\u" in chunk or not _is_utf8(chunk):
             return None
         try:
@@ -126,7 +126,8 @@ class LineReader:
         (batch,) = pa.Table.from_arrays(arrays, schema=self.maker.schema).to_batches()
         return batch
 
-    def _slow(self, chunk: bytes, source: str, first_line: int) -> Lines:
+    def read_lines(self, chunk: bytes, source: str, first_line: int) -> Lines:
+        """The same line by line, in Python."""
         rows, rejections = [], []
         for number, line in enumerate(chunk.split(b"\n"), start=first_line):
             if not line.strip():

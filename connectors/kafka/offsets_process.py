@@ -37,11 +37,10 @@ class OffsetsProcess:
         client: Mapping[str, str],
         *,
         command: Sequence[str] = (),
-        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._settings = {"bootstrap_servers": bootstrap_servers, "client": dict(client)}
         self._command = command or (interpreter(), "-m", "connectors.kafka.offsets_process")
-        self._answer_seconds = answer_seconds
+        self.answer_seconds = ANSWER_SECONDS
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
 
@@ -77,7 +76,7 @@ class OffsetsProcess:
             try:
                 process.stdin.write(json.dumps([method, *arguments]) + "\n")
                 process.stdin.flush()
-                readable = select.select([process.stdout], [], [], self._answer_seconds)[0]
+                readable = select.select([process.stdout], [], [], self.answer_seconds)[0]
                 line = process.stdout.readline() if readable else ""
             except OSError:
                 line = ""

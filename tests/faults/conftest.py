@@ -154,12 +154,7 @@ def make_home(
 ) -> Iterator[tuple[LocalSettings, dict[str, str]]]:
     """Provide settings with free ports and a new folder, and their environment variables."""
     home = Path(tempfile.mkdtemp(prefix="tunemesh-faults-"))
-    environ = {
-        **os.environ,
-        "TUNEMESH_HOME": str(home),
-        **ports.variables(),
-        **variables,
-    }
+    environ = {**os.environ, "TUNEMESH_HOME": str(home), **ports.variables(), **variables}
     yield LocalSettings.from_environment(environ), environ
 
 

@@ -245,9 +245,7 @@ def bad_records(hour: Hour) -> tuple[tuple[Entry, ...], frozenset[Rejection]]:
     entries = (
         Entry("interactions", {**first, "event_id": long_id}, Kind.VALID),
         Entry(
-            "interactions",
-            {**second, "event_id": null_session, "session_id": "null"},
-            Kind.VALID,
+            "interactions", {**second, "event_id": null_session, "session_id": "null"}, Kind.VALID
         ),
         Entry("users", user, Kind.VERSION),
         Entry("songs", song, Kind.VERSION),

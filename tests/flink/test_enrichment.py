@@ -380,9 +380,7 @@ def test_what_personalize_would_refuse_is_a_dead_letter_of_the_delivery(
 # Malformed records.
 
 
-def test_every_malformed_record_is_a_dead_letter_and_nothing_else_happens(
-    mesh: Mesh,
-) -> None:
+def test_every_malformed_record_is_a_dead_letter_and_nothing_else_happens(mesh: Mesh) -> None:
     """On interactions, users and songs at once, between good events that all come out.
 
     That the job is never restarted is checked after each test of this file.

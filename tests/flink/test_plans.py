@@ -46,13 +46,7 @@ PYTHON_CALLS = {
         "version_of_item",
         "version_of_user",
     ],
-    "analytics": [
-        "archive_events",
-        "encode_trend",
-        "index_events",
-        "index_trends",
-        "trend_facts",
-    ],
+    "analytics": ["archive_events", "encode_trend", "index_events", "index_trends", "trend_facts"],
 }
 
 

@@ -369,11 +369,7 @@ class _Gone(BaseException):
     "operation", ["CreateApplicationSnapshot", "UpdateApplication", "DescribeApplication"]
 )
 def test_after_an_interrupted_client_the_next_one_continues(
-    case: TargetCase,
-    cloud: Cloud,
-    tmp_path: Path,
-    operation: str,
-    monkeypatch: pytest.MonkeyPatch,
+    case: TargetCase, cloud: Cloud, tmp_path: Path, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed right after an order: the next client reads the journal, and repeats no order."""
     publish_from_start(cloud)

@@ -56,13 +56,7 @@ _numbers: dict[str, int] = {}
 def event(event_id: str, **members: Any) -> dict[str, Any]:
     """An event whose time is derived from its id: two ids are never the same interaction."""
     sent_at = 1_763_000_000 + _numbers.setdefault(event_id, len(_numbers))
-    return {
-        "eventId": event_id,
-        "eventType": "play",
-        "itemId": "s1",
-        "sentAt": sent_at,
-        **members,
-    }
+    return {"eventId": event_id, "eventType": "play", "itemId": "s1", "sentAt": sent_at, **members}
 
 
 def put(client: Any, *events: dict[str, Any], **members: Any) -> Any:

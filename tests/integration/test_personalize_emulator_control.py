@@ -265,9 +265,7 @@ def test_a_group_has_one_dataset_of_each_type_with_a_schema_of_that_type(service
     code, _ = refused(lambda: service.delete_schema(schemaArn=schema_arn))
     assert code == "ResourceInUseException"
     extended = schema(
-        "Users",
-        *json.loads(SCHEMAS.users)["fields"],
-        {"name": "AGE", "type": ["null", "int"]},
+        "Users", *json.loads(SCHEMAS.users)["fields"], {"name": "AGE", "type": ["null", "int"]}
     )
     other = service.create_schema(name="types-extended", schema=extended)["schemaArn"]
     service.update_dataset(datasetArn=arn, schemaArn=other)

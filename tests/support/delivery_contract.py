@@ -143,10 +143,7 @@ def _engine(harness: Harness, **settings: Any) -> DeliveryEngine[Any, Any]:
 
 def _engine_for(destination: Watched, **settings: Any) -> DeliveryEngine[Any, Any]:
     return DeliveryEngine(
-        destination,
-        random=Random(7),
-        clock=VIRTUAL_CLOCK,
-        settings=DeliverySettings(**settings),
+        destination, random=Random(7), clock=VIRTUAL_CLOCK, settings=DeliverySettings(**settings)
     )
 
 

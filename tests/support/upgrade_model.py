@@ -241,10 +241,7 @@ class ModelTarget:
         self._schedule(lambda: self._start(Restore(RestoreKind.LATEST)))
 
     def _save(
-        self,
-        name: str,
-        status: SnapshotStatus = SnapshotStatus.READY,
-        version: int | None = None,
+        self, name: str, status: SnapshotStatus = SnapshotStatus.READY, version: int | None = None
     ) -> None:
         number = next(self._clock)
         chosen = name if name != "service" else f"service-{number}"

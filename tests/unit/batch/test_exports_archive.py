@@ -54,8 +54,8 @@ def test_both_ways_agree_on_every_value(field: str, value: Any) -> None:
     """What Arrow's reader passes, Python's passes with the same values; when in doubt, Arrow's
     leaves it to Python's."""
     chunk = line() + line(**{field: value})
-    slow = READER._slow(chunk, "s3://a/b", 1)
-    fast = READER._fast(chunk)
+    slow = READER.read_lines(chunk, "s3://a/b", 1)
+    fast = READER.read_whole(chunk)
     if fast is None:
         assert slow.rejections or value in ("\x01", "\ud800", ..., 5.0)
     else:
@@ -65,7 +65,7 @@ def test_both_ways_agree_on_every_value(field: str, value: Any) -> None:
 
 def test_the_fast_way_is_taken_for_plain_lines() -> None:
     """Else the test above would say nothing."""
-    batch = READER._fast(line() + line(user_id="ü", impression=None, device="ios"))
+    batch = READER.read_whole(line() + line(user_id="ü", impression=None, device="ios"))
     assert batch is not None
     assert batch.num_rows == 2
     assert batch.schema == READER.maker.schema

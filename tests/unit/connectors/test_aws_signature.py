@@ -17,7 +17,7 @@ from yarl import URL
 
 from connectors.aws.signature import Signature
 
-SEED = settings(max_examples=300, derandomize=True, database=None)
+SEED = settings(max_examples=100, derandomize=True, database=None)
 
 seconds = st.integers(0, 4_102_444_799)  # to the end of 2099
 segments = st.text(min_size=1, max_size=12).map(lambda text: quote(text, safe="*,:@!$'()+;=~"))

@@ -306,8 +306,7 @@ class TestBatches:
         )
         assert outcomes[0] == Delivered()
         assert outcomes[1] == Rejected(
-            "RecordTooLarge",
-            "501 bytes; the scripted destination takes at most 500 bytes a record",
+            "RecordTooLarge", "501 bytes; the scripted destination takes at most 500 bytes a record"
         )
 
     def test_keys_that_share_a_batch_key_share_calls(self) -> None:
@@ -628,9 +627,7 @@ class TestRetries:
     def test_waits_are_spread_over_their_whole_range(self) -> None:
         """Records that failed together do not come back together: full jitter."""
         destination = ScriptedDestination(
-            first(400, Retry()),
-            limits=limits(max_in_flight=400, calls_per_second=1e6),
-            latency=0.0,
+            first(400, Retry()), limits=limits(max_in_flight=400, calls_per_second=1e6), latency=0.0
         )
         deliver(destination, fake_records(keys=400, each=1), backoff_base=1.0)
         waits = [sent.started for sent in destination.sent[400:800]]

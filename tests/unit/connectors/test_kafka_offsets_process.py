@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from connectors.kafka.offsets import OffsetsUnavailable
-from connectors.kafka.offsets_process import OffsetsProcess, interpreter
+from connectors.kafka.offsets_process import ANSWER_SECONDS, OffsetsProcess, interpreter
 
 ANSWERS = """
 import json, pathlib, sys, time
@@ -30,18 +30,21 @@ for line in sys.stdin:
 ECHO = '[[settings["client"]["sasl.password"], 0]]'
 
 
-@pytest.mark.parametrize("trouble", ["time.sleep(300)", "sys.exit(1)"], ids=["hangs", "dies"])
-def test_a_process_in_trouble_is_replaced(tmp_path: Path, trouble: str) -> None:
+@pytest.mark.parametrize(
+    ("trouble", "seconds"),
+    [("time.sleep(300)", 0.1), ("sys.exit(1)", ANSWER_SECONDS)],
+    ids=["hangs", "dies"],
+)
+def test_a_process_in_trouble_is_replaced(tmp_path: Path, trouble: str, seconds: float) -> None:
     """One call fails, the next one is answered by another process."""
     script = ANSWERS.format(trouble=trouble)
-    offsets = OffsetsProcess(
-        "127.0.0.1:1",
-        {},
-        command=(sys.executable, "-c", script, str(tmp_path / "begun")),
-        answer_seconds=5.0,
-    )
+    command = (sys.executable, "-c", script, str(tmp_path / "begun"))
+    offsets = OffsetsProcess("127.0.0.1:1", {}, command=command)
+    offsets.answer_seconds = seconds
     with pytest.raises(OffsetsUnavailable, match="does not answer"):
         offsets.partitions(["songs"])
+    offsets.answer_seconds = ANSWER_SECONDS
+    (tmp_path / "begun").touch()
     assert offsets.partitions(["songs", "users"]) == (("songs", 0), ("users", 0))
 
 

@@ -66,10 +66,7 @@ def test_a_source_reads_raw_records_with_their_position() -> None:
         ),
         (
             "1780000000000",
-            {
-                "scan.startup.mode": "timestamp",
-                "scan.startup.timestamp-millis": "1780000000000",
-            },
+            {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": "1780000000000"},
         ),
     ],
 )

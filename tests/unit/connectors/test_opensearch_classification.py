@@ -177,10 +177,7 @@ class TestCalls:
             (Answer(429), Retry(throttled=True, reason="HTTP429")),
             (Answer(503), Retry(reason="HTTP503")),
             (Answer(502, None, "Bad Gateway"), Retry(reason="HTTP502: Bad Gateway")),
-            (
-                Answer(413),
-                Rejected("RequestTooLarge", "HTTP status 413", whole_call=True),
-            ),
+            (Answer(413), Rejected("RequestTooLarge", "HTTP status 413", whole_call=True)),
             (
                 Answer(413, None, "Request size exceeded 10485760 bytes"),
                 Rejected(

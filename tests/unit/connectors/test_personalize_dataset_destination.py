@@ -125,10 +125,7 @@ def deliver(harness: DatasetHarness, *batches: list[DatasetRecord]) -> tuple[lis
 
     async def main() -> tuple[list[Any], float]:
         engine: DeliveryEngine[Any, Any] = DeliveryEngine(
-            harness.destination,
-            random=Random(1),
-            clock=VIRTUAL_CLOCK,
-            settings=DeliverySettings(),
+            harness.destination, random=Random(1), clock=VIRTUAL_CLOCK, settings=DeliverySettings()
         )
         async with engine:
             outcomes = await asyncio.gather(*(engine.deliver(batch) for batch in batches))

@@ -100,11 +100,7 @@ def test_a_call_is_of_one_user_and_one_session() -> None:
     deliver(service, records)
     assert sorted(
         (one["userId"], one["sessionId"], len(one["eventList"])) for one in service.calls
-    ) == [
-        ("u1", "s1", 5),
-        ("u1", "s2", 5),
-        ("u2", "s3", 5),
-    ]
+    ) == [("u1", "s1", 5), ("u1", "s2", 5), ("u2", "s3", 5)]
     assert {one["trackingId"] for one in service.calls} == {"tracker"}
 
 

@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.settings import (
-    LocalSettings,
-    PortRange,
-    aws_environment,
-    jar_cache,
-    wheel_cache,
-)
+from deploy.local.settings import LocalSettings, PortRange, aws_environment, jar_cache, wheel_cache
 from schemas.errors import SettingError
 
 

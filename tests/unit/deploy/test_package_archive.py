@@ -144,10 +144,8 @@ def test_operators_with_state_have_a_fingerprint() -> None:
 # A whole package, of small parts.
 
 
-@pytest.fixture
-def project(repository: Path, tmp_path: Path) -> Path:
-    """The repository's code with a lock and a jar list of its own."""
-    folder = tmp_path / "project"
+def make_project(repository: Path, folder: Path) -> Path:
+    """Write the repository's code with a lock and a jar list of its own."""
     folder.mkdir()
     for name in ("schemas", "connectors", "jobs", "pyproject.toml"):
         subprocess.run(["cp", "-r", str(repository / name), str(folder)], check=True)
@@ -177,13 +175,12 @@ def small_jar(folder: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture
-def build(project: Path, tmp_path: Path) -> Build:
-    """Builds the project's package without a network."""
+def builder(project: Path, folder: Path) -> Build:
+    """Return what builds the project's package without a network."""
 
-    def download(wanted: Sequence[Requirement], python: str, folder: Path) -> None:
+    def download(wanted: Sequence[Requirement], python: str, cache: Path) -> None:
         for entry in wanted:
-            small_wheel(folder, entry.name)
+            small_wheel(cache, entry.name)
 
     def run(
         name: str = "stream",
@@ -193,12 +190,12 @@ def build(project: Path, tmp_path: Path) -> Build:
     ) -> assembly.Package:
         environ = {
             "TUNEMESH_MAVEN_REPOSITORY": (project / "m2").as_uri(),
-            "TUNEMESH_JAR_CACHE": str(tmp_path / "jars"),
-            "TUNEMESH_WHEEL_CACHE": str(tmp_path / "wheels"),
+            "TUNEMESH_JAR_CACHE": str(folder / "jars"),
+            "TUNEMESH_WHEEL_CACHE": str(folder / "wheels"),
         }
         return assembly.build(
             name,
-            tmp_path / output,
+            folder / output,
             python=python,
             project=project,
             environ=environ,
@@ -209,9 +206,29 @@ def build(project: Path, tmp_path: Path) -> Build:
     return run
 
 
-def test_a_package_is_laid_out_as_the_service_runs_it(build: Build, tmp_path: Path) -> None:
+@pytest.fixture
+def project(repository: Path, tmp_path: Path) -> Path:
+    """A project that a test may change."""
+    return make_project(repository, tmp_path / "project")
+
+
+@pytest.fixture
+def build(project: Path, tmp_path: Path) -> Build:
+    """Builds that project's package."""
+    return builder(project, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> assembly.Package:
+    """A package that tests read."""
+    folder = tmp_path_factory.mktemp("built")
+    return builder(make_project(repository, folder / "project"), folder)()
+
+
+def test_a_package_is_laid_out_as_the_service_runs_it(
+    built: assembly.Package, tmp_path: Path
+) -> None:
     """Entry, code, one jar, wheels; the code for the workers is the client's."""
-    built = build()
     release = archive.unpack(built.path, tmp_path / "release")
     assert sorted(entry.name for entry in release.iterdir()) == sorted(
         ["connectors", "dep", "jobs", "lib", "main.py", "release.json", "schemas"]
@@ -245,20 +262,17 @@ def test_two_builds_are_the_same_bytes(build: Build, project: Path) -> None:
     assert build(output="third").name != first.name
 
 
-def test_no_path_of_this_machine_is_in_a_package(
-    build: Build, tmp_path: Path, repository: Path
-) -> None:
+def test_no_path_of_this_machine_is_in_a_package(built: assembly.Package, repository: Path) -> None:
     """Nor a name of the repository's folder."""
-    with zipfile.ZipFile(build().path) as zipped:
+    with zipfile.ZipFile(built.path) as zipped:
         for name in zipped.namelist():
             content = zipped.read(name)
-            for folder in (tmp_path, repository, Path.home()):
+            for folder in (built.path.parent.parent, repository, Path.home()):
                 assert str(folder).encode() not in content, name
 
 
-def test_a_package_has_its_description(build: Build, tmp_path: Path) -> None:
+def test_a_package_has_its_description(built: assembly.Package, tmp_path: Path) -> None:
     """In release.json, in the zip as in its folder, and beside it with the figures."""
-    built = build()
     description = read_description(built.path)
     assert description == built.description
     assert read_description(archive.unpack(built.path, tmp_path / "release")) == description
@@ -277,9 +291,11 @@ def test_a_package_has_its_description(build: Build, tmp_path: Path) -> None:
     }
 
 
-def test_the_entry_script_starts_the_code_beside_it(build: Build, tmp_path: Path) -> None:
+def test_the_entry_script_starts_the_code_beside_it(
+    built: assembly.Package, tmp_path: Path
+) -> None:
     """Also by a link from another folder, as Flink's client does it; whatever is on the path."""
-    release = archive.unpack(build().path, tmp_path / "release")
+    release = archive.unpack(built.path, tmp_path / "release")
     told = "def main():\n    print(__file__)\n    return 3\n"
     (release / "jobs" / "main.py").write_text(told)
     elsewhere = tmp_path / "elsewhere"

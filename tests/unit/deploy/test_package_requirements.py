@@ -6,6 +6,7 @@ import ast
 import importlib.metadata
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -76,10 +77,17 @@ def test_what_is_not_locked_cannot_be_brought_along() -> None:
         resolve(parse_lock(LOCK), ["unknown", "client"], "3.12")
 
 
-def shipped(repository: Path, application: Application) -> list[ast.Module]:
-    """Every module that is in the package of an application."""
+@cache
+def shipped(repository: Path, application: Application) -> list[ast.AST]:
+    """Every import and call of the modules that are in the package of an application."""
     files = read_code(repository, application)
-    return [ast.parse(files[name]) for name in sorted(files) if name.endswith(".py")]
+    return [
+        node
+        for name in sorted(files)
+        if name.endswith(".py")
+        for node in ast.walk(ast.parse(files[name]))
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)
+    ]
 
 
 @pytest.mark.parametrize("application", APPLICATIONS.values(), ids=lambda one: one.name)
@@ -88,12 +96,11 @@ def test_what_the_code_imports_is_in_the_package_or_on_the_service(
 ) -> None:
     """An import that is neither would fail there and nowhere else."""
     names: set[str] = set()
-    for module in shipped(repository, application):
-        for node in ast.walk(module):
-            if isinstance(node, ast.Import):
-                names.update(alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names.add(node.module.partition(".")[0])
+    for node in shipped(repository, application):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
     names -= {*application.packages, *sys.stdlib_module_names}
     distributions = importlib.metadata.packages_distributions()
     imported = {min(distributions[name]).lower() for name in names}
@@ -105,16 +112,18 @@ def test_the_models_of_every_service_that_the_code_calls_are_in_the_package(
 ) -> None:
     """botocore without a service's model cannot make its client."""
     called: set[str] = set()
-    for module in (m for one in APPLICATIONS.values() for m in shipped(repository, one)):
-        for node in ast.walk(module):
-            if isinstance(node, ast.Call) and re.search(
+    for node in (node for one in APPLICATIONS.values() for node in shipped(repository, one)):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        first = node.args[0]
+        if (
+            isinstance(first, ast.Constant)
+            and isinstance(first.value, str)
+            and re.search(
                 r"(^|\.)((sdk_|create_)?client|service_endpoint)$", ast.unparse(node.func)
-            ):
-                called.update(
-                    argument.value
-                    for argument in node.args[:1]
-                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-                )
+            )
+        ):
+            called.add(first.value)
     assert {"glue", "firehose", "personalize-events"} <= called <= set(AWS_SERVICES)
 
 

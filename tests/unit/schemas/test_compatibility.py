@@ -9,7 +9,7 @@ from uuid import UUID
 
 import fastavro
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from schemas.codec import encode_body, parse_plain
@@ -364,7 +364,6 @@ def _changed_record(draw: st.DrawFn, avro: Json) -> Json:
 _schemas = _fields(2).map(lambda fields: record(*fields)).filter(_has_one_name_once)
 
 
-@settings(max_examples=200)
 @given(data=st.data(), before=_schemas)
 def test_what_the_gate_lets_pass_the_decoder_reads(data: st.DataObject, before: Json) -> None:
     """No record of the former version becomes a dead letter under a version that was accepted."""

@@ -9,13 +9,7 @@ import pytest
 
 from schemas.invalid import InvalidRecord
 from schemas.model import load_contracts
-from schemas.projection import (
-    is_deleted,
-    project_item,
-    project_user,
-    record_id,
-    updated_at,
-)
+from schemas.projection import is_deleted, project_item, project_user, record_id, updated_at
 
 CONTRACTS = load_contracts()
 USERS, SONGS, PODCASTS = CONTRACTS["users"], CONTRACTS["songs"], CONTRACTS["podcasts"]

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError
 
 from connectors.glue.registry import RegistryError, RegistryUnavailable
 from connectors.stores.dynamodb import to_item
+from deploy.local.lambda_host import event_source
 from deploy.local.lambda_host.event_source import FINISHED, Checkpoints, StreamMapping
 from deploy.local.lambda_host.gateway import event_of, handlers
 from schemas.errors import SettingError
@@ -350,8 +351,11 @@ def test_a_stream_is_handed_on_in_order_parent_before_child(tmp_path: Path) -> N
     assert run_mapping(path, streams, 2).seen == ["6", "7"]
 
 
-def test_a_failed_change_comes_again_before_what_follows_it(tmp_path: Path) -> None:
+def test_a_failed_change_comes_again_before_what_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is passed over, nothing overtakes."""
+    monkeypatch.setattr(event_source, "RETRY_SECONDS", 0.01)
     path = tmp_path / "checkpoints.json"
     handler = run_mapping(path, Streams(), 5, failures=["2", "4"])
     assert handler.seen == ["1", "2", "3", "4", "5"]

@@ -23,9 +23,7 @@ from verification import positions
     ids=["cluster_id", "topic_ends", "create_topics"],
 )
 def test_kafka_that_is_not_there_is_an_error_with_its_address(
-    ask: Callable[[str], object],
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    ask: Callable[[str], object], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Within five seconds; librdkafka's own lines go to its logger."""
     for module in (positions, kafka):
