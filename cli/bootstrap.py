@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from batch.bootstrap.products import required_columns
+from batch.bootstrap.report import MIN_ACTIVE_USERS, MIN_INTERACTIONS
 from batch.bootstrap.settings import Window
 from batch.imports.calls import LOCAL_PACE, Calls, Pace
 from batch.imports.errors import ImportsError
@@ -29,16 +31,25 @@ from cli.parameters import PAST_TIME
 from cli.terminal import show, table, waiting_for
 from connectors.aws.sdk import sdk_client
 from connectors.catalog.catalog import Catalog, OpenedProduct
+from connectors.catalog.errors import CatalogError
+from connectors.catalog.pii import PiiClass, grant_command
 from connectors.files import write_report
 from connectors.products.location import Location
+from connectors.products.manifest import ProductError
 from deploy.local import bootstrap as local_bootstrap
 from deploy.local.settings import BUCKET, IMPORT_ROLE
+from schemas.errors import counted
 from schemas.model import Contract, Contracts, Role, load_contracts
 
 CONSUMER = "recommender"
 REPORT = "imports.json"
 OUTPUT = Location(BUCKET, "bootstrap/")
 """Folder of the runs on the local platform."""
+
+MINIMUMS = (
+    f"A training needs {MIN_INTERACTIONS:,} interactions, and {MIN_ACTIVE_USERS} users with two or"
+    " more each."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +92,29 @@ def open_products(
 ) -> Products:
     """Open every product of users, items and interactions for the consumer.
 
-    Raises NotGranted, CatalogError, and ImportsError if the interactions end before ``until``.
+    Raises CatalogError with all that is missing or not granted, and ImportsError if the
+    interactions end before ``until`` or are too few.
     """
     roles = (Role.USER, Role.ITEM, Role.INTERACTION)
     needed: list[Contract] = [c for role in roles for c in contracts.with_role(role)]
-    opened = {contract.name: catalog.open_product(contract.name, consumer) for contract in needed}
+    opened: dict[str, OpenedProduct] = {}
+    problems = []
+    for contract in needed:
+        try:
+            product = catalog.open_product(contract.name, consumer)
+        except (CatalogError, ProductError) as error:
+            problems.append(str(error))
+            continue
+        opened[contract.name] = product
+        if lacking := sorted(required_columns(contract) - set(product.columns)):
+            classes = [PiiClass(contract.pii_class(name)) for name in lacking]
+            problems.append(
+                f"{consumer} may not read {', '.join(lacking)} of the product {contract.name},"
+                f" without which nothing is imported. Ask its owner, {contract.owner}, for:"
+                f" {grant_command(contract.name, consumer, classes)}"
+            )
+    if problems:
+        raise CatalogError("\n".join(problems))
     interactions = opened[contracts.only(Role.INTERACTION).name].manifest
     end = interactions.until if until is None else until
     covered = interactions.created_at if interactions.until is None else interactions.until
@@ -93,6 +122,11 @@ def open_products(
         raise ImportsError(
             f"the product {interactions.product} ends at {covered}, before {end}. Export it again:"
             f" tunemesh export {interactions.product} --until {end}"
+        )
+    if since is None and interactions.rows < MIN_INTERACTIONS:
+        raise ImportsError(
+            f"the product {interactions.product} has {counted(interactions.rows, 'row')}."
+            f" {MINIMUMS}"
         )
     export_starts = [
         opened[contract.name].manifest.created_at
@@ -138,12 +172,25 @@ def run_job(mesh: Mesh, products: Products) -> str:
     for dataset in ("users", "items", "interactions"):
         counts = ", ".join(f"{count:,} {name}" for name, count in report[dataset].items())
         click.echo(f"  {dataset:<12} {counts}")
+    click.echo("".join(f"{line}\n" for line in rejected_lines(request, report)), nl=False)
     if not report["trainable"]:
         raise ImportsError(
             f"{request.folder} is not imported, it is too small to train with: "
             + "; ".join(report["problems"])
         )
     return f"{request.folder}/"
+
+
+def rejected_lines(request: local_bootstrap.Request, report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the rejected rows by product and reason, and the location of their list."""
+    rejected: dict[str, list[str]] = {}
+    for entry in report["rejected"]:
+        reasons = rejected.setdefault(entry["product"], [])
+        reasons.append(f"{entry['count']:,} {entry['reason']}")
+    for product, reasons in rejected.items():
+        yield f"  rejected of {product}: {', '.join(reasons)}"
+    if rejected:
+        yield f"  listed in {request.folder}/rejected/"
 
 
 def import_output(
@@ -207,6 +254,8 @@ def bootstrap(
     role: str | None,
 ) -> None:
     """Import data products into Personalize, and train a campaign.
+
+    A training needs 1,000 interactions, and 25 users with two or more each.
 
     T is epoch ms or ISO 8601, and not in the future. An interrupted bootstrap continues when it is
     run again.

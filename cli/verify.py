@@ -114,7 +114,10 @@ def report_output(report: VerifyReport) -> Iterator[RenderableType]:
         ("  emitted again", count(report.reemitted)),
         ("accepted by Personalize", count(report.accepted)),
         ("  duplicates ignored", count(report.duplicates_ignored)),
-        ("dead letters", count(sum(report.dead_letters.values()))),
+        (
+            "dead letters",
+            count(sum(report.dead_letters.values()) + sum(report.rejected.values())),
+        ),
         *((f"  {code}", count(number)) for code, number in report.dead_letters.items()),
         *((f"  at delivery: {code}", count(number)) for code, number in report.rejected.items()),
         ("lost", errors(report.lost)),

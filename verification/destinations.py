@@ -201,12 +201,15 @@ def undecoded_positions(letters: Iterable[DeadLetter]) -> set[str]:
     return {_position(letter) for letter in letters if letter["step"] == "decode"}
 
 
-def rejected_ids(service: str, letters: Iterable[DeadLetter]) -> set[str]:
-    """Return event ids, or positions, of the records that a service rejected."""
+def rejected_ids(
+    service: str, letters: Iterable[DeadLetter], contracts: Iterable[Contract]
+) -> set[str]:
+    """Return event ids, or positions, of the records of these contracts that a service rejected."""
+    topics = {contract.topic for contract in contracts}
     return {
         letter["event_id"] or _position(letter)
         for letter in letters
-        if letter["error_code"].startswith(f"{service}.")
+        if letter["topic"] in topics and letter["error_code"].startswith(f"{service}.")
     }
 
 
@@ -267,13 +270,15 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
         if record is not None
     }
     letters = topics.dead_letters()
-    rejected, unreadable = rejected_ids("personalize", letters), undecoded_positions(letters)
+    unreadable = undecoded_positions(letters)
     assert endpoints.personalize is not None
     reader = PersonalizeReader(endpoints.personalize)
     for dataset, role in (("users", Role.USER), ("items", Role.ITEM)):
         expected: Documents = {}
         deleted: Documents = {}
-        for contract in topics.contracts.with_role(role):
+        contracts = topics.contracts.with_role(role)
+        rejected = rejected_ids("personalize", letters, contracts)
+        for contract in contracts:
             newest = newest_versions(topics.records(contract), contract, unreadable)
             for identity, (_, position, record) in newest.items():
                 if record is None:
@@ -296,7 +301,8 @@ def _datasets(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationRepor
 
 
 def _archive(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
-    rejected = rejected_ids("firehose", topics.dead_letters())
+    source = topics.contracts.with_role(Role.ENRICHED)
+    rejected = rejected_ids("firehose", topics.dead_letters(), source)
     expected = {key: dict(r) for key, r in topics.enriched().items() if key not in rejected}
     found: Documents = {}
     pages = _s3(endpoints).get_paginator("list_objects_v2")
@@ -328,7 +334,8 @@ def _object(endpoints: Endpoints, key: str, tag: str) -> bytes:
 
 
 def _search(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]:
-    rejected = rejected_ids("opensearch", topics.dead_letters())
+    source = topics.contracts.with_role(Role.ENRICHED)
+    rejected = rejected_ids("opensearch", topics.dead_letters(), source)
     expected = {
         key: without_nulls(r) for key, r in topics.enriched().items() if key not in rejected
     }
@@ -352,7 +359,9 @@ def _trends(endpoints: Endpoints, topics: Topics) -> Iterator[DestinationReport]
         if mean is not None and math.isclose(document.get("completion", -1.0), mean):
             # The sum depends on its order.
             document["completion"] = mean
-    yield reconcile("trends", expected, found, 0, is_behind)
+    source = topics.contracts.with_role(Role.TREND)
+    rejected = rejected_ids("opensearch", topics.dead_letters(), source)
+    yield reconcile("trends", expected, found, len(rejected), is_behind)
 
 
 def is_behind(expected: Mapping[str, Any], found: Mapping[str, Any]) -> bool:

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from batch.bootstrap.storage import Storage
 from connectors.products.location import CURRENT, MANIFEST, VERSIONS
 from connectors.products.manifest import Current, Manifest, ProductError
-from schemas.model import Contracts, Role
+from schemas.model import Contract, Contracts, Role
+
+PUBLISHED_AT = "published_at"
+INTERACTION_COLUMNS = (
+    *("event_id", "user_id", "item_id", "item_type", "event_type", "played_ms", "device"),
+    *("occurred_at", "recommendation_id", "impression", PUBLISHED_AT),
+)
+"""What is read of an interaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +65,25 @@ def read_products(
             f"there is no location of the product {absent[0]}; the group tunemesh.products needs"
             " one for each domain of users, items and interactions"
         )
-    return {
+    products = {
         c.name: read_product(c.name, locations[c.name], columns.get(c.name), storage)
         for c in needed
     }
+    for contract in needed:
+        lacking = required_columns(contract) - products[contract.name].columns
+        if contract.name in columns and lacking:
+            raise ProductError(
+                f"the columns {', '.join(sorted(lacking))} of the product {contract.name} are not"
+                " granted, and there is no import without them"
+            )
+    return products
+
+
+def required_columns(contract: Contract) -> frozenset[str]:
+    """The columns of a product without which nothing of it can be imported."""
+    if contract.role is Role.INTERACTION:
+        return frozenset(INTERACTION_COLUMNS)
+    return frozenset((contract.key,))
 
 
 def read_product(

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batch.bootstrap import rules
-from batch.bootstrap.products import Product
+from batch.bootstrap.products import INTERACTION_COLUMNS, PUBLISHED_AT, Product
 from batch.bootstrap.rules import Reason, any_of, literal, name
 from batch.bootstrap.settings import Window
 from batch.personalize_schemas import column_of
@@ -23,13 +23,6 @@ from connectors.personalize.datasets import ITEMS, USERS, DatasetField, FieldKin
 from connectors.personalize.requests import DEFAULT_PROPERTIES, EventProperty
 from schemas.model import Contract, Contracts, ItemMapping, Role, UserMapping, split_nullable
 from schemas.rules import MAX_AHEAD_MS
-
-PUBLISHED_AT = "published_at"
-INTERACTION_COLUMNS = (
-    *("event_id", "user_id", "item_id", "item_type", "event_type", "played_ms", "device"),
-    *("occurred_at", "recommendation_id", "impression", PUBLISHED_AT),
-)
-"""What is read of an interaction."""
 
 GOOD, EARLIER, LATER = "good", "earlier", "later"
 """Counted beside reasons: rows without a reason, and rows outside the window."""

@@ -16,7 +16,7 @@ import botocore.exceptions
 from connectors.aws.sdk import error_code, sdk_client, service_errors
 from connectors.catalog.errors import CatalogError, NotGranted
 from connectors.catalog.permissions import Permissions, consumer_of, principal_of
-from connectors.catalog.pii import PiiClass, grantable
+from connectors.catalog.pii import PiiClass, grant_command, grantable
 from connectors.catalog.tables import Product, TableName, link_name, product_of, table_input
 from connectors.products.location import Location
 from connectors.products.manifest import Manifest, read_manifest
@@ -222,8 +222,8 @@ class Catalog:
         if not granted:
             raise NotGranted(
                 f"{consumer} may not read the product {product}: it has no grant, or it was"
-                f" revoked. Ask its owner, {found.owner}, for: tunemesh catalog grant {product}"
-                f" {consumer}"
+                f" revoked. Ask its owner, {found.owner}, for:"
+                f" {grant_command(product, consumer, found.classes.values())}"
             )
         for name in columns or ():
             if name not in found.classes:
@@ -235,7 +235,7 @@ class Catalog:
                 raise NotGranted(
                     f"{consumer} may not read the column {name!r} of {product} (PII class"
                     f" {found.classes[name]}): its grant has {', '.join(_ordered(found, granted))}."
-                    f" Ask its owner, {found.owner}."
+                    f" Ask its owner, {found.owner}, for a grant that has it."
                 )
         manifest = read_manifest(self._s3, found.location)
         chosen = granted if columns is None else set(columns)

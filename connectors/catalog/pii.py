@@ -38,6 +38,13 @@ def parse_class(text: str, where: str) -> PiiClass:
         ) from None
 
 
+def grant_command(product: str, consumer: str, classes: Iterable[PiiClass]) -> str:
+    """The command that grants all columns of these classes."""
+    needed = sorted(set(classes) - FREE, key=lambda pii_class: pii_class.rank)
+    named = "".join(f" --pii {pii_class}" for pii_class in needed)
+    return f"tunemesh catalog grant {product} {consumer}{named}"
+
+
 def grantable(
     product: str,
     classes: Mapping[str, PiiClass],

@@ -124,6 +124,12 @@ class TestProducts:
         location = publish(tmp_path, "users", {"part-1.parquet": b"3"})
         assert read_product("users", location, ("a", "c"), LocalStorage()).columns == {"a"}
 
+    def test_columns_without_which_nothing_is_imported_are_named(self, tmp_path: Path) -> None:
+        """Before the job is started; SQL would have no such column."""
+        locations = {c.name: publish(tmp_path, c.name, {"p": b"3"}) for c in CONTRACTS.sources}
+        with pytest.raises(ProductError, match="the columns user_id of the product users are not"):
+            read_products(CONTRACTS, locations, {"users": ("a",)}, LocalStorage())
+
     def test_a_named_manifest_is_read_instead_of_the_current_one(self, tmp_path: Path) -> None:
         """So that a run stays on the version that it was started with."""
         location = publish(tmp_path, "users", {"part-1.parquet": b"3"})

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from batch.bootstrap.products import required_columns
 from batch.imports.errors import ImportsError
-from cli.bootstrap import Products, bootstrap, open_products, stream_settings
+from cli.bootstrap import Products, bootstrap, open_products, rejected_lines, stream_settings
 from connectors.catalog.catalog import OpenedProduct
+from connectors.catalog.errors import CatalogError, NotGranted
 from connectors.products.location import Location
 from connectors.products.manifest import Manifest
 from schemas.model import load_contracts
@@ -25,7 +27,8 @@ class Shelf:
 
     def __init__(self, until: int | None) -> None:
         self.asked: list[tuple[str, str]] = []
-        manifest = Manifest("", 1, "v1", 0, None, 3, (), ())
+        self.granted = {c.name: tuple(sorted(required_columns(c))) for c in CONTRACTS.sources}
+        manifest = Manifest("", 1, "v1", 0, None, 1_000, (), ())
         self.manifests = {
             "users": replace(manifest, product="users", created_at=900),
             "songs": replace(manifest, product="songs", created_at=800),
@@ -39,7 +42,11 @@ class Shelf:
         self, product: str, consumer: str, columns: Sequence[str] | None = None
     ) -> OpenedProduct:
         self.asked.append((product, consumer))
-        return OpenedProduct(Location("b", f"{product}/"), self.manifests[product], ("a", "b"))
+        if product not in self.granted:
+            raise NotGranted(f"{consumer} may not read {product}")
+        return OpenedProduct(
+            Location("b", f"{product}/"), self.manifests[product], self.granted[product]
+        )
 
 
 def opened(shelf: Any, since: int | None = None, until: int | None = None) -> Products:
@@ -93,7 +100,7 @@ def test_every_product_is_opened_for_the_consumer() -> None:
     }
     request = found.request()
     assert request.products["songs"] == "s3://b/songs/versions/v1/manifest.json"
-    assert request.columns["users"] == ("a", "b")
+    assert request.columns["users"] == ("user_id",)
 
 
 def test_the_stream_begins_where_the_interactions_end() -> None:
@@ -112,6 +119,48 @@ def test_a_product_that_ends_before_the_hand_over_is_refused(ends: int | None, a
     """Interactions in between would be neither imported nor streamed."""
     with pytest.raises(ImportsError, match=f"tunemesh export interactions --until {asked}"):
         opened(Shelf(ends), until=asked)
+
+
+def test_everything_that_is_not_granted_is_named_at_once() -> None:
+    """A product without a grant, and ones whose grant lacks the ids; and what helps."""
+    shelf = Shelf(1_000)
+    del shelf.granted["songs"]
+    shelf.granted["users"] = ("subscription",)
+    shelf.granted["interactions"] = ("item_id", "event_type")
+    with pytest.raises(CatalogError) as refused:
+        opened(shelf)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3
+    assert "someone may not read user_id of the product users" in lines[0]
+    assert lines[0].endswith("for: tunemesh catalog grant users someone --pii pseudonymous")
+    assert lines[1] == "someone may not read songs"
+    assert "device, event_id, impression, item_type, occurred_at" in lines[2]
+    assert lines[2].endswith("catalog grant interactions someone --pii pseudonymous")
+
+
+def test_too_few_interactions_are_found_before_the_job_runs() -> None:
+    """Of a training; what is added to an earlier import may be less."""
+    shelf = Shelf(1_000)
+    shelf.manifests["interactions"] = replace(shelf.manifests["interactions"], rows=999)
+    with pytest.raises(ImportsError, match=r"has 999 rows\. A training needs 1,000 interactions"):
+        opened(shelf)
+    assert opened(shelf, since=5).window.since == 5
+
+
+def test_rejected_rows_are_shown_with_their_reasons() -> None:
+    """By product, and where they are listed."""
+    request = opened(Shelf(1_000)).request()
+    rejected = [
+        {"product": "songs", "reason": "deleted", "count": 1_200},
+        {"product": "songs", "reason": "superseded", "count": 3},
+        {"product": "users", "reason": "too_long", "count": 1},
+    ]
+    assert list(rejected_lines(request, {"rejected": rejected})) == [
+        "  rejected of songs: 1,200 deleted, 3 superseded",
+        "  rejected of users: 1 too_long",
+        f"  listed in {request.folder}/rejected/",
+    ]
+    assert list(rejected_lines(request, {"rejected": []})) == []
 
 
 def test_the_same_input_is_the_same_run() -> None:

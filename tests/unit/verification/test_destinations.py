@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.model import load_contracts
+from schemas.model import Role, load_contracts
 from verification.destinations import (
     dataset_properties,
     is_behind,
     newest_versions,
     reconcile,
+    rejected_ids,
     trends,
 )
 
-SONGS = load_contracts()["songs"]
+CONTRACTS = load_contracts()
+SONGS = CONTRACTS["songs"]
 
 
 @dataclass
@@ -66,6 +68,26 @@ def test_a_document_that_no_waiting_completes_is_not_waited_for() -> None:
         "a: plays: expected 2, found 1",
         "b: version: expected 2, found 1",
     )
+
+
+def letter(topic: str, code: str, event_id: str | None = None) -> Any:
+    return {
+        "topic": topic, "partition": 0, "offset": 1, "error_code": code, "event_id": event_id
+    }  # fmt: skip
+
+
+def test_a_rejected_record_is_counted_at_its_destination_alone() -> None:
+    """An event is no user and no item, a song is no user."""
+    letters = [
+        letter("interactions-enriched", "personalize.InvalidEvent", "e1"),
+        letter("songs", "personalize.InvalidInputException"),
+        letter("songs", "missing_id"),
+    ]
+    users, events = CONTRACTS.with_role(Role.USER), CONTRACTS.with_role(Role.ENRICHED)
+    items = CONTRACTS.with_role(Role.ITEM)
+    assert rejected_ids("personalize", letters, users) == set()
+    assert rejected_ids("personalize", letters, items) == {"songs/0/1"}
+    assert rejected_ids("personalize", letters, events) == {"e1"}
 
 
 def test_the_newest_version_is_by_updated_at_then_offset() -> None:
