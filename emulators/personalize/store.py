@@ -9,7 +9,7 @@ the detection survives restarts and takes no memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,11 @@ class Totals:
         self.null_session += written.null_session
         self.users += written.new_users
         self.items += written.new_items
+
+    def subtract(self, removed: Totals) -> None:
+        """Subtract the counts of removed rows."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) - getattr(removed, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +299,39 @@ def index_users(path: Path) -> None:
     connection = connect(path)
     connection.execute("CREATE INDEX IF NOT EXISTS events_by_user ON events (user_id, sent_at)")
     connection.close()
+
+
+def erase_users(path: Path, users: Iterable[str]) -> Totals:
+    """Remove users and what they did, in one transaction; returns the counts of the removed rows.
+
+    Their bytes are overwritten, not only freed. Calls that write wait meanwhile.
+    """
+    connection = connect(path, timeout=60.0)
+    connection.execute("PRAGMA secure_delete=ON")
+    connection.execute("CREATE TEMP TABLE erased (id TEXT PRIMARY KEY)")
+    connection.executemany("INSERT INTO erased VALUES (?)", ((user,) for user in users))
+    theirs = "user_id IN (SELECT id FROM erased)"
+    execute = connection.execute
+    with transaction(connection):
+        events, duplicates = execute(
+            f"SELECT count(*), total(duplicates) FROM events WHERE {theirs}"
+        ).fetchone()
+        reasons = dict(
+            execute(f"SELECT reason, count(*) FROM ignored WHERE {theirs} GROUP BY reason")
+        )
+        execute(f"DELETE FROM events WHERE {theirs}")
+        execute(f"DELETE FROM ignored WHERE {theirs}")
+        removed = execute("DELETE FROM users WHERE id IN (SELECT id FROM erased)").rowcount
+    execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return Totals(
+        events=events,
+        duplicates=int(duplicates),
+        identical=reasons.get("identical", 0),
+        null_session=reasons.get("null_session", 0),
+        users=removed,
+        items=0,
+    )
 
 
 def clear(path: Path, table: str) -> None:

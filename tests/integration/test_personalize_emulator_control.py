@@ -66,7 +66,7 @@ def wait_for(describe: Callable[[], dict[str, Any]], status: str = "ACTIVE") -> 
     def has_status() -> bool:
         resource.update(next(v for k, v in describe().items() if k != "ResponseMetadata"))
         current = resource["status"]
-        assert current == status or current.startswith(("CREATE P", "CREATE I"))
+        assert current == status or current.removeprefix("CREATE ") in ("PENDING", "IN_PROGRESS")
         return bool(current == status)
 
     wait_until(has_status, status, SECONDS)
@@ -341,7 +341,16 @@ def test_imports_read_a_file_or_a_folder_and_report_why_they_fail(s3: S3, servic
     assert code == "ResourceAlreadyExistsException"
 
 
-def test_five_imports_may_be_unfinished(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> None:
+def start_deletion(service: Any, name: str, group: str, location: str) -> str:
+    arn: str = service.create_data_deletion_job(
+        jobName=name, datasetGroupArn=group, dataSource={"dataLocation": location}, roleArn=ROLE
+    )["dataDeletionJobArn"]
+    return arn
+
+
+def test_five_imports_and_five_data_deletions_may_be_unfinished(
+    s3: S3, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The sixth is refused."""
     options = ("--s3-endpoint", s3.url, "--step-seconds", "0.6")
     with running(tmp_path_factory.mktemp("five"), *options) as slow:
@@ -353,6 +362,89 @@ def test_five_imports_may_be_unfinished(s3: S3, tmp_path_factory: pytest.TempPat
         assert_refused(
             "LimitExceededException", lambda: start_import(service, "job5", dataset, location)
         )
+        group, users = f"{ARN}:dataset-group/tunemesh", s3.put("five/users.csv", b"USER_ID\nu\n")
+        for number in range(5):
+            start_deletion(service, f"d{number}", group, users)
+        assert_refused(
+            "LimitExceededException", lambda: start_deletion(service, "d5", group, users)
+        )
+
+
+def test_a_data_deletion_job_erases_users_and_what_they_did(
+    server: Server, s3: S3, service: Any
+) -> None:
+    """Put and imported rows of these users alone; listed with the most recent job first."""
+    group = create_group(service, "erased")
+    users = create_dataset(service, group, "Users", SCHEMAS.users)
+    plays = create_dataset(service, group, "Interactions", SCHEMAS.interactions)
+    rows = csv(columns(SCHEMAS.users), [("u1", "de"), ("u2", "")])
+    for job in (
+        start_import(service, "u", users, s3.put("er/u.csv", rows)),
+        start_import(service, "i", plays, put_interactions(s3, "er/i.csv", interactions(1_000))),
+    ):
+        wait_for(partial(service.describe_dataset_import_job, datasetImportJobArn=job))
+    server.events.put_users(datasetArn=users, users=[{"userId": u} for u in ("u001", "u002")])
+    tracker = service.create_event_tracker(name="erased", datasetGroupArn=group)
+    arn = tracker["eventTrackerArn"]
+    wait_for(lambda: service.describe_event_tracker(eventTrackerArn=arn))
+    for user in ("u001", "u002"):
+        event = {"eventType": "play", "itemId": "i", "sentAt": 1_760_000_000}
+        server.events.put_events(
+            trackingId=tracker["trackingId"], userId=user, sessionId="s", eventList=[event]
+        )
+
+    s3.put("er/gone/a.csv", b"USER_ID\nu1\nu001\n")
+    s3.put("er/gone/b.csv", b"USER_ID\nu003\nnobody\n")
+    job = start_deletion(service, "gone", group, "s3://bulk/er/gone/")
+    described = wait_for(
+        lambda: service.describe_data_deletion_job(dataDeletionJobArn=job), "COMPLETED"
+    )
+    # u1, the 17 and 16 imported plays of u001 and u003, u001 and its event.
+    assert described["numDeleted"] == 1 + 17 + 17 + 2
+    assert (described["jobName"], described["datasetGroupArn"]) == ("gone", group)
+    left = [
+        server.request(f"/_local/{table}?group=erased&limit=2000")[1].decode()
+        for table in ("users", "events", "imported/users", "imported/interactions")
+    ]
+    for user in ("u1", "u001", "u003"):
+        assert not any(f'"{user}"' in text for text in left)
+    assert [text.count('"u002"') for text in left] == [1, 1, 0, 17]
+    stats = server.stats()["groups"]["erased"]
+    assert (stats["users"], stats["accepted_events"]) == (1, 1)
+    assert stats["imported"] == {"users": 1, "items": 0, "interactions": 1_000 - 34}
+
+    start_deletion(service, "later", group, "s3://bulk/er/gone/")
+    listed = service.list_data_deletion_jobs(datasetGroupArn=group)["dataDeletionJobs"]
+    assert [entry["jobName"] for entry in listed] == ["later", "gone"]
+    assert_refused(
+        "ResourceAlreadyExistsException",
+        lambda: start_deletion(service, "gone", group, "s3://bulk/er/gone/"),
+    )
+    assert_refused(
+        "ResourceNotFoundException", lambda: start_deletion(service, "x", f"{group}x", "s3://b/k")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("header", b"ID\nu1\n", "the header is ID; the schema requires USER_ID"),
+        ("two", b"USER_ID,X\nu1,1\n", "the header is USER_ID,X"),
+        ("empty", b"USER_ID\n", "has no rows"),
+        ("large", b"USER_ID\n" + b"u" * 52_428_800, "may have at most 52428800"),
+    ],
+)
+def test_a_data_deletion_job_fails_with_the_reason(
+    s3: S3, service: Any, name: str, content: bytes, reason: str
+) -> None:
+    """Files that the service does not accept."""
+    group = f"{ARN}:dataset-group/tunemesh"
+    job = start_deletion(service, name, group, s3.put(f"fails/{name}.csv", content))
+    described = wait_for(
+        lambda: service.describe_data_deletion_job(dataDeletionJobArn=job), "FAILED"
+    )
+    assert reason in described["failureReason"]
+    assert "numDeleted" not in described
 
 
 def test_a_full_import_does_not_replace_put_records(server: Server, s3: S3, service: Any) -> None:

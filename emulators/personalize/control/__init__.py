@@ -1,9 +1,9 @@
 """The control plane of the Personalize emulator: boto3's `personalize`, JSON 1.1.
 
 Offered: Create, Describe, List and Delete of schemas, dataset groups, datasets (and UpdateDataset),
-dataset import jobs (FULL and INCREMENTAL; they cannot be deleted), event trackers, solutions,
-solution versions, campaigns (and UpdateCampaign), filters. Domains, recommenders, actions, AutoML,
-automatic training, metrics and tags are refused, not ignored.
+dataset import jobs (FULL and INCREMENTAL) and data deletion jobs (neither can be deleted), event
+trackers, solutions, solution versions, campaigns (and UpdateCampaign), filters. Domains,
+recommenders, actions, AutoML, automatic training, metrics and tags are refused, not ignored.
 
 operations   the calls; deletions beside them
 state        the resources, and the data of their dataset groups
@@ -17,6 +17,7 @@ kinds        the kinds of resources: names, members, and responses by the servic
 registry     the resources in SQLite; seeds: the resources that exist from the start
 source       CSV objects in S3
 imports      an import job
+erasure      a data deletion job
 bulk         imported data in SQLite, a file for each dataset group
 training     the training of a model
 
@@ -28,6 +29,8 @@ Intentional differences from the service:
 - Records that were put take precedence over imported ones, whichever is newer.
 - A solution version is the emulator's small model, trained with the newest interactions (an option
   sets the number); it learns from PutEvents while a campaign uses it.
+- A data deletion job trains the models of its dataset group again without the users; the service
+  documents that they are removed from the models, and recommends a new solution version.
 - A filter is applied to the 2,000 best candidates, so a response can have fewer results than
   requested.
 """

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -221,6 +221,40 @@ class Bulk(BulkReader):
             self._connection.execute(
                 f"CREATE INDEX IF NOT EXISTS {table.name}_user ON {table.name} (USER_ID, TIMESTAMP)"
             )
+
+    def erase_users(self, users: Iterable[str]) -> int:
+        """Remove the rows of users and of their interactions; returns their number.
+
+        Their bytes are overwritten, not only freed.
+        """
+        connection = self._connection
+        connection.execute("PRAGMA secure_delete=ON")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("CREATE TEMP TABLE erased (id TEXT PRIMARY KEY)")
+        connection.executemany("INSERT INTO erased VALUES (?)", ((user,) for user in users))
+        total = 0
+        try:
+            with transaction(connection):
+                kinds: tuple[Kind, ...] = ("USERS", "INTERACTIONS")
+                for kind in kinds:
+                    total += self._erase(kind)
+        finally:
+            connection.execute("DROP TABLE erased")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return total
+
+    def _erase(self, kind: Kind) -> int:
+        tables, removed = [], 0
+        for table in self.tables(kind):
+            count = self._connection.execute(
+                f"DELETE FROM {table.name} WHERE USER_ID IN (SELECT id FROM erased)"
+            ).rowcount
+            tables.append(asdict(replace(table, rows=table.rows - count)))
+            removed += count
+        self._connection.execute(
+            "UPDATE datasets SET tables = ? WHERE kind = ?", (json.dumps(tables), kind)
+        )
+        return removed
 
     def clear(self, kind: Kind) -> None:
         """Drops the imported rows of a dataset; its jobs are no longer published."""

@@ -53,8 +53,9 @@ class Deletions:
         elif resource.kind == "EventTracker":
             state.groups[resource.parent].set_tracking_id("")
         elif resource.kind == "DatasetGroup":
-            for item_filter in tuple(state.registry.of_kind("Filter", resource.arn)):
-                state.registry.remove(item_filter.arn)
+            for kind in ("Filter", "DataDeletionJob"):
+                for child in tuple(state.registry.of_kind(kind, resource.arn)):
+                    state.registry.remove(child.arn)
         resource.deleted_at = state.now()
         state.registry.put(resource)
 
@@ -74,8 +75,11 @@ class Deletions:
                 version.document["datasetGroupArn"] == resource.parent
                 for version in state.list_unfinished("SolutionVersion")
             )
-            if training or state.list_unfinished("DatasetImportJob", resource.arn):
-                raise errors.in_use(f"An import into {resource.arn} or a training is in progress.")
+            erasing = state.list_unfinished("DataDeletionJob", resource.parent)
+            if training or erasing or state.list_unfinished("DatasetImportJob", resource.arn):
+                raise errors.in_use(
+                    f"An import into {resource.arn}, a training or a data deletion is in progress."
+                )
 
     async def _clear(self, dataset: Resource) -> None:
         kind = next(k for k in DATASETS.values() if k == dataset.document["datasetType"])

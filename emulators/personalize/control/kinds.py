@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import botocore.session
 
-from emulators.personalize.control.lifecycle import Resource
+from emulators.personalize.control.lifecycle import DATA_DELETION_STATUSES, Resource
 from emulators.validation import Check, compile_check
 
 SERVICE: Final = "personalize"
@@ -58,6 +58,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("DatasetGroup"),
         Kind("Dataset", _GROUP),
         Kind("DatasetImportJob", "datasetArn", "jobName"),
+        Kind("DataDeletionJob", _GROUP, "jobName"),
         Kind("EventTracker", _GROUP),
         Kind("Solution", _GROUP),
         Kind("SolutionVersion", "solutionArn"),
@@ -108,6 +109,8 @@ def summarize(kind: Kind, resource: Resource, now: float, step: float) -> dict[s
 
 def _members(shape: Any, resource: Resource, now: float, step: float) -> dict[str, Any]:
     status = resource.status(now, step)
+    if resource.kind == "DataDeletionJob":
+        status = DATA_DELETION_STATUSES[status]
     members: dict[str, Any] = {
         **resource.document,
         KINDS[resource.kind].arn_member: resource.arn,

@@ -17,6 +17,14 @@ ACTIVE: Final = "ACTIVE"
 FAILED: Final = "CREATE FAILED"
 UNFINISHED: Final = (PENDING, IN_PROGRESS)
 
+DATA_DELETION_STATUSES: Final = {
+    PENDING: "PENDING",
+    IN_PROGRESS: "IN_PROGRESS",
+    ACTIVE: "COMPLETED",
+    FAILED: "FAILED",
+}
+"""The names of the statuses of a data deletion job."""
+
 
 @dataclass(slots=True)
 class Resource:

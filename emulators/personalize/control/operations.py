@@ -20,6 +20,7 @@ from emulators.personalize.control.kinds import KINDS
 from emulators.personalize.control.lifecycle import (
     ACTIVE,
     FAILED,
+    PENDING,
     UNFINISHED,
     Resource,
     transition_times,
@@ -29,6 +30,9 @@ from emulators.personalize.control.work import Work
 from emulators.personalize.rules import refuse_not_offered
 
 MAX_UNFINISHED_IMPORTS: Final = 5
+MAX_PENDING_DELETIONS: Final = 5
+"""Data deletion jobs of a dataset group."""
+
 MAX_FILTERS: Final = 10
 DEFAULT_PAGE_SIZE: Final = 100
 RECIPES: Final = frozenset(
@@ -51,6 +55,7 @@ class ControlPlane:
             "DatasetGroup": self._dataset_group,
             "Dataset": self._dataset,
             "DatasetImportJob": self._import_job,
+            "DataDeletionJob": self._data_deletion_job,
             "EventTracker": self._event_tracker,
             "Solution": self._solution,
             "SolutionVersion": self._solution_version,
@@ -109,6 +114,8 @@ class ControlPlane:
         kind, state = KINDS[noun], self.state
         parent = payload.get(kind.filter) if kind.filter else None
         resources = list(state.list_existing(noun, parent))
+        if noun == "DataDeletionJob":
+            resources.reverse()  # its documentation: the most recent first
         token = payload.get("nextToken")
         first = 0
         if token is not None:
@@ -190,6 +197,18 @@ class ControlPlane:
             )
         mode = payload.get("importMode", "FULL")
         return self._new("DatasetImportJob", payload, dataset.arn, has_work=True, importMode=mode)
+
+    def _data_deletion_job(self, payload: dict[str, Any]) -> Resource:
+        group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
+        if not payload["dataSource"].get("dataLocation"):
+            raise errors.invalid_input("dataSource.dataLocation is required.")
+        jobs = self.state.list_existing("DataDeletionJob", group.arn)
+        pending = sum(self.state.status(job) == PENDING for job in jobs)
+        if pending >= MAX_PENDING_DELETIONS:
+            raise errors.limit_exceeded(
+                f"{pending} data deletion jobs of {group.arn} are pending already."
+            )
+        return self._new("DataDeletionJob", payload, group.arn, has_work=True)
 
     def _event_tracker(self, payload: dict[str, Any]) -> Resource:
         group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")

@@ -43,12 +43,13 @@ def train(
     *,
     event_type: str | None = None,
     max_interactions: int = MAX_INTERACTIONS,
+    needs_minimum: bool = True,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Trains on the imported records and on those in `put`, the database of put records.
 
-    `event_type` restricts the training to one type. Raises TrainingRefused below the minimums, and
-    ServerStopping.
+    `event_type` restricts the training to one type. Raises TrainingRefused below the minimums, if
+    they are needed, and ServerStopping.
     """
     execute = bulk.execute
     execute("ATTACH DATABASE ? AS put", (str(put),))
@@ -58,7 +59,8 @@ def train(
         values = () if event_type is None else (event_type,)
         if event_type is not None:
             source = f"SELECT * FROM ({source}) WHERE event_type = ? COLLATE NOCASE"
-        _check(bulk, source, values)
+        if needs_minimum:
+            _check(bulk, source, values)
         model = Recommender()
         for (item_id,) in execute("SELECT id FROM put.items ORDER BY rowid"):
             model.add_item(item_id)

@@ -1,4 +1,4 @@
-"""The work behind calls: imports, trainings, deployments, indexes.
+"""The work behind calls: imports, trainings, deployments, indexes, data deletions.
 
 It runs in a thread of its own, one task after the other, in the order of the calls. Unfinished work
 of a killed server starts again at the next start.
@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from emulators.personalize import store
-from emulators.personalize.control import imports, training
+from emulators.personalize.control import erasure, imports, training
 from emulators.personalize.control.csv_rules import ImportRefused
 from emulators.personalize.control.group import Group
 from emulators.personalize.control.imports import ImportJob, ServerStopping
-from emulators.personalize.control.lifecycle import Resource
+from emulators.personalize.control.lifecycle import ACTIVE, Resource
 from emulators.personalize.control.schemas import Kind
 from emulators.personalize.control.state import State
 from emulators.personalize.control.training import TrainingRefused
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 INTERNAL: Final = "An internal error occurred; the server's log has the details."
-KINDS: Final = ("DatasetImportJob", "SolutionVersion", "Campaign", "Filter")
+KINDS: Final = ("DatasetImportJob", "SolutionVersion", "Campaign", "Filter", "DataDeletionJob")
 
 
 class Work:
@@ -146,6 +146,8 @@ class Work:
             await self._train(resource)
         elif resource.kind == "Campaign":
             await self._deploy(resource, resource.document["solutionVersionArn"])
+        elif resource.kind == "DataDeletionJob":
+            await self._erase_users(resource)
         else:
             await self._index_users(self._state.group_of(resource))
 
@@ -169,7 +171,27 @@ class Work:
         ):
             await self._in_thread(group.bulk.index_users)
 
-    async def _train(self, resource: Resource) -> None:
+    async def _erase_users(self, resource: Resource) -> None:
+        """Remove the users' rows, then train and deploy every model of the group without them."""
+        state = self._state
+        group = state.group_of(resource)
+        location = resource.document["dataSource"]["dataLocation"]
+        users = await self._in_thread(lambda: erasure.read_users(location, state.source))
+        put, imported = await self._in_thread(
+            lambda: erasure.erase(users, group.database, group.bulk)
+        )
+        group.totals.subtract(put)
+        group.imported = await self._in_thread(group.bulk.counts)
+        for version in state.registry.of_kind("SolutionVersion"):
+            is_trained = state.status(version) == ACTIVE and not version.seeded
+            if is_trained and state.group_of(version) is group:
+                await self._train(version, needs_minimum=False)
+        for campaign in state.registry.of_kind("Campaign"):
+            if campaign.arn in group.deployed:
+                await self._deploy(campaign, campaign.document["solutionVersionArn"])
+        resource.document["numDeleted"] = put.users + put.events + imported
+
+    async def _train(self, resource: Resource, *, needs_minimum: bool = True) -> None:
         group = self._state.group_of(resource)
         event_type = resource.document.get("eventType")
 
@@ -179,6 +201,7 @@ class Work:
                 group.database,
                 event_type=event_type,
                 max_interactions=self._state.settings.training_interactions,
+                needs_minimum=needs_minimum,
                 is_stopping=self._stopped.is_set,
             )
             group.store_model(resource.arn, trained)

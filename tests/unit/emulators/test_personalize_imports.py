@@ -12,12 +12,13 @@ import pytest
 from emulators.personalize.control import csv_rules, imports
 from emulators.personalize.control.bulk import Bulk, Mode
 from emulators.personalize.control.csv_rules import ImportRefused, read_batches
+from emulators.personalize.control.erasure import erase
 from emulators.personalize.control.imports import ImportJob, ServerStopping
 from emulators.personalize.control.schemas import DatasetSchema, parse
 from emulators.personalize.control.source import CsvObject, Source
 from emulators.personalize.control.training import TrainingRefused, train
 from emulators.personalize.rules import Event
-from emulators.personalize.store import EventsCall, Store
+from emulators.personalize.store import EventsCall, Store, StoreReader
 
 NAMESPACE = "com.amazonaws.personalize.schema"
 
@@ -277,6 +278,28 @@ def test_training_uses_the_newest_interactions(bulk: Bulk, tmp_path: Path) -> No
     assert model.sizes() == {"listeners": 10, "items": 10}
     ranked = model.rank("somebody", ["i5", "i15"])  # the oldest ten, the newest ten
     assert [(item.item_id, item.score > 0) for item in ranked] == [("i15", True), ("i5", False)]
+
+
+def test_nothing_of_an_erased_user_is_left(bulk: Bulk, tmp_path: Path) -> None:
+    """Neither a row nor a byte; the counts and a model are as if the user had never been there."""
+    user, other = "a-user-to-forget", "another"
+    database = tmp_path / "put.db"
+    put(database, (user, "i1"), (other, "i2"), (None, "i3"), (user, "i4"))
+    line = f"{user},i5,1700000000,play\n"
+    run(bulk, "a", PLAYS, "FULL", plays(1000) + line)
+    run(bulk, "b", PLAYS, "INCREMENTAL", plays(1000, start=3000) + line)
+    run(bulk, "c", USERS, "FULL", f"USER_ID,COUNTRY\n{user},de\nu1,fr\n")
+    before = StoreReader(database).totals()
+
+    removed, imported = erase(frozenset((user, "unknown")), database, bulk)
+    assert (removed.events, removed.users, imported) == (2, 0, 3)
+    before.subtract(removed)
+    assert StoreReader(database).totals() == before
+    assert bulk.counts() == {"users": 1, "items": 0, "interactions": 2000}
+    assert train(bulk, database).model.sizes()["listeners"] == 50 + 2
+    for file in tmp_path.iterdir():
+        assert user.encode() not in file.read_bytes(), file
+    assert erase(frozenset((user,)), database, bulk)[1] == 0
 
 
 @pytest.mark.parametrize(
