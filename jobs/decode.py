@@ -90,7 +90,7 @@ class InteractionDecoder:
     ) -> Decoded:
         """Decode a record of the interactions topic."""
         try:
-            decoded, body = self._decoder.decode_with_body(value)
+            decoded, body = self._decoder.decode_with_body(value, timestamp_ms)
             record = cast("Interaction", decoded)
             check_interaction(record, timestamp_ms)
         except InvalidRecord as error:
@@ -131,7 +131,7 @@ class DimensionDecoder:
                 deleted_at = max(0, source.timestamp_ms)
                 return self._row(_tombstone_id(source), deleted_at, source, NO_BRANCH)
             decoder = self._decoders[source.topic]
-            record = decoder.decode(source.payload)
+            record = decoder.decode(source.payload, source.timestamp_ms)
             identity = record_id(decoder.contract, record)
             updated = updated_at(decoder.contract, record)
             version = source.timestamp_ms if updated is None else updated

@@ -244,7 +244,9 @@ class TrendFactsFunction(RegistryFunction):
     def eval(self, value: bytes | None) -> Row:
         """The facts."""
         try:
-            facts = trend_facts(cast("EnrichedInteraction", self._decoder.decode(value)))
+            # Its timestamp is not known here: it may be older than the registry's versions.
+            record = self._decoder.decode(value, published_ms=0)
+            facts = trend_facts(cast("EnrichedInteraction", record))
         except InvalidRecord:
             return NO_FACTS
         if facts is None:

@@ -222,7 +222,7 @@ def documents_target(role: Role, settings: AnalyticsSettings) -> Target[Record]:
 
 def _record_decoder(role: Role, opened: Opened) -> Callable[[SourceRecord], Record]:
     decode = opened.decoder(role).decode
-    return lambda source: decode(source.payload)
+    return lambda source: decode(source.payload, source.timestamp_ms)
 
 
 def _event_decoder(imported_until: int | None, opened: Opened) -> Decode[Record]:

@@ -18,8 +18,9 @@ from connectors.flink.code_folder import keep_code_folder
 from connectors.glue.registry import GlueRegistry
 from jobs.decode import DimensionDecoder
 from jobs.settings import RegistrySettings
-from schemas.codec import Decoder, Encoder
+from schemas.codec import Decoder, Encoder, RegisteredSchema
 from schemas.dead_letter import DeadLetters, Step
+from schemas.errors import SettingError
 from schemas.model import BUILT_IN_FOLDER, Contracts, Role, load_contracts
 
 
@@ -69,11 +70,39 @@ class RegistryFunction(ScalarFunction):
     def connect(self) -> Opened:
         """Load the contracts and connect to the registry."""
         keep_code_folder()
-        settings = self._registry
-        return Opened(
-            load_contracts((BUILT_IN_FOLDER, *self._extra_contracts)),
-            GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name),
-        )
+        contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
+        return Opened(contracts, connect_registry(self._registry, contracts))
+
+
+def connect_registry(
+    settings: RegistrySettings, contracts: Contracts, *, wait_seconds: int = 0
+) -> GlueRegistry:
+    """The registry of an application, which knows the versions in the settings."""
+    return GlueRegistry.connect(
+        settings.region,
+        settings.endpoint_url,
+        settings.name,
+        known=known_versions(settings, contracts),
+        wait_seconds=wait_seconds,
+    )
+
+
+def known_versions(
+    settings: RegistrySettings, contracts: Contracts
+) -> dict[bytes, RegisteredSchema]:
+    """The schema versions in the settings; raises SettingError for one that no contract has."""
+    known = {}
+    for version_id, name, number in settings.versions:
+        contract = next((contract for contract in contracts if contract.name == name), None)
+        if contract is None or not 1 <= number <= len(contract.versions):
+            raise SettingError(
+                "the property 'versions' of the group 'tunemesh.registry'",
+                f"{version_id}={name}.v{number}",
+                "a version of one of the contracts",
+            )
+        definition = contract.versions[number - 1].definition
+        known[version_id.bytes] = RegisteredSchema(contract.subject, definition)
+    return known
 
 
 def register_functions(tables: StreamTableEnvironment, *functions: RegistryFunction) -> None:

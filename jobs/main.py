@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from connectors.flink.properties import ProcessSettings, properties_file, read_groups
-from connectors.glue.registry import GlueRegistry
+from connectors.glue.registry import GlueRegistry, NotRegistered
 from jobs.settings import ApplicationSettings, RegistrySettings, application_settings
 from schemas.errors import TunemeshError
 from schemas.model import Contracts, Role, contract_folders, load_contracts
 from schemas.settings import ENVIRONMENT, read
+
+WRITTEN_ROLES = (Role.ENRICHED, Role.DEAD_LETTER, Role.DELETION, Role.TREND)
+"""Roles of the topics that the application writes; it starts only if these are registered."""
 
 
 def start(
@@ -38,13 +41,19 @@ def start(
     from jobs.delivery_functions import opensearch_settings
     from jobs.environment import THREAD, execution_mode, make_tables, register_sink
     from jobs.freshness.watch import dimension_topics, reset_committed_offsets
+    from jobs.functions import connect_registry
     from jobs.submission import gate, plan
     from jobs.submission.timestamps import check_timestamps
     from jobs.submission.warm_up import warm_up
 
     settings = replace(settings, execution_mode=execution_mode(settings))
     contracts, extra = load_contracts(), contract_folders()[1:]
-    check_registered(contracts, settings.registry)
+    registry = connect_registry(
+        settings.registry, contracts, wait_seconds=settings.registry.wait_seconds
+    )
+    settings = replace(
+        settings, registry=registered_versions(contracts, settings.registry, registry)
+    )
     kafka = KafkaOffsets(settings.kafka.bootstrap_servers, settings.kafka.python_client)
     if enrichment.NAME in settings.pipelines and settings.enrichment.check_timestamps:
         topics = [contract.topic for contract in contracts.sources]
@@ -69,15 +78,27 @@ def start(
     return plan.execute(tables, compiled)
 
 
-def check_registered(contracts: Contracts, settings: RegistrySettings) -> None:
-    """Raise RegistryError unless the contracts that the application writes are registered.
+def registered_versions(
+    contracts: Contracts, settings: RegistrySettings, registry: GlueRegistry
+) -> RegistrySettings:
+    """The settings with every version of the contracts that is registered.
 
-    Its functions need the ids. Without them it fails here with one line, instead of as a job that
-    restarts indefinitely.
+    With them the functions read records of a version that is deleted later. Raises RegistryError
+    when a contract that the application writes is not registered: without its id it would be a job
+    that restarts indefinitely. That of a domain may be missing, which publishes nothing yet.
     """
-    registry = GlueRegistry.connect(settings.region, settings.endpoint_url, settings.name)
-    for role in (Role.ENRICHED, Role.DEAD_LETTER, Role.DELETION, Role.TREND):
-        registry.version_id(contracts.only(role))
+    written = [contracts.only(role) for role in WRITTEN_ROLES]
+    versions = dict.fromkeys(settings.versions)
+    for contract in contracts:
+        for version in contract.versions:
+            try:
+                version_id = registry.version_id(contract, version.number)
+            except NotRegistered:
+                if contract in written and version is contract.newest:
+                    raise
+                continue
+            versions[version_id, contract.name, version.number] = None
+    return replace(settings, versions=tuple(versions))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

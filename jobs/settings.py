@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 from connectors.flink.properties import Groups, RunOptions, read_groups
 from connectors.kafka.tables import START, KafkaSettings
@@ -52,6 +53,18 @@ def _pipelines(text: str) -> tuple[str, ...]:
     return pipelines
 
 
+def _versions(text: str) -> tuple[tuple[UUID, str, int], ...]:
+    return tuple(_version(part) for part in text.split(",") if part.strip())
+
+
+def _version(text: str) -> tuple[UUID, str, int]:
+    version_id, _, version = text.strip().partition("=")
+    name, _, number = version.rpartition(".v")
+    if not (name and number.isascii() and number.isdigit()):
+        raise ValueError(text)
+    return UUID(version_id), name, int(number)
+
+
 def _dataset_arn(ending: str) -> Kind[str]:
     return matching(f"arn:.*{ending}", f"the ARN of a dataset, ending in {ending}")
 
@@ -64,6 +77,20 @@ class RegistrySettings:
     name: str = setting("name", TEXT, "name of the registry", default="tunemesh")
     endpoint_url: str | None = setting(
         "endpoint.url", TEXT, "endpoint, if it is not the region's own", default=None
+    )
+    wait_seconds: int = setting(
+        "wait.seconds",
+        whole(0, 3600),
+        "how long the start waits for a registry that does not answer, in seconds",
+        default="300",
+    )
+    versions: tuple[tuple[UUID, str, int], ...] = setting(
+        "versions",
+        Kind("ID=CONTRACT.vN, separated by commas", _versions),
+        "schema versions by their ids in the registry, which are not looked up: for a version that"
+        " was deleted from the registry and of which records remain. The start adds those that are"
+        " registered, so that a running application does not depend on their being kept",
+        default="",
     )
 
 

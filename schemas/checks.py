@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from schemas import dead_letter, wire
-from schemas.codec import Decoder, Encoder, RegisteredSchema
+from schemas.codec import Decoder, Encoder, RegisteredSchema, SchemaLookup
 from schemas.compatibility import incompatibilities
 from schemas.example_values import ExampleValues
 from schemas.invalid import InvalidRecord, Reason
@@ -231,7 +231,7 @@ def _round_trip(contract: Contract) -> Callable[[dict[str, Any]], dict[str, Any]
     return round_trip
 
 
-class _NewestOnly:
+class _NewestOnly(SchemaLookup):
     """A registry with one version, under every id."""
 
     def __init__(self, contract: Contract) -> None:

@@ -6,10 +6,13 @@ compares them and writes them out again, nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -20,6 +23,7 @@ from fastavro.types import Schema
 from schemas import wire
 from schemas.binary import compile_reader
 from schemas.definitions import unsafe_parts
+from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, split_nullable
 
@@ -28,7 +32,11 @@ _Fault = Callable[[Any], str | None]
 
 
 class UnknownSchemaId(Exception):
-    """The registry has no schema version of that id."""
+    """The registry has no schema version of that id; the text says why, where it is known."""
+
+
+class LostSchema(TunemeshError):
+    """A version is gone from the registry, and its record can be read in several ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,10 @@ class SchemaLookup(Protocol):
 
     def by_id(self, version_id: bytes) -> RegisteredSchema:
         """The schema version of that id; raises UnknownSchemaId when there is none."""
+
+    def has_lost(self, contract: Contract, published_ms: float) -> bool:
+        """Whether a version of the contract's that existed at that time may be gone by now."""
+        return False
 
 
 class VersionIds(Protocol):
@@ -110,16 +122,21 @@ class Decoder:
         self._lookup = lookup
         self._writers: dict[bytes, _Writer] = {}
 
-    def decode(self, value: bytes | None) -> Record:
-        """The record in a value.
+    def decode(self, value: bytes | None, published_ms: float = math.inf) -> Record:
+        """The record in a value; ``published_ms``: its Kafka timestamp, if it is known.
+
+        A record whose schema version the registry has lost is read with that of the contract's own
+        versions that fits it; raises LostSchema when several do, and read it differently.
 
         Raises InvalidRecord with the reason: a header fault (see :func:`schemas.wire.unframe`),
         ``unknown_schema_id``, ``wrong_schema`` (a schema of another contract),
         ``truncated_body``, ``trailing_bytes``, ``wrong_type``, ``oversize``.
         """
-        return self.decode_with_body(value)[0]
+        return self.decode_with_body(value, published_ms)[0]
 
-    def decode_with_body(self, value: bytes | None) -> tuple[Record, bytes]:
+    def decode_with_body(
+        self, value: bytes | None, published_ms: float = math.inf
+    ) -> tuple[Record, bytes]:
         """The record, and its Avro body as the newest schema version writes it."""
         if value is None:
             raise InvalidRecord(Reason.EMPTY_VALUE, "the record has no value")
@@ -130,7 +147,10 @@ class Decoder:
                 f" {self.contract.max_bytes}",
             )
         version_id, body = wire.unframe(value, self.contract.max_bytes)
-        writer = self._writers.get(version_id) or self._writer(version_id)
+        writer = self._writers.get(version_id) or self._writer(version_id, body, published_ms)
+        return self._read(writer, body)
+
+    def _read(self, writer: _Writer, body: bytes) -> tuple[Record, bytes]:
         # Also of a schema that is resolved: fastavro reads more than Avro allows.
         record: Record = writer.read(body)
         if writer.newest:
@@ -145,13 +165,16 @@ class Decoder:
             raise InvalidRecord(Reason.WRONG_TYPE, f"{type(error).__name__}: {error}") from error
         return record, encode_body(self.schema, record)
 
-    def _writer(self, version_id: bytes) -> _Writer:
+    def _writer(self, version_id: bytes, body: bytes, published_ms: float) -> _Writer:
         try:
             registered = self._lookup.by_id(version_id)
-        except UnknownSchemaId:
+        except UnknownSchemaId as error:
+            if self._lookup.has_lost(self.contract, published_ms):
+                return self._lost_writer(version_id, body)
+            why = f": {error}" if str(error) else ""
             raise InvalidRecord(
                 Reason.UNKNOWN_SCHEMA_ID,
-                f"the registry has no schema version {UUID(bytes=version_id)}",
+                f"the registry has no schema version {UUID(bytes=version_id)}{why}",
             ) from None
         if registered.subject != self.contract.subject:
             raise InvalidRecord(
@@ -166,10 +189,7 @@ class Decoder:
                     Reason.WRONG_SCHEMA,
                     f"schema version {UUID(bytes=version_id)} cannot be read safely: {unsafe[0]}",
                 )
-            schema = parse_plain(definition)
-            writer = _Writer(
-                schema, compile_reader(schema), newest=_same_bytes(schema, self.schema)
-            )
+            writer = self._parsed(definition)
         except (
             RecursionError,
             SchemaParseException,
@@ -185,6 +205,40 @@ class Decoder:
             ) from error
         self._writers[version_id] = writer
         return writer
+
+    def _parsed(self, definition: Mapping[str, Any]) -> _Writer:
+        schema = parse_plain(definition)
+        return _Writer(schema, compile_reader(schema), newest=_same_bytes(schema, self.schema))
+
+    @cached_property
+    def _own_writers(self) -> dict[int, _Writer]:
+        return {version.number: self._parsed(version.avro) for version in self.contract.versions}
+
+    def _lost_writer(self, version_id: bytes, body: bytes) -> _Writer:
+        """The writer schema of a record whose version is gone: the contract's that fits its body.
+
+        Decided for each record, since a wrong guess would concern all records with that id.
+        """
+        fitting: dict[bytes, int] = {}
+        for number, writer in self._own_writers.items():
+            with contextlib.suppress(InvalidRecord):
+                fitting.setdefault(self._read(writer, body)[1], number)
+        numbers = sorted(fitting.values())
+        if not numbers:
+            raise InvalidRecord(
+                Reason.UNKNOWN_SCHEMA_ID,
+                f"the registry has no schema version {UUID(bytes=version_id)}, and no version of"
+                f" {self.contract.name} fits the record",
+            )
+        if len(numbers) > 1:
+            names = [f"{self.contract.name}.v{number}" for number in numbers]
+            raise LostSchema(
+                f"schema version {UUID(bytes=version_id)} of {self.contract.name} is gone from the"
+                f" registry, and a record that was written with it can be read as"
+                f" {' and as '.join(names)}. Name the right one in the property 'versions' of the"
+                f" group 'tunemesh.registry', such as {UUID(bytes=version_id)}={names[0]}"
+            )
+        return self._own_writers[numbers[0]]
 
 
 class Encoder:

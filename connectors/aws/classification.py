@@ -113,6 +113,9 @@ _SIGNATURE: Final = ("InvalidSignatureException", "SignatureDoesNotMatch")
 # A signature is valid for some minutes: a delayed call may be late once, a wrong clock always.
 _TIME: Final = ("RequestExpired", "RequestTimeTooSkewed")
 
+CREDENTIAL_CODES: Final = frozenset((*_CREDENTIALS, *_SIGNATURE, *_TIME))
+"""Codes of a call that succeeds with credentials that are read again, or a moment later."""
+
 _FORBIDDEN: Final = ("AccessDeniedException", "AccessDenied", "NotAuthorized")
 
 _UNKNOWN_OPERATION: Final = ("UnknownOperationException", "InvalidAction")

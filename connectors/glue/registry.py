@@ -1,10 +1,12 @@
 """The AWS Glue Schema Registry.
 
 :meth:`GlueRegistry.by_id` serves records in flight: it waits until the registry answers, since a
-record is not at fault when a server is down. The other methods serve the command line and the start
-of a job: they give up after a few attempts with an error that says what to do. All work against AWS
-and against moto, which has neither ``list_schema_versions`` nor ``check_schema_version_validity``:
-versions are walked by number.
+record is not at fault when a server is down or credentials are being rotated. Whatever the registry
+answers for one id alone makes that id unknown; a registry that refuses every id is an error. The
+other methods serve the command line and the start of a job: they give up after a few attempts, or
+after the time that was set, with an error that says what to do. All work against AWS and against
+moto, which has neither ``list_schema_versions`` nor ``check_schema_version_validity``: versions are
+walked by number.
 """
 
 from __future__ import annotations
@@ -14,20 +16,26 @@ import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import botocore.exceptions
 import botocore.parsers
 
-from connectors.aws.classification import TRANSIENT_CODES
+from connectors.aws.classification import (
+    CREDENTIAL_CODES,
+    TRANSIENT_CODES,
+    is_like_throttling,
+)
 from connectors.aws.sdk import error_code, sdk_client
 from connectors.clock import SYSTEM_CLOCK, Clock, growing_waits
 from schemas.codec import RegisteredSchema, SchemaLookup, UnknownSchemaId
 from schemas.compatibility import incompatibilities
 from schemas.errors import TunemeshError
 from schemas.model import Contract, SchemaVersion
+from schemas.timestamps import epoch_ms
 
 UNKNOWN_FOR_SECONDS = 60.0
 """How long an unknown id is not looked up again: it may be registered meanwhile."""
@@ -41,11 +49,9 @@ PENDING_SECONDS = 60.0
 MAX_CALL_ATTEMPTS = 5
 """Attempts of a call that a person waits for; 3 seconds of waits in all."""
 
-# Of Glue itself; ExpiredToken: the credentials of a long-running job are being renewed.
+# Of Glue itself.
 _TRANSIENT_CODES = TRANSIENT_CODES | {
     "ConcurrentModificationException",
-    "ExpiredToken",
-    "ExpiredTokenException",
     "OperationTimeoutException",
 }
 _TRANSIENT_ERRORS = (
@@ -67,6 +73,10 @@ class RegistryError(TunemeshError):
 
 class RegistryUnavailable(RegistryError):
     """The registry does not answer; a later attempt may succeed."""
+
+
+class NotRegistered(RegistryError):
+    """The registry does not have a contract's schema version."""
 
 
 class Registration(NamedTuple):
@@ -93,22 +103,46 @@ class GlueRegistry(SchemaLookup):
         client: Any,
         registry_name: str = "tunemesh",
         clock: Clock = SYSTEM_CLOCK,
+        *,
+        create_client: Callable[[], Any] | None = None,
+        known: Mapping[bytes, RegisteredSchema] | None = None,
+        wait_seconds: float = 0.0,
     ) -> None:
+        """Use a client; makes no request.
+
+        ``create_client`` returns one with the credentials of now, for when they are refused.
+        ``known`` are schema versions by their 16-byte ids that are not looked up. ``wait_seconds``:
+        how long a call that is not for a record waits for a registry that does not answer.
+        """
         self.registry_name = registry_name
         self._client = client
         self._clock = clock
-        self._known: dict[bytes, RegisteredSchema] = {}
-        self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        self._create_client = create_client
+        self._renewal = threading.Lock()
+        self._wait_seconds = wait_seconds
+        self._known: dict[bytes, RegisteredSchema] = dict(known or {})
+        self._unknown: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._unknown_lock = threading.Lock()
+        self._pending: set[bytes] = set()
         # One request for an id however many threads need it; few ids wait for each other.
         self._lookups = tuple(threading.Lock() for _ in range(16))
+        self._complete: dict[str, tuple[float, int | None]] = {}
+        self._complete_lock = threading.Lock()
+        self._logged_losses: set[str] = set()
 
     @classmethod
     def connect(
-        cls, region: str, endpoint_url: str | None = None, registry_name: str = "tunemesh"
+        cls,
+        region: str,
+        endpoint_url: str | None = None,
+        registry_name: str = "tunemesh",
+        *,
+        known: Mapping[bytes, RegisteredSchema] | None = None,
+        wait_seconds: float = 0.0,
     ) -> GlueRegistry:
         """The registry of that name, by :func:`connectors.aws.sdk.sdk_client`; makes no request."""
-        client = sdk_client(
+        create_client = partial(
+            sdk_client,
             "glue",
             region,
             endpoint_url,
@@ -116,59 +150,158 @@ class GlueRegistry(SchemaLookup):
             read_timeout=10,
             retries={"total_max_attempts": 1, "mode": "standard"},  # repeated by _call
         )
-        return cls(client, registry_name)
+        return cls(
+            create_client(),
+            registry_name,
+            create_client=create_client,
+            known=known,
+            wait_seconds=wait_seconds,
+        )
 
     # For records in flight.
 
     def by_id(self, version_id: bytes) -> RegisteredSchema:
         """The schema version of a 16-byte id.
 
-        Blocks while the registry cannot be reached or throttles, indefinitely if need be. A version
-        never changes, so it is looked up once; an unknown id is looked up again after a minute.
-        ``subject`` is the schema's name, and ``registry/name`` when it is of another registry.
-        Raises UnknownSchemaId, and RegistryError when access is denied: that is no record's fault.
+        Blocks while the registry cannot be reached, throttles or refuses the credentials,
+        indefinitely if need be; credentials are read again meanwhile. A version never changes, so
+        it is looked up once; an unknown id is looked up again after a minute. ``subject`` is the
+        schema's name, and ``registry/name`` when it is of another registry.
+
+        Raises UnknownSchemaId for an id that the registry does not have, or refuses while it
+        answers for others; RegistryError when it refuses every id: that is no record's fault.
         """
         schema = self._known.get(version_id)
         if schema is not None:
             return schema
         with self._lookups[version_id[-1] % len(self._lookups)]:
             schema = self._known.get(version_id)
-            if schema is None and not self._is_known_as_unknown(version_id):
-                schema = self._look_up(version_id)
-                if schema is None:
-                    self._remember_unknown(version_id)
-                else:
-                    self._known[version_id] = schema
-            if schema is None:
-                raise UnknownSchemaId(str(UUID(bytes=version_id)))
+            if schema is not None:
+                return schema
+            if (why := self._unknown_why(version_id)) is not None:
+                raise UnknownSchemaId(why)
+            try:
+                schema = self._known[version_id] = self._look_up(version_id)
+            except UnknownSchemaId as error:
+                self._remember_unknown(version_id, str(error))
+                raise
             return schema
 
-    def _look_up(self, version_id: bytes) -> RegisteredSchema | None:
+    def _look_up(self, version_id: bytes) -> RegisteredSchema:
         text = str(UUID(bytes=version_id))
-        answer = self._settled(
-            f"look up schema version {text}",
-            lambda: self._client.get_schema_version(SchemaVersionId=text),
-            # The id is all that can be invalid in this request.
-            absent=(_NOT_FOUND, "InvalidInputException"),
-            indefinitely=True,
-        )
-        if answer is None or answer["Status"] == "FAILURE":
-            return None
-        if answer.get("DataFormat", "AVRO") != "AVRO":
-            return RegisteredSchema(f"{answer['SchemaArn']} ({answer['DataFormat']})", "null")
+        try:
+            answer = self._settled(
+                f"look up schema version {text}",
+                lambda: self._client.get_schema_version(SchemaVersionId=text),
+                # The id is all that can be invalid in this request.
+                absent=(_NOT_FOUND, "InvalidInputException"),
+                indefinitely=True,
+                pending_seconds=0.0 if version_id in self._pending else PENDING_SECONDS,
+            )
+        except RegistryError as error:
+            if self._answers_for_others(version_id):
+                raise UnknownSchemaId(f"the registry refuses it ({_code_of(error)})") from error
+            raise
+        return self._schema_of(version_id, answer or {})
+
+    def _schema_of(self, version_id: bytes, answer: Mapping[str, Any]) -> RegisteredSchema:
+        """The schema in an answer of GetSchemaVersion; raises UnknownSchemaId without one."""
+        status, definition = answer.get("Status"), answer.get("SchemaDefinition")
+        if status == "PENDING":
+            self._pending.add(version_id)
+        if status in ("PENDING", "FAILURE") or not definition:
+            raise UnknownSchemaId("" if status is None else f"its version is {status}")
+        arn, data_format = str(answer.get("SchemaArn")), answer.get("DataFormat", "AVRO")
+        if data_format != "AVRO":
+            return RegisteredSchema(f"{arn} ({data_format})", "null")
         # arn:aws:glue:REGION:ACCOUNT:schema/REGISTRY/NAME
-        _, registry, name = str(answer["SchemaArn"]).rsplit(":", 1)[1].split("/", 2)
+        registry, _, name = arn.rpartition(":")[2].removeprefix("schema/").partition("/")
         subject = name if registry == self.registry_name else f"{registry}/{name}"
-        return RegisteredSchema(subject, str(answer["SchemaDefinition"]))
+        return RegisteredSchema(subject, str(definition))
 
-    def _is_known_as_unknown(self, version_id: bytes) -> bool:
-        with self._unknown_lock:
-            since = self._unknown.get(version_id)
-            return since is not None and self._clock.monotonic() - since < UNKNOWN_FOR_SECONDS
+    def _answers_for_others(self, version_id: bytes) -> bool:
+        """Whether the registry answers for an id that was known before, if only that it is gone."""
+        other = next((known for known in reversed(list(self._known)) if known != version_id), None)
+        if other is None:
+            return False
+        text = str(UUID(bytes=other))
+        try:
+            self._call(
+                f"look up schema version {text}",
+                lambda: self._client.get_schema_version(SchemaVersionId=text),
+                absent=(_NOT_FOUND,),
+                indefinitely=True,
+            )
+        except RegistryError:
+            return False
+        return True
 
-    def _remember_unknown(self, version_id: bytes) -> None:
+    def has_lost(self, contract: Contract, published_ms: float) -> bool:
+        """See :class:`schemas.codec.SchemaLookup`.
+
+        So it may be where the schema or one of its numbers is gone, where one of the contract's
+        versions is not registered, and for a record that is older than the schema. Blocks as
+        :meth:`by_id` does; a result is used for a minute.
+        """
+        with self._complete_lock:
+            known = self._complete.get(contract.name)
+            if known is None or self._clock.monotonic() - known[0] >= UNKNOWN_FOR_SECONDS:
+                known = self._clock.monotonic(), self._complete_since(contract)
+                self._complete[contract.name] = known
+        if known[1] is not None and published_ms >= known[1]:
+            return False
+        if contract.name not in self._logged_losses:
+            self._logged_losses.add(contract.name)
+            _log.warning(
+                "the registry %r may have lost versions of %s: records that were written with them"
+                " are read by the definitions of the contract",
+                self.registry_name,
+                contract.subject,
+            )
+        return True
+
+    def _complete_since(self, contract: Contract) -> int | None:
+        """Epoch milliseconds since which the registry has had each version; None: one is gone."""
+        try:
+            schema = self._schema(contract, indefinitely=True)
+            if schema is None:
+                return None
+            latest = int(schema["LatestSchemaVersion"])
+            answers = [
+                self._call(
+                    f"look up version {number} of {contract.subject}",
+                    partial(self._request_version, contract, number),
+                    absent=(_NOT_FOUND,),
+                    indefinitely=True,
+                )
+                for number in range(1, int(schema.get("NextSchemaVersion", latest + 1)))
+            ]
+            versions = [
+                RegisteredVersion(
+                    number, UUID(answer["SchemaVersionId"]), str(answer["SchemaDefinition"])
+                )
+                for number, answer in enumerate(answers, 1)
+                if answer is not None
+            ]
+            complete = len(versions) == len(answers) and all(
+                _id_of(version, versions) is not None for version in contract.versions
+            )
+            first = answers[0] if answers else None
+            return None if first is None or not complete else epoch_ms(str(first["CreatedTime"]))
+        except (RegistryError, LookupError, TypeError, ValueError) as error:
+            # Without the permission to ask, or with another answer than Glue's, nothing shows that
+            # a version is gone.
+            _log.warning("cannot check whether %s is complete: %s", contract.subject, error)
+            return 0
+
+    def _unknown_why(self, version_id: bytes) -> str | None:
         with self._unknown_lock:
-            self._unknown[version_id] = self._clock.monotonic()
+            since, why = self._unknown.get(version_id, (0.0, None))
+            return why if self._clock.monotonic() - since < UNKNOWN_FOR_SECONDS else None
+
+    def _remember_unknown(self, version_id: bytes, why: str) -> None:
+        with self._unknown_lock:
+            self._unknown[version_id] = self._clock.monotonic(), why
             self._unknown.move_to_end(version_id)
             while len(self._unknown) > MAX_UNKNOWN_IDS:
                 self._unknown.popitem(last=False)
@@ -178,7 +311,7 @@ class GlueRegistry(SchemaLookup):
     def version_id(self, contract: Contract, number: int | None = None) -> UUID:
         """Id of a contract's schema version (the newest by default), by its definition.
 
-        Raises RegistryError when it is not registered.
+        Raises NotRegistered, RegistryError.
         """
         version = contract.newest if number is None else contract.versions[number - 1]
         answer = self._call(
@@ -189,14 +322,16 @@ class GlueRegistry(SchemaLookup):
             absent=(_NOT_FOUND,),
         )
         if answer is not None and answer["Status"] == "AVAILABLE":
-            return UUID(answer["SchemaVersionId"])
-        # Registered with other white space by another tool, or not checked by Glue yet.
-        known = _id_of(version, self.registered_versions(contract))
+            known: UUID | None = UUID(answer["SchemaVersionId"])
+        else:
+            # Registered with other white space by another tool, or not checked by Glue yet.
+            known = _id_of(version, self.registered_versions(contract))
         if known is None:
-            raise RegistryError(
+            raise NotRegistered(
                 f"{contract.name}.v{version.number} is not registered in {self.registry_name!r};"
                 " run `tunemesh schemas register`"
             )
+        self._known.setdefault(known.bytes, RegisteredSchema(contract.subject, version.definition))
         return known
 
     def registered_versions(self, contract: Contract) -> list[RegisteredVersion]:
@@ -312,11 +447,15 @@ class GlueRegistry(SchemaLookup):
         """A version by the registry's number; None when it was deleted or refused."""
         answer = self._settled(
             f"look up version {number} of {contract.subject}",
-            lambda: self._client.get_schema_version(
-                SchemaId=self._schema_id(contract), SchemaVersionNumber={"VersionNumber": number}
-            ),
+            partial(self._request_version, contract, number),
         )
         return answer if answer is not None and answer["Status"] == "AVAILABLE" else None
+
+    def _request_version(self, contract: Contract, number: int) -> dict[str, Any]:
+        answer: dict[str, Any] = self._client.get_schema_version(
+            SchemaId=self._schema_id(contract), SchemaVersionNumber={"VersionNumber": number}
+        )
+        return answer
 
     def _settled(
         self,
@@ -325,23 +464,25 @@ class GlueRegistry(SchemaLookup):
         absent: tuple[str, ...] = (_NOT_FOUND,),
         *,
         indefinitely: bool = False,
+        pending_seconds: float = PENDING_SECONDS,
     ) -> dict[str, Any] | None:
         """A schema version after Glue's check, or as it is after a minute; None when absent."""
-        deadline = self._clock.monotonic() + PENDING_SECONDS
+        deadline = self._clock.monotonic() + pending_seconds
         for wait in _waits():
             answer = self._call(what, request, absent, indefinitely=indefinitely)
-            if answer is None or answer["Status"] != "PENDING":
+            if answer is None or answer.get("Status") != "PENDING":
                 return answer
-            if not indefinitely and self._clock.monotonic() > deadline:
+            if self._clock.monotonic() >= deadline:
                 return answer
-            self._log_wait(what, "the registry still checks it", wait, indefinitely)
+            self._log_wait(what, "still checks it", wait, indefinitely)
         raise AssertionError("waits do not end")
 
-    def _schema(self, contract: Contract) -> dict[str, Any] | None:
+    def _schema(self, contract: Contract, *, indefinitely: bool = False) -> dict[str, Any] | None:
         return self._call(
             f"look up {contract.subject}",
             lambda: self._client.get_schema(SchemaId=self._schema_id(contract)),
             absent=(_NOT_FOUND,),
+            indefinitely=indefinitely,
         )
 
     def _schema_id(self, contract: Contract) -> dict[str, str]:
@@ -357,38 +498,67 @@ class GlueRegistry(SchemaLookup):
     ) -> _T | None:
         """Make a request; None for the error codes in ``absent``.
 
-        Transient errors are retried, ``indefinitely`` or MAX_CALL_ATTEMPTS times. Raises
-        RegistryError.
+        Transient errors and refused credentials, which are read again, are retried:
+        ``indefinitely``, or MAX_CALL_ATTEMPTS times and for as long as the registry is waited for.
+        Raises RegistryError.
         """
+        started = self._clock.monotonic()
         for attempt, wait in enumerate(_waits(), start=1):
+            client = self._client
             try:
                 return request()
             except botocore.exceptions.ClientError as error:
                 code = error_code(error)
                 if code in absent:
                     return None
-                if not _is_transient(error, code):
+                answer = f"answers {code}: {error.response.get('Error', {}).get('Message', '')}"
+                if code in CREDENTIAL_CODES:
+                    self._renew(client)
+                elif not _is_transient(error, code):
                     raise RegistryError(
-                        f"cannot {what}: the registry at {self._endpoint} answers {code}:"
-                        f" {error.response.get('Error', {}).get('Message', '')}"
+                        f"cannot {what}: the registry at {self._endpoint} {answer}"
                     ) from error
                 problem: Exception = error
             except _TRANSIENT_ERRORS as error:
-                problem = error
+                answer, problem = f"does not answer ({error})", error
             except botocore.exceptions.BotoCoreError as error:
-                raise RegistryError(f"cannot {what}: {error}") from error
-            if attempt >= MAX_CALL_ATTEMPTS and not indefinitely:
+                # Of the credential chain.
+                if not indefinitely and not self._wait_seconds:
+                    raise RegistryError(f"cannot {what}: {error}") from error
+                answer, problem = f"cannot be called ({error})", error
+                self._renew(client)
+            waited = self._clock.monotonic() - started
+            tried_enough = attempt >= MAX_CALL_ATTEMPTS and waited >= self._wait_seconds
+            if tried_enough and not indefinitely:
                 raise RegistryUnavailable(
-                    f"cannot {what}: the registry at {self._endpoint} does not answer, tried"
-                    f" {attempt} times ({problem}). Is it up? Locally: `tunemesh status`"
+                    f"cannot {what}: the registry at {self._endpoint} {answer}, tried {attempt}"
+                    f" times in {waited:.0f} s. Is it up? Locally: `tunemesh status`"
                 ) from problem
-            self._log_wait(what, str(problem), wait, indefinitely)
+            self._log_wait(what, answer, wait, indefinitely)
         raise AssertionError("waits do not end")
 
-    def _log_wait(self, what: str, why: str, seconds: float, indefinitely: bool) -> None:
-        # A job that stands still must say why; a command says it in its one error.
-        level = logging.WARNING if indefinitely else logging.INFO
-        _log.log(level, "cannot %s: %s; again in %g s", what, why, seconds)
+    def _renew(self, refused: Any) -> None:
+        """Replace a client whose credentials were refused by one with those of now."""
+        with self._renewal:
+            if self._client is not refused or self._create_client is None:
+                return
+            try:
+                self._client = self._create_client()
+            except botocore.exceptions.BotoCoreError as error:
+                # A file that is being written, or a profile that is not there yet.
+                _log.warning("cannot read the AWS credentials: %s", error)
+
+    def _log_wait(self, what: str, answer: str, seconds: float, indefinitely: bool) -> None:
+        # A job that does not start or stands still must say why; a command does in its one error.
+        level = logging.WARNING if indefinitely or self._wait_seconds else logging.INFO
+        _log.log(
+            level,
+            "cannot %s: the registry at %s %s; again in %g s",
+            what,
+            self._endpoint,
+            answer,
+            seconds,
+        )
         self._clock.sleep(seconds)
 
     @property
@@ -403,7 +573,17 @@ def _waits() -> Iterator[float]:
 def _is_transient(error: botocore.exceptions.ClientError, code: str) -> bool:
     # A code that is only a status comes from something in between, such as a load balancer.
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return code in _TRANSIENT_CODES or status >= 500
+    return (
+        code in _TRANSIENT_CODES
+        or is_like_throttling(code)
+        or status in (408, 429)
+        or status >= 500
+    )
+
+
+def _code_of(error: RegistryError) -> str:
+    cause = error.__cause__
+    return error_code(cause) if isinstance(cause, botocore.exceptions.ClientError) else str(cause)
 
 
 def _id_of(version: SchemaVersion, registered: list[RegisteredVersion]) -> UUID | None:

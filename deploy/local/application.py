@@ -136,6 +136,8 @@ def property_groups(
             "region": REGION,
             "name": REGISTRY,
             "endpoint.url": settings.aws.url,
+            # The client of a submission has three minutes.
+            "wait.seconds": "60",
         },
         "tunemesh.recommendations": {
             "tracking.id": TRACKING_ID,

@@ -19,16 +19,14 @@ from connectors.glue.registry import GlueRegistry
 from deploy.package.release import read_description
 from deploy.upgrades.plans import Comparison, Fit, compare_plans
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, Restore
+from jobs.main import WRITTEN_ROLES
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES, application_settings
 from jobs.trends import MAX_DELAY_MS, STATE_TTL_MS
 from schemas.compatibility import incompatibilities
 from schemas.errors import TunemeshError
-from schemas.model import Contract, Contracts, Role, load_contracts
+from schemas.model import Contract, Contracts, load_contracts
 
 CONTRACTS = Path("schemas") / "contracts"
-
-WRITTEN_ROLES = (Role.ENRICHED, Role.DEAD_LETTER, Role.DELETION, Role.TREND)
-"""Roles of the topics that the application writes; it starts only if these are registered."""
 
 CHECK_SECONDS = 60
 

@@ -185,7 +185,8 @@ def test_a_registry_that_does_not_answer_is_one_line(
 ) -> None:
     """Its address, and how to see whether it is up."""
     nowhere = replace(mesh.settings, aws=Port(1, "TUNEMESH_AWS_PORT"))
-    write_properties(tmp_path, application.property_groups(nowhere))
+    overrides = {"tunemesh.registry": {"wait.seconds": "0"}}
+    write_properties(tmp_path, application.property_groups(nowhere, overrides=overrides))
     code, output, errors = start(tmp_path, environ)
     assert (code, output) == (1, "")
     assert_one_line(errors, "http://127.0.0.1:1", "tunemesh status")

@@ -18,10 +18,11 @@ import pytest
 from click.testing import CliRunner
 
 from cli.schemas import schemas
-from connectors.clock import Clock
+from connectors.clock import Clock, now_ms
 from connectors.glue.registry import GlueRegistry, RegistryError
 from deploy.local.settings import PROJECT
 from schemas.codec import Decoder, Encoder, UnknownSchemaId
+from schemas.invalid import InvalidRecord
 from schemas.model import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
 from tests.support.ports import free_port
 from tests.support.servers import aws_emulator, python_server
@@ -164,6 +165,24 @@ def test_a_lookup_outlasts_an_outage(tmp_path: Path) -> None:
     with aws_emulator(port, tmp_path):
         asking.join(60)
     assert found == ["songs"]
+
+
+def test_records_outlast_the_schema_that_they_were_written_with(registry: GlueRegistry) -> None:
+    """Deleted, or deleted and registered again under another id: they are read, not refused."""
+    [former] = registry.register(SONGS)
+    published_ms = now_ms()
+    value = Encoder(SONGS, former.version_id).encode(SONGS.examples("valid")["rock"])
+    glue, name = registry._client, registry.registry_name
+    glue.delete_schema(SchemaId={"RegistryName": name, "SchemaName": "songs"})
+    # Each a new process, which has not seen the former version.
+    deleted = Decoder(SONGS, GlueRegistry(glue, name))
+    assert deleted.decode(value, published_ms)["title"] == "MALICE MIZER"
+    [new] = registry.register(SONGS)
+    assert new.version_id != former.version_id
+    again = Decoder(SONGS, GlueRegistry(glue, name))
+    assert again.decode(value, published_ms)["title"] == "MALICE MIZER"
+    with pytest.raises(InvalidRecord, match=f"no schema version {former.version_id}"):
+        again.decode(value, now_ms())
 
 
 # The command line.

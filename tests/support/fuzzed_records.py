@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from jobs.decode import STATE_PREFIX, DimensionDecoder, InteractionDecoder
-from schemas.codec import Encoder, RegisteredSchema, UnknownSchemaId
+from schemas.codec import Encoder, RegisteredSchema, SchemaLookup, UnknownSchemaId
 from schemas.dead_letter import DeadLetters, Step
 from schemas.invalid import Reason
 from schemas.model import Contract, Role, load_contracts
@@ -49,7 +49,7 @@ class Tally:
         self.dead_letters += other.dead_letters
 
 
-class Versions:
+class Versions(SchemaLookup):
     """The registry: of each contract the newest version, and one with a further field."""
 
     def __init__(self) -> None:

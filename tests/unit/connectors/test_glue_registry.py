@@ -11,6 +11,7 @@ from uuid import UUID
 import botocore.exceptions
 import pytest
 
+from connectors.aws.classification import CREDENTIAL_CODES
 from connectors.glue import registry as module
 from connectors.glue.registry import (
     MAX_CALL_ATTEMPTS,
@@ -42,6 +43,8 @@ TRANSIENT: list[Exception] = [
     failure("ThrottlingException"),
     failure("InternalServiceException", 500),
     failure("503", 503),
+    failure("429", 429),
+    failure("TooManyRequestsOfSomeKind"),
     UNREACHABLE,
     botocore.exceptions.ReadTimeoutError(endpoint_url="http://registry"),
     botocore.exceptions.ConnectTimeoutError(endpoint_url="http://registry"),
@@ -106,18 +109,230 @@ def test_a_person_does_not_wait_for_ever(error: Exception) -> None:
     """A few attempts, then the address and what to look at."""
     time = StoppedTime()
     client = Client(error)
-    with pytest.raises(RegistryError, match=r"http://registry does not answer.*tunemesh status"):
+    with pytest.raises(RegistryError, match=r"http://registry .*, tried 5 times.*tunemesh status"):
         registry(client, time).registered_versions(SONGS)
     assert client.asked == MAX_CALL_ATTEMPTS
     assert sum(time.slept) < 5
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "UnrecognizedClientException"])
-def test_denied_access_is_neither_waited_for_nor_the_records_fault(code: str) -> None:
+OTHER = UUID(int=2)
+REFUSALS = ["AccessDeniedException", "ValidationException", "GlueEncryptionException", "Unheard"]
+
+
+class PerId(Client):
+    """Refuses the ids of ``refused`` and answers for the others."""
+
+    def __init__(self, refused: dict[UUID, Exception | dict[str, Any]]) -> None:
+        super().__init__()
+        self.refused = refused
+
+    def get_schema_version(self, **request: Any) -> dict[str, Any]:
+        self.asked += 1
+        answer = self.refused.get(UUID(request["SchemaVersionId"]), version())
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_an_id_that_alone_is_refused_is_unknown(code: str) -> None:
+    """A record that names it is a dead letter; the others pass, and it is looked up once."""
+    client = PerId({ID: failure(code)})
+    glue = registry(client)
+    glue.by_id(OTHER.bytes)
+    for _ in range(3):
+        with pytest.raises(UnknownSchemaId, match=code):
+            glue.by_id(ID.bytes)
+    assert glue.by_id(UUID(int=3).bytes).subject == "songs"
+    assert client.asked == 4  # OTHER, ID, OTHER again to compare, the third
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_registry_that_refuses_every_id_is_no_records_fault(code: str) -> None:
     """The job stops with the service's own words."""
-    client = Client(failure(code))
+    client = PerId({OTHER: version()})
+    glue = registry(client)
+    glue.by_id(OTHER.bytes)
+    client.refused = {ID: failure(code), OTHER: failure(code)}
     with pytest.raises(RegistryError, match=f"{code}: the reason"):
-        registry(client).by_id(ID.bytes)
+        glue.by_id(ID.bytes)
+    client.refused = {}
+    assert glue.by_id(ID.bytes).subject == "songs"
+
+
+def test_a_version_that_is_gone_still_shows_that_the_registry_answers() -> None:
+    """What is compared with need not be there any more."""
+    client = PerId({OTHER: version()})
+    glue = registry(client)
+    glue.by_id(OTHER.bytes)
+    denied, gone = failure("AccessDeniedException"), failure("EntityNotFoundException")
+    client.refused = {ID: denied, OTHER: gone}
+    with pytest.raises(UnknownSchemaId, match="AccessDeniedException"):
+        glue.by_id(ID.bytes)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"Status": "AVAILABLE"},
+        version() | {"SchemaDefinition": None},
+        version("FAILURE"),
+    ],
+)
+def test_an_answer_without_a_schema_is_an_unknown_id(answer: dict[str, Any]) -> None:
+    """Whatever else it has or lacks."""
+    with pytest.raises(UnknownSchemaId):
+        registry(Client(answer)).by_id(ID.bytes)
+
+
+@pytest.mark.parametrize("arn", ["", "songs", "arn:aws:glue:us-east-1:0:schema/elsewhere"])
+def test_an_odd_arn_is_of_another_schema(arn: str) -> None:
+    """So a record that names it is a dead letter."""
+    assert registry(Client(version(arn=arn))).by_id(ID.bytes).subject != "songs"
+
+
+def test_a_version_that_is_being_deleted_is_read() -> None:
+    """Records of it are in the topics."""
+    assert registry(Client(version("DELETING"))).by_id(ID.bytes).subject == "songs"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(failure, sorted(CREDENTIAL_CODES)),
+        botocore.exceptions.NoCredentialsError(),
+        botocore.exceptions.PartialCredentialsError(provider="env", cred_var="AWS_SECRET"),
+        botocore.exceptions.CredentialRetrievalError(provider="sts", error_msg="not now"),
+    ],
+    ids=str,
+)
+def test_credentials_that_are_being_rotated_are_read_again_and_waited_for(
+    error: Exception,
+) -> None:
+    """The record waits, however long that takes."""
+    clients = [Client(error) for _ in range(8)] + [Client(version())]
+    if isinstance(error, botocore.exceptions.CredentialRetrievalError):
+        clients = [Client(error, error, version())]  # the same chain tries again
+    following = iter(clients[1:])
+    glue = GlueRegistry(
+        clients[0], "tunemesh", StoppedTime().clock, create_client=lambda: next(following)
+    )
+    assert glue.by_id(ID.bytes).subject == "songs"
+    assert next(following, None) is None
+
+
+def test_credentials_that_cannot_be_read_yet_are_waited_for() -> None:
+    """A profile's file may be half written."""
+    answers: list[Exception | Client] = [
+        botocore.exceptions.ProfileNotFound(profile="mesh"),
+        Client(version()),
+    ]
+
+    def create_client() -> Client:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    refused = Client(failure("UnrecognizedClientException"))
+    glue = GlueRegistry(refused, "tunemesh", StoppedTime().clock, create_client=create_client)
+    assert glue.by_id(ID.bytes).subject == "songs"
+    assert refused.asked == 2
+
+
+@pytest.mark.parametrize("error", [UNREACHABLE, botocore.exceptions.NoCredentialsError()])
+def test_a_start_waits_for_the_registry_for_the_time_that_was_set(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Minutes instead of seconds; it says what it waits for, and then why it gives up."""
+    time = StoppedTime()
+    glue = GlueRegistry(Client(*[error] * 20, version()), clock=time.clock, wait_seconds=300)
+    assert glue.version_id(SONGS) == ID
+    assert 100 < time.seconds < 300
+    assert "look up songs: the registry at http://registry" in caplog.records[0].getMessage()
+    time = StoppedTime()
+    glue = GlueRegistry(Client(error), clock=time.clock, wait_seconds=300)
+    with pytest.raises(RegistryError, match=r"http://registry .* in 3\d\d s.*tunemesh status"):
+        glue.version_id(SONGS)
+
+
+def test_a_version_that_is_never_checked_delays_its_records_once() -> None:
+    """After a minute it is unknown; later records that name it do not wait for another minute."""
+    time = StoppedTime()
+    glue = registry(Client(version("PENDING")), time)
+    for expected in (60, 0):
+        before = time.seconds
+        with pytest.raises(UnknownSchemaId, match="PENDING"):
+            glue.by_id(ID.bytes)
+        assert expected <= time.seconds - before < expected + 10
+        time.seconds += UNKNOWN_FOR_SECONDS
+
+
+CREATED_MS = 1_795_000_000_000
+
+
+class Versions(Client):
+    """A schema with numbered versions, some of which are gone."""
+
+    def __init__(self, *definitions: str | None, schema: dict[str, Any] | Exception) -> None:
+        super().__init__(schema)
+        self.definitions = definitions
+
+    def get_schema(self, **_: Any) -> dict[str, Any]:
+        return super().get_schema_version()
+
+    def get_schema_version(self, **request: Any) -> dict[str, Any]:
+        definition = self.definitions[request["SchemaVersionNumber"]["VersionNumber"] - 1]
+        if definition is None:
+            raise failure("EntityNotFoundException")
+        created = "2026-11-18T11:06:40.000Z"
+        return version() | {"SchemaDefinition": definition, "CreatedTime": created}
+
+
+ONE = {"LatestSchemaVersion": 1, "NextSchemaVersion": 2}
+NEWEST = SONGS.newest.definition
+
+
+@pytest.mark.parametrize(
+    ("client", "published_ms", "lost"),
+    [
+        (Versions(NEWEST, schema=ONE), CREATED_MS, False),
+        (Versions(NEWEST, schema=ONE), CREATED_MS - 1, True),
+        (Versions(schema=failure("EntityNotFoundException")), CREATED_MS, True),
+        (Versions(NEWEST, None, schema=ONE | {"NextSchemaVersion": 3}), CREATED_MS, True),
+        (Versions(None, NEWEST, schema=ONE | {"NextSchemaVersion": 3}), CREATED_MS, True),
+        (Versions('"string"', schema=ONE), CREATED_MS, True),
+        # Without the permission to ask nothing shows it.
+        (Versions(schema=failure("AccessDeniedException")), 0, False),
+        (Versions(schema={}), 0, False),
+    ],
+)
+def test_what_shows_that_a_version_may_be_gone(
+    client: Versions, published_ms: int, lost: bool
+) -> None:
+    """A missing schema or number, a version that is not there, a record older than the schema."""
+    assert registry(client).has_lost(SONGS, published_ms) is lost
+
+
+def test_whether_a_version_is_gone_is_asked_once_a_minute() -> None:
+    """However many records name an unknown id."""
+    time, client = StoppedTime(), Versions(NEWEST, schema=ONE)
+    glue = registry(client, time)
+    for asked in (1, 1, 2):
+        assert not glue.has_lost(SONGS, CREATED_MS)
+        assert client.asked == asked
+        time.seconds += UNKNOWN_FOR_SECONDS / 2
+
+
+def test_known_versions_are_not_looked_up() -> None:
+    """Those of the settings, and those whose ids were looked up by their definitions."""
+    schema = RegisteredSchema("songs", NEWEST)
+    client = Client(version())
+    glue = GlueRegistry(client, known={OTHER.bytes: schema})
+    assert glue.by_id(OTHER.bytes) is schema
+    assert glue.version_id(SONGS) == ID
+    assert glue.by_id(ID.bytes) == schema
     assert client.asked == 1
 
 
@@ -169,12 +384,6 @@ def test_a_pending_version_is_waited_for() -> None:
     client = Client(version("PENDING"), version("PENDING"), version())
     assert registry(client).by_id(ID.bytes).subject == "songs"
     assert client.asked == 3
-
-
-def test_a_version_that_glue_refused_is_unknown() -> None:
-    """A record that claims it is a dead letter, not a reason to stop."""
-    with pytest.raises(UnknownSchemaId):
-        registry(Client(version("FAILURE"))).by_id(ID.bytes)
 
 
 def test_a_schema_of_another_registry_or_format_is_not_taken_for_ours() -> None:

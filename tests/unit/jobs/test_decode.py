@@ -27,7 +27,14 @@ from jobs.decode import (
     check_enriched_layout,
 )
 from schemas import wire
-from schemas.codec import Decoder, Encoder, RegisteredSchema, UnknownSchemaId, parse_plain
+from schemas.codec import (
+    Decoder,
+    Encoder,
+    RegisteredSchema,
+    SchemaLookup,
+    UnknownSchemaId,
+    parse_plain,
+)
 from schemas.dead_letter import DeadLetters, Step
 from schemas.invalid import Reason
 from schemas.model import Contract, Contracts, Role, SchemaVersion, load_contracts
@@ -53,7 +60,7 @@ def version_id(contract: Contract, number: int | None = None) -> UUID:
     return UUID(int=(position + 1) * 100 + (number or len(contract.versions)))
 
 
-class Registry:
+class Registry(SchemaLookup):
     """Every version of every contract, and of those that a test adds."""
 
     def __init__(self, *added: Contract) -> None:

@@ -14,7 +14,7 @@ from jobs.delivery_functions import Deliver, Target, dataset_target, events_targ
 from jobs.functions import Opened
 from jobs.micro_batch.left_over import LeftOver, Sink
 from jobs.settings import RecommendationsSettings, RegistrySettings
-from schemas.codec import Decoder, Encoder, Record, RegisteredSchema
+from schemas.codec import Decoder, Encoder, Record, RegisteredSchema, SchemaLookup
 from schemas.dead_letter import SourceRecord
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Role, load_contracts
@@ -30,7 +30,7 @@ DEAD_LETTER = CONTRACTS.only(Role.DEAD_LETTER)
 SETTINGS = RecommendationsSettings("t", "u", "i", "eu-west-1")
 
 
-class Registry:
+class Registry(SchemaLookup):
     """The newest version of one contract."""
 
     def __init__(self, contract: Contract) -> None:

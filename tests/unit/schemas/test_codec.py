@@ -13,7 +13,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import wire
-from schemas.codec import Decoder, Encoder, RegisteredSchema, UnknownSchemaId, parse_plain
+from schemas.codec import (
+    Decoder,
+    Encoder,
+    LostSchema,
+    RegisteredSchema,
+    SchemaLookup,
+    UnknownSchemaId,
+    parse_plain,
+)
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, SchemaVersion, load_contracts
 
@@ -21,7 +29,7 @@ CONTRACTS = load_contracts()
 FIRST, SECOND, ELSEWHERE, BROKEN = (UUID(int=n) for n in (1, 2, 3, 4))
 
 
-class Registry:
+class Registry(SchemaLookup):
     """The versions of one contract by id, and how often it was asked."""
 
     def __init__(self, versions: Mapping[UUID, RegisteredSchema]) -> None:
@@ -336,3 +344,44 @@ def test_parsing_leaves_the_given_schema_alone() -> None:
     avro = SONGS.newest.avro
     parse_plain(avro)
     assert avro == SONGS.newest.avro
+
+
+class Losing(Registry):
+    """Has lost what it does not have of records published before 1,000."""
+
+    def has_lost(self, contract: Contract, published_ms: float) -> bool:
+        return published_ms < 1_000
+
+
+def test_a_record_whose_version_the_registry_has_lost_is_read_by_the_contracts_own() -> None:
+    """By the version that fits: what is deleted in the registry makes no dead letters."""
+    songs = with_second_version(
+        CONTRACTS["songs"],
+        lambda fields: fields.append({"name": "bpm", "type": ["null", "int"], "default": None}),
+    )
+    record = next(iter(CONTRACTS["songs"].examples("valid").values()))
+    decoder = Decoder(songs, Losing({}))
+    for number, expected in ((1, {"bpm": None}), (2, {"bpm": 120})):
+        value = Encoder(songs, UUID(int=90 + number), number).encode(
+            record | (expected if number == 2 else {})
+        )
+        decoded = decoder.decode(value, 999)
+        assert (decoded["song_id"], decoded["bpm"]) == (record["song_id"], expected["bpm"])
+        with pytest.raises(InvalidRecord) as caught:
+            decoder.decode(value, 1_000)
+        assert caught.value.reason is Reason.UNKNOWN_SCHEMA_ID
+    for unlike in (value[:-1], value + b"\0", value[:18]):
+        with pytest.raises(InvalidRecord, match="no version of songs fits") as caught:
+            decoder.decode(unlike, 999)
+        assert caught.value.reason is Reason.UNKNOWN_SCHEMA_ID
+
+
+def test_a_record_that_fits_several_lost_versions_stops_the_pipeline() -> None:
+    """None of them is guessed; the message has the property that says which it was."""
+    songs = with_second_version(CONTRACTS["songs"], lambda fields: fields.insert(0, fields.pop(1)))
+    record = next(iter(CONTRACTS["songs"].examples("valid").values()))
+    value = Encoder(songs, FIRST, 1).encode(record)
+    with pytest.raises(LostSchema, match=rf"songs.v1 and as songs.v2.*'versions'.*{FIRST}=songs"):
+        Decoder(songs, Losing({})).decode(value, 0)
+    known = Losing({FIRST: RegisteredSchema("songs", songs.versions[0].definition)})
+    assert Decoder(songs, known).decode(value, 0)["song_id"] == record["song_id"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import Decoder, Encoder, RegisteredSchema
+from schemas.codec import Decoder, Encoder, RegisteredSchema, SchemaLookup
 from schemas.dead_letter import (
     MAX_MESSAGE_CHARS,
     MAX_VALUE_BYTES,
@@ -25,7 +25,7 @@ ENCODER = Encoder(CONTRACT, UUID(int=1))
 SOURCE = SourceRecord("interactions", 1, 12, 1763000000400, b"u828", b"\x00")
 
 
-class _Registry:
+class _Registry(SchemaLookup):
     def by_id(self, version_id: bytes) -> RegisteredSchema:
         return RegisteredSchema(CONTRACT.subject, CONTRACT.newest.definition)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from schemas.codec import Decoder, RegisteredSchema, UnknownSchemaId
+from schemas.codec import Decoder, RegisteredSchema, SchemaLookup, UnknownSchemaId
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import load_contracts
@@ -22,7 +22,7 @@ CONTRACTS = load_contracts()
 VERSION_IDS = {c.name: UUID(int=n) for n, c in enumerate(CONTRACTS, 1)}
 
 
-class Registered:
+class Registered(SchemaLookup):
     """The contracts' newest versions under the ids above."""
 
     def by_id(self, version_id: bytes) -> RegisteredSchema:
