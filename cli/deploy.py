@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from cli.deploy_options import (
     with_deployment,
     with_options,
 )
+from cli.parameters import SNAPSHOT_NAME
 from cli.terminal import show, table, waiting_for
+from connectors.flink.properties import RUN_OPTIONS, Groups
 from deploy.package.release import read_description
 from deploy.upgrades import planning, preflight
 from deploy.upgrades import snapshots as upgrade_snapshots
@@ -37,8 +40,9 @@ from deploy.upgrades.target import (
     Status,
     Target,
 )
-from jobs.settings import DEFAULT_PIPELINES, PIPELINES
+from jobs.settings import DECLARED, DEFAULT_PIPELINES, PIPELINES
 from schemas.errors import counted
+from schemas.settings import is_secret
 
 ROLLED_BACK = 4
 """Exit code if the upgrade was rolled back: the former version runs."""
@@ -207,7 +211,7 @@ def upgrade(
             ]
         )
     if dry_run:
-        for line in _steps(context.target.describe(), change):
+        for line in steps_of(context.target.describe(), change):
             click.echo(line)
         return
     with waiting_for(f"the upgrade of {context.target.name}"):
@@ -230,6 +234,8 @@ def rollback(context: DeploymentContext, verify_seconds: int | None) -> None:
     last = context.machine.read_journal()
     if last is None:
         raise UpgradeError(f"{context.target.name} has not been upgraded from this machine")
+    if last.upgrade_step is Step.ROLLED_BACK:
+        raise UpgradeError(f"the last upgrade was rolled back already: {last.why or 'no reason'}")
     if last.step is Step.DONE and context.target.describe().configuration == last.wanted:
         back = planning.plan_rollback(context, last)
         if back is not None:
@@ -267,7 +273,7 @@ def status(context: DeploymentContext, as_json: bool) -> None:
             "behind": sum(f.behind or 0 for f in health.flows.values()) if health else None,
             "upgrade": None
             if last is None
-            else {"to": last.wanted.release, "step": last.step.value, "why": last.why},
+            else {"to": last.upgrade_to, "step": last.upgrade_step.value, "why": last.why},
         }
         click.echo(json.dumps(document, indent=2))
         return
@@ -276,6 +282,8 @@ def status(context: DeploymentContext, as_json: bool) -> None:
         f"{seen.name} is {seen.status} at version {seen.version}: {configuration.release},"
         f" parallelism {configuration.parallelism}"
     )
+    for line in property_lines(configuration.properties):
+        click.echo(f"  {line}")
     if health is not None:
         behind = sum(f.behind or 0 for f in health.flows.values())
         click.echo(
@@ -284,7 +292,7 @@ def status(context: DeploymentContext, as_json: bool) -> None:
             + (f"; cause of the last restart: {health.failure}" if health.restarts else "")
         )
     if last is not None:
-        click.echo(f"  last upgrade, to {last.wanted.release}: {last.step.value}")
+        click.echo(f"  last upgrade, to {last.upgrade_to}: {last.upgrade_step.value}")
         if last.why:
             click.echo(f"    {last.why}")
         if not last.is_ended:
@@ -294,7 +302,12 @@ def status(context: DeploymentContext, as_json: bool) -> None:
 
 
 @deploy.command(short_help="List, take and delete the application's snapshots.")
-@click.option("--create", metavar="NAME", help="Take a snapshot of the running application.")
+@click.option(
+    "--create",
+    type=SNAPSHOT_NAME,
+    metavar="NAME",
+    help="Take a snapshot of the running application.",
+)
 @click.option("--delete", metavar="NAME", help="Delete a snapshot.")
 @click.option("--keep", type=click.IntRange(1), metavar="N", help="Delete all but the newest N.")
 @with_deployment
@@ -341,7 +354,8 @@ def _print_comparison(comparison: Comparison, change: Change) -> None:
         click.echo(f"  {reason}")
 
 
-def _steps(seen: Application, change: Change) -> list[str]:
+def steps_of(seen: Application, change: Change) -> list[str]:
+    """Return the lines of an upgrade's steps, with the settings that it changes."""
     state = {
         LATEST: "with its state at the stop",
         NOTHING: "without state, from the topics",
@@ -355,12 +369,41 @@ def _steps(seen: Application, change: Change) -> list[str]:
             f"2 update    {seen.configuration.release} -> {change.wanted.release}, parallelism"
             f" {seen.configuration.parallelism} -> {change.wanted.parallelism}, {state}"
         ),
+        *(
+            f"            {line}"
+            for line in changed_properties(seen.configuration.properties, change.wanted.properties)
+        ),
         "3 wait      until it runs",
         "4 verify    checkpoints, restarts, lag, deliveries, dead letters",
         f"5 prune     keep {change.keep} snapshots",
         "            on failure after 2: roll back to the former version and its state",
         "nothing was changed (--dry-run)",
     ]
+
+
+def property_lines(groups: Groups) -> Iterator[str]:
+    """Yield a line for each group: the properties that this tool or the operator has set."""
+    for group, values in sorted(groups.items()):
+        if group != RUN_OPTIONS and values:
+            shown = (f"{name}={_shown(group, name, values[name])}" for name in sorted(values))
+            yield f"{group}: {', '.join(shown)}"
+
+
+def changed_properties(former: Groups, wanted: Groups) -> Iterator[str]:
+    """Yield a line for each property that differs: GROUP:NAME former -> wanted."""
+    for group in sorted(former.keys() | wanted.keys()):
+        before, after = former.get(group, {}), wanted.get(group, {})
+        for name in sorted(before.keys() | after.keys()):
+            if before.get(name) != after.get(name):
+                shown = [
+                    _shown(group, name, values[name]) if name in values else "not set"
+                    for values in (before, after)
+                ]
+                yield f"{group}:{name} {' -> '.join(shown)}"
+
+
+def _shown(group: str, name: str, value: str) -> str:
+    return "(not shown)" if is_secret(group, name, *DECLARED) else value
 
 
 def _report_and_exit(end: Journal, expected: Step = Step.DONE) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from cli.connections import require_aws
+from cli.parameters import APPLICATION_NAME
 from connectors.flink.properties import RUN_OPTIONS, Groups, read_groups
 from deploy.local import flink_cluster
 from deploy.local.settings import LocalSettings
@@ -32,7 +33,12 @@ _DEPLOYMENT = (
         default="local",
         help="The local cluster, or Managed Service for Apache Flink.",
     ),
-    click.option("--application", default="tunemesh", help="The application's name."),
+    click.option(
+        "--application",
+        type=APPLICATION_NAME,
+        default="tunemesh",
+        help="The application's name.",
+    ),
     click.option("--region", help="aws: the region."),
     click.option("--bucket", help="aws: the S3 bucket for releases."),
     click.option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import click
@@ -11,9 +10,8 @@ import click
 from connectors.clock import now_ms
 from connectors.products.location import Location
 from schemas.model import Contract, ContractError, Role, load_contracts
+from schemas.settings import Kind, matching
 from schemas.timestamps import epoch_ms
-
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class _PastTime(click.ParamType[int]):
@@ -94,19 +92,28 @@ class _S3Location(click.ParamType[Location]):
 S3_LOCATION = _S3Location()
 
 
-class _RunName(click.ParamType[str]):
-    """A name of a run, which is part of a file name."""
+class _KindType(click.ParamType[str]):
+    """Texts of a kind of settings."""
 
-    name = "name"
+    def __init__(self, name: str, kind: Kind[str]) -> None:
+        self.name = name
+        self._kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not _RUN.fullmatch(value):
-            self.fail(
-                f"{value!r} is no name; expected up to 100 letters, digits, '.', '_' and '-'",
-                param,
-                ctx,
-            )
-        return str(value)
+        try:
+            return self._kind.parse(value)
+        except ValueError:
+            self.fail(f"{value!r} is no {self.name}; expected {self._kind.expected}", param, ctx)
 
 
-RUN_NAME = _RunName()
+def _name(what: str, pattern: str, length: int) -> _KindType:
+    expected = f"up to {length} letters, digits, '.', '_' and '-'"
+    return _KindType(what, matching(pattern, expected))
+
+
+RUN_NAME = _name("run name", "[A-Za-z0-9][A-Za-z0-9._-]{0,99}", 100)
+"""A part of a file name."""
+
+APPLICATION_NAME = _name("application name", "[a-zA-Z0-9_.-]{1,128}", 128)
+SNAPSHOT_NAME = _name("snapshot name", "[a-zA-Z0-9_.-]{1,256}", 256)
+"""As Managed Flink allows them (API reference: ApplicationName, SnapshotName)."""

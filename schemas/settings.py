@@ -223,6 +223,13 @@ def reject_unknown(groups: Mapping[str, Mapping[str, str]], *classes: type) -> N
                 )
 
 
+def is_secret(group: str, name: str, *classes: type) -> bool:
+    """Whether the value of a property must not be shown."""
+    own = [each for each in declared(*classes) if each.group == group]
+    named = [each for each in own if each.name == name and not each.rest]
+    return any(each.secret for each in named or own)
+
+
 def check_positive(settings: object, *names: str, high: float = math.inf) -> None:
     """Raise SettingError unless the fields are numbers above 0 and at most ``high``."""
     for name in names:

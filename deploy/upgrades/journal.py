@@ -70,11 +70,28 @@ class Journal:
     """The application did not run when the upgrade started."""
     since: float = 0.0
     """When the present step started, seconds since the epoch."""
+    reverts: bool = False
+    """Whether it returns from the upgrade before it and keeps the present state."""
 
     @property
     def is_ended(self) -> bool:
         """Whether no step remains."""
         return self.step in FINAL_STEPS
+
+    @property
+    def upgrade_to(self) -> str:
+        """The release of the last upgrade, which this one may revert."""
+        return (self.former if self.reverts else self.wanted).release
+
+    @property
+    def upgrade_step(self) -> Step:
+        """The step that the last upgrade has reached, which this one may revert."""
+        if not self.reverts:
+            return self.step
+        if not self.is_ended:
+            return Step.ROLL_BACK
+        # A reversion that did not succeed leaves the upgrade as it was.
+        return Step.ROLLED_BACK if self.step is Step.DONE else Step.DONE
 
 
 def read(file: Path) -> Journal | None:

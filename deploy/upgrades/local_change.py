@@ -111,7 +111,8 @@ class LocalChange:
             if self._rest.is_running(pending.job):  # submitted by an interrupted client
                 self._record_running()
                 return
-            self._report("  the client is prepared; the former version stops")
+            stops = "" if deployment.job is None else "; the former version stops"
+            self._report(f"  the client is prepared{stops}")
             savepoint = self._stop_former()
             self._workers.end_all_but(workers)
             pending.job = submission.submit(savepoint, pending.job)

@@ -171,6 +171,7 @@ class UpgradeMachine:
             forced=change.force,
             stopped=not running,
             since=now,
+            reverts=snapshot is not None,
         )
         return self._save(journal)
 
