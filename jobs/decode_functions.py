@@ -23,7 +23,7 @@ from jobs.freshness.settling import (
 from jobs.freshness.watch import Freshness, Watch, dimension_topics
 from jobs.functions import Opened, RegistryFunction
 from jobs.metrics import dead_letter_values
-from jobs.settings import ApplicationSettings, RegistrySettings
+from jobs.settings import ApplicationSettings, LimitSettings, RegistrySettings
 from jobs.trends import trend_facts
 from jobs.worker import Shared
 from schemas.dead_letter import Step
@@ -71,6 +71,7 @@ class DecodeFunction(RegistryFunction):
         """Connect to the registry and join the worker's watch."""
         opened = self.connect()
         self._decode = self.create_decoder(opened)
+        self._limit = self.dead_letter_limit(self._settings.enrichment)
         self._watch = watch_of(self._settings, opened.contracts)
         self._freshness = self._watch.freshness
         self._restored = restored_positions()
@@ -87,14 +88,22 @@ class DecodeFunction(RegistryFunction):
     def metrics(self) -> dict[str, int]:
         """The numbers of :data:`jobs.metrics.DECODE`; runs on any thread."""
         dead_letters = dead_letter_values([self._decode.dead_letters.counts])
-        return {"decoded": self._calls - dead_letters["dead_letters"], **dead_letters}
+        return {
+            "decoded": self._calls - dead_letters["dead_letters"],
+            "dead_letter_limit_reached": int(self._limit.is_resumed),
+            **dead_letters,
+        }
 
     def decode(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """The decoded record as a row of ``DECODED``."""
         decoded = self._decode(key, value, origin, timestamp_ms)
         self._calls += 1
-        if not decoded.ok and self._gauges is not None:
-            self._gauges.grow()
+        if not decoded[0]:
+            if self._gauges is not None:
+                self._gauges.grow()
+            self._limit.note_refused(self._calls, self._decode.dead_letters.latest_code)
+        elif self._limit.is_resumed:
+            self._limit.note_accepted(self._calls)
         return Row(*decoded)
 
 
@@ -208,26 +217,40 @@ class DecodeDimension(DecodeFunction):
 
 
 class VersionOf(RegistryFunction):
-    """Returns the version of a user or item that a record is, as sortable text."""
+    """Returns the version of a user or item that a record is, as sortable text.
+
+    A record that it refuses is a dead letter of the enrichment, and counts for the limit here, too.
+    """
 
     result_type = VERSION
 
     def __init__(
-        self, role: Role, registry: RegistrySettings, extra_contracts: tuple[Path, ...]
+        self,
+        role: Role,
+        settings: LimitSettings,
+        registry: RegistrySettings,
+        extra_contracts: tuple[Path, ...],
     ) -> None:
         super().__init__(registry, extra_contracts)
         self.name = f"version_of_{role}"
         self._role = role
+        self._settings = settings
 
     def open(self, function_context: FunctionContext) -> None:
         """Connect to the registry."""
         self._decode = self.connect().dimension_decoder(self._role)
+        self._limit = self.dead_letter_limit(self._settings)
+        self._calls = 0
 
     def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """Id and version."""
         decoded = self._decode(key, value, origin, timestamp_ms)
+        self._calls += 1
         if not decoded.ok:
+            self._limit.note_refused(self._calls, self._decode.dead_letters.latest_code)
             return Row(None, None)
+        if self._limit.is_resumed:
+            self._limit.note_accepted(self._calls)
         return Row(decoded.key or decoded.item_id, decoded.payload[:STATE_PREFIX])
 
 

@@ -102,6 +102,8 @@ class Deliver(RegistryFunction, Generic[R]):
         self._undecoded = opened.dead_letters(Step.DECODE)
         self._undelivered = opened.dead_letters(Step.DELIVER)
         self._decode = target.decoder(opened)
+        self._limit = self.dead_letter_limit(target.settings)
+        self._calls = 0
         self._engine = ENGINES.get(
             (target.name, target.settings),
             lambda: EngineThread(
@@ -119,34 +121,46 @@ class Deliver(RegistryFunction, Generic[R]):
 
     def _metrics(self) -> dict[str, int]:
         counts = self._undecoded.counts, self._undelivered.counts
-        return {**self._engine.metrics(self), **dead_letter_values(counts)}
+        return {
+            **self._engine.metrics(self),
+            "dead_letter_limit_reached": int(self._limit.is_resumed),
+            **dead_letter_values(counts),
+        }
 
     def eval(self, batch: str) -> list[str]:
         """Deliver a batch; blocks until every record has its outcome."""
         left_over: list[LeftOver] = []
-        sources: list[SourceRecord] = []
+        refused: dict[int, str] = {}
+        sources: list[tuple[int, SourceRecord]] = []
         records: list[R] = []
         for source in split(batch):
+            self._calls += 1
             try:
                 record = self._decode(source)
             except InvalidRecord as error:
                 value = self._undecoded.encode(source, error.reason, error.message)
                 left_over.append(LeftOver(Sink.DEAD_LETTERS, source.key, value))
+                refused[self._calls] = error.reason
                 continue
             if isinstance(record, LeftOver):
                 left_over.append(record)
             elif record is not None:
                 records.append(record)
-                sources.append(source)
+                sources.append((self._calls, source))
         outcomes = self._engine.deliver(records)
-        for source, record, outcome in zip(sources, records, outcomes, strict=True):
+        for (number, source), record, outcome in zip(sources, records, outcomes, strict=True):
             if isinstance(outcome, Rejected):
                 event_id = record.get("event_id") if isinstance(record, dict) else None
                 code = f"{self._target.service}.{outcome.code}"
                 value = self._undelivered.encode(source, code, outcome.message, event_id)
                 left_over.append(LeftOver(Sink.DEAD_LETTERS, source.key, value))
+                refused[number] = code
         if left_over and self._gauges is not None:
             self._gauges.grow()
+        for number in sorted(refused):
+            self._limit.note_refused(number, refused[number])
+        if self._limit.is_resumed and not refused:
+            self._limit.note_accepted(self._calls)
         return [record.render() for record in left_over]
 
 

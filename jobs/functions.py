@@ -6,9 +6,10 @@ A function is pickled into the job, so it holds settings only; everything else i
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pyflink.table import StreamTableEnvironment
 from pyflink.table.udf import ScalarFunction, udf
@@ -16,8 +17,9 @@ from pyflink.table.udf import ScalarFunction, udf
 from connectors.clock import now_ms
 from connectors.flink.code_folder import keep_code_folder
 from connectors.glue.registry import GlueRegistry
+from jobs.dead_letter_limit import DeadLetterLimit
 from jobs.decode import DimensionDecoder
-from jobs.settings import RegistrySettings
+from jobs.settings import LimitSettings, RegistrySettings
 from schemas.codec import Decoder, Encoder, RegisteredSchema
 from schemas.dead_letter import DeadLetters, Step
 from schemas.errors import SettingError
@@ -62,6 +64,8 @@ class RegistryFunction(ScalarFunction):
     def __init__(self, registry: RegistrySettings, extra_contracts: tuple[Path, ...]) -> None:
         self._registry = registry
         self._extra_contracts = extra_contracts
+        # Pickled into the job: the same after each restart, another one in a new submission.
+        self._token = uuid4().hex
 
     def is_deterministic(self) -> bool:
         """False: a record is decoded by the schemas that the registry has at the time."""
@@ -72,6 +76,11 @@ class RegistryFunction(ScalarFunction):
         keep_code_folder()
         contracts = load_contracts((BUILT_IN_FOLDER, *self._extra_contracts))
         return Opened(contracts, connect_registry(self._registry, contracts))
+
+    def dead_letter_limit(self, settings: LimitSettings) -> DeadLetterLimit:
+        """The limit on this function's dead letters, also after a restart."""
+        kept = Path(tempfile.gettempdir(), f"tunemesh-dead-letters-{self._token}.json")
+        return DeadLetterLimit(self.name, settings, kept)
 
 
 def connect_registry(

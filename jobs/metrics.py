@@ -68,6 +68,10 @@ DEAD_LETTERS = (
         "dead_letters_<code>", "counter", "records", "the same by the code in the dead letter; "
         "only codes that have occurred"
     ),
+    Metric(
+        "dead_letter_limit_reached", "gauge", "functions", "the limit on dead letters has stopped "
+        "the pipeline and stops it again at the next dead letter"
+    ),
 )  # fmt: skip
 
 DECODE = (

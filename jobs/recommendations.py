@@ -39,6 +39,6 @@ def register(
         Deliver(events_target(recommendations), registry, extra_contracts),
         Deliver(dataset_target(Role.USER, recommendations), registry, extra_contracts),
         Deliver(dataset_target(Role.ITEM, recommendations), registry, extra_contracts),
-        VersionOf(Role.USER, registry, extra_contracts),
-        VersionOf(Role.ITEM, registry, extra_contracts),
+        VersionOf(Role.USER, recommendations, registry, extra_contracts),
+        VersionOf(Role.ITEM, recommendations, registry, extra_contracts),
     )

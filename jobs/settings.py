@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 from uuid import UUID
 
 from connectors.flink.properties import Groups, RunOptions, read_groups
@@ -94,8 +95,39 @@ class RegistrySettings:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """When a pipeline stops because of its dead letters; the fields are in each pipeline's group.
+
+    The defaults are above what a producer's mistake causes beside others, and stop a deployment
+    that reads nothing.
+    """
+
+    group_name: ClassVar[str]
+    max_consecutive: int = setting(
+        "dead.letters.max.consecutive",
+        whole(0, 1_000_000),
+        "the pipeline stops when so many records in succession are dead letters, in one function of"
+        " one subtask; 0: no limit",
+        default="1000",
+    )
+    max_percent: int = setting(
+        "dead.letters.max.percent",
+        whole(0, 99),
+        "the pipeline stops when more than this percentage of `dead.letters.window` records in"
+        " succession are dead letters, in one function of one subtask; 0: no limit",
+        default="50",
+    )
+    window: int = setting(
+        "dead.letters.window",
+        whole(1, 1_000_000),
+        "the number of records of `dead.letters.max.percent`",
+        default="10000",
+    )
+
+
 @group("tunemesh.enrichment")
-class EnrichmentSettings:
+class EnrichmentSettings(LimitSettings):
     """The enrichment."""
 
     start: str = setting(
@@ -126,7 +158,7 @@ class EnrichmentSettings:
 
 
 @group("tunemesh.recommendations")
-class RecommendationsSettings:
+class RecommendationsSettings(LimitSettings):
     """Delivery to Personalize."""
 
     tracking_id: str = setting("tracking.id", TEXT, "id of the event tracker")
@@ -178,7 +210,7 @@ class RecommendationsSettings:
 
 
 @group("tunemesh.analytics")
-class AnalyticsSettings:
+class AnalyticsSettings(LimitSettings):
     """Delivery to Firehose and OpenSearch."""
 
     stream_name: str = setting("delivery.stream", TEXT, "name of the Firehose delivery stream")

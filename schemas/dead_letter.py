@@ -116,6 +116,8 @@ def dead_letter(
 class DeadLetters:
     """Creates the dead letters of one step as values of their topic, and counts them by code.
 
+    ``latest_code`` is the code of the last one.
+
     ``encoder`` is that of the contract ``dead-letters``, ``clock`` returns milliseconds since the
     epoch.
     """
@@ -125,12 +127,14 @@ class DeadLetters:
         self._step = step
         self._clock = clock
         self.counts: dict[str, int] = {}
+        self.latest_code = ""
 
     def encode(
         self, source: SourceRecord, code: str, message: str, event_id: str | None = None
     ) -> bytes:
         """The value of the dead letter of a record."""
         self.counts[code] = self.counts.get(code, 0) + 1
+        self.latest_code = code
         record = dead_letter(source, self._step, code, message, self._clock(), event_id)
         return self._encoder.encode(record)
 

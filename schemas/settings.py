@@ -157,12 +157,14 @@ def rest(
 
 @dataclass_transform(frozen_default=True, field_specifiers=(setting, rest))
 def group(name: str) -> Callable[[type[T]], type[T]]:
-    """Make a class a frozen dataclass whose settings are properties of a group."""
+    """Make a class a frozen dataclass whose settings are properties of a group.
+
+    So are those that it inherits from a dataclass without a group. ``group_name`` is the group's.
+    """
 
     def declare(cls: type[T]) -> type[T]:
         made = dataclass(frozen=True, slots=True)(cls)
-        for each in declared(made):
-            each.group = each.group or name
+        made.group_name = name  # type: ignore[attr-defined]
         return made
 
     return declare
@@ -174,7 +176,10 @@ def declared(*classes: type) -> list[Setting]:
 
 
 def _by_field(cls: Any) -> dict[str, Setting]:
-    return {f.name: f.metadata["setting"] for f in fields(cls) if "setting" in f.metadata}
+    settings = {f.name: f.metadata["setting"] for f in fields(cls) if "setting" in f.metadata}
+    return {
+        name: replace(each, group=each.group or cls.group_name) for name, each in settings.items()
+    }
 
 
 def read(cls: type[T], groups: Mapping[str, Mapping[str, str]], **others: Any) -> T:

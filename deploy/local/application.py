@@ -23,7 +23,7 @@ from deploy.local.settings import (
     TRACKING_ID,
     LocalSettings,
 )
-from jobs.settings import DEFAULT_PIPELINES
+from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 from schemas.errors import TunemeshError
 from schemas.model import Contract, Contracts, load_contracts
 
@@ -155,6 +155,11 @@ def property_groups(
             "workers": str(settings.taskmanagers),
         },
     }
+    for pipeline in PIPELINES:
+        # Records are made malformed here on purpose.
+        groups.setdefault(f"tunemesh.{pipeline}", {}).update(
+            {"dead.letters.max.consecutive": "0", "dead.letters.max.percent": "0"}
+        )
     for group, values in (overrides or {}).items():
         groups.setdefault(group, {}).update(values)
     return groups

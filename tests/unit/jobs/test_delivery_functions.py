@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 from uuid import UUID
 
 import cloudpickle
 import pytest
+from pyflink.table import Row
 
 from connectors.glue.registry import GlueRegistry
+from jobs.dead_letter_limit import DeadLetterLimitReached
+from jobs.decode_functions import VersionOf
 from jobs.delivery_functions import Deliver, Target, dataset_target, events_target
 from jobs.functions import Opened
 from jobs.micro_batch.left_over import LeftOver, Sink
@@ -114,22 +119,30 @@ def decode_fake(source: SourceRecord) -> FakeRecord | LeftOver | None:
     return None if source.payload == b"imported" else FakeRecord(str(source.payload), source.offset)
 
 
-def test_a_batch_is_delivered_and_leaves_over_what_belongs_elsewhere() -> None:
-    """Dead letters of both steps, and records of other sinks."""
+def deliver_fakes(
+    settings: RecommendationsSettings,
+) -> tuple[Deliver[FakeRecord], ScriptedDestination]:
+    """A function that is open, and its destination, which refuses some records."""
     destination = ScriptedDestination(
         refuse_batches_with(lambda record: "refused" in str(record.key)), latency=0
     )
-    target = Target("deliver_fakes", "post", SETTINGS, lambda _: decode_fake, lambda _: destination)
+    target = Target("deliver_fakes", "post", settings, lambda _: decode_fake, lambda _: destination)
     function = DeliverFakes(target, RegistrySettings("eu-west-1"), ())
     function.open(WithoutMetrics())
-    left_over = function.eval(
-        "".join(
-            f"topic/0/{offset} 5 1 {len(payload)} k{payload}"
-            for offset, payload in enumerate(
-                ["first", "invalid", "deleted", "imported", "refused", "last"]
-            )
-        )
+    return function, destination
+
+
+def batch(*payloads: str) -> str:
+    """A micro-batch of records."""
+    return "".join(
+        f"topic/0/{offset} 5 1 {len(payload)} k{payload}" for offset, payload in enumerate(payloads)
     )
+
+
+def test_a_batch_is_delivered_and_leaves_over_what_belongs_elsewhere() -> None:
+    """Dead letters of both steps, and records of other sinks."""
+    function, destination = deliver_fakes(SETTINGS)
+    left_over = function.eval(batch("first", "invalid", "deleted", "imported", "refused", "last"))
     function.close()
     assert {record.number for record in destination.accepted} == {0, 5}
     assert [text[:8] for text in left_over] == ["L0000001", "D0000002", "L0000001"]
@@ -140,3 +153,48 @@ def test_a_batch_is_delivered_and_leaves_over_what_belongs_elsewhere() -> None:
         (1, "decode", "wrong_type"),
         (4, "deliver", "post.Bad"),
     ]
+
+
+def test_dead_letters_of_both_steps_count_for_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of the records; the batch that reaches it leaves over nothing."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = replace(SETTINGS, max_consecutive=3, max_percent=0)
+    function, _ = deliver_fakes(settings)
+    mixed = "invalid", "refused", "first", "invalid", "refused"
+    assert len(function.eval(batch(*mixed))) == 4
+    with pytest.raises(
+        DeadLetterLimitReached,
+        match=r"pipeline recommendations .* 3 of 3 .* deliver_fakes .* 2 of them wrong_type",
+    ):
+        function.eval(batch("invalid", "last"))
+    function.close()
+    function.open(WithoutMetrics())
+    with pytest.raises(DeadLetterLimitReached):
+        function.eval(batch("invalid"))
+    function.close()
+
+
+class VersionOfFakes(VersionOf):
+    """A function whose registry has the schema of dead letters alone."""
+
+    def connect(self) -> Opened:
+        return opened(DEAD_LETTER)
+
+
+def test_versions_that_cannot_be_decoded_stop_a_pipeline_of_recommendations_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their dead letters are the enrichment's: here they would be passed over in silence."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = replace(SETTINGS, max_consecutive=3)
+    function = VersionOfFakes(Role.USER, settings, RegistrySettings("eu-west-1"), ())
+    function.open(WithoutMetrics())
+    for offset in (1, 2):
+        assert function.eval(b"u", b"malformed", f"users/0/{offset}", 1) == Row(None, None)
+    assert function.eval(b"u", None, "users/0/3", 1) != Row(None, None)
+    for offset in (4, 5):
+        assert function.eval(b"u", b"malformed", f"users/0/{offset}", 1) == Row(None, None)
+    with pytest.raises(DeadLetterLimitReached, match=r"version_of_user .* bad_magic_byte"):
+        function.eval(b"u", b"malformed", "users/0/6", 1)
