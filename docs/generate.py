@@ -32,6 +32,7 @@ from jobs import settings as jobs_settings
 from schemas.invalid import Reason
 from schemas.model import ContractSettings
 from schemas.settings import TEXT, Setting, declared
+from services.records import MISSING_FIELD, UNKNOWN_FIELD
 from services.settings import ServiceSettings
 
 DOCS = Path(__file__).resolve().parent
@@ -189,6 +190,15 @@ def dead_letter_codes() -> list[str]:
             if cs
         ]
         lines += table(["action", "codes"], named)
+    lines += [
+        "## Publish step",
+        "",
+        (
+            "A back end refused a change of its store, so it is on no topic: partition -1. The"
+            " payload is the item of DynamoDB or the record of the outbox as JSON. Codes: those of"
+            f" the decode step, `{MISSING_FIELD}`, `{UNKNOWN_FIELD}`."
+        ),
+    ]
     return lines
 
 

@@ -28,10 +28,11 @@ _FIXED_BYTES = 256
 
 
 class Step(StrEnum):
-    """Which step refused the record."""
+    """Which step refused the record; ``publish``: a back end, before it was on a topic."""
 
     DECODE = "decode"
     DELIVER = "deliver"
+    PUBLISH = "publish"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Publishes the outbox of PostgreSQL: committed changes, in order per key, at least once.
 
 What is published is removed from the outbox: a record may have personal data, which nothing but its
-table keeps.
+table keeps. A change that does not fit its contract becomes a dead letter.
 
 One publisher is active at a time. The others wait for its lock, which the database releases when
 its connection ends, and then until its lease has expired: by then its messages under way have been
@@ -20,10 +20,13 @@ from typing import Any
 
 import psycopg
 
+from connectors.clock import now_ms
 from connectors.glue.registry import RegistryError
 from schemas.model import Contracts, load_contracts
+from services.dead_letters import refused_change
 from services.http import Event, Unavailable
 from services.publishing import Message, PublishingDenied, TopicPublisher
+from services.records import InvalidInput, Rules
 from services.settings import ServiceSettings
 from services.user_store import PUBLISHER_LOCK, SILENCE_MS, connect
 
@@ -38,7 +41,10 @@ LAMBDA_RESERVE_MS = 10_000
 
 _log = logging.getLogger(__name__)
 
-_PENDING = "SELECT id, contract, key, record FROM outbox ORDER BY id LIMIT %s"
+_PENDING = (
+    "SELECT id, contract, key, record, (extract(epoch FROM committed_after) * 1000)::bigint"
+    " FROM outbox ORDER BY id LIMIT %s"
+)
 _PUBLISHED = "DELETE FROM outbox WHERE id = ANY(%s)"
 _RENEW = "UPDATE outbox_lease SET until = clock_timestamp() + make_interval(secs => %s)"
 _REMAINING = "SELECT extract(epoch FROM until - clock_timestamp()) FROM outbox_lease"
@@ -70,6 +76,7 @@ class OutboxPublisher:
         self._stop = stop
         self._lease_seconds = lease_seconds
         self._renewed = 0.0
+        self._rules: dict[str, Rules] = {}
 
     def run(self) -> None:
         """Publish until ``stop`` is set; errors of database or broker are retried."""
@@ -140,7 +147,7 @@ class OutboxPublisher:
         rows = connection.execute(_PENDING, (BATCH,)).fetchall()
         if not rows:
             return 0
-        messages = [Message(self._contracts[name], key, record) for _, name, key, record in rows]
+        messages = [self._message(*row) for row in rows]
 
         def meanwhile() -> None:
             if not more():
@@ -154,6 +161,30 @@ class OutboxPublisher:
             raise NotPublished(problem)
         return len(published)
 
+    def _message(self, number: int, name: str, key: str, record: Any, committed_ms: int) -> Message:
+        """The message of a change, or its dead letter."""
+        contract = self._contracts.by_name.get(name)
+        if contract is None:
+            raise NotPublished(f"change {number} is of {name!r}, of which there is no contract")
+        rules = self._rules.setdefault(name, Rules(contract))
+        try:
+            if record is None:
+                return Message(contract, rules.check_id(key), None)
+            complete = rules.completed(record)
+            rules.check(complete, now_ms())
+        except InvalidInput as error:
+            _log.error(
+                "change %d of %s does not fit its contract and becomes a dead letter: %s %s",
+                number,
+                name,
+                error.reason,
+                error.field or "",
+            )
+            return refused_change(
+                contract, key, record, error, number=number, changed_ms=committed_ms
+            )
+        return Message(contract, key, complete)
+
 
 def _in_order(
     rows: Sequence[tuple[Any, ...]], problems: Sequence[str | None]
@@ -165,7 +196,7 @@ def _in_order(
     published: list[int] = []
     failed: set[tuple[str, str]] = set()
     first: str | None = None
-    for (number, name, key, _), problem in zip(rows, problems, strict=True):
+    for (number, name, key, *_), problem in zip(rows, problems, strict=True):
         if problem is not None:
             failed.add((name, key))
             first = first or f"change {number} of {name}: {problem}"

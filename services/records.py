@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from uuid import UUID
 
 from fastavro.validation import validate
 
-from schemas import wire
-from schemas.codec import Record, encode_body, parse_plain
+from schemas.codec import Encoder, Record, parse_plain
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Role, split_nullable
 from schemas.records import Interaction
@@ -70,6 +70,7 @@ class Rules:
         self.updated = mapping.updated if mapping else None
         self.deleted = mapping.deleted if mapping else None
         self._schema = parse_plain(contract.newest.definition)
+        self._encoder = Encoder(contract, UUID(int=0))
         self._defaults = contract.newest.defaults
         erased = _erased(self._schema, {})
         for kept in (contract.key, self.updated, self.deleted):
@@ -123,7 +124,7 @@ class Rules:
                 check_id(self.contract.key, record[self.contract.key])
                 if self.updated is not None and record[self.updated] is not None:
                     check_version(record[self.updated], now_ms, self.updated)
-            size = len(encode_body(self._schema, record)) + wire.HEADER_SIZE
+            size = len(self._encoder.encode(record))
         except InvalidRecord as error:
             raise InvalidInput(error.reason, error.message, error.field) from None
         if size > self.contract.max_bytes:

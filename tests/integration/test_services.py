@@ -357,6 +357,47 @@ def test_what_is_rolled_back_is_never_published(whole: Mesh) -> None:
     assert [r["country"] for k, r in whole.published("users") if r and k == "eve"] == ["FR"]
 
 
+def test_a_change_that_does_not_fit_is_a_dead_letter_and_the_others_are_published(
+    whole: Mesh,
+) -> None:
+    """One that another program wrote, in the users' outbox and in a table of items."""
+    odd = uuid.uuid4().hex
+    insert = "INSERT INTO outbox (contract, key, record) VALUES (%s, %s, %s)"
+    with whole.database() as connection:
+        record = {"user_id": odd, "country": 7, "nothing": None}
+        connection.execute(insert, ("users", odd, json.dumps(record)))
+        connection.execute(insert, ("users", odd, None))
+    whole.await_published("users", odd, lambda record: record is None)
+    tables = dynamodb.create_client(whole.settings, "dynamodb")
+    tables.put_item(
+        TableName=table_name(whole.contracts["songs"]),
+        Item={"song_id": {"S": odd}, "title": {"NS": ["1", "2"]}},
+    )
+    assert whole.call("PUT", f"/songs/{odd}2", song(f"{odd}2"))[0] == 201
+    whole.await_published("songs", f"{odd}2", bool)
+    letters = [letter for key, letter in whole.published("dead-letters") if letter and key == odd]
+    by_topic = {
+        letter["topic"]: (letter["partition"], letter["step"], letter["error_code"])
+        for letter in letters
+    }
+    assert by_topic == {
+        "users": (-1, "publish", "unknown_field"),
+        "songs": (-1, "publish", "wrong_type"),
+    }
+
+
+def test_a_change_of_no_contract_stays_in_the_outbox(whole: Mesh) -> None:
+    """A mistake in the deployment, which stops the publisher until it is mended."""
+    with whole.database() as connection:
+        connection.execute("INSERT INTO outbox (contract, key) VALUES ('nobodys', 'k')")
+        assert whole.call("PUT", "/users/behind", {"country": "FR"})[0] == 201
+        log = whole.settings.log("services")
+        wait_until(lambda: "'nobodys'" in log.read_text(), "the log names the contract")
+        assert "behind" not in [key for key, _ in whole.published("users")]
+        connection.execute("DELETE FROM outbox WHERE contract = 'nobodys'")
+    whole.await_published("users", "behind", bool)
+
+
 class Writer(threading.Thread):
     """Commits numbered changes of a few keys through a domain's back end, as fast as it can."""
 

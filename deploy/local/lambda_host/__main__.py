@@ -47,9 +47,10 @@ def handler_environment(settings: LocalSettings) -> dict[str, str]:
 
 def set_up(settings: LocalSettings, contracts: Contracts) -> None:
     """Create missing topics, schemas and tables of the domains."""
-    kafka.create_topics(settings.kafka.address, [topic_spec(c) for c in contracts.sources])
+    written = [*contracts.sources, contracts.only(Role.DEAD_LETTER)]
+    kafka.create_topics(settings.kafka.address, [topic_spec(contract) for contract in written])
     schemas = connect_registry(settings)
-    for contract in contracts.sources:
+    for contract in written:
         schemas.register(contract)
     user_store.create_tables(postgresql.connection_string(settings), contracts.only(Role.USER))
     tables = dynamodb.create_client(settings, "dynamodb")

@@ -19,6 +19,7 @@ from connectors.stores.dynamodb import to_item
 from deploy.local.lambda_host import event_source
 from deploy.local.lambda_host.event_source import FINISHED, Checkpoints, StreamMapping
 from deploy.local.lambda_host.gateway import event_of, handlers
+from schemas.codec import Decoder, Encoder, RegisteredSchema, SchemaLookup
 from schemas.errors import SettingError
 from schemas.model import Contract, load_contracts
 from services import interactions, item_stream, items, publishing, user_store, users
@@ -56,6 +57,14 @@ class Topics:
                 self.taken.append(message)
                 problems.append(None)
         return problems
+
+
+class AnyVersion(SchemaLookup):
+    """The schema of dead letters, under every id."""
+
+    def by_id(self, version_id: bytes) -> RegisteredSchema:
+        contract = CONTRACTS["dead-letters"]
+        return RegisteredSchema(contract.subject, contract.newest.definition)
 
 
 def post(topics: Topics, body: Any) -> tuple[int, Any]:
@@ -142,6 +151,76 @@ def test_a_removed_item_is_a_tombstone_and_an_unknown_table_is_an_error() -> Non
     assert [(m.key, m.record) for m in topics.taken] == [("a", None)]
     with pytest.raises(item_stream.UnknownTable):
         item_stream.publish([change(1, "REMOVE", {"song_id": "a"}, table="nothing")], topics)
+
+
+MALFORMED_IMAGES: list[tuple[dict[str, Any], str, str]] = [
+    ({"title": {"NS": ["1"]}}, "wrong_type", "'title'"),
+    ({"title": {"B": b"\xff"}}, "wrong_type", "'title'"),
+    ({"duration_seconds": {"N": "1.5"}}, "wrong_type", "'duration_seconds'"),
+    ({"title": {"NULL": True}}, "missing_field", "'title'"),
+    ({"title": {"S": "x" * 300_000}}, "oversize", "the record"),
+]
+MALFORMED_CHANGES = [
+    ({"NewImage": {**to_item({"song_id": "s2", "title": "T", "genres": []}), **image}}, *expected)
+    for image, *expected in MALFORMED_IMAGES
+] + [({"Keys": {"song_id": {"S": "k" * 257}}}, "invalid_value", "'song_id'")]
+
+
+@pytest.mark.parametrize(("content", "reason", "place"), MALFORMED_CHANGES)
+def test_a_change_that_does_not_fit_is_a_dead_letter_in_its_order(
+    content: dict[str, Any], reason: str, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are published; repeated, it is the same dead letter."""
+    bad = change(11, "MODIFY" if "NewImage" in content else "REMOVE", {"song_id": "s2"})
+    bad["dynamodb"] |= {"ApproximateCreationDateTime": 1_790_000_000.5, **content}
+    song = {"song_id": "s1", "title": "T", "genres": []}
+    batch = [change(10, "INSERT", song), bad, change(12, "REMOVE", song)]
+    offsets = set()
+    for _ in range(2):
+        topics = Topics()
+        assert item_stream.publish(batch, topics) == {"batchItemFailures": []}
+        assert [m.contract.name for m in topics.taken] == ["songs", "dead-letters", "songs"]
+        message = topics.taken[1]
+        assert message.record is not None
+        letter = Decoder(CONTRACTS["dead-letters"], AnyVersion()).decode(
+            Encoder(CONTRACTS["dead-letters"], UUID(int=1)).encode(message.record)
+        )
+        offsets.add(letter["offset"])
+    assert len(offsets) == 1
+    assert (letter["topic"], letter["partition"], letter["step"]) == ("songs", -1, "publish")
+    assert (letter["error_code"], letter["timestamp"]) == (reason, 1_790_000_000_500)
+    assert letter["key"] == message.key.encode()
+    if "NewImage" in content:
+        assert json.loads(letter["payload"]).keys() == content["NewImage"].keys()
+    assert place in letter["message"]
+    for value in ("1.5", "xxx", "kkk", "s2"):
+        assert value not in letter["message"] + caplog.text
+
+
+def test_a_dead_letter_that_the_broker_does_not_take_is_repeated() -> None:
+    """Nothing behind it counts as published."""
+    bad = change(11, "MODIFY", {"song_id": "s2"})
+    later = change(12, "REMOVE", {"song_id": "s1"})
+    answer = item_stream.publish([bad, later], Topics("s2"))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "11"}]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [({"Keys": {"id": {"S": "a"}}}, "song_id"), ({"Keys": {"song_id": {"N": "1"}}}, "song_id")],
+)
+def test_a_table_that_is_not_as_the_domain_has_it_stops_its_stream(
+    changed: dict[str, Any], expected: str
+) -> None:
+    """A mistake in the deployment: every change would be a dead letter."""
+    one = change(1, "REMOVE", {"song_id": "a"})
+    one["dynamodb"] |= changed
+    with pytest.raises(item_stream.UnknownTable, match=expected):
+        item_stream.publish([one], Topics())
+    with pytest.raises(item_stream.UnknownTable, match="StreamViewType"):
+        item_stream.publish(
+            [change(1, "REMOVE", {"song_id": "a"}) | {"eventName": "MODIFY"}], Topics()
+        )
 
 
 def test_what_followed_a_failed_change_of_its_key_is_sent_again_behind_it() -> None:
