@@ -23,7 +23,7 @@ from deploy.local.settings import LocalSettings
 from schemas.errors import counted
 
 UNHEALTHY = 3
-"""Exit code if a service has crashed or does not answer."""
+"""Exit code if a service has crashed or does not answer, or if a job restarts."""
 
 NO_JOB = "no job runs. Start one: tunemesh submit"
 NO_FLINK = "no job runs, since Flink does not. Start it: tunemesh up flink"
@@ -37,7 +37,8 @@ _FIGURES = ("records_per_second", "behind", "oldest_seconds", "delivered", "reje
 def status(as_json: bool) -> None:
     """Show the services, and the progress of each job's pipelines.
 
-    Exits with 3 if a service has crashed or does not answer.
+    Exits with 3 if a service has crashed or does not answer, or if a job restarts or has tasks that
+    do not run.
 
     Example: tunemesh status --json
     """
@@ -50,7 +51,8 @@ def status(as_json: bool) -> None:
         terminal.show(
             *service_output(settings, services), "", *job_output(jobs, problem, time.time())
         )
-    if any(service.state in (State.DEAD, State.SILENT) for service in services):
+    is_unhealthy = any(service.state in (State.DEAD, State.SILENT) for service in services)
+    if is_unhealthy or any(job.problem for job in jobs):
         raise click.exceptions.Exit(UNHEALTHY)
 
 
@@ -99,6 +101,8 @@ def job_output(
         yield problem
     for job in jobs:
         yield _job_line(job, now)
+        if job.problem:
+            yield Text(f"  {job.problem}", style="bold red")
         if not job.flows:
             yield "  its sources have not started yet"
             continue

@@ -39,6 +39,9 @@ DEFAULT_GROUP_ID = "tunemesh"
 DEFAULT_PIPELINES = ("enrichment", "recommendations")
 """What it runs unless set."""
 
+JOB_NAME = "tunemesh "
+"""Prefix of the names of jobs; the pipelines follow."""
+
 CLOCKS_MS = 60_000
 """By how much less than this the clocks of brokers differ."""
 
@@ -277,7 +280,7 @@ class ApplicationSettings:
     @property
     def name(self) -> str:
         """The job's name, also in Flink's web UI."""
-        return "tunemesh " + "+".join(self.pipelines)
+        return JOB_NAME + "+".join(self.pipelines)
 
     def group(self, pipeline: str) -> str:
         """The consumer group of a pipeline's sources."""
@@ -312,6 +315,12 @@ def application_settings(groups: Groups) -> ApplicationSettings:
     if "analytics" in settings.pipelines:
         settings = replace(settings, analytics=read(AnalyticsSettings, groups))
     return settings
+
+
+def pipelines_of_job(name: str) -> tuple[str, ...]:
+    """The pipelines of a job, by its name; none for a job of another program."""
+    names = name.removeprefix(JOB_NAME).split("+")
+    return tuple(pipeline for pipeline in PIPELINES if pipeline in names)
 
 
 def _recommendations(groups: Groups) -> RecommendationsSettings:

@@ -48,6 +48,14 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A failure of a job: its time, in seconds since the epoch, and its stack trace."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskManager:
     """A registered TaskManager."""
 
@@ -115,11 +123,22 @@ class FlinkRest:
         """Return the state of a job, such as RUNNING, RESTARTING or FAILED."""
         return str(self.call("GET", f"/jobs/{job}/status")["status"])
 
-    def job_exception(self, job: str) -> str:
-        """Return why a job last failed or restarted; empty if it never did."""
+    def failures(self, job: str) -> tuple[Failure, ...]:
+        """Return why and when a job failed, the newest first; Flink keeps 16 of them."""
         answer = self.call("GET", f"/jobs/{job}/exceptions")
         entries = answer.get("exceptionHistory", {}).get("entries", [])
-        return str(entries[0]["stacktrace"]) if entries else str(answer.get("root-exception") or "")
+        return tuple(
+            Failure(entry["timestamp"] / 1000, str(entry["stacktrace"])) for entry in entries
+        )
+
+    def job_exception(self, job: str) -> str:
+        """Return why a job last failed or restarted; empty if it never did."""
+        failures = self.failures(job)
+        return failures[0].text if failures else ""
+
+    def free_slots(self) -> int:
+        """Return the number of task slots that no job has."""
+        return int(self.call("GET", "/overview")["slots-available"])
 
     def restarts(self, job: str) -> int:
         """Return how often a job was restarted since it was submitted."""
@@ -394,6 +413,20 @@ def find_latest_checkpoint(settings: LocalSettings) -> str | None:
     files = (settings.data(flink_cluster.NAME) / "checkpoints").glob("*/chk-*/_metadata")
     newest = max(files, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else newest.parent.as_uri()
+
+
+def root_cause(text: str) -> str:
+    """Return the innermost cause in a stack trace or a client's log, as one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line for line in lines if line.startswith(("Caused by: ", "tunemesh: "))]
+    errors = [line for line in lines if _is_error(line)]
+    chosen = (errors or causes or lines[:1] or [""])[-1]
+    return chosen.removeprefix("Caused by: ")[:500]
+
+
+def _is_error(line: str) -> bool:
+    name = line.partition(":")[0]
+    return name.isidentifier() and name.endswith(("Error", "Exception"))
 
 
 def _names(names: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from connectors.kafka.librdkafka import LOGGER, KafkaOffsets
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
-from deploy.local.flink import FlinkRest, Job
+from deploy.local.flink import FlinkRest, Job, root_cause
 from deploy.local.settings import LocalSettings
 from jobs.metrics import FLOWS, Flow, aggregation, function_and_name
 from jobs.settings import DEFAULT_GROUP_ID
@@ -29,6 +29,12 @@ from schemas.model import load_contracts
 REFRESH_SECONDS = 2.5
 """Flink refreshes its metrics on a request when they are older than a second
 (metrics.fetcher.update-interval). Waiting ends after this time: a TaskManager may have crashed."""
+
+LOOP_SECONDS = 120.0
+"""Two failures within this time are a loop; backoff and start together take far less."""
+
+START_SECONDS = 60.0
+"""Time for the tasks of a job to start."""
 
 METRICS_PER_CALL = 20
 """Flink's server accepts a request line of 4,096 bytes."""
@@ -83,6 +89,8 @@ class JobProgress:
     restarts: int
     checkpoint: Checkpoint | None
     flows: tuple[FlowProgress, ...]
+    problem: str = ""
+    """Why it is not healthy; empty if it is."""
 
 
 @dataclass(slots=True)
@@ -153,7 +161,26 @@ def _job(flink: FlinkRest, job: Job, topics: Topics) -> JobProgress:
             for flow in FLOWS
             if flow.table in source_metrics.read
         ),
+        problem=_find_problem(flink, job, time.time()),
     )
+
+
+def _find_problem(flink: FlinkRest, job: Job, now: float) -> str:
+    """Return why a job is not healthy; empty for one that is, or that has just been started.
+
+    A job that restarts in a loop is RUNNING between its failures.
+    """
+    failures = flink.failures(job.id)
+    cause = f": {root_cause(failures[0].text)}" if failures else ""
+    if job.state in ("RESTARTING", "FAILING"):
+        return f"restarting{cause}"
+    recent = sum(now - failure.at < LOOP_SECONDS for failure in failures)
+    if recent > 1:
+        return f"restarts in a loop, {recent} failures in the last {LOOP_SECONDS:.0f} s{cause}"
+    started = max(job.started, *(failure.at for failure in failures), 0.0)
+    if now - started > START_SECONDS and not flink.all_running(job.id):
+        return f"not all tasks run after {now - started:.0f} s"
+    return ""
 
 
 def _vertex(flink: FlinkRest, job: str, vertex: str) -> dict[str, float]:

@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deploy.local import flink_cluster
-from deploy.local.flink import FlinkError, FlinkRest
+from deploy.local.flink import FlinkError, FlinkRest, root_cause
 from deploy.local.settings import LocalSettings
 from deploy.package.errors import PackageError
 from deploy.upgrades import local_deployment
 from deploy.upgrades.local_deployment import LocalDeployment, LocalSnapshot, PendingChange
-from deploy.upgrades.local_health import root_cause
 from deploy.upgrades.local_release import LocalRelease
 from deploy.upgrades.local_workers import LocalWorkers
 from deploy.upgrades.preflight import pipelines_of

@@ -15,12 +15,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from deploy.local.flink import FlinkError, FlinkRest
+from deploy.local.flink import FlinkError, FlinkRest, root_cause
 from deploy.local.settings import LocalSettings
 from deploy.upgrades import local_deployment
 from deploy.upgrades.local_change import START_SECONDS, LocalChange, has_ended, savepoint_folder
 from deploy.upgrades.local_deployment import LocalDeployment, LocalSnapshot, PendingChange
-from deploy.upgrades.local_health import read_health, root_cause
+from deploy.upgrades.local_health import read_health
 from deploy.upgrades.local_release import LocalRelease
 from deploy.upgrades.releases import unpack_release
 from deploy.upgrades.target import (

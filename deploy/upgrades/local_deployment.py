@@ -108,6 +108,13 @@ def read(file: Path) -> LocalDeployment | None:
         ) from error
 
 
+def read_all(settings: LocalSettings) -> list[LocalDeployment]:
+    """Return the records of all applications of the cluster."""
+    folder = deployment_file(settings, "any").parent
+    records = (read(file) for file in sorted(folder.glob("*.json")))
+    return [record for record in records if record is not None]
+
+
 def write(file: Path, deployment: LocalDeployment) -> None:
     """Write a record atomically."""
     write_whole(file, json.dumps(asdict(deployment), indent=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.local.flink import FlinkRest
+from deploy.local.flink import FlinkRest, root_cause
 from deploy.local.job_progress import read_job_progress
 from deploy.local.settings import LocalSettings
 from deploy.upgrades.target import FlowHealth, Health
@@ -21,27 +21,12 @@ def read_health(rest: FlinkRest, settings: LocalSettings, job: str) -> Health:
         if progress.id == job
         for flow in progress.flows
     }
-    history = rest.call("GET", f"/jobs/{job}/exceptions")
-    failures = history.get("exceptionHistory", {}).get("entries", [])
+    failures = rest.failures(job)
     return Health(
         running=rest.all_running(job),
         # The metric is absent at first, and late; the history holds about 16 entries.
         restarts=max(rest.restarts(job), len(failures)),
         checkpoints=rest.completed_checkpoints(job),
         flows=flows,
-        failure=root_cause(str(failures[0]["stacktrace"])) if failures else "",
+        failure=root_cause(failures[0].text) if failures else "",
     )
-
-
-def root_cause(text: str) -> str:
-    """Return the innermost cause in a stack trace or a client's log, as one line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    causes = [line for line in lines if line.startswith(("Caused by: ", "tunemesh: "))]
-    errors = [line for line in lines if _is_error(line)]
-    chosen = (errors or causes or lines[:1] or [""])[-1]
-    return chosen.removeprefix("Caused by: ")[:500]
-
-
-def _is_error(line: str) -> bool:
-    name = line.partition(":")[0]
-    return name.isidentifier() and name.endswith(("Error", "Exception"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -11,9 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from rich.console import RenderableType
 
-from cli import terminal
+from cli import main, terminal
+from cli import status as status_command
 from cli.status import NO_FLINK, document, job_output, read_jobs, service_output, total
 from connectors.kafka.offsets import Offsets, Partition
+from deploy.local import platform
 from deploy.local.flink import FlinkError
 from deploy.local.job_progress import (
     Checkpoint,
@@ -151,6 +155,10 @@ class JobManager:
     """
 
     looks = 0
+    state = "RUNNING"
+    started = 5.0
+    failures: tuple[float, ...] = ()
+    running_tasks = 2
 
     def __call__(self, request: Received) -> tuple[int, bytes]:
         url = urlsplit(request.path)
@@ -160,7 +168,8 @@ class JobManager:
 
     def answer(self, path: str, query: Mapping[str, str]) -> object:
         if path == "/jobs/overview":
-            job = {"jid": "j", "name": "tunemesh", "state": "RUNNING", "start-time": 5_000}
+            started = self.started * 1000
+            job = {"jid": "j", "name": "tunemesh", "state": self.state, "start-time": started}
             return {"jobs": [job, {**job, "jid": "old", "state": "FINISHED"}]}
         if path == "/taskmanagers":
             return {"taskmanagers": [{"id": "t", "slotsNumber": 1, "freeSlots": 0}]}
@@ -169,7 +178,14 @@ class JobManager:
             return [{"id": query["get"], "value": str(self.looks)}]
         if path == "/jobs/j":
             vertex = {"id": "v", "name": "source", "parallelism": 2, "status": "RUNNING"}
-            return {"vertices": [vertex]}
+            tasks = {"RUNNING": self.running_tasks, "SCHEDULED": 2 - self.running_tasks}
+            return {"state": self.state, "vertices": [{**vertex, "tasks": tasks}]}
+        if path == "/jobs/j/exceptions":
+            trace = (
+                "org.apache.flink.FlinkException: a task\nCaused by: SettingError: no such stream"
+            )
+            entries = [{"timestamp": at * 1000, "stacktrace": trace} for at in self.failures]
+            return {"exceptionHistory": {"entries": entries, "truncated": False}}
         if path == "/jobs/j/checkpoints":
             return {
                 "latest": {
@@ -199,9 +215,15 @@ class JobManager:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[LocalSettings]:
+def job_manager() -> JobManager:
+    """A stub of Flink."""
+    return JobManager()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, job_manager: JobManager) -> Iterator[LocalSettings]:
     """Settings with a stub of Flink, without Kafka."""
-    with http_server(JobManager()) as url:
+    with http_server(job_manager) as url:
         yield LocalSettings.from_environment(
             {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": url.rpartition(":")[2]}
         )
@@ -282,6 +304,54 @@ def test_only_records_that_the_source_has_not_read_are_behind(
     (job,) = read_job_progress(settings)
     assert (job.flows[0].behind, job.flows[0].oldest_seconds) == (behind, oldest)
     assert job.flows[0].delivered == 100
+
+
+@pytest.mark.parametrize(
+    ("state", "started", "failed", "running_tasks", "problem"),
+    [
+        ("RUNNING", 3_600, (), 2, ""),
+        ("RUNNING", 3_600, (30,), 2, ""),
+        ("RUNNING", 3_600, (500, 510, 520), 2, ""),
+        ("RUNNING", 10, (), 0, ""),
+        ("RUNNING", 3_600, (10,), 1, ""),
+        ("RESTARTING", 3_600, (1,), 0, "restarting: SettingError: no such stream"),
+        (
+            "RUNNING", 3_600, (20, 60, 500), 2,
+            "restarts in a loop, 2 failures in the last 120 s: SettingError: no such stream",
+        ),
+        ("RUNNING", 300, (), 1, "not all tasks run after 300 s"),
+    ],
+)  # fmt: skip
+def test_a_job_that_restarts_or_waits_is_not_healthy(
+    settings: LocalSettings,
+    job_manager: JobManager,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    started: float,
+    failed: tuple[float, ...],
+    running_tasks: int,
+    problem: str,
+) -> None:
+    """Seconds since its start and its failures; one failure, or an earlier loop, is over."""
+    monkeypatch.setattr(Topics, "read", lambda settings: Topics("nowhere", None, {}))
+    job_manager.state, job_manager.running_tasks = state, running_tasks
+    job_manager.started = time.time() - started
+    job_manager.failures = tuple(time.time() - seconds for seconds in failed)
+    (job,) = read_job_progress(settings)
+    assert job.problem == problem
+
+
+def test_a_job_that_is_not_healthy_has_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of a service that has crashed; the reason is below the job's line."""
+    jobs = [JOB, replace(JOB, problem="restarts in a loop")]
+    monkeypatch.setattr(platform, "status", lambda settings, environ: SERVICES[:1])
+    monkeypatch.setattr(status_command, "read_jobs", lambda settings, services: (jobs, None))
+    assert main.run(main.tunemesh, ["status"]) == 3
+    assert "  restarts in a loop" in capsys.readouterr().out.splitlines()
+    del jobs[1]
+    assert main.run(main.tunemesh, ["status"]) == 0
 
 
 def test_flink_that_does_not_answer_is_an_error_with_its_address(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.upgrades.local_health import root_cause
+from deploy.local.flink import root_cause
 
 
 @pytest.mark.parametrize(

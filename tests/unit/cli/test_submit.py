@@ -1,0 +1,101 @@
+"""`tunemesh submit` refuses an application that cannot run beside the jobs of the cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.submit import SubmitError, require_room
+from deploy.local.settings import LocalSettings
+from deploy.upgrades import local_deployment
+from deploy.upgrades.local_deployment import LocalDeployment, PendingChange
+from deploy.upgrades.target import Configuration, Status
+from tests.support.clock import StoppedTime
+from tests.support.servers import Received, http_server
+
+NAME = "tunemesh enrichment+analytics"
+
+
+class JobManager:
+    """A cluster of two slots, with a job that has one of them."""
+
+    jobs = (("j", NAME, "RUNNING"), ("e", "tunemesh recommendations", "FINISHED"))
+    free = 1
+
+    def __call__(self, request: Received) -> tuple[int, bytes]:
+        if request.path == "/overview":
+            return 200, json.dumps({"slots-total": 2, "slots-available": self.free}).encode()
+        assert request.path == "/jobs/overview"
+        jobs = [
+            {"jid": job, "name": name, "state": state, "start-time": 0}
+            for job, name, state in self.jobs
+        ]
+        return 200, json.dumps({"jobs": jobs}).encode()
+
+
+@pytest.fixture
+def job_manager() -> JobManager:
+    return JobManager()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, job_manager: JobManager) -> Iterator[LocalSettings]:
+    with http_server(job_manager) as url:
+        port = url.rpartition(":")[2]
+        environ = {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": port}
+        yield LocalSettings.from_environment(environ)
+
+
+def require(settings: LocalSettings, *pipelines: str, parallelism: int | None = 1) -> None:
+    require_room(settings, pipelines, parallelism, StoppedTime(0.0).clock)
+
+
+def deploy(settings: LocalSettings, job: str, pending: PendingChange | None = None) -> None:
+    configuration = Configuration("tunemesh-stream-0.1.0", {}, 2)
+    deployment = LocalDeployment("mine", {1: configuration}, 1, Status.RUNNING, job)
+    deployment.pending = pending
+    file = local_deployment.deployment_file(settings, "mine")
+    file.parent.mkdir(parents=True)
+    local_deployment.write(file, deployment)
+
+
+def test_other_pipelines_run_beside_a_job(settings: LocalSettings) -> None:
+    """In a slot that is free."""
+    require(settings, "recommendations")
+
+
+def test_a_pipeline_runs_once(settings: LocalSettings) -> None:
+    """Two jobs would share its consumer group, and write everything twice."""
+    with pytest.raises(SubmitError, match=r"the job j \(.*\) already runs enrichment\. Stop"):
+        require(settings, "enrichment", "recommendations")
+
+
+def test_slots_are_needed(settings: LocalSettings, job_manager: JobManager) -> None:
+    """Without them the job would wait, and restart indefinitely."""
+    with pytest.raises(SubmitError, match=r"2 task slots are needed, 1 are free.*--parallelism"):
+        require(settings, "recommendations", parallelism=None)
+    job_manager.free = 2
+    require(settings, "recommendations", parallelism=None)
+
+
+def test_an_application_of_deploy_has_the_cluster(settings: LocalSettings) -> None:
+    """An upgrade would find another job, and refuse."""
+    deploy(settings, "j")
+    with pytest.raises(SubmitError, match="the application mine of `tunemesh deploy` has this"):
+        require(settings, "recommendations")
+
+
+def test_a_stopped_application_of_deploy_has_nothing(settings: LocalSettings) -> None:
+    """Its job has ended, or Flink was started anew."""
+    deploy(settings, "gone")
+    require(settings, "recommendations")
+
+
+def test_an_unfinished_change_of_deploy_has_the_cluster(settings: LocalSettings) -> None:
+    """The next `tunemesh deploy` continues it."""
+    deploy(settings, "gone", PendingChange("start", "new"))
+    with pytest.raises(SubmitError, match="the application mine of `tunemesh deploy` has this"):
+        require(settings, "recommendations")
