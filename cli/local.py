@@ -145,10 +145,10 @@ def jars_path(jar_set: str) -> None:
 
 
 def fetch_jars(sets: Sequence[str] = ()) -> None:
-    """Download the missing jars of the sets, by default of all."""
+    """Download the missing and changed jars of the sets, by default of all."""
     cache = jar_cache(os.environ)
     wanted = jar_list.select_sets(jar_list.load(), sets)
-    absent = jar_list.list_missing(wanted, cache)
+    absent = jar_list.list_absent(wanted, cache)
     if not absent:
         click.echo(f"jars: all {len(wanted)} in {cache}")
         return

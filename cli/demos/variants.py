@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploy.package.archive import unpack
+from deploy.package.archive import folder_hash, unpack
 from deploy.package.assembly import build
 from deploy.package.release import describe_plan, read_description
 from schemas.model import Contract, SchemaVersion
@@ -29,7 +29,7 @@ def packaged(folder: Path) -> Path:
 
 def changed(release: Path, mark: str) -> Path:
     """Return the same code under another name, which TaskManagers show."""
-    return _copy(release, mark)
+    return _described(_copy(release, mark))
 
 
 def restarting(release: Path, mark: str) -> Path:
@@ -43,7 +43,7 @@ def restarting(release: Path, mark: str) -> Path:
         end = text.index(":\n", at) + 2
         broken = f'{text[:end]}        raise ValueError("a bad release")\n{text[end:]}'
         file.write_text(broken, encoding="utf-8")
-    return other
+    return _described(other)
 
 
 def replanned(release: Path, mark: str) -> Path:
@@ -61,20 +61,22 @@ def replanned(release: Path, mark: str) -> Path:
         plans[file.stem] = describe_plan(text)
         for part in ON_THE_PATH:
             (other / part / "jobs" / "plans" / file.name).write_text(text, encoding="ascii")
-    described = replace(read_description(other), plans=plans)
-    (other / "release.json").write_bytes(described.json())
-    return other
+    return _described(other, plans=plans)
 
 
 def _copy(release: Path, mark: str) -> Path:
-    """Return a copy whose content hash begins with the mark."""
-    description = read_description(release)
-    content_hash = mark + description.content_hash[len(mark) :]
+    """Return a copy with the mark in a file of its own."""
     other = release.with_name(f"release-{mark}")
-    shutil.copytree(release, other)
-    described = replace(description, content_hash=content_hash)
-    (other / "release.json").write_bytes(described.json())
+    shutil.copytree(release, other, ignore=shutil.ignore_patterns("__pycache__"))
+    (other / "variant.txt").write_text(mark, encoding="ascii")
     return other
+
+
+def _described(release: Path, **changed: Any) -> Path:
+    """Write the description of a changed release; returns the release."""
+    description = replace(read_description(release), content_hash=folder_hash(release), **changed)
+    (release / "release.json").write_bytes(description.json())
+    return release
 
 
 def next_version(

@@ -223,7 +223,7 @@ def prepare_plugins(folder: Path, jar_cache: Path) -> Path:
     own = {path.name: [path] for path in (flink_home() / "plugins").iterdir() if path.is_dir()}
     s3 = jars.select_sets(jars.load(), ["s3"])
     if not jars.list_missing(s3, jar_cache):
-        own["s3-fs-hadoop"] = [jar_cache / jar.path for jar in s3]
+        own["s3-fs-hadoop"] = list(jars.paths("s3", jar_cache, s3))
     for name, sources in own.items():
         target = folder / name
         target.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """The jars of pom-deps.txt: parsed, fetched into a cache of the user, verified by their sha256.
 
 A download is written to a `.part` file, resumed after an interruption, and renamed only when its
-checksum matches: a jar in the cache is complete. Several processes may fetch concurrently.
+checksum matches: a jar in the cache is complete. It is verified again whenever it is used, once a
+process: other programs may write to the cache. Several processes may fetch concurrently.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from deploy.local.settings import PROJECT, CacheSettings
@@ -123,13 +125,35 @@ def list_missing(jars: Iterable[Jar], cache: Path) -> tuple[Jar, ...]:
     return tuple(jar for jar in jars if not (cache / jar.path).is_file())
 
 
+def list_changed(jars: Iterable[Jar], cache: Path) -> tuple[Jar, ...]:
+    """Return the jars in the cache whose file is not the one that pom-deps.txt describes."""
+    present = [jar for jar in jars if (cache / jar.path).is_file()]
+    with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="jar") as pool:
+        actual = pool.map(lambda jar: _verified_sha256(cache / jar.path), present)
+    return tuple(jar for jar, sha256 in zip(present, actual, strict=True) if sha256 != jar.sha256)
+
+
+def list_absent(jars: Iterable[Jar], cache: Path) -> tuple[Jar, ...]:
+    """Return the jars that have to be fetched: missing and changed ones."""
+    listed = tuple(jars)
+    return (*list_missing(listed, cache), *list_changed(listed, cache))
+
+
 def paths(jar_set: str, cache: Path, listed: Iterable[Jar] | None = None) -> tuple[Path, ...]:
-    """Return the files of a set, in the order of the list; raises JarError if one is missing."""
+    """Return the files of a set, in the order of the list.
+
+    Raises JarError if one is missing, or is not the one that the list describes.
+    """
     wanted = select_sets(load() if listed is None else listed, [jar_set])
     if absent := list_missing(wanted, cache):
         raise JarError(
             f"{len(absent)} jars of the set {jar_set!r} are not in {cache}, for instance "
             f"{absent[0].coordinates}. Run: tunemesh jars fetch"
+        )
+    if changed := list_changed(wanted, cache):
+        raise JarError(
+            f"{cache / changed[0].path} is not {changed[0].coordinates} of pom-deps.txt: its sha256"
+            " is another one. It was changed after it was fetched. Run: tunemesh jars fetch"
         )
     return tuple(cache / jar.path for jar in wanted)
 
@@ -157,12 +181,12 @@ def fetch(
     progress: Progress = lambda received: None,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Fetch missing jars into the cache, several in parallel. Blocks.
+    """Fetch missing jars into the cache, and changed ones again, several in parallel. Blocks.
 
     Raises :class:`JarError` for the first jar that cannot be fetched; the next call resumes the
     others.
     """
-    wanted = {jar.path: jar for jar in list_missing(jars, cache)}
+    wanted = {jar.path: jar for jar in list_absent(jars, cache)}
     with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="jar") as pool:
         futures = [
             pool.submit(fetch_one, jar, cache, source, progress, pause) for jar in wanted.values()
@@ -185,7 +209,7 @@ def fetch_one(
     with part.open("ab") as file:
         # If another process fetches the same jar, wait for it and use its result.
         fcntl.flock(file, fcntl.LOCK_EX)
-        if target.is_file():
+        if not list_absent([jar], cache):
             part.unlink(missing_ok=True)
             return target
         for attempt in range(1, ATTEMPTS + 1):
@@ -250,6 +274,16 @@ def _receive(url: str, descriptor: int, progress: Progress) -> None:
             progress(len(chunk))
         if expected is not None and received < int(expected):
             raise http.client.IncompleteRead(b"", int(expected) - received)
+
+
+def _verified_sha256(path: Path) -> str:
+    status = path.stat()
+    return _sha256_of(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _sha256_of(path: Path, inode: int, size: int, modified_ns: int) -> str:
+    return _sha256(path)
 
 
 def _sha256(path: Path) -> str:

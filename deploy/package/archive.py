@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from deploy.package.contents import JAR, RELEASE, WHEELS
-from deploy.package.errors import PackageError
+from deploy.package.errors import ContentError, PackageError
 
 MAX_BYTES = 52_428_800
 """The service's limit of a zip. Its model (kinesisanalyticsv2) has it twice: `ZipFileContent`, a
@@ -65,10 +67,38 @@ def make_zip(
 
 def content_hash(members: Mapping[str, bytes]) -> str:
     """Return the sha256 of a package's members without release.json, which contains it."""
+    return _total({name: hashlib.sha256(content) for name, content in members.items()})
+
+
+def folder_hash(folder: Path) -> str:
+    """Return the content hash of an unpacked package; compiled Python does not count."""
+    digests = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and "__pycache__/" not in name:
+            with path.open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256")
+    return _total(digests)
+
+
+def _total(digests: Mapping[str, hashlib._Hash]) -> str:
     total = hashlib.sha256()
-    for name in sorted(members.keys() - {RELEASE}):
-        total.update(f"{hashlib.sha256(members[name]).hexdigest()}  {name}\n".encode())
+    for name in sorted(digests.keys() - {RELEASE}):
+        total.update(f"{digests[name].hexdigest()}  {name}\n".encode())
     return total.hexdigest()
+
+
+def check_content(folder: Path) -> None:
+    """Raise ContentError unless the files of an unpacked package are those that it was built of."""
+    try:
+        expected = json.loads((folder / RELEASE).read_text(encoding="utf-8"))["content_hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ContentError(f"{folder} has no content hash in {RELEASE}: {error!r}.") from error
+    if (actual := folder_hash(folder)) != expected:
+        raise ContentError(
+            f"the files in {folder} have the content hash {actual}, but {RELEASE} has {expected}:"
+            " they were changed after the build. None of them was run."
+        )
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -111,7 +141,8 @@ def check_size(content: bytes, limit: int = MAX_BYTES) -> None:
 def unpack(path: Path, folder: Path) -> Path:
     """Unpack a package into a folder, which must be empty or missing; returns the folder.
 
-    Raises PackageError for another folder, and for a file that is no package.
+    Raises PackageError for another folder, and for a file that is no package; ContentError for a
+    package whose files were changed, of which nothing is left in the folder.
     """
     if folder.exists() and any(folder.iterdir()):
         raise PackageError(f"{folder} is not empty. Choose an empty folder.")
@@ -125,4 +156,9 @@ def unpack(path: Path, folder: Path) -> Path:
             archive.extractall(folder)
     except (OSError, zipfile.BadZipFile) as error:
         raise PackageError(f"{path} could not be unpacked to {folder}: {error}.") from error
+    try:
+        check_content(folder)
+    except ContentError as error:
+        shutil.rmtree(folder)
+        raise ContentError(f"{path}: {error}") from error
     return folder

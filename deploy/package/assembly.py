@@ -92,7 +92,7 @@ def build(
     listed = jars.select_sets(jars.load(project / "pom-deps.txt"), [chosen.jar_set])
     cache = jar_cache(environ)
     report(f"jars: {len(listed)} merged into one")
-    if jars.list_missing(listed, cache):
+    if jars.list_absent(listed, cache):
         jars.fetch(listed, cache, jars.repository_url(environ))
     lock = requirements.parse_lock((project / "requirements.lock").read_text(encoding="utf-8"))
     wanted = requirements.resolve(lock, chosen.imports, python)

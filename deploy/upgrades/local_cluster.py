@@ -22,7 +22,7 @@ from deploy.upgrades.local_change import START_SECONDS, LocalChange, has_ended, 
 from deploy.upgrades.local_deployment import LocalDeployment, LocalSnapshot, PendingChange
 from deploy.upgrades.local_health import read_health
 from deploy.upgrades.local_release import LocalRelease
-from deploy.upgrades.releases import unpack_release
+from deploy.upgrades.releases import check_release, unpack_release
 from deploy.upgrades.target import (
     RUNNING_STATUSES,
     TRANSITIONAL_STATUSES,
@@ -98,9 +98,9 @@ class LocalCluster:
             raise TargetError(f"{self.name} has no version {number}") from None
 
     def find_files(self, release: str) -> Path | None:
-        """Return the folder of a release."""
+        """Return the folder of a release; raises ContentError if its files were changed."""
         folder = self._releases / release
-        return folder if folder.is_dir() else None
+        return check_release(folder) if folder.is_dir() else None
 
     def check(self, configuration: Configuration, release: Path) -> None:
         """Check that the release is for this Python, that no other job uses the cluster, and that

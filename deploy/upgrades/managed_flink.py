@@ -21,7 +21,7 @@ import botocore.exceptions
 
 from connectors.aws.sdk import error_code, sdk_client
 from connectors.flink.properties import Groups, entries_of, groups_of
-from deploy.package.errors import PackageError
+from deploy.package.errors import ContentError, PackageError
 from deploy.upgrades.managed_flink_health import read_health
 from deploy.upgrades.releases import unpack_release
 from deploy.upgrades.target import (
@@ -124,7 +124,10 @@ class ManagedFlink:
         return _configuration(answer["ApplicationVersionDetail"])
 
     def find_files(self, release: str) -> Path | None:
-        """Return the release's files, downloaded if necessary; None if the bucket has none."""
+        """Return the release's files, downloaded if necessary; None if the bucket has none.
+
+        Raises ContentError for files that are not those of the release.
+        """
         with tempfile.TemporaryDirectory() as folder:
             zipped = Path(folder) / "release.zip"
             try:
@@ -133,6 +136,8 @@ class ManagedFlink:
                         self._settings.bucket, self._settings.key(release), str(zipped)
                     )
                 return unpack_release(self._releases, release, zipped)
+            except ContentError:
+                raise
             except (*_AWS_ERRORS, PackageError):
                 return None
 

@@ -46,9 +46,9 @@ def check_settings(release: Path, properties: Groups) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-m", "jobs.settings", "--check", "/dev/stdin"],
         input=json.dumps(entries_of(properties)),
-        # The release's code, not that of this checkout.
+        # The release's code, not that of this checkout, and none of the operator's environment.
         cwd=release,
-        env={**os.environ, "PYTHONPATH": str(release)},
+        env={"PATH": os.defpath, "PYTHONPATH": str(release)},
         capture_output=True,
         text=True,
         timeout=CHECK_SECONDS,

@@ -23,6 +23,7 @@ from deploy.upgrades.local_cluster import LocalCluster
 from deploy.upgrades.prepared_submission import PreparedSubmission
 from deploy.upgrades.target import LATEST, NOTHING, Configuration, NoApplicationError, Status
 from tests.support.ports import free_port
+from tests.support.releases import package_folder
 from tests.support.upgrade_contract import TargetCase, TargetContract
 
 pytestmark = pytest.mark.timeout(900)
@@ -78,15 +79,14 @@ def case(cluster: tuple[LocalSettings, dict[str, str]], tmp_path: Path) -> Itera
     """An application per test; its job is cancelled at the end."""
     settings, environ = cluster
     files = {}
-    for release in ("release-one", "release-other"):
-        files[release] = tmp_path / release
+    for mark in ("one", "other"):
+        folder = tmp_path / mark
         for package in ("jobs", "schemas", "connectors"):
             shutil.copytree(
-                PROJECT / package,
-                files[release] / package,
-                ignore=shutil.ignore_patterns("__pycache__"),
+                PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
             )
-        (files[release] / "main.py").write_text(MAIN)
+        (folder / "main.py").write_text(f"{MAIN}# {mark}\n")
+        files[package_folder(folder)] = folder
     one, other = (Configuration(release, {}, 1) for release in files)
     target = LocalCluster(tmp_path.name, settings, environ)
     yield TargetCase(target, one, replace(other, parallelism=2), files, seconds=240)
@@ -116,10 +116,10 @@ def test_a_version_has_its_own_taskmanagers_and_up_restarts_them(
     settings, environ = cluster
     case.start()
     ((name, code),) = workers(settings).items()
-    assert code == "release-one"
+    assert code == case.one.release
     process.kill(settings, name)
     platform.up(settings, ["flink"], environ=environ)
-    assert workers(settings) == {name: "release-one"}
+    assert workers(settings) == {name: case.one.release}
     # A job that another client has cancelled after the order counts as stopped.
     rest: FlinkRest = case.target._rest  # type: ignore[attr-defined]
     case.target.stop(force=True)
@@ -161,7 +161,7 @@ def test_a_client_that_fails_changes_nothing(
     assert workers(settings) == before
     assert case.target._rest.running_jobs() == job  # type: ignore[attr-defined]
     with pytest.raises(Exception, match="these settings do not work"):
-        case.target.check(broken, case.files["release-one"])
+        case.target.check(broken, case.files[case.one.release])
 
 
 def test_a_failure_in_the_pause_leaves_no_unrecorded_job(
@@ -207,12 +207,13 @@ def test_a_failure_in_the_pause_leaves_no_unrecorded_job(
     # The former version cannot be prepared: the new one is not mistaken for it.
     folder = target.find_files(one.release)
     assert folder is not None
+    main = (folder / "main.py").read_text()
     try:
         (folder / "main.py").write_text("raise ValueError('the registry is gone')")
         target.roll_back(target.describe())
         case.wait_settled(Status.RUNNING)
     finally:
-        (folder / "main.py").write_text(MAIN)
+        (folder / "main.py").write_text(main)
     seen = target.describe()
     assert seen.configuration == other
     assert target.describe_failure(seen.version) == "ValueError: the registry is gone"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cli import main as cli
 from connectors.flink.properties import write_groups
 from connectors.glue.registry import GlueRegistry
 from deploy.local.settings import PROJECT
+from deploy.package.archive import content_hash
 from deploy.package.contents import APPLICATIONS, ENTRY, entry_script, read_code
 from deploy.package.release import RUNTIME, PackageDescription, describe_plan, describe_plans
 from deploy.upgrades.verification import VerifySettings
@@ -42,6 +43,8 @@ class Operator:
     folder: Path
     capsys: pytest.CaptureFixture[str]
     output: str = ""
+    names: dict[str, str] = field(default_factory=dict)
+    """The name of each release by its mark."""
 
     def deploy(self, *arguments: str) -> int:
         """Run a command; returns its exit code, and keeps its output in ``output``."""
@@ -53,9 +56,10 @@ class Operator:
         return code
 
     def release(self, mark: str, *, plan: bool = False) -> str:
-        """Build a package without jars and wheels, identified by its mark; ``plan``: with another
-        plan."""
+        """Build a package without jars and wheels, which differs by its mark; ``plan``: with
+        another plan."""
         members = {
+            "mark.txt": mark.encode(),
             ENTRY: entry_script(APPLICATIONS["stream"]),
             **read_code(PROJECT, APPLICATIONS["stream"]),
         }
@@ -70,8 +74,16 @@ class Operator:
             members[name] = json.dumps(content).encode()
             assert describe_plan(members[name].decode())
         description = PackageDescription(
-            "stream", "0.1.0", mark * 12, "3.12", RUNTIME, describe_plans(members), {}, "layout"
+            "stream",
+            "0.1.0",
+            content_hash(members),
+            "3.12",
+            RUNTIME,
+            describe_plans(members),
+            {},
+            "layout",
         )
+        self.names[mark] = description.name
         path = self.folder / f"{description.name}.zip"
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in {**members, "release.json": description.json()}.items():
@@ -150,7 +162,7 @@ def test_an_upgrade_reports_how_the_state_fits_and_is_done(operator: Operator) -
     """The new version is configured as restored."""
     assert operator.deploy("upgrade", operator.release("2"), "--parallelism", "4") == 0
     assert "the plan is the same, the state fits (same)" in operator.output
-    assert "done: tunemesh-stream-0.1.0-222222222222 runs" in operator.output
+    assert f"done: {operator.names['2']} runs" in operator.output
     seen = status(operator)
     assert (seen["version"], seen["parallelism"]) == (2, 4)
     assert seen["properties"]["tunemesh.enrichment"] == {"restored": "true"}
@@ -182,15 +194,16 @@ def test_a_plan_that_does_not_fit_needs_consent(operator: Operator) -> None:
 
 def test_a_failed_upgrade_reports_the_reason_and_has_its_own_exit_code(operator: Operator) -> None:
     """The former version runs again."""
-    operator.service.behaviours["-222222222222.zip"] = Behaviour.FAILS
-    assert operator.deploy("upgrade", operator.release("2")) == commands.ROLLED_BACK
-    assert "rolled back: tunemesh-stream-0.1.0-111111111111 runs again" in operator.output
+    two = operator.release("2")
+    operator.service.behaviours[f"{operator.names['2']}.zip"] = Behaviour.FAILS
+    assert operator.deploy("upgrade", two) == commands.ROLLED_BACK
+    assert f"rolled back: {operator.names['1']} runs again" in operator.output
     assert "exit code 1" in operator.output
     seen = status(operator)
     assert seen["status"] == "RUNNING"
-    assert seen["release"] == "tunemesh-stream-0.1.0-111111111111"
+    assert seen["release"] == operator.names["1"]
     assert operator.deploy("status") == 0
-    assert "last upgrade, to tunemesh-stream-0.1.0-222222222222: rolled back" in operator.output
+    assert f"last upgrade, to {operator.names['2']}: rolled back" in operator.output
 
 
 def test_a_rollback_with_the_same_plan_keeps_the_present_state(operator: Operator) -> None:
@@ -199,7 +212,7 @@ def test_a_rollback_with_the_same_plan_keeps_the_present_state(operator: Operato
     assert operator.deploy("rollback") == 0
     assert "the present state is kept" in operator.output
     seen = status(operator)
-    assert seen["release"] == "tunemesh-stream-0.1.0-111111111111"
+    assert seen["release"] == operator.names["1"]
     assert not operator.service.calls_of("RollbackApplication")
     upgrade = {"to": "tunemesh-stream-0.1.0-222222222222", "step": "rolled back", "why": ""}
     assert seen["upgrade"] == upgrade
@@ -214,7 +227,7 @@ def test_a_rollback_to_another_plan_takes_its_own_snapshot(operator: Operator) -
     assert operator.deploy("upgrade", operator.release("3", plan=True), "--rebuild") == 0
     assert operator.deploy("rollback") == 0
     (app,) = operator.service.apps.values()
-    assert app.key.endswith("-111111111111.zip")
+    assert app.key.endswith(f"{operator.names['1']}.zip")
     assert_restored_from_version_1(app)
 
 
@@ -240,7 +253,7 @@ def test_snapshots_are_made_listed_pruned_and_deleted(operator: Operator) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("upgrade",), "runs tunemesh-stream-0.1.0-111111111111 with these settings already"),
+        (("upgrade",), "runs {one} with these settings already"),
         (("submit",), "already exists (RUNNING"),
         (("rollback",), "has not been upgraded from this machine"),
         (("status", "--application", "other"), "ResourceNotFoundException"),
@@ -252,7 +265,7 @@ def test_a_mistake_is_one_message(
 ) -> None:
     """And changes nothing."""
     assert operator.deploy(*arguments) != 0
-    assert message in operator.output
+    assert message.format(one=operator.names["1"]) in operator.output
     assert not operator.service.calls_of("UpdateApplication")
 
 
@@ -261,7 +274,7 @@ def test_a_version_that_restarts_is_replaced_by_force(operator: Operator) -> Non
     assert operator.deploy("snapshots", "--create", "by-hand") == 0
     while "READY" not in operator.output:
         assert operator.deploy("snapshots") == 0
-    operator.service.behaviours["-111111111111.zip"] = Behaviour.LOOPS
+    operator.service.behaviours[f"{operator.names['1']}.zip"] = Behaviour.LOOPS
     two = operator.release("2")
     assert operator.deploy("upgrade", two) == 1
     assert "tunemesh was not changed: the snapshot" in operator.output
@@ -281,21 +294,21 @@ def test_a_version_that_restarts_is_replaced_by_force(operator: Operator) -> Non
 def test_an_upgraded_version_that_restarts_later_has_a_way_back(operator: Operator) -> None:
     """The upgrade was done; of what it led to no snapshot can be made any more."""
     assert operator.deploy("upgrade", operator.release("2")) == 0
-    operator.service.behaviours["-222222222222.zip"] = Behaviour.LOOPS
+    operator.service.behaviours[f"{operator.names['2']}.zip"] = Behaviour.LOOPS
     assert operator.deploy("rollback") == 0
     assert "failed; restoring the state of the former version" in operator.output
     seen = status(operator)
-    assert (seen["status"], seen["release"]) == ("RUNNING", "tunemesh-stream-0.1.0-111111111111")
+    assert (seen["status"], seen["release"]) == ("RUNNING", operator.names["1"])
     (app,) = operator.service.apps.values()
     assert_restored_from_version_1(app)
 
 
 def test_an_application_that_did_not_start_is_corrected(operator: Operator) -> None:
     """It has never run: there is no snapshot, and a rollback leaves it stopped."""
-    operator.service.behaviours["-333333333333.zip"] = Behaviour.FAILS
     file = str(operator.folder / "properties.json")
     name = ("--application", "other")
     three = operator.release("3")
+    operator.service.behaviours[f"{operator.names['3']}.zip"] = Behaviour.FAILS
     assert operator.deploy("submit", three, *name, "--properties", file, "--role", ROLE) == 1
     assert "other did not start" in operator.output
     assert operator.deploy("upgrade", three, *name) == 1
@@ -315,5 +328,5 @@ def test_code_that_is_not_where_the_options_lead_is_found_before(
 ) -> None:
     """A rollback would look for the former code there."""
     assert operator.deploy("upgrade", operator.release("2"), *elsewhere) == 1
-    assert "is tunemesh/tunemesh-stream-0.1.0-111111111111.zip in the bucket" in operator.output
+    assert f"is tunemesh/{operator.names['1']}.zip in the bucket" in operator.output
     assert not operator.service.calls_of("UpdateApplication")

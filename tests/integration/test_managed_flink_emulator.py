@@ -13,6 +13,8 @@ import botocore.exceptions
 import pytest
 from moto.server import ThreadedMotoServer
 
+from deploy.package.archive import make_zip
+from deploy.package.errors import ContentError
 from deploy.upgrades.journal import Journal, Step
 from deploy.upgrades.machine import Change, Limits, UpgradeMachine
 from deploy.upgrades.managed_flink import ManagedFlink, ManagedFlinkSettings, create_clients
@@ -31,6 +33,7 @@ from deploy.upgrades.verification import VerifySettings, judge
 from emulators.managed_flink.records import App, Behaviour, Fault
 from emulators.managed_flink.server import serving
 from emulators.managed_flink.service import Service
+from tests.support.releases import package_folder
 from tests.support.upgrade_contract import TargetCase, TargetContract
 
 REGION, BUCKET, ROLE = "us-east-1", "tunemesh-code", "arn:aws:iam::000000000000:role/tunemesh"
@@ -125,11 +128,14 @@ def case(cloud: Cloud, tmp_path: Path, request: pytest.FixtureRequest) -> Target
     """An application with a unique name: the metrics of all tests are in one namespace."""
     name = "app-" + str(abs(hash(request.node.nodeid)))
     files = {}
-    for release in ("tunemesh-stream-0.1.0-aaa", "tunemesh-stream-0.1.0-bbb"):
+    for mark in ("aaa", "bbb"):
+        folder = tmp_path / mark
+        folder.mkdir()
+        (folder / "main.py").write_text(mark)
+        release = package_folder(folder)
         files[release] = tmp_path / f"{release}.zip"
-        with zipfile.ZipFile(files[release], "w") as archive:
-            archive.writestr("release.json", "{}")
-            archive.writestr("main.py", release)
+        members = {file.name: file.read_bytes() for file in folder.iterdir()}
+        files[release].write_bytes(make_zip(members))
     one, other = (Configuration(release, PROPERTIES, 2) for release in files)
     return TargetCase(
         cloud.target(name, tmp_path), one, replace(other, parallelism=3), files, seconds=20
@@ -254,8 +260,33 @@ def test_code_is_uploaded_once_and_can_be_downloaded(case: TargetCase, cloud: Cl
     assert uploads() == first
     folder = case.target.find_files(case.one.release)
     assert folder is not None
-    assert (folder / "main.py").read_text() == case.one.release
+    assert (folder / "main.py").read_text() == "aaa"
     assert case.target.find_files("none-of-that-name") is None
+
+
+@pytest.mark.parametrize("change", ["another release", "other files"])
+def test_a_release_that_was_changed_in_the_bucket_is_refused(
+    case: TargetCase, cloud: Cloud, change: str
+) -> None:
+    """Whoever may write to the bucket could run code on the operator's machine."""
+    one, other = case.one.release, case.files[case.other.release].read_bytes()
+    body = other
+    if change == "other files":
+        with zipfile.ZipFile(case.files[one]) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        body = make_zip({**members, "main.py": b"import os"})
+    case.create()
+    cloud.objects.put_object(Bucket=BUCKET, Key=f"tunemesh/{one}.zip", Body=body)
+    with pytest.raises(ContentError, match="another one" if body == other else "were changed"):
+        case.target.find_files(one)
+    cloud.objects.put_object(
+        Bucket=BUCKET, Key=f"tunemesh/{one}.zip", Body=case.files[one].read_bytes()
+    )
+    folder = case.target.find_files(one)
+    assert folder is not None
+    (folder / "more.py").write_text("import os")
+    with pytest.raises(ContentError, match="were changed"):
+        case.target.find_files(one)
 
 
 def test_a_missing_bucket_is_found_before_anything_is_changed(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 from deploy.local.settings import PROJECT
+from deploy.package.archive import folder_hash
+from deploy.package.contents import RELEASE
 from deploy.package.release import (
     RUNTIME,
     PackageDescription,
@@ -29,6 +33,13 @@ def rebuilds() -> dict[tuple[str, tuple[str, ...]], str]:
     lines = REBUILDS.read_text(encoding="utf-8").splitlines() if REBUILDS.exists() else []
     fields = [line.split(maxsplit=2) for line in lines if line.strip()]
     return {(version, tuple(names.split(","))): why for version, names, why in fields}
+
+
+def package_folder(folder: Path) -> str:
+    """Describe the files of a folder as a package, with their content hash; returns its name."""
+    described = replace(description("0.1.0"), content_hash=folder_hash(folder))
+    (folder / RELEASE).write_bytes(described.json())
+    return described.name
 
 
 def description(version: str) -> PackageDescription:

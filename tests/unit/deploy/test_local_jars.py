@@ -244,7 +244,8 @@ def test_a_native_library_is_fetched_as_a_jar_is_and_not_on_the_class_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`@so` after the coordinates is the ending of the file."""
-    lines = f"org.x:code:1.0 {'0' * 64} test\norg.x:lib:1.0:linux@so {'0' * 64} test\n"
+    empty = hashlib.sha256(b"").hexdigest()
+    lines = f"org.x:code:1.0 {empty} test\norg.x:lib:1.0:linux@so {empty} test\n"
     code, library = jars.parse(lines)
     assert library.coordinates == "org.x:lib:1.0:linux@so"
     assert library.path == "org/x/lib/1.0/lib-1.0-linux.so"
@@ -266,6 +267,22 @@ def test_paths_of_a_set_that_was_not_fetched_say_how_to_fetch(tmp_path: Path) ->
     """No class path with holes."""
     with pytest.raises(JarError, match="Run: tunemesh jars fetch"):
         jars.paths("kafka", tmp_path)
+
+
+def test_a_jar_that_was_changed_in_the_cache_is_not_used_but_fetched_again(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """Whoever may write to the cache could run code; a file may also be damaged."""
+    jar = repository.offer("a")
+    jars.fetch([jar], tmp_path, repository.url)
+    file = tmp_path / jar.path
+    assert jars.paths("test", tmp_path, [jar]) == (file,)
+    file.write_bytes(b"X" + CONTENT[1:])
+    with pytest.raises(JarError, match=r"a-1\.0\.jar is not org\.x:a:1\.0 .* tunemesh jars fetch"):
+        jars.paths("test", tmp_path, [jar])
+    jars.fetch([jar], tmp_path, repository.url)
+    assert jars.paths("test", tmp_path, [jar]) == (file,)
+    assert len(repository.requests) == 2
 
 
 def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:

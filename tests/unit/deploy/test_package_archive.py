@@ -18,7 +18,7 @@ import pytest
 from deploy.local import jars
 from deploy.package import archive, assembly
 from deploy.package.contents import APPLICATIONS, RELEASE
-from deploy.package.errors import PackageError
+from deploy.package.errors import ContentError, PackageError
 from deploy.package.release import PlanDescription, describe_plan, read_description
 from deploy.package.requirements import Requirement
 from schemas.model import load_contracts
@@ -289,6 +289,27 @@ def test_a_package_has_its_description(built: assembly.Package, tmp_path: Path) 
         "jarfile": "lib/pyflink-dependencies.jar",
         "pyFiles": "dep/",
     }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"main.py": b"import os"}, {"more.py": b""}, {RELEASE: b"{}"}],
+    ids=["a changed file", "an added file", "no hash"],
+)
+def test_a_package_whose_files_were_changed_is_not_unpacked(
+    built: assembly.Package, tmp_path: Path, change: dict[str, bytes]
+) -> None:
+    """Nothing of it is left in the folder."""
+    assert archive.folder_hash(archive.unpack(built.path, tmp_path / "release")) == (
+        built.description.content_hash
+    )
+    with zipfile.ZipFile(built.path) as zipped:
+        members = {name: zipped.read(name) for name in zipped.namelist()}
+    changed = tmp_path / "changed.zip"
+    changed.write_bytes(archive.make_zip({**members, **change}))
+    with pytest.raises(ContentError, match=r"changed.zip: .*content.hash"):
+        archive.unpack(changed, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_entry_script_starts_the_code_beside_it(

@@ -11,6 +11,7 @@ import pytest
 from cli.demos.variants import next_version
 from connectors.flink.properties import Groups
 from deploy.local.settings import PROJECT
+from deploy.package.errors import ContentError
 from deploy.package.release import (
     RUNTIME,
     PackageDescription,
@@ -26,12 +27,13 @@ from deploy.upgrades.preflight import (
     configure_state,
     pipelines_of,
 )
+from deploy.upgrades.releases import check_release, unpack_release
 from deploy.upgrades.target import LATEST, NOTHING, Configuration
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 from jobs.submission.plan import plan_file
 from jobs.trends import MAX_DELAY_MS, STATE_TTL_MS
 from schemas.model import Role, SchemaVersion, load_contracts
-from tests.support.releases import FOLDER, description
+from tests.support.releases import FOLDER, description, package_folder
 
 PLAN = PlanDescription("a", {"1_source": "s", "11_over": "o"})
 
@@ -198,6 +200,42 @@ def test_settings_are_validated_by_the_releases_own_code() -> None:
     assert check_settings(PROJECT, groups) == []
     (finding,) = check_settings(PROJECT, {**groups, "tunemesh.enrichment": {"start": "now"}})
     assert "'start' of the group 'tunemesh.enrichment' is 'now'" in finding
+
+
+def test_the_releases_code_has_nothing_of_the_operators_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could send credentials anywhere."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "__init__.py").touch()
+    (tmp_path / "jobs" / "settings.py").write_text(
+        "import os, sys\nsys.exit(' '.join(sorted(os.environ.keys() - {'LC_CTYPE'})))"
+    )
+    (finding,) = check_settings(tmp_path, {})
+    assert finding == "PATH PYTHONPATH"
+
+
+def test_a_release_is_the_named_one_and_unchanged(tmp_path: Path) -> None:
+    """Of a folder as of a zip, unpacked now or before: whoever changes it runs code here."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "main.py").write_text("one")
+    name = package_folder(source)
+    folder = unpack_release(tmp_path / "releases", name, source)
+    assert unpack_release(tmp_path / "releases", name, source) == folder
+    with pytest.raises(ContentError, match=f"^the release other is another one: .* {name}"):
+        unpack_release(tmp_path / "releases", "other", source)
+    (source / "main.py").write_text("two")
+    with pytest.raises(ContentError, match="were changed after the build"):
+        unpack_release(tmp_path / "more", name, source)
+    assert list((tmp_path / "more").iterdir()) == []
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "main.pyc").write_bytes(b"")
+    assert check_release(folder) == folder
+    (folder / "main.py").write_text("two")
+    with pytest.raises(ContentError, match="were changed after the build"):
+        unpack_release(tmp_path / "releases", name, source)
 
 
 def test_the_default_pipelines() -> None:
