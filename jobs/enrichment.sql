@@ -32,52 +32,40 @@ FROM (
   FROM enrichment_interactions
 );
 
--- step: join
--- Events and item versions in one keyed stream: each event leaves with the greatest item payload that
--- has passed for its item. A payload starts with its version as sortable text, so the greatest is the
--- newest, and an update that arrives late never wins. One state value an item, no buffer, no timer, no
--- watermark to wait for; MAX skips nulls, so an event changes nothing, and one whose item is unknown
--- leaves without it.
-CREATE TEMPORARY VIEW with_item AS
-SELECT `key`, payload, item
-FROM (
-  SELECT is_event, `key`, payload,
-    MAX(version) OVER (
-      PARTITION BY item_id ORDER BY arrived ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    ) AS item
-  FROM (
-    SELECT TRUE AS is_event, item_id, `key`, payload, CAST(NULL AS STRING) AS version,
-      PROCTIME() AS arrived
-    FROM decoded_interactions WHERE ok
-    UNION ALL
-    SELECT FALSE, item_id, CAST(NULL AS STRING), CAST(NULL AS STRING), payload, PROCTIME()
-    FROM decoded_items WHERE ok
-  )
-)
-WHERE is_event;
+-- step: versions
+-- The newest version of each item and user: the greatest payload. A payload starts with its version as
+-- sortable text, so an update that arrives late never wins. One state value an id; no buffer, no timer,
+-- no watermark to wait for.
+CREATE TEMPORARY VIEW item_versions AS
+SELECT item_id, arrived,
+  MAX(payload) OVER (
+    PARTITION BY item_id ORDER BY arrived ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+  ) AS version
+FROM (SELECT item_id, payload, PROCTIME() AS arrived FROM decoded_items WHERE ok);
 
--- The same with users. Anonymous events (their key starts with U+001F) have none and bypass the join:
--- the number of sessions is unbounded, so none may become state.
-CREATE TEMPORARY VIEW with_user_and_item AS
-SELECT `key`, payload, item, `user`
+CREATE TEMPORARY VIEW user_versions AS
+SELECT `key` AS user_id, arrived,
+  MAX(payload) OVER (
+    PARTITION BY `key` ORDER BY arrived ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+  ) AS version
+FROM (SELECT `key`, payload, PROCTIME() AS arrived FROM decoded_users WHERE ok);
+
+-- step: join
+-- items_at and users_at are temporal table functions over these views (jobs/submission/plan.py). An
+-- event reads the version that is there and writes nothing: ids that no domain has published, and
+-- sessions of anonymous users (their key starts with U+001F), are no state. The joins become LEFT
+-- joins at submission (connectors/flink/internals/left_join.py): SQL has no way to say so.
+CREATE TEMPORARY VIEW with_item AS
+SELECT e.`key`, e.payload, i.version AS item, PROCTIME() AS arrived
 FROM (
-  SELECT is_event, `key`, payload, item,
-    MAX(version) OVER (
-      PARTITION BY `key` ORDER BY arrived ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    ) AS `user`
-  FROM (
-    SELECT TRUE AS is_event, `key`, payload, item, CAST(NULL AS STRING) AS version,
-      PROCTIME() AS arrived
-    FROM with_item WHERE `key` >= U&'\0020'
-    UNION ALL
-    SELECT FALSE, `key`, CAST(NULL AS STRING), CAST(NULL AS STRING), payload, PROCTIME()
-    FROM decoded_users WHERE ok
-  )
-)
-WHERE is_event
-UNION ALL
-SELECT SUBSTRING(`key` FROM 2), payload, item, CAST(NULL AS STRING)
-FROM with_item WHERE `key` < U&'\0020';
+  SELECT item_id, `key`, payload, PROCTIME() AS arrived FROM decoded_interactions WHERE ok
+) AS e, LATERAL TABLE(items_at(e.arrived)) AS i
+WHERE i.item_id = e.item_id;
+
+CREATE TEMPORARY VIEW with_user_and_item AS
+SELECT e.`key`, e.payload, e.item, u.version AS `user`
+FROM with_item AS e, LATERAL TABLE(users_at(e.arrived)) AS u
+WHERE u.user_id = e.`key`;
 
 -- step: out
 -- An Avro record is its fields one after the other: the head from decode_interaction, the user, the
@@ -85,7 +73,7 @@ FROM with_item WHERE `key` < U&'\0020';
 -- is the union branch.
 INSERT INTO interactions_enriched
 SELECT
-  ENCODE(`key`, 'UTF-8'),
+  ENCODE(CASE WHEN `key` < U&'\0020' THEN SUBSTRING(`key` FROM 2) ELSE `key` END, 'UTF-8'),
   ENCODE(
     payload || COALESCE(SUBSTRING(`user` FROM 39), DECODE(x'00', 'ISO-8859-1'))
       || COALESCE(SUBSTRING(item FROM 39), DECODE(x'00', 'ISO-8859-1')),

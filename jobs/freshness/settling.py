@@ -22,8 +22,8 @@ class SettlingTimes(NamedTuple):
     warm: float
 
 
-THREAD_SETTLING = SettlingTimes(cold=1.0, warm=0.15)
-"""Flink's network buffers are flushed every 100 ms."""
+THREAD_SETTLING = SettlingTimes(cold=1.0, warm=0.25)
+"""Two of Flink's network buffers on the way, each flushed every 100 ms."""
 
 BUNDLE_SETTLING = SettlingTimes(cold=5.0, warm=1.5)
 """In process mode, where a record leaves Python with its bundle, up to a second later."""

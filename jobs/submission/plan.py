@@ -9,7 +9,6 @@ changelog.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,6 +16,10 @@ from typing import Any
 
 from pyflink.table import PlanReference, StreamTableEnvironment
 
+from connectors.flink.internals.left_join import (
+    create_temporal_function,
+    execute_with_left_joins,
+)
 from jobs.sql import read_steps
 from jobs.trends import STATE_TTL_MS
 
@@ -26,15 +29,24 @@ Plan = dict[str, Any]
 """A compiled plan as Flink writes it: ``flinkVersion``, ``nodes``, ``edges``."""
 
 NODE_IDS: Mapping[str, tuple[range, ...]] = {
-    "enrichment": (range(1, 30), range(1000, 2000)),
+    "enrichment": (range(1000, 2000),),
     "recommendations": (range(30, 76), range(2000, 3000)),
     "analytics": (range(76, 115), range(3000, 4000)),
 }
 """The ids of each pipeline's nodes, in the plan's order; no two pipelines share one.
 
-A node's id is part of its operator's uid. The first range is the one that the pipeline had in the
-plans of 0.1.0 with all three; nodes beyond it are in the second.
+A node's id is part of its operator's uid. The ranges below 1000 are those that the pipelines had in
+the plans of 0.1.0 with all three; nodes beyond them are in the second. The enrichment had 1 to 29,
+with another state: its savepoints must not restore into today's operators.
 """
+
+TEMPORAL_FUNCTIONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "versions": {"items_at": ("item_versions", "item_id"), "users_at": ("user_versions", "user_id")}
+}
+"""The functions that are created behind a step of the SQL: their view and its key."""
+
+LEFT_JOIN = "stream-exec-temporal-join"
+"""The type of a plan's nodes that are made LEFT joins at the submission."""
 
 
 def plan_file(pipeline: str) -> Path:
@@ -61,8 +73,11 @@ def compile_plan(tables: StreamTableEnvironment, pipeline: str) -> str:
     """Compile a pipeline's SQL to the text of its plan. What the SQL names has to be registered."""
     steps = read_steps(f"{pipeline}.sql")
     inserts = steps.pop("out")
-    for statement in chain(*steps.values()):
-        tables.execute_sql(statement)
+    for step, created in steps.items():
+        for statement in created:
+            tables.execute_sql(statement)
+        for name, (view, key) in TEMPORAL_FUNCTIONS.get(step, {}).items():
+            create_temporal_function(tables, name, view, "arrived", key)
     statements = tables.create_statement_set()
     for insert in inserts:
         statements.add_insert_sql(insert)
@@ -113,11 +128,8 @@ def rehearse(tables: StreamTableEnvironment, plan: str) -> None:
 
 
 def execute(tables: StreamTableEnvironment, plan: str) -> Any:
-    """Submit a plan; returns Flink's TableResult.
-
-    By SQL, which takes a file, because ``CompiledPlan.execute`` fails in PyFlink 2.2.1.
-    """
-    with tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".json") as file:
-        file.write(plan)
-        file.flush()
-        return tables.execute_sql(f"EXECUTE PLAN '{file.name}'")
+    """Submit a plan; returns Flink's TableResult."""
+    nodes = json.loads(plan)["nodes"]
+    return execute_with_left_joins(
+        tables, plan, sum(node["type"].startswith(LEFT_JOIN) for node in nodes)
+    )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pyflink.java_gateway import get_gateway
-from pyflink.table import DataTypes, FunctionContext
+from pyflink.table import DataTypes, FunctionContext, StreamTableEnvironment
 from pyflink.table.udf import ScalarFunction, udf
 
 from batch.bootstrap.job import s3_configuration
@@ -24,8 +24,13 @@ from connectors.flink import java
 from connectors.flink.internals.file_systems import load_file_systems
 from connectors.flink.internals.gauges import Gauges
 from connectors.flink.internals.java_task import current_task, is_task_cancelled
+from connectors.flink.internals.left_join import (
+    create_temporal_function,
+    execute_with_left_joins,
+)
 from connectors.flink.internals.restored import restored_positions
 from connectors.flink.internals.submission import job_id_configuration
+from connectors.flink.internals.version import InternalsError
 from connectors.flink.table_environment import create_tables, minicluster_configuration
 from connectors.kafka.tables import KafkaSettings, source_table
 from jobs.freshness.watch import UNALIGNED_CHECKPOINTS
@@ -130,7 +135,25 @@ def run(request: Request) -> None:
         tables.compile_plan_sql(insert).execute()
     except Exception as error:  # noqa: BLE001 - whatever it is, the test tells
         note(folder, plan=type(error).__name__)
+    note(folder, joins=refused_joins(tables))
     tables.execute_sql(insert).wait()
+
+
+def refused_joins(tables: StreamTableEnvironment) -> str:
+    """Ask for two LEFT joins where the plan has one; returns the error."""
+    tables.execute_sql(
+        "CREATE TEMPORARY VIEW versions AS SELECT `value`, PROCTIME() AS arrived FROM commands"
+    )
+    create_temporal_function(tables, "version_at", "versions", "arrived", "value")
+    plan = tables.compile_plan_sql(
+        "INSERT INTO done SELECT v.`value` IS NULL FROM versions AS c,"
+        " LATERAL TABLE(version_at(c.arrived)) AS v WHERE v.`value` = c.`value`"
+    )
+    try:
+        execute_with_left_joins(tables, plan.as_json_string(), joins=2)
+    except InternalsError as error:
+        return str(error)
+    return "no error"
 
 
 if __name__ == "__main__":

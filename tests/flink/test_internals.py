@@ -155,6 +155,16 @@ def test_code_can_make_checkpoints_unaligned(run: Run) -> None:
     assert run.checkpoints["aligned_checkpoint_timeout"] == 0
 
 
+def test_a_join_that_could_not_be_made_a_left_join_stops_the_submission(run: Run) -> None:
+    """left_join: the one join is found and changed; with another missing nothing is submitted.
+
+    That a changed join keeps events is tested with the enrichment itself (test_enrichment.py).
+    """
+    (error,) = run.fact("joins")
+    assert error.startswith("1 joins with the newest version were found in the plan, 2 expected")
+    assert len(run.jobs) == 1
+
+
 def test_gauges_of_a_python_thread_are_flinks_metrics(run: Run) -> None:
     """gauges: the metric group of a task, and a gauge that can be set to a number."""
     assert run.gauge == sum(ENDS.values())

@@ -129,11 +129,15 @@ def test_a_release_checks_the_settings_that_a_later_preflight_gives_it() -> None
 
 
 def test_every_release_of_the_changelog_is_kept() -> None:
-    """A version with a heading was released; a rebuild of it is a change of the frozen API."""
+    """A version with a heading was released; a rebuild of it is a change of the frozen API.
+
+    A .dev version is the next one as it is so far, whose savepoint is restored until then.
+    """
     changelog = (PROJECT / "CHANGELOG.md").read_text()
     sections = re.split(r"^## \[(.+?)\].*$", changelog, flags=re.MULTILINE)
     versions, texts = sections[1::2], sections[2::2]
     assert versions[0] == "Unreleased"
-    assert {*versions[1:], "today"} == PACKAGES.keys(), "python -m tests.flink.released VERSION"
+    kept = {version for version in PACKAGES if not version.endswith(".dev")}
+    assert {*versions[1:], "today"} == kept, "python -m tests.flink.released VERSION"
     for version, _ in rebuilds():
         assert any("### Changed: frozen API" in t for t in texts[: versions.index(version)])
