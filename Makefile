@@ -90,6 +90,10 @@ plans: setup ## jobs/plans from the SQL, after a change of it [ARGS=--check]
 bench-enrichment: setup ## the enrichment beside Java, naive PyFlink and Bytewax [ARGS=...]
 	$(BIN)/python -m benchmarks.enrichment $(ARGS)
 
+.PHONY: bench-decoding
+bench-decoding: setup ## the decode step with and without the generated reader [ARGS="--flink 2"]
+	$(BIN)/python -m benchmarks.decoding $(ARGS)
+
 .PHONY: bench-latency
 bench-latency: setup ## from publication to accepted, on a platform that runs [ARGS="--rate 100"]
 	$(BIN)/python -m benchmarks.latency $(ARGS)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
+from connectors.flink.interpreter import is_optimised_build
 from schemas.errors import TunemeshError
 
 
@@ -17,6 +18,8 @@ def run(name: str, main: Callable[[], int]) -> NoReturn:
     """Run a command; an error, SIGTERM or Ctrl-C ends it with a message."""
     # Processes that were started are stopped, as at any other end.
     signal.signal(signal.SIGTERM, _exit)
+    if not is_optimised_build():
+        print(f"{name}: {sys.executable} is no optimised build; decoding is a third slower")
     try:
         sys.exit(main())
     except TunemeshError as error:
@@ -35,5 +38,6 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
+        "python_is_optimised": is_optimised_build(),
         "system": f"{platform.system()} {platform.machine()}",
     }

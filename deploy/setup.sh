@@ -73,3 +73,7 @@ say "==> tunemesh itself"
 # "compat": the project root goes on the path as it is, so that a new package needs no new set-up.
 "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --offline --no-deps --no-build-isolation \
     --config-setting editable_mode=compat -e .
+
+"$venv/bin/python" -c 'import sys; from connectors.flink.interpreter import is_optimised_build as ok; sys.exit(not ok())' ||
+    say "note: $python ($version) is no optimised build, which would decode a third faster: an operating system's
+    Python usually is one. Others are taken by make PYTHON=/path/to/python3.11 setup"

@@ -1,13 +1,14 @@
 """Decodes the bytes of a topic to what the join needs. Pure: no Flink, no clock.
 
-Each decoder returns :class:`Decoded` and never raises for a malformed record: that becomes a
+Each decoder returns :data:`Decoded` and never raises for a malformed record: that becomes a
 complete dead letter. All text is Latin-1, one character a byte, because SQL can join and cut
 strings but not bytes; the last step of the SQL turns it back into bytes.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, cast
+from functools import lru_cache
+from typing import Protocol, cast
 from uuid import UUID
 
 from connectors.personalize import DatasetRecord
@@ -21,11 +22,18 @@ from schemas.codec import (
     parse_plain,
 )
 from schemas.dead_letter import DeadLetters, SourceRecord, source_record
+from schemas.flat_reader import FieldReader, RecordDecoder
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
 from schemas.projection import is_deleted, project_item, project_user, record_id, updated_at
 from schemas.records import Deletion, Interaction
-from schemas.rules import MAX_CLOCK_AHEAD_MS, check_id, check_interaction, check_version
+from schemas.rules import (
+    MAX_CLOCK_AHEAD_MS,
+    check_id,
+    check_interaction,
+    check_version,
+    is_usable_interaction,
+)
 
 ANONYMOUS = "\x1f"
 """Starts the join key of an event without user; no id does, so it never joins a user."""
@@ -41,18 +49,14 @@ BRANCH = b"\x02"
 """Index of the null and of the record branch of ``["null", record]``, as Avro writes them."""
 
 
-class Decoded(NamedTuple):
-    """The result of a decode function for a record; a column each in SQL.
+Decoded = tuple[bool, str | None, str | None, str]
+"""The result of a decode function for a record, a column each in SQL: ok, key, item_id, payload.
 
-    ``ok``: the record is usable. Then ``key`` is what the enriched record is keyed and joined by
-    (user), ``item_id`` the item's id, ``payload`` the bytes for the join. Otherwise ``key`` is the
-    original Kafka key and ``payload`` the complete dead letter.
-    """
-
-    ok: bool
-    key: str | None
-    item_id: str | None
-    payload: str
+``ok``: the record is usable. Then ``key`` is what the enriched record is keyed and joined by
+(user), ``item_id`` the item's id, ``payload`` the bytes for the join. Otherwise ``key`` is the
+original Kafka key and ``payload`` the complete dead letter. No named tuple: creating one takes a
+tenth of the time of decoding.
+"""
 
 
 class DecodeRecord(Protocol):
@@ -72,6 +76,9 @@ class InteractionDecoder:
     and the item.
     """
 
+    FIELDS = ("event_id", "user_id", "session_id", "item_id", "occurred_at")
+    """Those that :func:`check_interaction` checks; the others are passed on unread."""
+
     def __init__(
         self,
         contracts: Contracts,
@@ -81,8 +88,9 @@ class InteractionDecoder:
     ) -> None:
         contract = contracts.only(Role.INTERACTION)
         self._decoder = Decoder(contract, lookup)
+        self._reader = FieldReader(self._decoder, self.FIELDS)
         self.dead_letters = dead_letters
-        self._header = wire.header(enriched_id)
+        self._header = wire.header(enriched_id).decode("latin-1")
         check_enriched_layout(contract, contracts.only(Role.ENRICHED))
 
     def __call__(
@@ -90,17 +98,27 @@ class InteractionDecoder:
     ) -> Decoded:
         """Decode a record of the interactions topic."""
         try:
-            decoded, body = self._decoder.decode_with_body(value, timestamp_ms)
-            record = cast("Interaction", decoded)
-            check_interaction(record, timestamp_ms)
+            fields = self._reader.read(value)
+            if fields is not None and value is not None:
+                body = value[wire.HEADER_SIZE :]
+            else:
+                record, body = self._decoder.decode_with_body(value, timestamp_ms)
+                self._reader.add_decoded(value)
+                fields = tuple(record[name] for name in self.FIELDS)
+            event_id, user_id, session_id, item_id, occurred_at = fields
+            if not is_usable_interaction(
+                event_id, user_id, session_id, item_id, occurred_at, timestamp_ms
+            ):
+                named = dict(zip(self.FIELDS, fields, strict=True))
+                check_interaction(cast("Interaction", named), timestamp_ms)
         except InvalidRecord as error:
             source = source_record(key, value, origin, timestamp_ms)
             return _refused(self.dead_letters, source, error)
-        text = origin.encode()
-        head = b"".join((self._header, body, avro_long(len(text)), text, avro_long(timestamp_ms)))
-        user_id = record["user_id"]
-        listener = ANONYMOUS + record["session_id"] if user_id is None else user_id
-        return Decoded(True, listener, record["item_id"], head.decode("latin-1"))
+        payload = (
+            f"{self._header}{body.decode('latin-1')}"
+            f"{_long_text(len(origin))}{origin}{_long_text(timestamp_ms)}"
+        )
+        return True, ANONYMOUS + session_id if user_id is None else user_id, item_id, payload
 
 
 class DimensionDecoder:
@@ -116,7 +134,10 @@ class DimensionDecoder:
         self, contracts: Contracts, role: Role, lookup: SchemaLookup, dead_letters: DeadLetters
     ) -> None:
         self._role = role
-        self._decoders = {c.topic: Decoder(c, lookup) for c in contracts.with_role(role)}
+        self._decoders = {
+            contract.topic: RecordDecoder(Decoder(contract, lookup))
+            for contract in contracts.with_role(role)
+        }
         self.dead_letters = dead_letters
         self.clock_ahead = 0
         self._schema = parse_plain(projection_schema(contracts, role))
@@ -157,8 +178,8 @@ class DimensionDecoder:
         prefix = f"{version:0{VERSION_DIGITS}d}{source.offset:0{VERSION_DIGITS}d}"
         payload = prefix + body.decode("latin-1")
         if self._role is Role.USER:
-            return Decoded(True, identity, None, payload)
-        return Decoded(True, None, identity, payload)
+            return True, identity, None, payload
+        return True, None, identity, payload
 
 
 class DatasetDecoder:
@@ -171,12 +192,14 @@ class DatasetDecoder:
 
     def __call__(self, source: SourceRecord) -> DatasetRecord | Deletion | None:
         """The version of a user or item; None if it cannot be decoded."""
-        decoded = self._decode(source.key, source.payload, source.origin, source.timestamp_ms)
-        if not decoded.ok:
+        ok, user_id, item_id, payload = self._decode(
+            source.key, source.payload, source.origin, source.timestamp_ms
+        )
+        if not ok:
             return None
-        identity = decoded.key or decoded.item_id or ""
-        updated = int(decoded.payload[:VERSION_DIGITS])
-        body = decoded.payload[STATE_PREFIX:].encode("latin-1")
+        identity = user_id or item_id or ""
+        updated = int(payload[:VERSION_DIGITS])
+        body = payload[STATE_PREFIX:].encode("latin-1")
         if body == NO_BRANCH:
             return Deletion(
                 dataset=self._dataset, id=identity, deleted_at=updated, origin=source.origin
@@ -216,10 +239,16 @@ def avro_long(value: int) -> bytes:
     return bytes(encoded)
 
 
+@lru_cache(maxsize=128)
+def _long_text(value: int) -> str:
+    # Most events share their timestamp with the one before.
+    return avro_long(value).decode("latin-1")
+
+
 def _refused(dead_letters: DeadLetters, source: SourceRecord, error: InvalidRecord) -> Decoded:
     value = dead_letters.encode(source, error.reason, error.message)
     key = None if source.key is None else source.key.decode("latin-1")
-    return Decoded(False, key, None, value.decode("latin-1"))
+    return False, key, None, value.decode("latin-1")
 
 
 def _tombstone_id(source: SourceRecord) -> str:

@@ -35,7 +35,7 @@ VERSION = "ROW<id STRING, version STRING>"
 """A user's or item's id, and the version; both null for a record that cannot be decoded."""
 
 DECODED = "ROW<ok BOOLEAN, `key` STRING, item_id STRING, payload STRING>"
-"""A :class:`jobs.decode.Decoded` in SQL."""
+"""A :data:`jobs.decode.Decoded` in SQL."""
 
 FACTS = (
     "ROW<event_id STRING, `minute` BIGINT, listener STRING, played INT, skipped INT,"
@@ -72,6 +72,8 @@ class DecodeFunction(RegistryFunction):
         opened = self.connect()
         self._decode = self.create_decoder(opened)
         self._limit = self.dead_letter_limit(self._settings.enrichment)
+        # PyFlink copies a row out before the next call, in both modes.
+        self._row = Row(None, None, None, None)
         self._watch = watch_of(self._settings, opened.contracts)
         self._freshness = self._watch.freshness
         self._restored = restored_positions()
@@ -95,7 +97,7 @@ class DecodeFunction(RegistryFunction):
         }
 
     def decode(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
-        """The decoded record as a row of ``DECODED``."""
+        """The decoded record as a row of ``DECODED``; valid until the next call."""
         decoded = self._decode(key, value, origin, timestamp_ms)
         self._calls += 1
         if not decoded[0]:
@@ -104,7 +106,8 @@ class DecodeFunction(RegistryFunction):
             self._limit.note_refused(self._calls, self._decode.dead_letters.latest_code)
         elif self._limit.is_resumed:
             self._limit.note_accepted(self._calls)
-        return Row(*decoded)
+        self._row[:] = decoded
+        return self._row
 
 
 class DecodeInteraction(DecodeFunction):
@@ -244,14 +247,14 @@ class VersionOf(RegistryFunction):
 
     def eval(self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int) -> Row:
         """Id and version."""
-        decoded = self._decode(key, value, origin, timestamp_ms)
+        ok, user_id, item_id, payload = self._decode(key, value, origin, timestamp_ms)
         self._calls += 1
-        if not decoded.ok:
+        if not ok:
             self._limit.note_refused(self._calls, self._decode.dead_letters.latest_code)
             return Row(None, None)
         if self._limit.is_resumed:
             self._limit.note_accepted(self._calls)
-        return Row(decoded.key or decoded.item_id, decoded.payload[:STATE_PREFIX])
+        return Row(user_id or item_id, payload[:STATE_PREFIX])
 
 
 class TrendFactsFunction(RegistryFunction):

@@ -165,6 +165,11 @@ class Decoder:
             raise InvalidRecord(Reason.WRONG_TYPE, f"{type(error).__name__}: {error}") from error
         return record, encode_body(self.schema, record)
 
+    def is_newest(self, value: bytes) -> bool:
+        """Whether the body of a value that was decoded is, uncompressed, of the newest version."""
+        writer = self._writers.get(value[2 : wire.HEADER_SIZE])
+        return writer is not None and writer.newest and value[1] == wire.UNCOMPRESSED
+
     def _writer(self, version_id: bytes, body: bytes, published_ms: float) -> _Writer:
         try:
             registered = self._lookup.by_id(version_id)

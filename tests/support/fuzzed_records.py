@@ -116,21 +116,21 @@ class Fuzz:
         self.tally.inputs += 1
         interaction = contract.role is Role.INTERACTION
         decode = self._interactions if interaction else self._dimensions[contract.role]
-        decoded = decode(key, value, origin, PUBLISHED_MS)
-        if not decoded.ok:
-            self._check_dead_letter(contract, decoded.payload.encode("latin-1"), key, value)
+        ok, user_id, item_id, payload = decode(key, value, origin, PUBLISHED_MS)
+        if not ok:
+            self._check_dead_letter(contract, payload.encode("latin-1"), key, value)
             return
         expected = read_strictly(*_written(value))
         if not interaction:
-            identity = decoded.key or decoded.item_id or ""
+            identity = user_id or item_id or ""
             states = self._states[contract.role]
-            states[identity] = max(decoded.payload, states.get(identity, ""))
+            states[identity] = max(payload, states.get(identity, ""))
             self.tally.dimensions += 1
             return
-        assert decoded.item_id is not None
-        user = self._states[Role.USER].get(decoded.key or "", "")[STATE_PREFIX:] or "\0"
-        item = self._states[Role.ITEM].get(decoded.item_id, "")[STATE_PREFIX:] or "\0"
-        out = (decoded.payload + user + item).encode("latin-1")
+        assert item_id is not None
+        user = self._states[Role.USER].get(user_id or "", "")[STATE_PREFIX:] or "\0"
+        item = self._states[Role.ITEM].get(item_id, "")[STATE_PREFIX:] or "\0"
+        out = (payload + user + item).encode("latin-1")
         assert out[:HEADER] == b"\x03\x00" + VERSIONS.newest(self._enriched).bytes
         record = read_strictly(self._enriched.newest.definition, out[HEADER:])
         own = contract.newest.field_names

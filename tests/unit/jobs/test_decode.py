@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import fastavro
@@ -19,7 +19,6 @@ from jobs.decode import (
     BRANCH,
     NO_BRANCH,
     STATE_PREFIX,
-    Decoded,
     DecodeRecord,
     DimensionDecoder,
     InteractionDecoder,
@@ -52,6 +51,27 @@ INTERACTIONS, ENRICHED = CONTRACTS["interactions"], CONTRACTS["interactions-enri
 DEAD_LETTERS = CONTRACTS["dead-letters"]
 NOW_MS = 1_790_000_000_000
 TIMESTAMP_MS = 1_780_000_000_123
+
+
+class Decoded(NamedTuple):
+    """The columns of a decoded record by name."""
+
+    ok: bool
+    key: str | None
+    item_id: str | None
+    payload: str
+
+
+class Named:
+    """A decoder that returns named columns."""
+
+    def __init__(self, decode: DecodeRecord) -> None:
+        self.decode = decode
+
+    def __call__(
+        self, key: bytes | None, value: bytes | None, origin: str, timestamp_ms: int
+    ) -> Decoded:
+        return Decoded(*self.decode(key, value, origin, timestamp_ms))
 
 
 def version_id(contract: Contract, number: int | None = None) -> UUID:
@@ -123,15 +143,13 @@ PODCAST: dict[str, Any] = {
 }
 
 
-def interactions(
-    contracts: Contracts = CONTRACTS, registry: Registry | None = None
-) -> InteractionDecoder:
+def interactions(contracts: Contracts = CONTRACTS, registry: Registry | None = None) -> Named:
     registry = registry or Registry()
-    return InteractionDecoder(contracts, registry, dead_letters(), version_id(ENRICHED))
+    return Named(InteractionDecoder(contracts, registry, dead_letters(), version_id(ENRICHED)))
 
 
-def dimension(role: Role) -> DimensionDecoder:
-    return DimensionDecoder(CONTRACTS, role, Registry(), dead_letters())
+def dimension(role: Role) -> Named:
+    return Named(DimensionDecoder(CONTRACTS, role, Registry(), dead_letters()))
 
 
 def dead_letters() -> DeadLetters:
@@ -336,6 +354,7 @@ def test_a_version_before_1970_is_a_dead_letter() -> None:
 def test_a_clock_ahead_wins_over_nothing_that_is_published_later() -> None:
     """Neither over a deletion nor over an update; the record is counted from five minutes on."""
     decode = dimension(Role.USER)
+    assert isinstance(decode.decode, DimensionDecoder)
     ahead = value_of(USERS, {**USER, "updated_at": TIMESTAMP_MS + 3_600_000})
     former = decode(b"u-1", ahead, "users/0/1", TIMESTAMP_MS)
     tombstone = decode(b"u-1", None, "users/0/2", TIMESTAMP_MS)
@@ -343,7 +362,7 @@ def test_a_clock_ahead_wins_over_nothing_that_is_published_later() -> None:
     update = decode(b"u-1", right, "users/0/3", TIMESTAMP_MS + 60_001)
     assert former.payload[:STATE_PREFIX] < tombstone.payload[:STATE_PREFIX]
     assert tombstone.payload[:STATE_PREFIX] < update.payload[:STATE_PREFIX]
-    assert decode.clock_ahead == 1
+    assert decode.decode.clock_ahead == 1
 
 
 def test_a_tombstone_without_a_timestamp_has_a_version() -> None:
@@ -461,7 +480,7 @@ def test_an_unusable_user_or_item_is_a_dead_letter(
 )
 def test_no_bytes_make_a_decoder_raise(value: bytes, key: bytes | None) -> None:
     """The job would fail at the same record again and again."""
-    decoders: list[tuple[DecodeRecord, str]] = [
+    decoders: list[tuple[Named, str]] = [
         (interactions(), "interactions"),
         (dimension(Role.USER), "users"),
         (dimension(Role.ITEM), "songs"),

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.invalid import InvalidRecord, Reason
-from schemas.rules import MAX_ID_LENGTH, check_id, completion
+from schemas.records import Interaction
+from schemas.rules import (
+    MAX_AHEAD_MS,
+    MAX_ID_LENGTH,
+    check_id,
+    check_interaction,
+    completion,
+    is_usable_interaction,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +62,26 @@ def test_completion(played: int | None, duration: int | None, value: float | Non
     """The share that was played, at most the whole, absent where it cannot be known."""
     record = {"played_ms": played, "item": {"duration_ms": duration}}
     assert completion(record) == value
+
+
+_ids = st.text(max_size=2) | st.sampled_from(["x" * MAX_ID_LENGTH, "é" * (MAX_ID_LENGTH + 1), "u"])
+
+
+@given(
+    ids=st.fixed_dictionaries(
+        {"event_id": _ids, "user_id": st.none() | _ids, "session_id": _ids, "item_id": _ids}
+    ),
+    ahead=st.sampled_from([-1, 0, MAX_AHEAD_MS, MAX_AHEAD_MS + 1]),
+)
+def test_the_quick_test_of_an_interaction_is_that_of_its_rules(
+    ids: dict[str, Any], ahead: int
+) -> None:
+    """The decode step asks for the reason of those alone that the quick test refuses."""
+    published_ms = 1_790_000_000_000
+    record = {**ids, "occurred_at": published_ms + ahead}
+    try:
+        check_interaction(cast("Interaction", record), published_ms)
+        usable = True
+    except InvalidRecord:
+        usable = False
+    assert is_usable_interaction(**record, published_ms=published_ms) is usable
