@@ -243,7 +243,7 @@ def _map(item: _Read) -> _Read:
             for _ in range(count):
                 key, position = _string(body, position)
                 if key in values:
-                    raise _wrong(f"the key {key!r:.100} is twice in a map")
+                    raise _wrong("a key is twice in a map")
                 values[key], position = item(body, position)
             _check_block(block_end, position)
 

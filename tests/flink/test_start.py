@@ -177,7 +177,7 @@ def test_schemas_that_are_not_registered_are_one_line(
     write_properties(tmp_path, groups)
     code, output, errors = start(tmp_path, {**environ, **aws_environment(mesh.settings)})
     assert (code, output) == (1, "")
-    assert_one_line(errors, "interactions-enriched.v1", "'another'", "tunemesh schemas register")
+    assert_one_line(errors, ".v1 is not registered in 'another'", "tunemesh schemas register")
 
 
 def test_a_registry_that_does_not_answer_is_one_line(
