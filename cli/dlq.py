@@ -27,20 +27,31 @@ _REASON = click.option("--reason", help="Only with this reason, such as truncate
 @dlq.command("list")
 @_REASON
 def dlq_list(reason: str | None) -> None:
-    """Count dead letters by topic, step and reason.
+    """Count dead letters by topic, step and reason: the new ones, and those that were replayed.
+
+    The column data has the PII class of the topic's records, and so of the payloads.
 
     Example: tunemesh dlq list --reason truncated_body
     """
-    letters = dead_letters.select(dead_letters.read_dead_letters(_endpoints()), reason)
+    endpoints, contracts = _endpoints(), load_contracts()
+    letters = dead_letters.select(dead_letters.read_dead_letters(endpoints), reason)
     if not letters:
         click.echo("no dead letters")
         return
     rows = [
-        (group.topic, group.step, group.error_code, f"{group.count:,}", group.latest.id)
-        for group in dead_letters.group(letters)
+        (
+            group.topic,
+            group.step,
+            group.error_code,
+            f"{group.count - group.replayed:,}",
+            f"{group.replayed:,}",
+            str(dead_letters.data_class(group.topic, contracts)),
+            group.latest.id,
+        )
+        for group in dead_letters.group(letters, endpoints)
     ]
-    header = ("topic", "step", "reason", "count", "latest")
-    terminal.show(terminal.table(header, rows, numbers=("count",)))
+    header = ("topic", "step", "reason", "new", "replayed", "data", "latest")
+    terminal.show(terminal.table(header, rows, numbers=("new", "replayed")))
 
 
 @dlq.command("show", short_help="Print one dead letter: its fields and its payload.")
@@ -65,7 +76,7 @@ def dlq_show(letter_id: str) -> None:
 def dlq_replay(reason: str | None, again: bool, letter_ids: tuple[str, ...]) -> None:
     """Publish rejected records again, after a fix: by reason, or by id.
 
-    Exits with 1 if some were replayed before.
+    Exits with 1 if some were replayed before, or were refused by a back end and are on no topic.
 
     Example: tunemesh dlq replay --reason unknown_schema_id
     """
@@ -80,6 +91,12 @@ def dlq_replay(reason: str | None, again: bool, letter_ids: tuple[str, ...]) -> 
     click.echo(f"replayed {len(outcome.replayed):,} of {len(letters):,}")
     if outcome.skipped:
         click.echo(f"{len(outcome.skipped):,} were replayed before; --again replays them")
+    if outcome.unpublished:
+        click.echo(
+            f"{len(outcome.unpublished):,} were refused by a back end and are on no topic; correct"
+            " them in its store, which publishes them"
+        )
+    if outcome.skipped or outcome.unpublished:
         raise click.exceptions.Exit(1)
 
 

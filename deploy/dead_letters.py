@@ -14,12 +14,13 @@ from uuid import UUID
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from connectors.catalog.pii import PiiClass, highest_class
 from connectors.clock import now_ms
 from schemas import records, wire
 from schemas.codec import Decoder, SchemaLookup
-from schemas.dead_letter import payload_is_whole
+from schemas.dead_letter import Step, payload_is_whole
 from schemas.errors import TunemeshError
-from schemas.invalid import InvalidRecord
+from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contracts, Role, load_contracts
 from verification.endpoints import Endpoints
 from verification.positions import (
@@ -29,13 +30,17 @@ from verification.positions import (
     produce,
     topic_beginnings,
 )
-from verification.progress import Progress, Step, silent
+from verification.progress import Progress, silent
+from verification.progress import Step as ProgressStep
 from verification.replay import connect_registry
 
 REPLAYED_FROM_HEADER = "tunemesh-replayed-from"
 """The position at which a replayed record was rejected: topic:partition:offset."""
 
 MAX_SHOWN_BYTES = 512
+
+KEPT_MS = 31 * 86_400_000
+"""How long a replay is recorded: a day longer than the topic keeps the dead letter."""
 
 
 class DeadLetterError(TunemeshError):
@@ -66,21 +71,26 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Dead letters of one topic, step and reason."""
+    """Dead letters of one topic, step and reason; ``replayed``: how many of them were replayed."""
 
     topic: str
     step: str
     error_code: str
     count: int
+    replayed: int
     latest: DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Ids of the dead letters that were replayed, and of those skipped, as replayed before."""
+    """Ids of the dead letters that were replayed, and of the others.
+
+    ``skipped``: replayed before. ``unpublished``: refused by a back end, so they are on no topic.
+    """
 
     replayed: tuple[str, ...]
     skipped: tuple[str, ...]
+    unpublished: tuple[str, ...] = ()
 
 
 def read_dead_letters(
@@ -91,13 +101,14 @@ def read_dead_letters(
 ) -> list[DeadLetter]:
     """Return all dead letters on the topic, the oldest first.
 
-    A record may have several over restarts of a job: the first one is returned.
+    A record may have several over restarts of a job: the first one is returned. Records of the same
+    position have different timestamps when the topic was created anew.
     """
     contracts = contracts or load_contracts()
     contract = contracts.only(Role.DEAD_LETTER)
     decoder = Decoder(contract, registry or connect_registry(endpoints))
     start = topic_beginnings(endpoints.bootstrap_servers, [contract.topic])[contract.topic]
-    letters: dict[str, DeadLetter] = {}
+    letters: dict[tuple[str, int], DeadLetter] = {}
     with TopicReader(endpoints.bootstrap_servers, contract.topic, start) as reader:
         for message in reader.read():
             try:
@@ -108,9 +119,10 @@ def read_dead_letters(
                     f"the dead letter at {position} does not decode: {error}"
                 ) from None
             letter = DeadLetter(**record)
-            first = letters.setdefault(letter.id, letter)
+            record_id = letter.id, letter.timestamp
+            first = letters.setdefault(record_id, letter)
             if letter.first_seen < first.first_seen:
-                letters[letter.id] = letter
+                letters[record_id] = letter
     return sorted(letters.values(), key=lambda letter: (letter.first_seen, letter.id))
 
 
@@ -119,11 +131,22 @@ def select(
 ) -> list[DeadLetter]:
     """Return the dead letters with a reason (None: any) and with these ids (none: any).
 
-    Raises DeadLetterError for an unknown id.
+    Raises DeadLetterError for an unknown id, and for a reason that is neither one of the decode
+    step nor of any dead letter.
     """
-    by_id = {one.id: one for one in letters if reason is None or one.error_code == reason}
+    letters = list(letters)
+    present = {letter.error_code for letter in letters}
+    if reason is not None and reason not in present | set(Reason):
+        others = ", ".join(sorted(present)) or "none"
+        raise DeadLetterError(
+            f"no dead letter has the reason {reason!r}. Reasons of the present ones: {others}; of"
+            f" the decode step: {', '.join(Reason)}"
+        )
+    chosen = [letter for letter in letters if reason in (None, letter.error_code)]
     if not ids:
-        return list(by_id.values())
+        return chosen
+    # The newest record of a position that has had several.
+    by_id = {letter.id: letter for letter in chosen}
     if unknown := [name for name in ids if name not in by_id]:
         raise DeadLetterError(
             f"there is no dead letter {unknown[0]}; an id is topic:partition:offset of the rejected"
@@ -132,18 +155,32 @@ def select(
     return [by_id[name] for name in dict.fromkeys(ids)]
 
 
-def group(letters: Iterable[DeadLetter]) -> list[Group]:
+def group(letters: Iterable[DeadLetter], endpoints: Endpoints) -> list[Group]:
     """Group dead letters by topic, step and reason, the largest group first."""
     groups: dict[tuple[str, str, str], list[DeadLetter]] = {}
     for letter in letters:
         groups.setdefault((letter.topic, letter.step, letter.error_code), []).append(letter)
-    return sorted(
-        (
-            Group(*names, count=len(members), latest=max(members, key=lambda m: m.first_seen))
-            for names, members in groups.items()
-        ),
-        key=lambda group: (-group.count, group.topic, group.error_code),
-    )
+    with _ReplayLog(endpoints.home / "dlq.sqlite") as log:
+        return sorted(
+            (
+                Group(
+                    *names,
+                    count=len(members),
+                    replayed=sum(map(log.has, members)),
+                    latest=max(members, key=lambda letter: letter.first_seen),
+                )
+                for names, members in groups.items()
+            ),
+            key=lambda group: (-group.count, group.topic, group.error_code),
+        )
+
+
+def data_class(topic: str, contracts: Contracts) -> PiiClass:
+    """The PII class of the records of a topic, and so of its dead letters."""
+    for contract in contracts:
+        if contract.topic == topic:
+            return highest_class(contract)
+    return PiiClass.PERSONAL
 
 
 def describe(
@@ -153,6 +190,7 @@ def describe(
     yield f"id          {letter.id}"
     yield f"step        {letter.step}"
     yield f"reason      {letter.error_code}"
+    yield f"data        {data_class(letter.topic, contracts)}"
     yield f"message     {letter.message}"
     yield f"event_id    {letter.event_id or '-'}"
     yield f"published   {_time_text(letter.timestamp)}"
@@ -166,6 +204,8 @@ def describe(
     yield from (f"  {line}" for line in _hex_lines(payload[:MAX_SHOWN_BYTES]))
     if len(payload) > MAX_SHOWN_BYTES:
         yield f"  ... {len(payload) - MAX_SHOWN_BYTES:,} more bytes"
+    if letter.step == Step.PUBLISH:
+        return
     if len(payload) >= wire.HEADER_SIZE and payload[0] == wire.HEADER_VERSION:
         version_id = UUID(bytes=payload[2 : wire.HEADER_SIZE])
         yield f"header      version 0x03, compression 0x{payload[1]:02x}, schema {version_id}"
@@ -206,23 +246,25 @@ def replay_dead_letters(
 ) -> Replayed:
     """Publish rejected records again on their topics, unchanged, with their keys.
 
-    A record rejected at delivery is published on the enriched topic. A header has the position of
-    the rejected record. The ids are kept in ``dlq.sqlite``; a letter in it is skipped unless
-    ``again``. If a letter has only the head of a large record, the record is read from its topic.
-    Raises DeadLetterError when the broker does not accept a record.
+    A record rejected at delivery is published on the enriched topic, and one that a back end
+    rejected on none: its store has it. A header has the position of the rejected record. The
+    records are kept in ``dlq.sqlite``; a letter in it is skipped unless ``again``. If a letter has
+    only the head of a large record, the record is read from its topic. Raises DeadLetterError when
+    the broker does not accept a record.
     """
     with _ReplayLog(endpoints.home / "dlq.sqlite") as log:
-        known = set() if again else log.ids()
-        due, skipped = [], []
+        due, skipped, unpublished = [], [], []
         for letter in letters:
-            if letter.id in known:
+            if letter.step == Step.PUBLISH:
+                unpublished.append(letter.id)
+            elif log.has(letter) and not again:
                 skipped.append(letter.id)
             elif payload_is_whole(cast("records.DeadLetter", asdict(letter))):
                 due.append(letter)
             else:
                 due.append(_read_whole(letter, endpoints))
-        replayed = _publish(due, endpoints, log, progress)
-    return Replayed(tuple(replayed), tuple(skipped))
+        replayed = _publish(due, endpoints, log, progress) if due else []
+    return Replayed(tuple(replayed), tuple(skipped), tuple(unpublished))
 
 
 def _read_whole(letter: DeadLetter, endpoints: Endpoints) -> DeadLetter:
@@ -230,7 +272,12 @@ def _read_whole(letter: DeadLetter, endpoints: Endpoints) -> DeadLetter:
     start = {letter.partition: letter.offset}
     with TopicReader(endpoints.bootstrap_servers, letter.topic, start) as reader:
         message = next(iter(reader.read()), None)
-    if message is None or message.offset() != letter.offset:
+    kept = letter.payload or b""
+    if (
+        message is None
+        or message.offset() != letter.offset
+        or not (message.value() or b"").startswith(kept)
+    ):
         raise DeadLetterError(
             f"{letter.id}: the dead letter has only the head of the record, which is no longer on"
             f" {letter.topic}"
@@ -252,7 +299,7 @@ def _publish(
         if error is not None:
             failures.append(f"{letter.id}: {error}")
             return
-        log.add(letter.id, message.topic(), message.partition(), message.offset())
+        log.add(letter, message.topic(), message.partition(), message.offset())
         published.append(letter.id)
 
     for letter in letters:
@@ -268,9 +315,9 @@ def _publish(
         except KafkaException as error:
             failures.append(f"{letter.id}: {error.args[0]}")
         producer.poll(0)
-        progress(Step("replaying dead letters", len(published), len(letters)))
+        progress(ProgressStep("replaying dead letters", len(published), len(letters)))
     producer.flush(FLUSH_SECONDS)
-    progress(Step("replaying dead letters", len(published), len(letters)))
+    progress(ProgressStep("replaying dead letters", len(published), len(letters)))
     if failures:
         raise DeadLetterError(
             f"{len(failures):,} records were not published; the first is {failures[0]}"
@@ -284,7 +331,11 @@ def _publish(
 
 
 class _ReplayLog:
-    """The dead letters that were replayed, and the positions of the new records."""
+    """The records that were replayed, and the positions of the new records.
+
+    A record is its position and its timestamp: a topic that was created anew has other records at
+    the same positions. An entry is removed when the dead letter has expired on its topic.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -292,8 +343,15 @@ class _ReplayLog:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS replayed"
-            " (id TEXT, at_ms INTEGER, topic TEXT, partition INTEGER, offset INTEGER)"
+            " (id TEXT, at_ms INTEGER, topic TEXT, partition INTEGER, offset INTEGER,"
+            " timestamp INTEGER)"
         )
+        columns = [row[1] for row in self._connection.execute("PRAGMA table_info(replayed)")]
+        if "timestamp" not in columns:
+            # Of a version that compared the position alone.
+            self._connection.execute("ALTER TABLE replayed ADD COLUMN timestamp INTEGER")
+        self._connection.execute("DELETE FROM replayed WHERE at_ms < ?", (now_ms() - KEPT_MS,))
+        self._connection.execute("CREATE INDEX IF NOT EXISTS replayed_id ON replayed (id)")
 
     def __enter__(self) -> Self:
         return self
@@ -301,13 +359,23 @@ class _ReplayLog:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def ids(self) -> set[str]:
-        """Return the ids of all dead letters that were replayed."""
-        return {name for (name,) in self._connection.execute("SELECT id FROM replayed")}
+    def has(self, letter: DeadLetter) -> bool:
+        """Whether the record of a dead letter was replayed."""
+        rows = self._connection.execute(
+            "SELECT timestamp, at_ms FROM replayed WHERE id = ?", (letter.id,)
+        )
+        return any(
+            at_ms >= letter.timestamp if timestamp is None else timestamp == letter.timestamp
+            for timestamp, at_ms in rows
+        )
 
     def add(
-        self, letter_id: str, topic: str | None, partition: int | None, offset: int | None
+        self,
+        letter: DeadLetter,
+        topic: str | None,
+        partition: int | None,
+        offset: int | None,
     ) -> None:
         """Record that a dead letter was replayed, at this position."""
-        row = (letter_id, now_ms(), topic, partition, offset)
-        self._connection.execute("INSERT INTO replayed VALUES (?, ?, ?, ?, ?)", row)
+        row = (letter.id, now_ms(), topic, partition, offset, letter.timestamp)
+        self._connection.execute("INSERT INTO replayed VALUES (?, ?, ?, ?, ?, ?)", row)

@@ -39,7 +39,7 @@ from jobs.micro_batch.piece import split
 from jobs.settings import AnalyticsSettings, RecommendationsSettings, RegistrySettings
 from jobs.worker import Shared
 from schemas.codec import Record
-from schemas.dead_letter import SourceRecord, Step
+from schemas.dead_letter import SourceRecord, Step, without_values
 from schemas.invalid import InvalidRecord
 from schemas.model import Contracts, Role
 from schemas.records import EnrichedInteraction
@@ -69,8 +69,9 @@ class Target(Generic[R]):
     """A destination, and what the records for it are decoded to.
 
     ``name`` is that of the delivery function in the SQL and in its metrics, ``service`` stands
-    before the service's error code in a dead letter. Targets of equal name and settings share a
-    worker's engine. Pickled into the job.
+    before the service's error code in a dead letter. ``values`` are those of a record by the fields
+    of the contract of ``role``. Targets of equal name and settings share a worker's engine. Pickled
+    into the job.
     """
 
     name: str
@@ -78,6 +79,8 @@ class Target(Generic[R]):
     settings: RecommendationsSettings | AnalyticsSettings
     decoder: Callable[[Opened], Decode[R]]
     destination: Callable[[Contracts], Destination[R, Any]]
+    values: Callable[[R], Record]
+    role: Role = Role.ENRICHED
 
 
 class Deliver(RegistryFunction, Generic[R]):
@@ -102,6 +105,7 @@ class Deliver(RegistryFunction, Generic[R]):
         self._undecoded = opened.dead_letters(Step.DECODE)
         self._undelivered = opened.dead_letters(Step.DELIVER)
         self._decode = target.decoder(opened)
+        self._contract = opened.contracts.only(target.role)
         self._limit = self.dead_letter_limit(target.settings)
         self._calls = 0
         self._engine = ENGINES.get(
@@ -150,9 +154,11 @@ class Deliver(RegistryFunction, Generic[R]):
         outcomes = self._engine.deliver(records)
         for (number, source), record, outcome in zip(sources, records, outcomes, strict=True):
             if isinstance(outcome, Rejected):
-                event_id = record.get("event_id") if isinstance(record, dict) else None
+                values = self._target.values(record)
                 code = f"{self._target.service}.{outcome.code}"
-                value = self._undelivered.encode(source, code, outcome.message, event_id)
+                personal = self._contract.personal_values(values)
+                message = without_values(outcome.message, personal)
+                value = self._undelivered.encode(source, code, message, values.get("event_id"))
                 left_over.append(LeftOver(Sink.DEAD_LETTERS, source.key, value))
                 refused[number] = code
         if left_over and self._gauges is not None:
@@ -180,6 +186,7 @@ def events_target(settings: RecommendationsSettings) -> Target[Record]:
                 max_in_flight=settings.max_in_flight,
             )
         ),
+        _same,
     )
 
 
@@ -201,6 +208,7 @@ def dataset_target(role: Role, settings: RecommendationsSettings) -> Target[Data
             ),
             contracts,
         ),
+        lambda version: {f"{role}_id": version.id, str(role): version.record},
     )
 
 
@@ -220,6 +228,7 @@ def archive_target(settings: AnalyticsSettings) -> Target[Record]:
                 bytes_per_second=settings.firehose_bytes_per_second,
             )
         ),
+        _same,
     )
 
 
@@ -231,7 +240,13 @@ def documents_target(role: Role, settings: AnalyticsSettings) -> Target[Record]:
         settings,
         partial(_record_decoder, role),
         lambda _: opensearch_destination(opensearch_settings(settings, role)),
+        _same,
+        role,
     )
+
+
+def _same(record: Record) -> Record:
+    return record
 
 
 def _record_decoder(role: Role, opened: Opened) -> Callable[[SourceRecord], Record]:

@@ -9,9 +9,11 @@ kept, the message says so, and the record itself is still where ``topic``, ``par
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from schemas.codec import Encoder
 from schemas.records import DeadLetter
@@ -149,6 +151,30 @@ def payload_is_whole(letter: DeadLetter) -> bool:
     tail = str(letter["message"]).rpartition(_CUT)[2]
     kept = {f"payload {len(letter['payload'] or b'')} of ", f"key {len(letter['key'] or b'')} of "}
     return not (tail.endswith("]") and any(tail.startswith(start) for start in kept))
+
+
+def without_values(message: str, values: Mapping[str, Any]) -> str:
+    """A message in which each of the values, by field, is replaced by its field's name.
+
+    A service repeats what it refuses, and a message is read by more people than a payload.
+    """
+    fields = {text: name for name, value in values.items() for text in _texts(value)}
+    if not fields:
+        return message
+    longest_first = "|".join(map(re.escape, sorted(fields, key=len, reverse=True)))
+    return re.sub(
+        rf"(?<!\w)(?:{longest_first})(?!\w)", lambda match: f"<{fields[match[0]]}>", message
+    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif value is not None and not isinstance(value, bool) and str(value):
+        yield str(value)
 
 
 def _cut_note(what: str, value: bytes, kept: int) -> str:

@@ -67,6 +67,10 @@ class Role(StrEnum):
     TREND = "trend"
 
 
+IMPERSONAL_CLASSES = frozenset({"public", "internal"})
+"""PII classes of values that concern no person."""
+
+
 @dataclass(frozen=True, slots=True)
 class SchemaVersion:
     """One Avro schema version of a contract: ``definition`` is the text that is registered."""
@@ -161,6 +165,14 @@ class Contract:
     def pii_class(self, field: str) -> str:
         """The PII class of a field."""
         return self.pii.get(field, self.pii_default)
+
+    def personal_values(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a record that concern a person, by field."""
+        return {
+            name: value
+            for name, value in record.items()
+            if self.pii_class(name) not in IMPERSONAL_CLASSES
+        }
 
     @property
     def subject(self) -> str:

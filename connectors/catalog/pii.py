@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from connectors.catalog.errors import CatalogError
+from schemas.model import IMPERSONAL_CLASSES, Contract
 
 
 class PiiClass(StrEnum):
@@ -23,9 +24,19 @@ class PiiClass(StrEnum):
         return list(PiiClass).index(self)
 
 
-FREE: Final = frozenset({PiiClass.PUBLIC, PiiClass.INTERNAL})
+FREE: Final = frozenset(map(PiiClass, IMPERSONAL_CLASSES))
 """Classes that every grant includes. The others must be named one by one: personal does not include
 pseudonymous."""
+
+
+def highest_class(contract: Contract) -> PiiClass:
+    """The class of a contract's records as a whole: the highest of their fields."""
+    where = f"{contract.folder / 'contract.yaml'}: pii"
+    fields = contract.newest.field_names
+    return max(
+        (parse_class(contract.pii_class(name), where) for name in fields),
+        key=lambda pii_class: pii_class.rank,
+    )
 
 
 def parse_class(text: str, where: str) -> PiiClass:

@@ -580,6 +580,9 @@ def test_the_commands_from_replay_to_a_replayed_dead_letter(
     assert listed.exit_code == 0, listed.output
     assert "trailing_bytes" in listed.output
     assert "bad_magic_byte" not in listed.output
+    nonsense = command(dlq, "replay", "--reason", "nonsense")
+    assert isinstance(nonsense.exception, DeadLetterError)
+    assert "trailing_bytes" in str(nonsense.exception)
 
     letter = next(
         one
@@ -599,6 +602,11 @@ def test_the_commands_from_replay_to_a_replayed_dead_letter(
         (record,) = reader.read()
     assert (record.key(), record.value()) == (letter["key"], letter["payload"])
     assert record.headers() == [("tunemesh-replayed-from", name.encode())]
+    lines = command(dlq, "list", "--reason", "trailing_bytes").output.splitlines()
+    (new, done, data), *_ = [
+        line.split()[3:6] for line in lines if line.startswith("interactions ")
+    ]
+    assert (int(new) > 0, done, data) == (True, "1", "pseudonymous")
     refused = command(dlq, "replay", name)
     assert refused.exit_code == 1
     assert "--again" in refused.output

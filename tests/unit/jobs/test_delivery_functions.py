@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,8 @@ import cloudpickle
 import pytest
 from pyflink.table import Row
 
+from connectors.delivery import Outcome, Rejected
+from connectors.delivery.outcomes import DELIVERED
 from connectors.glue.registry import GlueRegistry
 from jobs.dead_letter_limit import DeadLetterLimitReached
 from jobs.decode_functions import VersionOf
@@ -23,7 +26,7 @@ from schemas.codec import Decoder, Encoder, Record, RegisteredSchema, SchemaLook
 from schemas.dead_letter import SourceRecord
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Role, load_contracts
-from tests.support.delivery_fakes import FakeRecord, ScriptedDestination, refuse_batches_with
+from tests.support.delivery_fakes import FakeRecord, ScriptedDestination
 
 CONTRACTS = load_contracts()
 ENRICHED = CONTRACTS.only(Role.ENRICHED)
@@ -119,14 +122,27 @@ def decode_fake(source: SourceRecord) -> FakeRecord | LeftOver | None:
     return None if source.payload == b"imported" else FakeRecord(str(source.payload), source.offset)
 
 
+def refuse(batch: Sequence[FakeRecord], _: int) -> Outcome:
+    """Refuse a batch with one bad record, and repeat what was sent."""
+    if any("refused" in str(record.key) for record in batch):
+        keys = ", ".join(str(record.key) for record in batch)
+        return Rejected("Bad", f"one of {keys} is Bad", whole_call=True)
+    return DELIVERED
+
+
 def deliver_fakes(
     settings: RecommendationsSettings,
 ) -> tuple[Deliver[FakeRecord], ScriptedDestination]:
     """A function that is open, and its destination, which refuses some records."""
-    destination = ScriptedDestination(
-        refuse_batches_with(lambda record: "refused" in str(record.key)), latency=0
+    destination = ScriptedDestination(refuse, latency=0)
+    target = Target(
+        "deliver_fakes",
+        "post",
+        settings,
+        lambda _: decode_fake,
+        lambda _: destination,
+        lambda record: {"event_id": "e", "user_id": record.key, "item_id": "Bad"},
     )
-    target = Target("deliver_fakes", "post", settings, lambda _: decode_fake, lambda _: destination)
     function = DeliverFakes(target, RegistrySettings("eu-west-1"), ())
     function.open(WithoutMetrics())
     return function, destination
@@ -153,6 +169,9 @@ def test_a_batch_is_delivered_and_leaves_over_what_belongs_elsewhere() -> None:
         (1, "decode", "wrong_type"),
         (4, "deliver", "post.Bad"),
     ]
+    # The id of a user is personal, that of an item is not.
+    assert dead_letters[1]["message"] == "one of <user_id> is Bad"
+    assert dead_letters[1]["event_id"] == "e"
 
 
 def test_dead_letters_of_both_steps_count_for_the_limit(

@@ -98,7 +98,7 @@ def test_values_are_read_as_avro_defines_them(avro: Any, body: bytes, expected: 
         (ARRAY, b"\x01\x00\x02\x00", r"f: a block ends \+1 bytes from where it says"),
         (ARRAY, b"\x01\x01\x02\x00", "f: a length of -1 bytes"),
         (ARRAY, b"\x84\x00\x02\x04\x00", "f: a number in more bytes than it needs"),
-        (MAP, b"\x04\x02a\x01\x02a\x00\x00", "f: the key 'a' is twice in a map"),
+        (MAP, b"\x04\x02a\x01\x02a\x00\x00", "f: a key is twice in a map"),
         (POINT, b"\x80\x80\x80\x80\x10", "f: x: 2147483648 is not a 32-bit integer"),
     ],
 )

@@ -17,6 +17,7 @@ from schemas.dead_letter import (
     Step,
     dead_letter,
     payload_is_whole,
+    without_values,
 )
 from schemas.model import Role, load_contracts
 
@@ -69,7 +70,7 @@ def test_its_limit_is_the_contracts() -> None:
 
 def test_an_unknown_step_is_a_mistake_of_the_caller() -> None:
     """The steps are part of the format."""
-    assert {str(step) for step in Step} == {"decode", "deliver"}
+    assert {str(step) for step in Step} == {"decode", "deliver", "publish"}
     with pytest.raises(ValueError, match="elsewhere"):
         dead_letter(SOURCE, "elsewhere", "c", "m", 0)
 
@@ -156,3 +157,32 @@ def test_whatever_the_record_held_its_dead_letter_encodes_within_the_limit(
     encoded = ENCODER.encode(letter)
     assert len(encoded) <= limit
     assert (letter["payload"] == payload and letter["key"] == key) is payload_is_whole(letter)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Value 'u1' at 'userId' failed", "Value '<user_id>' at 'userId' failed"),
+        ("u1: u12 and au1 and U1", "<user_id>: u12 and au1 and U1"),
+        ("id [maria@example.com+u1]", "id [<email>]"),
+        ("document of 1984, FR: 'FR, 19840'", "document of <user>, <user>: '<user>, 19840'"),
+        ("1 validation error detected", "1 validation error detected"),
+        ("", ""),
+    ],
+)
+def test_a_services_message_has_no_values_of_a_person(message: str, expected: str) -> None:
+    values = {
+        "user_id": "u1",
+        "email": "maria@example.com+u1",
+        "user": {"country": "FR", "born": 1984, "tags": [None, "", True]},
+    }
+    assert without_values(message, values) == expected
+    assert without_values(message, {"a": None, "b": [], "c": False}) == message
+
+
+def test_what_concerns_a_person_follows_from_the_contract() -> None:
+    """The id of the user and what is known of them; not of the item."""
+    enriched = load_contracts().only(Role.ENRICHED)
+    record = enriched.examples("valid")["enriched"]
+    assert {"user_id", "session_id", "user"} <= enriched.personal_values(record).keys()
+    assert not {"item", "item_id"} & enriched.personal_values(record).keys()
