@@ -15,6 +15,7 @@ from cli.parameters import RUN_NAME, FiniteRange
 from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import LocalSettings
 from schemas.model import load_contracts
+from verification.anomalies import Anomalies
 from verification.directory import ReplayDirectory
 from verification.entries import Source
 from verification.fill import FillSummary
@@ -31,12 +32,13 @@ SIZE = click.IntRange(min=len(GENRES))
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--seed", type=int, default=1, help="Seed of generated data."),
+        click.option("--seed", type=int, default=1, help="Seed of generated data and anomalies."),
         click.option("--dirt", "anomalies", is_flag=True, hidden=True),
         click.option(
             "--anomalies",
             is_flag=True,
-            help="Generate duplicates, late events, unknown items and malformed records, too.",
+            help="Add duplicates, late events and malformed records; to generated data also unknown"
+            " items.",
         ),
         click.option("--generate", type=click.IntRange(min=1), help="Generate so many events."),
         click.argument(
@@ -50,20 +52,39 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _source(
-    directory: Path | None, generate: int | None, anomalies: bool, seed: int, **sizes: Any
+    directory: Path | None,
+    generate: int | None,
+    anomalies: bool,
+    seed: int,
+    malformed: float = Anomalies().malformed_share,
+    **sizes: int | None,
 ) -> Source:
     if (directory is None) == (generate is None):
         raise click.UsageError("give either a DIRECTORY or --generate N")
-    if anomalies and directory is not None:
-        raise click.UsageError("--anomalies is an option of --generate; a replay set has its own")
-    return open_source(directory, interactions=generate, seed=seed, anomalies=anomalies, **sizes)
+    if generate is not None:
+        hour = Hour(
+            generate,
+            seed=seed,
+            anomalies=anomalies,
+            malformed_share=malformed,
+            users=sizes.get("users"),
+            songs=sizes.get("songs"),
+            podcasts=sizes.get("podcasts"),
+        )
+        return GeneratedHour(hour)
+    for name, size in sizes.items():
+        if size is not None:
+            raise click.UsageError(f"--{name} is an option of --generate")
+    assert directory is not None
+    return open_directory(directory, Anomalies(seed, malformed) if anomalies else None)
 
 
-def open_source(directory: Path | None, **hour: Any) -> Source:
-    """Return the replay set in a directory, or a generated hour with these settings."""
-    if directory is not None:
-        return ReplayDirectory(directory, load_contracts())
-    return GeneratedHour(Hour(**hour))
+def open_directory(directory: Path, added: Anomalies | None = None) -> Source:
+    """Return the replay set in a directory, with ``added`` anomalies; name what is ignored."""
+    source = ReplayDirectory(directory, load_contracts(), added)
+    for note in source.notes:
+        click.echo(note, err=True)
+    return source
 
 
 @click.command()
@@ -121,10 +142,7 @@ def replay(
       tunemesh replay recordings/monday --run monday
     """
     sizes = {"users": users, "songs": songs, "podcasts": podcasts}
-    for name, size in sizes.items():
-        if size is not None and directory is not None:
-            raise click.UsageError(f"--{name} is an option of --generate")
-    source = _source(directory, generate, anomalies, seed, malformed_share=malformed, **sizes)
+    source = _source(directory, generate, anomalies, seed, malformed, **sizes)
     settings = LocalSettings.from_environment(os.environ)
     if run is not None:
         require_new(ledger_path(settings.home, run))

@@ -27,8 +27,8 @@ class Entry:
 
     ``record`` is None for a tombstone (a null value), then ``key`` has its key. For a
     malformed record, ``record`` is the valid record to corrupt, ``reason`` the dead letter's
-    expected reason, and ``variant`` selects one of several ways to corrupt it. ``where`` names the
-    line it came from.
+    expected reason, and ``variant`` selects one of several ways to corrupt it; ``value`` are bytes
+    to send instead. ``where`` names the line it came from.
     """
 
     domain: str
@@ -38,6 +38,7 @@ class Entry:
     reason: Reason | None = None
     variant: int = 0
     where: str = ""
+    value: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

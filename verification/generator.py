@@ -8,7 +8,6 @@ interactions.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from typing import Any
 
 from connectors.clock import now_ms
 from schemas.errors import TunemeshError
+from verification.anomalies import MAX_LATE_MS, Anomalies, EvenShare, add_anomalies
 from verification.entries import Entry, Kind, Scheduled, merge_scheduled
-from verification.malformed import DIMENSION_REASONS, INTERACTION_REASONS
+from verification.malformed import DIMENSION_REASONS
 
 GENRES = (
     "rock", "electronic", "hip hop", "jazz", "metal", "folk",
@@ -36,7 +36,6 @@ _LANGUAGES = ("en", "de", "es", "fr", "pt")
 _MASK = (1 << 64) - 1
 _DAY_MS = 86_400_000
 
-MAX_LATE_MS = 30_000
 PODCAST_SHARE = 0.15
 ANONYMOUS_SHARE = 0.03
 RECOMMENDED_SHARE = 0.05
@@ -45,8 +44,6 @@ ITEM_UPDATE_SHARE = 0.01
 USER_UPDATE_SHARE = 0.01
 USER_DELETION_SHARE = 0.01
 ITEM_DELETION_SHARE = 0.003
-DUPLICATE_SHARE = 0.005
-LATE_SHARE = 0.02
 MISSING_ITEM_SHARE = 0.002
 MISSING_USER_SHARE = 0.001
 _SESSION_MS = 20 * 60_000
@@ -113,26 +110,12 @@ def _mix(*parts: int) -> int:
     return state
 
 
-class _EvenShare:
-    """Returns True for a share of the calls, evenly spaced, so that counts are exact."""
-
-    def __init__(self, share: float, phase: float) -> None:
-        self._share = share
-        self._sum = phase
-
-    def __call__(self) -> bool:
-        self._sum += self._share
-        if self._sum >= 1:
-            self._sum -= 1
-            return True
-        return False
-
-
 class GeneratedHour:
     """A source of entries; see :class:`Hour`."""
 
     def __init__(self, hour: Hour) -> None:
         self.hour = hour
+        self._anomalies = Anomalies(hour.seed, hour.malformed_share) if hour.anomalies else None
 
     @property
     def description(self) -> str:
@@ -153,9 +136,8 @@ class GeneratedHour:
     def stream_count(self) -> int:
         """Approximate number of records of ``stream``; exact without anomalies."""
         count = self.hour.interactions
-        if self.hour.anomalies:
-            count += int(count * DUPLICATE_SHARE) + int(count * self.hour.malformed_share)
-        return count + len(self._schedule)
+        added = 0 if self._anomalies is None else self._anomalies.count(count)
+        return count + added + len(self._schedule)
 
     # Catalogue
 
@@ -293,50 +275,15 @@ class GeneratedHour:
 
     def _lines(self) -> Iterator[Entry]:
         """Yield interactions in order, late and duplicate ones at their later position."""
-        if not self.hour.anomalies:
-            yield from (Entry("interactions", event, Kind.VALID) for event in self._events())
-            return
-        # The text seeds the sequence: another one would change what a seed generates.
-        chance = random.Random(f"{self.hour.seed} dirt")
-        duplicate = _EvenShare(DUPLICATE_SHARE, chance.random())
-        late = _EvenShare(LATE_SHARE, chance.random())
-        malformed = _EvenShare(self.hour.malformed_share, chance.random())
-        delayed: list[tuple[int, int, Entry]] = []
-        order = turn = repeated = 0
-        for event in self._events():
-            now = event["occurred_at"]
-            while delayed and delayed[0][0] <= now:
-                yield heapq.heappop(delayed)[2]
-            entry = Entry("interactions", event, Kind.VALID)
-            again = Entry("interactions", event, Kind.DUPLICATE)
-            order += 1
-            if late():
-                release = now + chance.randrange(1_000, MAX_LATE_MS - 1_000)
-                heapq.heappush(delayed, (release, order, entry))
-                continue
-            yield entry
-            if duplicate():
-                repeated += 1
-                if repeated % 2:
-                    yield again
-                else:
-                    release = now + chance.randrange(1_000, MAX_LATE_MS - 1_000)
-                    heapq.heappush(delayed, (release, order, again))
-            if malformed():
-                base = {**event, "event_id": f"{event['event_id'][:-1]}!"}
-                reason = INTERACTION_REASONS[turn % len(INTERACTION_REASONS)]
-                variant = turn // len(INTERACTION_REASONS)
-                yield Entry("interactions", base, Kind.MALFORMED, reason=reason, variant=variant)
-                turn += 1
-        while delayed:
-            yield heapq.heappop(delayed)[2]
+        entries = (Entry("interactions", event, Kind.VALID) for event in self._events())
+        return entries if self._anomalies is None else add_anomalies(entries, self._anomalies)
 
     def _events(self) -> Iterator[dict[str, Any]]:
         """Yield the distinct valid events by time."""
         hour = self.hour
         chance = random.Random(f"{hour.seed} events")
-        missing_item = _EvenShare(MISSING_ITEM_SHARE if hour.anomalies else 0, chance.random())
-        missing_user = _EvenShare(MISSING_USER_SHARE if hour.anomalies else 0, chance.random())
+        missing_item = EvenShare(MISSING_ITEM_SHARE if hour.anomalies else 0, chance.random())
+        missing_user = EvenShare(MISSING_USER_SHARE if hour.anomalies else 0, chance.random())
         slot = hour.span_ms / hour.interactions
         # Another start or seed generates other event ids.
         prefix = f"{_mix(hour.seed, hour.start_ms, hour.interactions):016x}"

@@ -9,7 +9,7 @@ import hashlib
 
 from schemas import wire
 from schemas.invalid import Reason
-from schemas.model import Contract, Role
+from schemas.model import Contract, Role, split_nullable
 from schemas.rules import MAX_ID_LENGTH
 from verification.entries import Record
 
@@ -27,19 +27,48 @@ _EVENT_IDS = ("event_id", "item_id", "session_id", "user_id")
 def corrupt_record(reason: Reason, contract: Contract, record: Record, variant: int) -> Record:
     """Return the record with a corrupt field, or unchanged if its bytes are to be corrupted."""
     interaction = contract.role is Role.INTERACTION
-    names = contract.newest.field_names
-    ids = _EVENT_IDS if interaction else names[:1]
+    ids = _EVENT_IDS if interaction else (contract.key,)
     if reason is Reason.MISSING_ID:
         return {**record, ids[variant % len(ids)]: ""}
     if reason is Reason.INVALID_VALUE:
         return {**record, ids[variant % len(ids)]: "x" * (MAX_ID_LENGTH + 1)}
     if reason is Reason.OVERSIZE:
-        padded = "device" if interaction else names[1]
-        return {**record, padded: "x" * (contract.max_bytes + 1)}
+        return {**record, _padded_field(contract): "x" * (contract.max_bytes + 1)}
     if reason is Reason.FUTURE_TIMESTAMP:
-        name = "occurred_at" if interaction else "updated_at"
+        name = "occurred_at" if interaction else _updated_field(contract)
         return {**record, name: (record[name] or 0) + _AHEAD_MS}
     return record
+
+
+def reasons_of(contract: Contract) -> tuple[Reason, ...]:
+    """Return the reasons for which a record of this contract can be corrupted."""
+    if contract.role is Role.INTERACTION:
+        return INTERACTION_REASONS
+    unusable = set[Reason]()
+    if not _updated_field(contract):
+        unusable.add(Reason.FUTURE_TIMESTAMP)
+    if not _padded_field(contract):
+        unusable.add(Reason.OVERSIZE)
+    if contract.newest.avro["fields"][0]["type"] != "string":
+        unusable |= {Reason.TRUNCATED_BODY, Reason.WRONG_TYPE}
+    return tuple(reason for reason in DIMENSION_REASONS if reason not in unusable)
+
+
+def _updated_field(contract: Contract) -> str:
+    mapping = contract.item or contract.user
+    return (mapping.updated if mapping else None) or ""
+
+
+def _padded_field(contract: Contract) -> str:
+    """Return a field of text beside the ids."""
+    if contract.role is Role.INTERACTION:
+        return "device"
+    texts = (
+        field["name"]
+        for field in contract.newest.avro["fields"]
+        if field["name"] != contract.key and split_nullable(field["type"])[0] == "string"
+    )
+    return next(texts, "")
 
 
 def corrupt_value(

@@ -79,6 +79,29 @@ class _Domain:
             raise UnusableEntry(f"the field {missing!r} is missing")
         return {**self.defaults, **self.fillers, **record}
 
+    def check(self, record: Mapping[str, Any], value: bytes, now_ms: int) -> None:
+        """Raise InvalidRecord for a record that is encoded and that no consumer can use."""
+        contract = self.contract
+        if len(value) > contract.max_bytes:
+            raise InvalidRecord(
+                Reason.OVERSIZE,
+                f"{len(value)} bytes, {contract.name} allows {contract.max_bytes} a record",
+            )
+        if contract.role is Role.INTERACTION:
+            check_interaction(cast("Interaction", record), now_ms)
+            return
+        check_id(contract.key, record[contract.key])
+        if self.updated is not None and record[self.updated] is not None:
+            check_version(record[self.updated], now_ms, self.updated)
+
+    def is_malformed(self, record: Mapping[str, Any], reason: Reason, now_ms: int) -> bool:
+        """Whether a record becomes a dead letter for this reason as it is."""
+        try:
+            self.check(record, self.encoder.encode(record), now_ms)
+        except InvalidRecord as error:
+            return error.reason is reason
+        return False
+
 
 def _filler(avro: Any) -> Any:
     """Return an empty value of a required field, for a deletion."""
@@ -137,6 +160,10 @@ class Publisher:
     def _create(self, entry: Entry, now_ms: int) -> Publication:
         domain = self._domains[entry.domain]
         contract = domain.contract
+        if entry.value is not None:
+            raw_key = None if entry.key is None else entry.key.encode()
+            raw = Publication(contract.topic, raw_key, entry.value, entry.kind, body=entry.value)
+            return replace(raw, reason=entry.reason)
         if entry.record is None:
             key = check_id("the id of the deletion", entry.key)
             return Publication(
@@ -146,12 +173,9 @@ class Publisher:
         record = domain.conform(domain.known(entry.record) if is_newer else entry.record)
         key = _key(contract, record)
         if entry.kind is Kind.MALFORMED:
-            return self._create_malformed(entry, domain, record, key)
+            return self._create_malformed(entry, domain, record, key, now_ms)
         value = domain.encoder.encode(record)
-        if len(value) > contract.max_bytes:
-            raise UnusableEntry(
-                f"{len(value)} bytes, {contract.name} allows {contract.max_bytes} a record"
-            )
+        domain.check(record, value, now_ms)
         publication = Publication(
             contract.topic,
             key.encode(),
@@ -160,12 +184,8 @@ class Publisher:
             body=self._body(contract.name, record, value),
         )
         if contract.role is Role.INTERACTION:
-            check_interaction(cast("Interaction", record), now_ms)
             return replace(publication, event_id=record["event_id"])
-        check_id(contract.key, key)
         updated_at = record[domain.updated] if domain.updated else None
-        if updated_at is not None:
-            check_version(updated_at, now_ms, domain.updated or "")
         deleted = bool(domain.deleted and record[domain.deleted])
         return replace(publication, entity=key, updated_at=updated_at, deleted=deleted)
 
@@ -176,12 +196,14 @@ class Publisher:
         return value[wire.HEADER_SIZE :]
 
     def _create_malformed(
-        self, entry: Entry, domain: _Domain, record: dict[str, Any], key: str
+        self, entry: Entry, domain: _Domain, record: dict[str, Any], key: str, now_ms: int
     ) -> Publication:
         contract, reason, variant = domain.contract, entry.reason, entry.variant
         if reason is None:
             raise UnusableEntry("a malformed record needs a reason")
-        corrupted = corrupt_record(reason, contract, record, variant)
+        corrupted: Record = record
+        if not domain.is_malformed(record, reason, now_ms):
+            corrupted = corrupt_record(reason, contract, record, variant)
         encoded, foreign = domain.encoder.encode(corrupted), self._foreign[contract.name]
         value = corrupt_value(reason, contract, encoded, foreign, variant)
         publication = Publication(contract.topic, key.encode(), value, Kind.MALFORMED, body=value)

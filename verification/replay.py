@@ -35,7 +35,12 @@ from verification.positions import (
     topic_ends,
 )
 from verification.progress import Progress, Step, silent
-from verification.publications import Publication, PublicationFactory, Publisher
+from verification.publications import (
+    Publication,
+    PublicationFactory,
+    Publisher,
+    UnusableEntry,
+)
 
 # Records per ledger transaction: large enough that SQLite does not limit the rate.
 _CHUNK = 500
@@ -170,7 +175,13 @@ def _check_lines(
     now_ms = clock.now_ms()
     total = source.dimension_count + source.stream_count
     for done, entry in enumerate(chain(source.dimensions(), source.stream()), 1):
-        publisher.create_publication(entry, now_ms)
+        try:
+            publisher.create_publication(entry, now_ms)
+        except UnusableEntry as error:
+            raise UnusableEntry(
+                f"{error}. Nothing was sent. A line that is to be a dead letter has the property"
+                " $malformed (docs/reference/file-formats.md)"
+            ) from None
         if done % 1000 == 0:
             progress(Step("checking lines", done, total))
     progress(Step("checking lines", total, total))

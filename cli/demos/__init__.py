@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from cli.replay import open_source
+from cli.replay import open_directory
+from verification.generator import GeneratedHour, Hour
 
 
 def with_source(
@@ -33,8 +34,10 @@ def with_source(
         @click.option("--seed", type=int, default=1, help="Seed of generated data.")
         @wraps(command)
         def call(directory: Path | None, events: int, seed: int, **arguments: Any) -> Any:
-            source = open_source(directory, interactions=events, seed=seed, anomalies=anomalies)
-            return command(source, **arguments)
+            if directory is not None:
+                return command(open_directory(directory), **arguments)
+            hour = Hour(events, seed=seed, anomalies=anomalies)
+            return command(GeneratedHour(hour), **arguments)
 
         return call
 

@@ -5,16 +5,24 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
+from base64 import b64encode
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from schemas.model import load_contracts
+from schemas.codec import Decoder, RegisteredSchema, SchemaLookup, UnknownSchemaId
+from schemas.invalid import InvalidRecord, Reason
+from schemas.model import Role, load_contracts
+from schemas.rules import check_id, check_interaction, check_version
+from verification.anomalies import Anomalies
 from verification.directory import ReplayDirectory, ReplaySetError
 from verification.entries import Entry, Kind
+from verification.malformed import DIMENSION_REASONS
 from verification.publications import Publisher, UnusableEntry
 
 CONTRACTS = load_contracts()
@@ -138,6 +146,149 @@ def test_a_dimension_line_without_its_id_is_named(tmp_path: Path) -> None:
     """Users and items need a key."""
     source = write(tmp_path, users=[line(user_id="")], interactions=[event(1, 1)])
     with pytest.raises(UnusableEntry, match="line 1: user_id is empty"):
+        check(source)
+
+
+def decoded_reason(entry: Entry) -> Reason | None:
+    """The reason for which the decode step refuses an entry, at the time of its publication."""
+    version_ids = {c.name: UUID(int=number) for number, c in enumerate(CONTRACTS.sources, 1)}
+    publication = Publisher(CONTRACTS, version_ids).create_publication(entry, NOW)
+    assert publication.kind is Kind.MALFORMED
+    contract = CONTRACTS[entry.domain]
+    try:
+        record = Decoder(contract, Registered(version_ids)).decode(publication.value)
+        if contract.role is Role.INTERACTION:
+            check_interaction(record, NOW)  # type: ignore[arg-type]
+        else:
+            check_id(contract.key, record[contract.key])
+            check_version(record["updated_at"] or 0, NOW)
+    except InvalidRecord as error:
+        return error.reason
+    return None
+
+
+class Registered(SchemaLookup):
+    """A registry with the newest version of each contract."""
+
+    def __init__(self, version_ids: Mapping[str, UUID]) -> None:
+        self._names = {version_id.bytes: name for name, version_id in version_ids.items()}
+
+    def by_id(self, version_id: bytes) -> RegisteredSchema:
+        name = self._names.get(version_id)
+        if name is None:
+            raise UnknownSchemaId
+        contract = CONTRACTS[name]
+        return RegisteredSchema(contract.subject, contract.newest.definition)
+
+
+EVENT = json.loads(event(1, 1))
+MALFORMED_EVENTS = [
+    *({**EVENT, "$malformed": reason} for reason in Reason),
+    {**EVENT, "$malformed": "missing_id", "item_id": ""},
+    {**EVENT, "$malformed": "future_timestamp", "occurred_at": NOW + 90_000_000},
+    {**EVENT, "$malformed": "invalid_value", "session_id": "x" * 300},
+    {**EVENT, "$malformed": "oversize", "device": "x" * 20_000},
+    {"$malformed": "bad_magic_byte", "$value": b64encode(b"{}").decode(), "$key": "u1"},
+]
+
+
+def test_a_malformed_line_becomes_the_dead_letter_that_it_names(tmp_path: Path) -> None:
+    """Of each reason; a record that is malformed already is sent as it stands."""
+    lines = [json.dumps(record) for record in MALFORMED_EVENTS]
+    source = write(tmp_path, interactions=[event(1, 1), *lines])
+    valid, *malformed = source.stream()
+    assert valid.kind is Kind.VALID
+    reasons = [record["$malformed"] for record in MALFORMED_EVENTS]
+    assert [decoded_reason(entry) for entry in malformed] == reasons
+    assert malformed[-1].value == b"{}"
+
+
+def test_a_malformed_user_or_item_is_sent_in_its_place(tmp_path: Path) -> None:
+    """With the first lines, or as an update."""
+    records: list[dict[str, Any]] = [
+        {"song_id": "s1", "title": "t", "genres": [], "$malformed": reason}
+        for reason in DIMENSION_REASONS
+    ]
+    records.append({"$malformed": "bad_magic_byte", "$value": "e30=", "$key": "s1"})
+    source = write(
+        tmp_path, songs=[json.dumps(record) for record in records], interactions=[event(1, 1)]
+    )
+    expected = [*DIMENSION_REASONS, Reason.BAD_MAGIC_BYTE]
+    assert [decoded_reason(entry) for entry in source.dimensions()] == expected
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"$malformed": "nonsense", **EVENT}, "'nonsense' is not a valid Reason; expected $mal"),
+        ({"$malformed": "oversize", "$value": "%"}, "$value to be base64"),
+        ({"$malformed": "oversize", "$value": "e30=", "device": "x"}, "has no fields, but device"),
+    ],
+)
+def test_a_malformed_line_is_checked_itself(tmp_path: Path, bad: dict[str, Any], says: str) -> None:
+    """Its place and what is expected are named."""
+    source = write(tmp_path, interactions=[event(1, 1), json.dumps(bad)])
+    with pytest.raises(ReplaySetError) as refused:
+        check(source)
+    assert f"{tmp_path / 'interactions.ndjson'}, line 2: " in str(refused.value)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"$malformed": "empty_value", "user_id": "u1"}, "without a value deletes"),
+        ({"$malformed": "oversize", "$value": "e30="}, "$key is missing"),
+    ],
+)
+def test_a_malformed_user_needs_a_key_and_a_value(
+    tmp_path: Path, bad: dict[str, Any], says: str
+) -> None:
+    """The topic is compacted, and a null value is a deletion."""
+    source = write(tmp_path, users=[json.dumps(bad)], interactions=[event(1, 1)])
+    with pytest.raises(ReplaySetError, match=re.escape(says)):
+        check(source)
+
+
+def test_anomalies_are_added_to_a_set(tmp_path: Path) -> None:
+    """Malformed records of every kind in every domain, duplicates, late events; none is lost."""
+    lines = [event(number, number * 1_000) for number in range(1, 2_001)]
+    write(tmp_path, songs=[song("first", duration_seconds=5)], interactions=lines)
+    source = ReplayDirectory(tmp_path, CONTRACTS, Anomalies(malformed_share=0.02))
+    check(source)
+    dimensions, stream = list(source.dimensions()), list(source.stream())
+    assert len(dimensions) == source.dimension_count == 1 + len(DIMENSION_REASONS)
+    assert [e.reason for e in dimensions[1:]] == list(DIMENSION_REASONS)
+    kinds = Counter(entry.kind for entry in stream)
+    assert len(stream) == pytest.approx(source.stream_count, rel=0.01)
+    assert kinds[Kind.VALID] == 2_000
+    assert (kinds[Kind.DUPLICATE], kinds[Kind.MALFORMED]) == (10, 40)
+    assert {e.reason for e in stream if e.kind is Kind.MALFORMED} == set(Reason)
+    valid = [e.record["occurred_at"] for e in stream if e.kind is Kind.VALID and e.record]
+    assert valid != sorted(valid)
+    assert len(set(valid)) == 2_000
+
+
+def test_files_that_are_not_read_are_named(tmp_path: Path) -> None:
+    """A misspelt name, a contract that is elsewhere, a second file of a domain; and what lacks."""
+    (tmp_path / "README.md").write_text("")
+    (tmp_path / "interactions.ndjson.gz").write_bytes(gzip.compress(b""))
+    files = {"user": [], "audiobooks": [], "songs": [song("one")], "interactions": [event(1, 1)]}
+    notes = write(tmp_path, **files).notes
+    no_contract = "no contract has this name; there are: interactions, podcasts, songs, users"
+    assert [note.partition(". TUNEMESH")[0] for note in notes] == [
+        f"{tmp_path / 'audiobooks.ndjson'} is ignored: {no_contract}",
+        f"{tmp_path / 'interactions.ndjson.gz'} is ignored: there is another file of this domain",
+        f"{tmp_path / 'user.ndjson'} is ignored: {no_contract}",
+        f"{tmp_path} has no file of podcasts, users",
+    ]
+
+
+def test_an_update_time_that_is_no_number_is_named(tmp_path: Path) -> None:
+    """Like any other value that does not fit."""
+    users = [line(user_id="u1"), line(user_id="u1", updated_at="noon")]
+    source = write(tmp_path, users=users, interactions=[event(1, 1)])
+    with pytest.raises(UnusableEntry, match=r"line 2: .*noon"):
         check(source)
 
 
