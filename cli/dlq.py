@@ -27,7 +27,7 @@ _REASON = click.option("--reason", help="Only with this reason, such as truncate
 @dlq.command("list")
 @_REASON
 def dlq_list(reason: str | None) -> None:
-    """Count dead letters by topic, step and reason: the new ones, and those that were replayed.
+    """Count new and replayed dead letters by topic, step and reason.
 
     The column data has the PII class of the topic's records, and so of the payloads.
 
