@@ -54,6 +54,7 @@ class KafkaOffsets:
             "bootstrap.servers": self._bootstrap_servers,
             **resolve_secrets(self._properties),
             "client.id": "tunemesh-freshness",
+            "logger": LOGGER,
         }
 
     @property
