@@ -119,6 +119,15 @@ lock: $(READY) ## requirements.lock from requirements.in, also for benchmarks [A
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" --quiet $(ARGS) \
 		-o benchmarks/duckdb/requirements.lock benchmarks/duckdb/requirements.in
+	@$(MAKE) --no-print-directory sbom
+
+.PHONY: sbom
+sbom: $(READY) ## sbom.cdx.json from requirements.lock and pom-deps.txt
+	$(BIN)/python -m deploy.package.sbom
+
+.PHONY: package
+package: setup ## dist/: the zip for Managed Flink, and its SBOM [ARGS="--application bootstrap"]
+	@$(BIN)/tunemesh package $(ARGS)
 
 .PHONY: clean
 clean: ## stops the platform; removes .venv, .tunemesh and caches (the jar cache stays)

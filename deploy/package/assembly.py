@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from connectors.files import write_whole
 from connectors.flink.properties import RUN_OPTIONS
 from deploy.local import jars
 from deploy.local.settings import PROJECT, jar_cache, wheel_cache
-from deploy.package import archive, contents, jar, release, requirements, wheels
+from deploy.package import archive, contents, jar, release, requirements, sbom, wheels
 from deploy.package.errors import PackageError
 from deploy.package.release import PackageDescription
 from schemas.model import BUILT_IN_FOLDER, load_contracts
@@ -111,7 +110,7 @@ def build(
     mesh = load_contracts((_contracts(project),))
     description = PackageDescription(
         application=chosen.name,
-        version=_version(project),
+        version=contents.project_version(project),
         content_hash=archive.content_hash(members),
         python=python,
         runtime=release.RUNTIME,
@@ -135,6 +134,9 @@ def build(
     )
     write_whole(path, zipped)
     write_whole(path.with_suffix(".json"), package.json().encode() + b"\n")
+    digests = {pin.name: wheels.sha256_of(file) for pin, file in zip(wanted, paths, strict=True)}
+    parts = sbom.describe(f"tunemesh-{chosen.name}", description.version, wanted, listed, digests)
+    write_whole(path.with_suffix(".cdx.json"), parts)
     return package
 
 
@@ -144,8 +146,3 @@ def _prefix_names(folder: str, members: Mapping[str, bytes]) -> dict[str, bytes]
 
 def _contracts(project: Path) -> Path:
     return project / BUILT_IN_FOLDER.relative_to(PROJECT)
-
-
-def _version(project: Path) -> str:
-    with (project / "pyproject.toml").open("rb") as file:
-        return str(tomllib.load(file)["project"]["version"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,3 +133,9 @@ def read_code(project: Path, chosen: Application) -> dict[str, bytes]:
             if path.suffix in SUFFIXES and path.is_file() and not name.startswith(chosen.without):
                 members[name] = path.read_bytes()
     return members
+
+
+def project_version(project: Path) -> str:
+    """Return the version of tunemesh, as pyproject.toml has it."""
+    with (project / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])

@@ -59,29 +59,35 @@ class Requirement:
         return " \\\n".join((f"{self.name}=={self.version}", *hashes)) + "\n"
 
 
-def parse_lock(text: str) -> Mapping[str, Requirement]:
-    """Return the pins of a lock by name; raises PackageError for a line in another format."""
-    pins: dict[str, tuple[str, str, list[str], list[str]]] = {}
-    name = ""
+def parse_pins(text: str) -> tuple[Requirement, ...]:
+    """Return the pins of a lock; raises PackageError for a line in another format.
+
+    A name has several where its version depends on the marker.
+    """
+    pins: list[tuple[str, str, str, list[str], list[str]]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#") or line.strip() == "# via":
             continue
         if pin := _REQUIREMENT.fullmatch(line):
-            name = pin["name"]
-            pins[name] = (pin["version"], pin["marker"] or "", [], [])
-        elif name and (sha256 := _HASH.fullmatch(line)):
-            pins[name][2].append(sha256["sha256"])
-        elif name and (via := _VIA.fullmatch(line)):
-            pins[name][3].append(via["name"])
-        elif not (name and re.fullmatch(r"\s+#\s+(?:via\s+)?-r requirements\.in", line)):
+            pins.append((pin["name"], pin["version"], pin["marker"] or "", [], []))
+        elif pins and (sha256 := _HASH.fullmatch(line)):
+            pins[-1][3].append(sha256["sha256"])
+        elif pins and (via := _VIA.fullmatch(line)):
+            pins[-1][4].append(via["name"])
+        elif not (pins and re.fullmatch(r"\s+#\s+(?:via\s+)?-r requirements\.in", line)):
             unknown = line.strip()
             raise PackageError(
                 f"line {number} of the lock: {unknown!r} is neither a pin nor a hash."
             )
-    return {
-        name: Requirement(name, version, marker, tuple(hashes), tuple(via))
-        for name, (version, marker, hashes, via) in pins.items()
-    }
+    return tuple(
+        Requirement(name, version, marker, tuple(hashes), tuple(via))
+        for name, version, marker, hashes, via in pins
+    )
+
+
+def parse_lock(text: str) -> Mapping[str, Requirement]:
+    """Return the pins of a lock by name; raises PackageError for a line in another format."""
+    return {pin.name: pin for pin in parse_pins(text)}
 
 
 def resolve(

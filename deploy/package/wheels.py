@@ -92,10 +92,15 @@ def _cached(requirements: Iterable[Requirement], folder: Path) -> dict[str, Path
     cached = {}
     for requirement in requirements:
         for wheel in candidates.get(f"{requirement.name} {requirement.version}", []):
-            with wheel.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() in requirement.hashes:
-                    cached[requirement.name] = wheel
+            if sha256_of(wheel) in requirement.hashes:
+                cached[requirement.name] = wheel
     return cached
+
+
+def sha256_of(wheel: Path) -> str:
+    """Return the sha256 of a file."""
+    with wheel.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _canonical(name: str) -> str:

@@ -312,6 +312,22 @@ def test_a_package_whose_files_were_changed_is_not_unpacked(
     assert not (tmp_path / "other").exists()
 
 
+def test_a_package_has_its_sbom_beside_it(built: assembly.Package) -> None:
+    """Its wheels and jars only, each with the hash of the file that is in it."""
+    document = json.loads(built.path.with_suffix(".cdx.json").read_text())
+    assert document["metadata"]["component"]["name"] == "tunemesh-stream"
+    hashes = {c["name"]: c["hashes"][0]["content"] for c in document["components"]}
+    folder = built.path.parents[1]
+    for wheel in (folder / "wheels" / "cp312").glob("*.whl"):
+        name = wheel.name.split("-")[0].replace("_", "-")
+        assert hashes.pop(name) == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    jars_in_it = {file.name: file for file in (folder / "jars").rglob("*.jar")}
+    assert len(hashes) == len(jars_in_it)
+    assert set(hashes.values()) == {
+        hashlib.sha256(file.read_bytes()).hexdigest() for file in jars_in_it.values()
+    }
+
+
 def test_the_entry_script_starts_the_code_beside_it(
     built: assembly.Package, tmp_path: Path
 ) -> None:
