@@ -42,6 +42,9 @@ SERVER_XML = """\
   </Call>
   <Set name="handler">
     <New class="org.eclipse.jetty.server.handler.ContextHandler">
+      <Set name="virtualHosts"> <!-- requests to other names are not answered -->
+        <Call class="java.util.List" name="of"><Arg>{host}</Arg><Arg>localhost</Arg></Call>
+      </Set>
       <Set name="handler">
         <New class="{package}.server.LocalDynamoDBServerHandler">
           <Arg>
@@ -53,7 +56,7 @@ SERVER_XML = """\
               <Arg type="boolean">false</Arg> <!-- tables are active at once -->
             </New>
           </Arg>
-          <Arg type="String">*</Arg> <!-- origins of browsers -->
+          <Arg type="String">{origin}</Arg> <!-- the origin of pages that may read -->
         </New>
       </Set>
     </New>
@@ -85,6 +88,7 @@ def server_xml(settings: LocalSettings) -> str:
     return SERVER_XML.format(
         host=HOST,
         port=settings.dynamodb.number,
+        origin=settings.dynamodb.url,
         data=escape(str(settings.data(NAME))),
         package="software.amazon.dynamodb.services.local",
     )

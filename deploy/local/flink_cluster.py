@@ -148,6 +148,9 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
         "rest.bind-address": HOST,
         "rest.port": settings.flink.number,
         "rest.bind-port": str(settings.flink.number),
+        # No page of another origin may read, or upload a jar; `flink run` does not upload this way.
+        "web.access-control-allow-origin": settings.flink.url,
+        "web.submit.enable": False,
     }
     return {
         **addresses,

@@ -26,6 +26,9 @@ from schemas.errors import TunemeshError
 from schemas.settings import ENVIRONMENT, read
 
 LIST = PROJECT / "pom-deps.txt"
+TEST_SETS = frozenset({"glue-client"})
+"""Sets that only tests need, and fetch."""
+
 PARALLEL = 6
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 30
@@ -111,13 +114,16 @@ def load(path: Path = LIST) -> tuple[Jar, ...]:
 
 
 def select_sets(jars: Iterable[Jar], names: Iterable[str]) -> tuple[Jar, ...]:
-    """Return the jars of the named sets, by default all; raises JarError for an unknown set."""
+    """Return the jars of the named sets, by default all but TEST_SETS.
+
+    Raises JarError for an unknown set.
+    """
     listed = tuple(jars)
-    wanted = set(names)
     known = {jar.jar_set for jar in listed}
+    wanted = set(names) or known - TEST_SETS
     if unknown := sorted(wanted - known):
         raise JarError(f"no jar set {unknown[0]!r}. Sets: {', '.join(sorted(known))}.")
-    return tuple(jar for jar in listed if not wanted or jar.jar_set in wanted)
+    return tuple(jar for jar in listed if jar.jar_set in wanted)
 
 
 def list_missing(jars: Iterable[Jar], cache: Path) -> tuple[Jar, ...]:

@@ -21,9 +21,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from emulators.aws import ACCOUNT, HEALTH, HOST, REGION, objects, state
+from emulators.aws import ACCOUNT, HEALTH, HOST, REGION, objects, schema_registry, state
 from emulators.aws.firehose import Firehose
 from emulators.aws.wsgi import Application, Environ, StartResponse, respond
+from emulators.browsers import refusal
 
 CHANGES = ("Create", "Register", "Put", "Update", "Delete", "Remove", "Tag", "Untag")
 """Prefixes of the operations that change state."""
@@ -85,6 +86,34 @@ class DurableApplication:
         return body
 
 
+class LocalOnly:
+    """A WSGI application that refuses requests that a page of another site causes.
+
+    It also refuses moto's own API, whose reset would empty the files of state.
+    """
+
+    def __init__(self, inner: Application) -> None:
+        self.inner = inner
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        problem = refusal(
+            environ.get("HTTP_HOST"),
+            environ.get("HTTP_ORIGIN"),
+            environ.get("HTTP_SEC_FETCH_SITE"),
+        )
+        if problem is None and environ.get("PATH_INFO", "").startswith("/moto-api"):
+            problem = "The emulator does not offer moto's API."
+        if problem is not None:
+            return respond(start_response, 403, {"__type": "Forbidden", "message": problem})
+        return self.inner(environ, start_response)
+
+
+def _answer_not_offered(error: Exception) -> tuple[dict[str, str], int]:
+    """The response to an operation that moto lacks; a 500 would be repeated by clients."""
+    message = f"The emulator does not offer this operation: {error}."
+    return {"__type": "UnknownOperationException", "message": message}, 400
+
+
 def _changed_service(environ: Environ) -> str:
     """The service whose state a request changes; empty for other requests."""
     if environ.get("PATH_INFO") in LAKE_FORMATION_CHANGES:
@@ -103,15 +132,23 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True, help="port to listen on")
     parser.add_argument("--data", type=Path, required=True, help="folder for persistent state")
     arguments = parser.parse_args()
-    os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT  # read by moto when it is imported
+    # Read by moto when it is imported; without the second it lets pages of any origin read.
+    os.environ.update(MOTO_ACCOUNT_ID=ACCOUNT, MOTO_DISABLE_GLOBAL_CORS="true")
 
     from moto.backends import get_backend
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import run_simple
 
+    def create_app(service: Any) -> Any:
+        app = create_backend_app(service)
+        app.register_error_handler(NotImplementedError, _answer_not_offered)
+        return app
+
+    glue = get_backend("glue")[ACCOUNT][REGION]
+    schema_registry.extend(glue)
     backends = {
         "AWSGlue": PersistentBackend(
-            get_backend("glue")[ACCOUNT][REGION],
+            glue,
             arguments.data / "registry.json",
             state.dump_glue,
             state.restore_glue,
@@ -137,8 +174,8 @@ def main() -> None:
         sys.exit(0)
 
     signal.signal(signal.SIGTERM, stop)
-    moto = DomainDispatcherApplication(create_backend_app)
-    application = Firehose(DurableApplication(moto, backends))
+    moto = DomainDispatcherApplication(create_app)
+    application = LocalOnly(Firehose(DurableApplication(moto, backends)))
     run_simple(HOST, arguments.port, application, threaded=True, use_reloader=False)
 
 

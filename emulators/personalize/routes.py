@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from emulators import errors
+from emulators.browsers import refuse_foreign
 from emulators.errors import ServiceError
 from emulators.faults import InvalidPlan, Plan, read_plan
 from emulators.personalize.control import kinds
@@ -33,7 +34,7 @@ DEFAULT_ROWS = 1_000
 
 def create_application(service: Service) -> web.Application:
     """The operations of the service, and the routes below `/_local/` for tests and tools."""
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[refuse_foreign])
     for operation in service.operations:
         if operation.path != CONTROL_PATH:
             app.router.add_post(operation.path, _operation_handler(service, operation))

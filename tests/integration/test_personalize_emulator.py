@@ -659,3 +659,16 @@ def test_a_wrong_option_is_reported_in_one_line(
     """With the wrong value."""
     line = start_and_fail("--port", str(free_port()), "--data", str(tmp_path), *options)
     assert expected in line
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}],
+    ids=lambda headers: next(iter(headers)),
+)
+def test_pages_of_other_sites_are_refused(server: Server, headers: dict[str, str]) -> None:
+    """Also below /_local/: a page could read what is stored, or make calls fail."""
+    for path, method in (("/_local/events", "GET"), ("/_local/faults", "PUT"), ("/events", "POST")):
+        status, body, answered = server.request(path, method, {"rules": []}, **headers)
+        assert (status, "refused" in json.loads(body)["message"]) == (403, True)
+        assert "Access-Control-Allow-Origin" not in answered

@@ -15,7 +15,8 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from services.publishing import TopicPublisher
 from services.records import Rules
 from services.user_store import UserStore, connect
 from tests.support import ports
+from tests.support.java_serializer import java_producer
 from tests.support.waiting import wait_until
 from verification.fill import fill
 from verification.generator import GeneratedHour, Hour
@@ -557,3 +559,62 @@ def test_a_replay_fills_the_stores_and_again_changes_nothing(whole: Mesh) -> Non
     assert not again.problems
     dated = {key: record for key, record in stored.items() if not record["deleted"]}
     assert {key: record for key, record in generated().items() if key in dated} == dated
+
+
+def test_the_java_serializer_of_aws_finds_the_registered_schema(whole: Mesh) -> None:
+    """Its text of the schema is not that of the file; without auto-registration it is found.
+
+    Plain and compressed records, and those of a schema that it registers, are read by our decoder.
+    """
+    contract = whole.contracts["songs"]
+    fields = {"song_id": "java", "genres": ["fado"], "deleted": False}
+    compressions = ("NONE", "ZLIB")
+    with java_producer(whole.settings, contract.newest.definition) as producer:
+        for compression in compressions:
+            producer.send(
+                contract.topic,
+                "java",
+                {**fields, "title": compression},
+                schemaName=contract.subject,
+                schemaAutoRegistrationEnabled="false",
+                compression=compression,
+            )
+        registered = producer.serialize(
+            contract.topic,
+            {**fields, "title": "registered"},
+            schemaName="songs-java",
+            schemaAutoRegistrationEnabled="true",
+        )
+    assert whole.titles("songs", "title")["java"] == list(compressions)
+    decoder = Decoder(replace(contract, registered_as="songs-java"), whole.registry)
+    assert decoder.decode(registered)["title"] == "registered"
+
+
+def test_the_servers_refuse_what_a_page_of_another_site_sends(whole: Mesh) -> None:
+    """Neither by the page's origin nor by a host name that resolves to this machine.
+
+    The back ends accept text/plain, which a browser sends without asking first.
+    """
+    settings = whole.settings
+    event = json.dumps([{"event_id": "page"}]).encode()
+    refused = {
+        "services": (settings.services.url + "/interactions", HTTPStatus.FORBIDDEN),
+        "aws": (settings.aws.url + "/moto-api/reset", HTTPStatus.FORBIDDEN),
+        # Jetty has no such host, and the page may not read the answer to its origin.
+        "dynamodb": (settings.dynamodb.url, HTTPStatus.NOT_FOUND),
+    }
+    for part, (url, status) in refused.items():
+        request = urllib.request.Request(url, event, {"Host": "evil.example"}, method="POST")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=20)
+        assert caught.value.code == status, part
+    origin = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
+    status, body = whole.call("POST", "/interactions", [{"event_id": "page"}], origin)
+    assert (status, "evil.example" in body["message"]) == (HTTPStatus.FORBIDDEN, True)
+    request = urllib.request.Request(settings.dynamodb.url, headers=origin, method="OPTIONS")
+    with urllib.request.urlopen(request, timeout=20) as response:
+        assert response.headers["Access-Control-Allow-Origin"] == settings.dynamodb.url
+    # Glue's registry is as before: moto's reset is not reachable without an origin either.
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(settings.aws.url + "/moto-api/reset", b"", timeout=20)
+    assert whole.registry.registered_versions(whole.contracts["songs"])

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from deploy.local.python_servers import HEALTH
+from emulators.browsers import refuse_foreign
 from schemas.model import Contracts, Role
 from services import interactions, items, users
 
@@ -83,6 +84,6 @@ def application(contracts: Contracts) -> web.Application:
             body=answered.get("body", "").encode(),
         )
 
-    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[refuse_foreign])
     app.router.add_route("*", "/{path:.*}", answer)
     return app

@@ -26,6 +26,14 @@ def test_everything_listens_on_loopback() -> None:
     assert set(addresses.values()) == {"127.0.0.1"}
 
 
+def test_web_pages_can_neither_submit_nor_read() -> None:
+    """By default Flink accepts jars from pages and lets every origin read."""
+    settings = LocalSettings.from_environment({})
+    configuration = flink_cluster.configuration(settings, 12345)
+    assert configuration["web.submit.enable"] is False
+    assert configuration["web.access-control-allow-origin"] == settings.flink.url
+
+
 def test_metrics_for_prometheus_are_off_by_default() -> None:
     """If set, with these ports, and a reporter of the package."""
     default = flink_cluster.configuration(LocalSettings.from_environment({}), 12345)
