@@ -21,6 +21,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from schemas.codec import Record
+from services.authorization import forbidden
 from services.http import Problem, Request, Response, not_allowed
 from services.records import InvalidInput, Rules
 
@@ -74,7 +75,7 @@ class Domain:
             if request.method != "POST":
                 not_allowed("POST")
             return self._create(request)
-        key = self._rules.check_id(request.id)
+        key = self._own(request, self._rules.check_id(request.id))
         if request.method == "GET":
             return self._get(key)
         if request.method == "PUT":
@@ -82,6 +83,12 @@ class Domain:
         if request.method == "DELETE":
             return self._delete(key, request)
         not_allowed("GET", "HEAD", "PUT", "DELETE")
+
+    def _own(self, request: Request, key: str) -> str:
+        """The key of a record that the caller may see or change; raises Problem."""
+        if request.acting_for not in (None, key):
+            raise forbidden()
+        return key
 
     def _get(self, key: str) -> Response:
         record = self._store.read(key)
@@ -93,9 +100,9 @@ class Domain:
         given = request.json()
         name = self._rules.contract.key
         if isinstance(given, dict) and name not in given:
-            given = {name: str(uuid.uuid4()), **given}
+            given = {name: request.acting_for or str(uuid.uuid4()), **given}
         wanted = self._rules.completed(given)
-        key = self._rules.check_id(wanted[name])
+        key = self._own(request, self._rules.check_id(wanted[name]))
         created = wanted
 
         def decide(current: Record | None) -> Change | None:

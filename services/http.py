@@ -63,6 +63,10 @@ class Request:
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
+    authorizer: Mapping[str, Any] = field(default_factory=dict)
+    """What an authoriser of the API has passed (:mod:`services.authorization`)."""
+    acting_for: str | None = None
+    """The only user that the caller may act for; None: any."""
 
     def json(self) -> Any:
         """The body; raises InvalidInput when it is not JSON."""
@@ -116,6 +120,7 @@ def request_of(event: Event) -> Request:
         id=identity,
         headers={str(name).lower(): value for name, value in (event.get("headers") or {}).items()},
         body=_body(event),
+        authorizer=context.get("authorizer") or {},
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from connectors.clock import now_ms
 from schemas.codec import Record
 from schemas.model import Contract, Role, load_contracts
+from services.authorization import FORBIDDEN, authorize, forbidden
 from services.http import (
     Answer,
     Event,
@@ -36,6 +37,11 @@ from services.settings import ServiceSettings
 MAX_EVENTS = 500
 PUBLISH_SECONDS = 10.0
 NOT_PUBLISHED = "not_published"
+_STATUS = {
+    NOT_PUBLISHED: HTTPStatus.SERVICE_UNAVAILABLE,
+    FORBIDDEN: HTTPStatus.FORBIDDEN,
+}
+"""The answer when all events have this reason; 400 for other reasons."""
 TRY_AGAIN = "not published; send it again"
 """The broker's own text, which names servers, is in the log."""
 
@@ -51,7 +57,7 @@ def _serve(request: Request) -> Response:
     contract = load_contracts().only(Role.INTERACTION)
     if request.domain != contract.name or request.id is not None:
         raise Problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no {request.domain!r}")
-    return _interactions().serve(request)
+    return _interactions().serve(authorize(request, contract))
 
 
 @functools.cache
@@ -76,27 +82,27 @@ class Interactions:
             not_allowed("POST")
         given = request.json()
         if not isinstance(given, list):
-            return self._one(given)
+            return self._one(given, request.acting_for)
         if not 1 <= len(given) <= MAX_EVENTS:
             raise InvalidInput(
                 "wrong_count", f"{len(given)} events, expected 1 to {MAX_EVENTS} in a request"
             )
-        return self._several(given)
+        return self._several(given, request.acting_for)
 
-    def _one(self, given: Any) -> Response:
-        record = self._checked(given)
+    def _one(self, given: Any, acting_for: str | None) -> Response:
+        record = self._checked(given, acting_for)
         (problem,) = self._publisher.publish([self._message(record)], PUBLISH_SECONDS)
         if problem is not None:
             raise Unavailable(problem)
         return Response(HTTPStatus.ACCEPTED, {"accepted": 1, "errors": []})
 
-    def _several(self, given: list[Any]) -> Response:
+    def _several(self, given: list[Any], acting_for: str | None) -> Response:
         records: dict[int, Record] = {}
         errors: dict[int, dict[str, Any]] = {}
         for index, event in enumerate(given):
             try:
-                records[index] = self._checked(event)
-            except InvalidInput as error:
+                records[index] = self._checked(event, acting_for)
+            except (InvalidInput, Problem) as error:
                 errors[index] = _error(index, event, error.reason, error.message, error.field)
         messages = [self._message(record) for record in records.values()]
         problems = self._publisher.publish(messages, PUBLISH_SECONDS) if messages else []
@@ -117,12 +123,21 @@ class Interactions:
             return HTTPStatus.ACCEPTED
         if len(errors) < count:
             return HTTPStatus.MULTI_STATUS
-        if all(error["reason"] == NOT_PUBLISHED for error in errors.values()):
-            return HTTPStatus.SERVICE_UNAVAILABLE
-        return HTTPStatus.BAD_REQUEST
+        reasons = {error["reason"] for error in errors.values()}
+        status = _STATUS.get(reasons.pop(), HTTPStatus.BAD_REQUEST)
+        return status if not reasons else HTTPStatus.BAD_REQUEST
 
-    def _checked(self, given: Any) -> Record:
+    def _checked(self, given: Any, acting_for: str | None) -> Record:
+        """The event's record; a caller who acts for themselves may also publish an anonymous one.
+
+        Raises InvalidInput, Problem.
+        """
+        name = self._contract.key
+        if acting_for is not None and isinstance(given, dict):
+            given = {name: acting_for, **given}
         record = self._rules.completed(given)
+        if acting_for is not None and record[name] not in (None, acting_for):
+            raise forbidden(name)
         self._rules.check(record, self._now_ms())
         return record
 

@@ -13,6 +13,7 @@ from typing import Any
 from connectors.clock import now_ms
 from schemas.model import Role, load_contracts
 from services import item_store
+from services.authorization import authorize
 from services.domain import Domain
 from services.http import Answer, Event, Problem, Request, Response, respond
 from services.records import Rules
@@ -25,12 +26,12 @@ def handler(event: Event, context: Any) -> Answer:
 
 
 def _serve(request: Request) -> Response:
-    names = [contract.name for contract in load_contracts().with_role(Role.ITEM)]
-    if request.domain not in names:
+    contracts = {contract.name: contract for contract in load_contracts().with_role(Role.ITEM)}
+    if request.domain not in contracts:
         raise Problem(
             HTTPStatus.NOT_FOUND, "not_found", f"there is no item domain {request.domain!r}"
         )
-    return _items(request.domain).serve(request)
+    return _items(request.domain).serve(authorize(request, contracts[request.domain]))
 
 
 @functools.cache

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import os
+from typing import Literal
 
 from connectors.aws.secrets import resolve_secrets
 from connectors.glue.registry import GlueRegistry
-from schemas.settings import ENVIRONMENT, TEXT, Kind, group, read, require, setting
+from schemas.settings import ENVIRONMENT, TEXT, Kind, choice, group, read, require, setting
 from services.publishing import TopicPublisher
 
 
@@ -50,6 +51,19 @@ class ServiceSettings:
         "the users' database, as libpq accepts it, with `${secret:...}` as above",
         default=None,
         secret=True,
+    )
+
+    authorization: Literal["required", "off"] = setting(
+        "TUNEMESH_AUTHORIZATION",
+        choice("required", "off"),
+        "off: the back ends serve every request, whoever calls; the local platform sets it",
+        default="required",
+    )
+    user_claim: str = setting(
+        "TUNEMESH_USER_CLAIM",
+        TEXT,
+        "the caller's user id: a claim of a JWT, or a key of a Lambda authoriser's context",
+        default="sub",
     )
 
     @classmethod

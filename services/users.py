@@ -8,6 +8,7 @@ from typing import Any
 
 from connectors.clock import now_ms
 from schemas.model import Role, load_contracts
+from services.authorization import authorize
 from services.domain import Domain
 from services.http import Answer, Event, Problem, Request, Response, respond
 from services.records import Rules
@@ -24,7 +25,7 @@ def _serve(request: Request) -> Response:
     contract = load_contracts().only(Role.USER)
     if request.domain != contract.name:
         raise Problem(HTTPStatus.NOT_FOUND, "not_found", f"there is no domain {request.domain!r}")
-    return _users().serve(request)
+    return _users().serve(authorize(request, contract))
 
 
 @functools.cache

@@ -42,6 +42,8 @@ def handler_environment(settings: LocalSettings) -> dict[str, str]:
         "TUNEMESH_BOOTSTRAP_SERVERS": settings.kafka.address,
         "TUNEMESH_REGISTRY": REGISTRY,
         "TUNEMESH_DATABASE": postgresql.connection_string(settings),
+        # There is no authoriser in front of these handlers, and only programs of this machine call.
+        "TUNEMESH_AUTHORIZATION": "off",
     }
 
 
