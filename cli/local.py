@@ -145,7 +145,7 @@ def jars_path(jar_set: str) -> None:
 
 
 def fetch_jars(sets: Sequence[str] = ()) -> None:
-    """Download the missing and changed jars of the sets, by default of all that the product needs."""
+    """Download the missing and changed jars of the sets, by default of all but tests' sets."""
     cache = jar_cache(os.environ)
     wanted = jar_list.select_sets(jar_list.load(), sets)
     absent = jar_list.list_absent(wanted, cache)
