@@ -13,7 +13,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
-from connectors.aws.endpoint import is_loopback
+from connectors.aws.endpoint import botocore_session, is_loopback
 from schemas.errors import TunemeshError
 
 ATTEMPTS: Final = 5
@@ -32,11 +32,15 @@ def sdk_client(service: str, region: str, endpoint_url: str | None = None, **opt
     here. A client may be shared by threads.
     """
     local = endpoint_url is not None and is_loopback(endpoint_url)
+    core = botocore_session()
     session = boto3.session.Session(
+        botocore_session=core,
         region_name=region,
         aws_access_key_id="local" if local else None,
         aws_secret_access_key="local" if local else None,
     )
+    # The path to boto3's resources, which it appends at each session and nothing here uses.
+    core.get_component("data_loader").search_paths.pop()
     defaults = {
         "connect_timeout": 5,
         "read_timeout": 60,
