@@ -74,7 +74,7 @@ class DecodeFunction(RegistryFunction):
         self._limit = self.dead_letter_limit(self._settings.enrichment)
         # PyFlink copies a row out before the next call, in both modes.
         self._row = Row(None, None, None, None)
-        self._watch = watch_of(self._settings, opened.contracts)
+        self._watch = self._join_watch(opened.contracts)
         self._freshness = self._watch.freshness
         self._restored = restored_positions()
         self._watch.add(self, exact=self._restored is not None)
@@ -84,8 +84,26 @@ class DecodeFunction(RegistryFunction):
         """Stop polling when this is the worker's last function."""
         if self._watch is not None:
             self._watch.remove(self)
+        WATCHES.leave(self)
         if self._gauges is not None:
             self._gauges.close()
+
+    def _join_watch(self, contracts: Contracts) -> Watch:
+        kafka, group = self._settings.kafka, self._settings.group("enrichment")
+        topics = dimension_topics(contracts)
+
+        def create() -> Watch:
+            store = OffsetsProcess(kafka.bootstrap_servers, kafka.python_client)
+            freshness = Freshness(
+                store,
+                topics,
+                group=f"{group}-freshness",
+                source_group=group,
+                event_topics=[contracts.only(Role.INTERACTION).topic],
+            )
+            return Watch(freshness, store.close)
+
+        return WATCHES.join("watch", (kafka.bootstrap_servers, group, *topics), self, create)
 
     def metrics(self) -> dict[str, int]:
         """The numbers of :data:`jobs.metrics.DECODE`; runs on any thread."""
@@ -323,24 +341,4 @@ class EncodeTrend(RegistryFunction):
 
 
 WATCHES: Shared[Watch] = Shared()
-"""One watch for each application."""
-
-
-def watch_of(settings: ApplicationSettings, contracts: Contracts) -> Watch:
-    """Return the watch that the functions of an application in this worker share."""
-    kafka, group = settings.kafka, settings.group("enrichment")
-    topics = dimension_topics(contracts)
-
-    def create() -> Watch:
-        store = OffsetsProcess(kafka.bootstrap_servers, kafka.python_client)
-        return Watch(
-            Freshness(
-                store,
-                topics,
-                group=f"{group}-freshness",
-                source_group=group,
-                event_topics=[contracts.only(Role.INTERACTION).topic],
-            )
-        )
-
-    return WATCHES.get((kafka.bootstrap_servers, group, tuple(topics)), create)
+"""A watch for each application; of those that have ended the last one is kept."""

@@ -108,8 +108,10 @@ class Deliver(RegistryFunction, Generic[R]):
         self._contract = opened.contracts.only(target.role)
         self._limit = self.dead_letter_limit(target.settings)
         self._calls = 0
-        self._engine = ENGINES.get(
-            (target.name, target.settings),
+        self._engine = ENGINES.join(
+            target.name,
+            target.settings,
+            self,
             lambda: EngineThread(
                 lambda: target.destination(opened.contracts), 1 / target.settings.workers
             ),
@@ -122,6 +124,7 @@ class Deliver(RegistryFunction, Generic[R]):
         if self._gauges is not None:
             self._gauges.close()
             self._engine.leave(self)
+        ENGINES.leave(self)
 
     def _metrics(self) -> dict[str, int]:
         counts = self._undecoded.counts, self._undelivered.counts
@@ -298,8 +301,25 @@ class EngineThread:
         self._functions: list[object] = []
         self._before: dict[str, float] = {}
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="delivery", daemon=True).start()
-        self._engine: DeliveryEngine[Any, Any] = self._run(self._create(destination, quota_share))
+        self._thread = threading.Thread(target=self._loop.run_forever, name="delivery", daemon=True)
+        self._thread.start()
+        try:
+            self._engine: DeliveryEngine[Any, Any] = self._run(
+                self._create(destination, quota_share)
+            )
+        except BaseException:
+            self._end_thread()
+            raise
+
+    def close(self) -> None:
+        """Close the engine's connections and end its thread."""
+        asyncio.run_coroutine_threadsafe(self._engine.close(), self._loop).result()
+        self._end_thread()
+
+    def _end_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
     def deliver(self, records: Sequence[Any]) -> Sequence[Settled]:
         """Return the outcome of each record; blocks. Raises FatalDeliveryError, JobCancelled."""
@@ -354,4 +374,4 @@ class EngineThread:
 
 
 ENGINES: Shared[EngineThread] = Shared()
-"""One engine for each target."""
+"""An engine for each target; of a target whose settings have changed the last one is kept."""

@@ -81,14 +81,23 @@ class OffsetsProcess:
             except OSError:
                 line = ""
             if not line:
-                process.kill()
-                process.communicate()
-                self._process = None
+                self._end(process)
                 raise OffsetsUnavailable("the process that reads Kafka's offsets does not answer")
         answer = json.loads(line)
         if "error" in answer:
             raise OffsetsUnavailable(answer["error"])
         return answer["result"]
+
+    def close(self) -> None:
+        """End the process; another call would start one anew."""
+        with self._lock:
+            if self._process is not None:
+                self._end(self._process)
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        process.kill()
+        process.communicate()
+        self._process = None
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:

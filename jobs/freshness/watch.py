@@ -301,10 +301,16 @@ class Freshness:
 
 
 class Watch:
-    """A thread that polls as long as a function of the worker is open."""
+    """A thread that polls as long as a function of the worker is open.
 
-    def __init__(self, freshness: Freshness) -> None:
+    ``close_store`` frees what the freshness reads Kafka's offsets with.
+    """
+
+    def __init__(
+        self, freshness: Freshness, close_store: Callable[[], None] = lambda: None
+    ) -> None:
         self.freshness = freshness
+        self._close_store = close_store
         self._functions: weakref.WeakKeyDictionary[object, bool] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -328,6 +334,14 @@ class Watch:
         """Stop polling for a function that closes; the thread ends with the last one."""
         with self._lock:
             self._functions.pop(function, None)
+
+    def close(self) -> None:
+        """Wait until the thread has ended, and close the store; no function is open."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        self._close_store()
 
     def _run(self) -> None:
         is_answered = True

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from connectors.kafka.offsets import OffsetsUnavailable
@@ -46,6 +47,19 @@ def test_a_process_in_trouble_is_replaced(tmp_path: Path, trouble: str, seconds:
     offsets.answer_seconds = ANSWER_SECONDS
     (tmp_path / "begun").touch()
     assert offsets.partitions(["songs", "users"]) == (("songs", 0), ("users", 0))
+
+
+def test_a_closed_one_leaves_no_process(tmp_path: Path) -> None:
+    """Also when it is closed twice, or was never started."""
+    script = ANSWERS.format(trouble="pass").replace("[topic, 0]", "[topic, os.getpid()]")
+    command = (sys.executable, "-c", "import os" + script, str(tmp_path / "begun"))
+    offsets = OffsetsProcess("127.0.0.1:1", {}, command=command)
+    offsets.close()
+    ((_, process),) = offsets.partitions(["songs"])
+    assert psutil.pid_exists(process)
+    for _ in range(2):
+        offsets.close()
+    assert not psutil.pid_exists(process)
 
 
 def test_no_setting_is_an_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,14 @@ from pyflink.table import Row
 from connectors.delivery import Outcome, Rejected
 from connectors.delivery.outcomes import DELIVERED
 from connectors.glue.registry import GlueRegistry
+from jobs import delivery_functions
 from jobs.dead_letter_limit import DeadLetterLimitReached
 from jobs.decode_functions import VersionOf
-from jobs.delivery_functions import Deliver, Target, dataset_target, events_target
+from jobs.delivery_functions import Deliver, EngineThread, Target, dataset_target, events_target
 from jobs.functions import Opened
 from jobs.micro_batch.left_over import LeftOver, Sink
 from jobs.settings import RecommendationsSettings, RegistrySettings
+from jobs.worker import Shared
 from schemas.codec import Decoder, Encoder, Record, RegisteredSchema, SchemaLookup
 from schemas.dead_letter import SourceRecord
 from schemas.invalid import InvalidRecord, Reason
@@ -217,3 +220,28 @@ def test_versions_that_cannot_be_decoded_stop_a_pipeline_of_recommendations_alon
         assert function.eval(b"u", b"malformed", f"users/0/{offset}", 1) == Row(None, None)
     with pytest.raises(DeadLetterLimitReached, match=r"version_of_user .* bad_magic_byte"):
         function.eval(b"u", b"malformed", "users/0/6", 1)
+
+
+def test_changed_settings_leave_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread and connections; those of the former settings are closed."""
+    monkeypatch.setattr(delivery_functions, "ENGINES", Shared[EngineThread]())
+    before = threading.active_count()
+    destinations: list[ScriptedDestination] = []
+    for tracking_id in ("one", "two", "three"):
+        function, destination = deliver_fakes(replace(SETTINGS, tracking_id=tracking_id))
+        destinations.append(destination)
+        function.close()
+        assert threading.active_count() == before + 1
+    assert [destination.closed for destination in destinations] == [True, True, False]
+
+
+def test_an_engine_that_cannot_be_created_leaves_no_thread() -> None:
+    """A job with a wrong setting restarts again and again."""
+
+    def create() -> ScriptedDestination:
+        raise ValueError("no such region")
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="no such region"):
+        EngineThread(create, 1.0)
+    assert threading.active_count() == before

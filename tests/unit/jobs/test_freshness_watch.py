@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -451,6 +452,21 @@ class Unavailable(Store):
             self.failures -= 1
             raise OffsetsUnavailable("no broker")
         return super().ends(partitions)
+
+
+def test_a_watch_is_closed_after_its_last_poll(now: list[float]) -> None:
+    """Not while the thread reads with what is closed then."""
+    closed: list[int] = []
+    threads = threading.active_count()
+    watch = Watch(
+        Worker(Unavailable(), now).freshness, lambda: closed.append(threading.active_count())
+    )
+    watch.close()
+    function = Function()
+    watch.add(function, exact=True)
+    watch.remove(function)
+    watch.close()
+    assert closed == [threads, threads]
 
 
 def test_events_wait_while_kafka_does_not_answer(
