@@ -20,7 +20,7 @@ WRITES = frozenset(
     }
 )
 MAX_WRITES = 50
-SECONDS = 120
+SECONDS = 240
 
 
 class Killed:

@@ -1,5 +1,5 @@
-"""Promises of the catalog, on the platform's part `aws` (moto's Glue and Lake Formation): what is
-registered is found, and only what was granted is read."""
+"""The catalog on the emulator's Glue and Lake Formation: what is registered is found, and only what
+was granted is read."""
 
 from __future__ import annotations
 

@@ -6,30 +6,35 @@ The service is the local kinesisanalyticsv2; S3, CloudWatch and the schema regis
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cli import deploy as commands
 from cli import deploy_options
 from cli import main as cli
+from connectors.aws.sdk import sdk_client
 from connectors.flink.properties import write_groups
 from connectors.glue.registry import GlueRegistry
 from deploy.local.settings import PROJECT
 from deploy.package.archive import content_hash
 from deploy.package.contents import APPLICATIONS, ENTRY, entry_script, read_code
 from deploy.package.release import RUNTIME, PackageDescription, describe_plan, describe_plans
+from deploy.upgrades.machine import UpgradeMachine
 from deploy.upgrades.verification import VerifySettings
 from emulators.managed_flink.records import App, Behaviour
 from emulators.managed_flink.server import serving
 from emulators.managed_flink.service import Service
 from schemas.model import BUILT_IN_FOLDER, load_contracts
+from tests.support.clock import StoppedTime
+from tests.support.servers import moto_server
+from tests.support.waiting import wait_until
 
 REGION, BUCKET = "us-east-1", "tunemesh-code"
 ROLE = "arn:aws:iam::000000000000:role/tunemesh"
@@ -94,17 +99,12 @@ class Operator:
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
     """S3 with the bucket, CloudWatch, and a registry with the contracts."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    address = f"http://127.0.0.1:{port}"
-    registry = GlueRegistry.connect(REGION, address, "tunemesh")
-    for contract in load_contracts((BUILT_IN_FOLDER,)):
-        registry.register(contract)
-    session = boto3.session.Session("local", "local", region_name=REGION)
-    session.client("s3", endpoint_url=address).create_bucket(Bucket=BUCKET)
-    yield address
-    server.stop()
+    with moto_server() as address:
+        registry = GlueRegistry.connect(REGION, address, "tunemesh")
+        for contract in load_contracts((BUILT_IN_FOLDER,)):
+            registry.register(contract)
+        sdk_client("s3", REGION, address).create_bucket(Bucket=BUCKET)
+        yield address
 
 
 @pytest.fixture
@@ -115,6 +115,9 @@ def operator(
     service = Service()
     quick = VerifySettings(min_seconds=0, max_seconds=1, poll_seconds=0.05, min_checkpoints=0)
     monkeypatch.setattr(deploy_options, "AWS_VERIFY", quick)
+    # The emulator's time is counted in polls, so no limit depends on how long they take.
+    machine = partial(UpgradeMachine, clock=StoppedTime(time.time()).clock)
+    monkeypatch.setattr(deploy_options, "UpgradeMachine", machine)
     with serving(service) as address:
         for name, value in {
             "AWS_ACCESS_KEY_ID": "local",
@@ -145,6 +148,18 @@ def status(operator: Operator) -> dict[str, Any]:
     assert operator.deploy("status", "--json") == 0
     found: dict[str, Any] = json.loads(operator.output)
     return found
+
+
+def create_snapshot(operator: Operator) -> None:
+    """Create the snapshot by-hand, and wait until it is complete."""
+
+    def is_ready() -> bool:
+        assert operator.deploy("snapshots") == 0
+        return "READY" in operator.output
+
+    assert operator.deploy("snapshots", "--create", "by-hand") == 0
+    assert "by-hand" in operator.output
+    wait_until(is_ready, "the snapshot by-hand is complete")
 
 
 def assert_restored_from_version_1(app: App) -> None:
@@ -241,10 +256,7 @@ def test_a_setting_that_the_release_does_not_know_is_found_before(operator: Oper
 
 def test_snapshots_are_made_listed_pruned_and_deleted(operator: Operator) -> None:
     """A line each."""
-    assert operator.deploy("snapshots", "--create", "by-hand") == 0
-    assert "by-hand" in operator.output
-    while "READY" not in operator.output:
-        assert operator.deploy("snapshots") == 0
+    create_snapshot(operator)
     assert operator.deploy("snapshots", "--delete", "by-hand") == 0
     assert operator.deploy("snapshots", "--delete", "no-such") == 1
     assert "no snapshot no-such" in operator.output
@@ -271,9 +283,7 @@ def test_a_mistake_is_one_message(
 
 def test_a_version_that_restarts_is_replaced_by_force(operator: Operator) -> None:
     """No snapshot can be created of it: the message names --force, which restores the last one."""
-    assert operator.deploy("snapshots", "--create", "by-hand") == 0
-    while "READY" not in operator.output:
-        assert operator.deploy("snapshots") == 0
+    create_snapshot(operator)
     operator.service.behaviours[f"{operator.names['1']}.zip"] = Behaviour.LOOPS
     two = operator.release("2")
     assert operator.deploy("upgrade", two) == 1

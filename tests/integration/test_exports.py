@@ -1,5 +1,7 @@
-"""Promises of the exports, on real stores: PostgreSQL, and moto's DynamoDB and S3 (the part `aws`).
-What is in the store is in the product, once, typed by the contract; the rest is listed."""
+"""Exports from PostgreSQL, and the emulator's DynamoDB and S3.
+
+What is in the store is in the product, once, typed by the contract; the rest is listed.
+"""
 
 from __future__ import annotations
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from click.testing import CliRunner
 
 from batch.imports.calls import Calls, Pace
@@ -21,10 +18,10 @@ from batch.imports.plan import FILTERS, DatasetType, ImportSettings, Mode
 from batch.imports.run import Imported, run_imports
 from cli.bootstrap import bootstrap
 from tests.support.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
-from tests.support.personalize_server import Server, running
-from tests.support.waiting import wait_until
+from tests.support.personalize_server import ANSWER_SECONDS, ARN, Server, running
+from tests.support.waiting import LIMIT_SECONDS, wait_until
 
-PACE = Pace(first_poll=0.01, max_poll=0.05, max_wait=30.0, patience=10.0)
+PACE = Pace(first_poll=0.01, max_poll=0.05, max_wait=LIMIT_SECONDS, patience=60.0)
 
 
 CHANGES = frozenset(
@@ -54,21 +51,9 @@ def server(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
         yield found
 
 
-@cache
-def _client(port: int) -> Any:
-    return boto3.client(
-        "personalize",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-
-
 def client(server: Server) -> Any:
     """One that does not retry."""
-    return _client(server.port)
+    return server.client("personalize")
 
 
 def imported(
@@ -333,17 +318,17 @@ def test_what_was_imported_and_trained_outlives_the_server(
             roleArn=ROLE,
         )
         server.process.kill()
-        server.process.communicate(timeout=20)
+        server.process.communicate(timeout=ANSWER_SECONDS)
     with running(data, *options) as server:
         assert recommended(server, result, 10) == wanted
         service = client(server)
 
         def is_active() -> bool:
-            arn = "arn:aws:personalize:us-east-1:000000000000:dataset-import-job/by-hand"
+            arn = f"{ARN}:dataset-import-job/by-hand"
             job = service.describe_dataset_import_job(datasetImportJobArn=arn)
             return bool(job["datasetImportJob"]["status"] == "ACTIVE")
 
-        wait_until(is_active, "the import that was under way", 20)
+        wait_until(is_active, "the import that was under way")
         assert server.stats()["groups"]["durable"]["imported"]["interactions"] == 60_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +12,6 @@ from typing import Any
 
 import botocore.exceptions
 import pytest
-from moto.server import ThreadedMotoServer
 
 from deploy.package.archive import make_zip
 from deploy.package.errors import ContentError
@@ -33,8 +33,11 @@ from deploy.upgrades.verification import VerifySettings, judge
 from emulators.managed_flink.records import App, Behaviour, Fault
 from emulators.managed_flink.server import serving
 from emulators.managed_flink.service import Service
+from tests.support.clock import StoppedTime
 from tests.support.releases import package_folder
+from tests.support.servers import moto_server
 from tests.support.upgrade_contract import TargetCase, TargetContract
+from tests.support.waiting import LIMIT_SECONDS
 
 REGION, BUCKET, ROLE = "us-east-1", "tunemesh-code", "arn:aws:iam::000000000000:role/tunemesh"
 HEALTHY = {"numRestarts": 0.0, "lastCheckpointDuration": 300.0, "records_lag_max": 12.0}
@@ -87,16 +90,17 @@ class Servers:
 def servers() -> Iterator[Servers]:
     """The servers, and clients that found them in the usual environment."""
     relay = Relay()
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    _, port = moto.get_host_and_port()
-    with serving(relay) as address, pytest.MonkeyPatch.context() as patch:
+    with (
+        moto_server() as moto,
+        serving(relay) as address,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         for name, value in {
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_ENDPOINT_URL_KINESIS_ANALYTICS_V2": address,
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
-            "AWS_ENDPOINT_URL_CLOUDWATCH": f"http://127.0.0.1:{port}",
+            "AWS_ENDPOINT_URL_S3": moto,
+            "AWS_ENDPOINT_URL_CLOUDWATCH": moto,
         }.items():
             patch.setenv(name, value)
         clients = create_clients(REGION)
@@ -105,7 +109,6 @@ def servers() -> Iterator[Servers]:
             Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"}
         )
         yield Servers(relay, clients)
-    moto.stop()
 
 
 @pytest.fixture
@@ -138,7 +141,11 @@ def case(cloud: Cloud, tmp_path: Path, request: pytest.FixtureRequest) -> Target
         files[release].write_bytes(make_zip(members))
     one, other = (Configuration(release, PROPERTIES, 2) for release in files)
     return TargetCase(
-        cloud.target(name, tmp_path), one, replace(other, parallelism=3), files, seconds=20
+        cloud.target(name, tmp_path),
+        one,
+        replace(other, parallelism=3),
+        files,
+        seconds=LIMIT_SECONDS,
     )
 
 
@@ -174,9 +181,11 @@ def machine(case: TargetCase, tmp_path: Path, **verify: Any) -> UpgradeMachine:
         case.target,
         tmp_path / "upgrades" / "aws.json",
         verify=VerifySettings(
-            **{"min_seconds": 0.0, "max_seconds": 2.0, "poll_seconds": 0.02, **verify}
+            **{"min_seconds": 0.0, "max_seconds": 2.0, "poll_seconds": 0.1, **verify}
         ),
-        limits=Limits(snapshot_seconds=20, change_seconds=20, poll_seconds=0.01, retry_seconds=5),
+        limits=Limits(snapshot_seconds=20, change_seconds=20, poll_seconds=0.1, retry_seconds=5),
+        # The emulator's time is counted in polls, so no limit depends on how long they take.
+        clock=StoppedTime(time.time()).clock,
     )
 
 

@@ -25,7 +25,6 @@ from tests.support.personalize_server import ARN, CAMPAIGN, Server, running
 from tests.support.waiting import wait_until
 
 RECIPE = "arn:aws:personalize:::recipe/aws-user-personalization-v2"
-SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def wait_for(describe: Callable[[], dict[str, Any]], status: str = "ACTIVE") -> 
         assert current == status or current.removeprefix("CREATE ") in ("PENDING", "IN_PROGRESS")
         return bool(current == status)
 
-    wait_until(has_status, status, SECONDS)
+    wait_until(has_status, status)
     return resource
 
 
@@ -134,10 +133,11 @@ def test_a_schema_is_stored_unchanged_and_its_name_is_unique(service: Any) -> No
     arn = service.create_schema(name="stored", schema=SCHEMAS.users)["schemaArn"]
     assert arn == f"{ARN}:schema/stored"
     assert service.describe_schema(schemaArn=arn)["schema"]["schema"] == SCHEMAS.users
-    code, _ = refused(lambda: service.create_schema(name="stored", schema=SCHEMAS.items))
-    assert code == "ResourceAlreadyExistsException"
-    code, _ = refused(lambda: service.create_schema(name="wrong", schema="{}"))
-    assert code == "InvalidInputException"
+    create = service.create_schema
+    assert_refused(
+        "ResourceAlreadyExistsException", lambda: create(name="stored", schema=SCHEMAS.items)
+    )
+    assert_refused("InvalidInputException", lambda: create(name="wrong", schema="{}"))
     long = json.dumps({**json.loads(SCHEMAS.users), "doc": "x" * 20_000})
     code, message = refused(lambda: service.create_schema(name="long", schema=long))
     assert code == "InvalidInputException"
@@ -184,8 +184,8 @@ def test_invalid_and_unsupported_members_are_refused(
 def test_unknown_resources_are_not_found(service: Any, operation: str, member: str) -> None:
     """Nor is a resource of another kind."""
     for arn in (f"{ARN}:nothing/here", f"{ARN}:dataset-group/none"):
-        code, _ = refused(partial(getattr(service, operation), **{member: arn}))
-        assert code == "ResourceNotFoundException"
+        call = partial(getattr(service, operation), **{member: arn})
+        assert_refused("ResourceNotFoundException", call)
 
 
 def test_lists_have_pages(service: Any) -> None:
@@ -206,45 +206,24 @@ def test_lists_have_pages(service: Any) -> None:
     assert_refused("InvalidNextTokenException", lambda: service.list_dataset_groups(nextToken="x"))
 
 
-def test_states_change_with_time_and_only_active_resources_can_be_used(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    """From CREATE PENDING to ACTIVE, and from DELETE PENDING to ResourceNotFoundException."""
-    with running(tmp_path_factory.mktemp("slow"), "--step-seconds", "0.5") as slow:
-        service = slow.client("personalize")
-        arn = service.create_dataset_group(name="slow")["datasetGroupArn"]
-        code, _ = refused(lambda: service.create_event_tracker(name="early", datasetGroupArn=arn))
-        assert code == "ResourceInUseException"
-        assert_refused(
-            "ResourceInUseException", lambda: service.delete_dataset_group(datasetGroupArn=arn)
-        )
-        statuses: list[str] = []
+@pytest.fixture(scope="module")
+def slow_service(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An emulator whose resources become active after the tests."""
+    options = ("--s3-endpoint", s3.url, "--step-seconds", "600")
+    with running(tmp_path_factory.mktemp("slow"), *options) as slow:
+        yield slow.client("personalize")
 
-        def status() -> str:
-            try:
-                response = service.describe_dataset_group(datasetGroupArn=arn)
-            except ClientError as error:
-                return str(error.response["Error"]["Code"])
-            return str(response["datasetGroup"]["status"])
 
-        def has_status(expected: str) -> bool:
-            statuses.append(status())
-            return statuses[-1] == expected
-
-        wait_until(lambda: has_status("ACTIVE"), "ACTIVE", SECONDS)
-        service.delete_dataset_group(datasetGroupArn=arn)
-        wait_until(
-            lambda: has_status("ResourceNotFoundException"), "the deletion of the group", SECONDS
-        )
-        assert list(dict.fromkeys(statuses)) == [
-            "CREATE PENDING",
-            "CREATE IN_PROGRESS",
-            "ACTIVE",
-            "DELETE PENDING",
-            "DELETE IN_PROGRESS",
-            "ResourceNotFoundException",
-        ]
-        service.create_dataset_group(name="slow")
+def test_only_active_resources_can_be_used(slow_service: Any) -> None:
+    """Or deleted."""
+    arn = slow_service.create_dataset_group(name="slow")["datasetGroupArn"]
+    described = slow_service.describe_dataset_group(datasetGroupArn=arn)["datasetGroup"]
+    assert described["status"] == "CREATE PENDING"
+    for call in (
+        partial(slow_service.create_event_tracker, name="early"),
+        slow_service.delete_dataset_group,
+    ):
+        assert_refused("ResourceInUseException", partial(call, datasetGroupArn=arn))
 
 
 def test_a_group_has_one_dataset_of_each_type_with_a_schema_of_that_type(service: Any) -> None:
@@ -262,8 +241,7 @@ def test_a_group_has_one_dataset_of_each_type_with_a_schema_of_that_type(service
     assert_refused("ResourceAlreadyExistsException", lambda: create("Users"))
     assert_refused("InvalidInputException", lambda: create("Items"))
     assert_refused("InvalidInputException", lambda: create("Actions"))
-    code, _ = refused(lambda: service.delete_schema(schemaArn=schema_arn))
-    assert code == "ResourceInUseException"
+    assert_refused("ResourceInUseException", lambda: service.delete_schema(schemaArn=schema_arn))
     extended = schema(
         "Users", *json.loads(SCHEMAS.users)["fields"], {"name": "AGE", "type": ["null", "int"]}
     )
@@ -284,7 +262,7 @@ def test_a_group_has_one_event_tracker_for_its_events(server: Server, service: A
         ("two", "LimitExceededException"),
     ):
         create = partial(service.create_event_tracker, name=name, datasetGroupArn=group)
-        assert refused(create)[0] == code
+        assert_refused(code, create)
     arn = tracker["eventTrackerArn"]
     wait_for(lambda: service.describe_event_tracker(eventTrackerArn=arn))
     before = server.stats()["accepted_events"]
@@ -314,31 +292,28 @@ def test_imports_read_a_file_or_a_folder_and_report_why_they_fail(s3: S3, servic
     dataset = create_dataset(service, group, "Interactions", SCHEMAS.interactions)
     rows = interactions(1_000)
     short = put_interactions(s3, "reads/short.csv", rows[:999])
-    assert "999 interactions" in wait_for_failure(
-        service, start_import(service, "short", dataset, short)
-    )
-    early = start_import(service, "early", dataset, short, "INCREMENTAL")
-    assert "must have the mode FULL" in wait_for_failure(service, early)
-    assert "no CSV file" in wait_for_failure(
-        service, start_import(service, "none", dataset, "s3://bulk/nothing/")
-    )
-    assert "cannot list" in wait_for_failure(
-        service, start_import(service, "nob", dataset, "s3://none/x/")
-    )
     s3.put("reads/other/notes.txt", b"x")
-    other = start_import(service, "other", dataset, "s3://bulk/reads/other/")
-    assert "notes.txt is not a CSV file" in wait_for_failure(service, other)
-    s3.put("reads/latin.csv", b"USER_ID,ITEM_ID,TIMESTAMP,EVENT_TYPE,EVENT_VALUE,DEVICE\n\xff")
-    latin = start_import(service, "latin", dataset, "s3://bulk/reads/latin.csv")
-    assert "not in UTF-8" in wait_for_failure(service, latin)
+    latin = b"USER_ID,ITEM_ID,TIMESTAMP,EVENT_TYPE,EVENT_VALUE,DEVICE\n\xff"
+    for name, location, mode, reason in (
+        ("short", short, "FULL", "999 interactions"),
+        ("early", short, "INCREMENTAL", "must have the mode FULL"),
+        ("none", "s3://bulk/nothing/", "FULL", "no CSV file"),
+        ("nob", "s3://none/x/", "FULL", "cannot list"),
+        ("other", "s3://bulk/reads/other/", "FULL", "notes.txt is not a CSV file"),
+        ("latin", s3.put("reads/latin.csv", latin), "FULL", "not in UTF-8"),
+    ):
+        assert reason in wait_for_failure(
+            service, start_import(service, name, dataset, location, mode)
+        )
     full = start_import(service, "full", dataset, put_interactions(s3, "reads/full.csv", rows))
     resource = wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=full))
     assert resource["importMode"] == "FULL"
     listed = service.list_dataset_import_jobs(datasetArn=dataset)["datasetImportJobs"]
     assert [job["jobName"] for job in listed][-2:] == ["latin", "full"]
     assert all("failureReason" in job for job in listed[:-1])
-    code, _ = refused(lambda: start_import(service, "full", dataset, short))
-    assert code == "ResourceAlreadyExistsException"
+    assert_refused(
+        "ResourceAlreadyExistsException", lambda: start_import(service, "full", dataset, short)
+    )
 
 
 def start_deletion(service: Any, name: str, group: str, location: str) -> str:
@@ -348,25 +323,16 @@ def start_deletion(service: Any, name: str, group: str, location: str) -> str:
     return arn
 
 
-def test_five_imports_and_five_data_deletions_may_be_unfinished(
-    s3: S3, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_five_imports_and_five_data_deletions_may_be_unfinished(s3: S3, slow_service: Any) -> None:
     """The sixth is refused."""
-    options = ("--s3-endpoint", s3.url, "--step-seconds", "0.6")
-    with running(tmp_path_factory.mktemp("five"), *options) as slow:
-        service = slow.client("personalize")
-        dataset = f"{ARN}:dataset/tunemesh/INTERACTIONS"
-        location = put_interactions(s3, "five.csv", interactions(1_000))
+    dataset = f"{ARN}:dataset/tunemesh/INTERACTIONS"
+    plays = put_interactions(s3, "five.csv", interactions(1_000))
+    group, users = f"{ARN}:dataset-group/tunemesh", s3.put("five/users.csv", b"USER_ID\nu\n")
+    for start, parent, location in ((start_import, dataset, plays), (start_deletion, group, users)):
         for number in range(5):
-            start_import(service, f"job{number}", dataset, location)
+            start(slow_service, f"job{number}", parent, location)
         assert_refused(
-            "LimitExceededException", lambda: start_import(service, "job5", dataset, location)
-        )
-        group, users = f"{ARN}:dataset-group/tunemesh", s3.put("five/users.csv", b"USER_ID\nu\n")
-        for number in range(5):
-            start_deletion(service, f"d{number}", group, users)
-        assert_refused(
-            "LimitExceededException", lambda: start_deletion(service, "d5", group, users)
+            "LimitExceededException", partial(start, slow_service, "job5", parent, location)
         )
 
 
@@ -483,7 +449,7 @@ def test_training_needs_data_and_a_campaign_needs_a_trained_version(
         {"recipeArn": "arn:aws:personalize:::recipe/aws-sims"},
         {"solutionConfig": {"algorithmHyperParameters": {"a": "b"}}},
     ):
-        assert refused(partial(create_solution, **members))[0] == "InvalidInputException"
+        assert_refused("InvalidInputException", partial(create_solution, **members))
     arn = create_solution()["solutionArn"]
     wait_for(lambda: service.describe_solution(solutionArn=arn))
     untrained = service.create_solution_version(solutionArn=arn)["solutionVersionArn"]
@@ -491,15 +457,15 @@ def test_training_needs_data_and_a_campaign_needs_a_trained_version(
         lambda: service.describe_solution_version(solutionVersionArn=untrained), "CREATE FAILED"
     )
     assert "0 interactions to train on" in resource["failureReason"]
-    code, _ = refused(lambda: service.create_campaign(name="trains", solutionVersionArn=untrained))
-    assert code == "InvalidInputException"
+    create_campaign = partial(service.create_campaign, name="trains")
+    assert_refused("InvalidInputException", lambda: create_campaign(solutionVersionArn=untrained))
     job = start_import(
         service, "trains", dataset, put_interactions(s3, "trains.csv", interactions())
     )
     wait_for(lambda: service.describe_dataset_import_job(datasetImportJobArn=job))
     version = service.create_solution_version(name="first", solutionArn=arn)["solutionVersionArn"]
     wait_for(lambda: service.describe_solution_version(solutionVersionArn=version))
-    campaign = service.create_campaign(name="trains", solutionVersionArn=version)["campaignArn"]
+    campaign = create_campaign(solutionVersionArn=version)["campaignArn"]
     wait_for(lambda: service.describe_campaign(campaignArn=campaign))
     response = server.runtime.get_personalized_ranking(
         campaignArn=campaign, userId="u000", inputList=["i030", "i012", "unknown"]
@@ -527,7 +493,6 @@ def test_an_empty_group_can_be_deleted(server: Server, s3: S3, service: Any) -> 
     wait_until(
         lambda: not service.list_datasets(datasetGroupArn=group)["datasets"],
         "the deletion of the dataset",
-        SECONDS,
     )
     service.delete_dataset_group(datasetGroupArn=group)
 
@@ -535,7 +500,7 @@ def test_an_empty_group_can_be_deleted(server: Server, s3: S3, service: Any) -> 
         groups = service.list_dataset_groups()["datasetGroups"]
         return group not in [entry["datasetGroupArn"] for entry in groups]
 
-    wait_until(is_deleted, "the deletion of the group", SECONDS)
+    wait_until(is_deleted, "the deletion of the group")
     create_group(service, "deleted")
     assert server.stats()["groups"]["deleted"]["imported"]["interactions"] == 0
 

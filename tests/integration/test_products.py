@@ -1,5 +1,7 @@
-"""Promises of data products on S3, on the platform's part `aws`: a version is read whole or not at
-all, whatever happens to the process that writes it."""
+"""Data products on the emulator's S3.
+
+A version is read whole or not at all, whatever happens to the process that writes it.
+"""
 
 from __future__ import annotations
 

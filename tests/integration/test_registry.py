@@ -27,6 +27,7 @@ from schemas.invalid import InvalidRecord
 from schemas.model import BUILT_IN_FOLDER, Contract, SchemaVersion, load_contracts
 from tests.support.ports import free_port
 from tests.support.servers import aws_emulator
+from tests.support.waiting import LIMIT_SECONDS
 
 CONTRACTS = load_contracts()
 SONGS = CONTRACTS["songs"]
@@ -155,10 +156,10 @@ def test_a_lookup_outlasts_an_outage(tmp_path: Path) -> None:
         target=lambda: found.append(registry.by_id(done.version_id.bytes).subject), daemon=True
     )
     asking.start()
-    assert noticed.wait(30), "the lookup did not notice the outage"
+    assert noticed.wait(LIMIT_SECONDS), "the lookup did not notice the outage"
     assert found == []
     with aws_emulator(port, tmp_path):
-        asking.join(60)
+        asking.join(LIMIT_SECONDS)
     assert found == ["songs"]
 
 
@@ -360,7 +361,9 @@ def test_diff_shows_what_the_folder_has_more(
     shutil.copytree(BUILT_IN_FOLDER, books)
     avro = with_field(SONGS, name="bpm", type="int").newest.avro
     (books / "songs" / "songs.v2.avsc").write_text(json.dumps(avro))
-    monkeypatch.setattr("cli.schemas.load_contracts", lambda: load_contracts((books,)))
+    for module in ("schemas", "parameters"):
+        name = f"cli.{module}.load_contracts"
+        monkeypatch.setattr(name, lambda: load_contracts((books,)))
     code, text = run(aws, registry, "diff", "songs")
     assert code == 1
     assert text.splitlines() == [
@@ -387,7 +390,7 @@ def test_a_registry_that_is_down_is_one_line() -> None:
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1

@@ -11,8 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from deploy.local.process import is_listening
-from deploy.local.settings import HOST, PROJECT, Port
+import psutil
+from moto.server import ThreadedMotoServer
+
+from deploy.local.process import find_processes, is_listening
+from deploy.local.settings import HOST, PROJECT, LocalSettings, Port
 from tests.support.waiting import wait_until
 
 
@@ -55,6 +58,16 @@ def http_server(answer: Callable[[Received], tuple[int, bytes]]) -> Iterator[str
             thread.join()
 
 
+def listening_addresses(settings: LocalSettings, server: str) -> set[str]:
+    """The addresses that the processes of a server of the platform listen on."""
+    return {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for found in find_processes(settings, server)
+        for connection in found.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
 @contextmanager
 def python_server(arguments: Sequence[str], port: int) -> Iterator[str]:
     """Run a Python program until the end of the block; yield its address once it listens."""
@@ -74,7 +87,19 @@ def python_server(arguments: Sequence[str], port: int) -> Iterator[str]:
         yield f"http://{HOST}:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
+
+
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """Run moto in this process; yield its address."""
+    server = ThreadedMotoServer(HOST, 0, verbose=False)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        yield f"http://{HOST}:{port}"
+    finally:
+        server.stop()
 
 
 @contextmanager

@@ -92,6 +92,27 @@ def test_all_violations_are_in_one_message() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "event"),
+    [
+        ("eventId", {"eventId": "e" * 257}),
+        ("properties", {"properties": "p" * 1025}),
+        ("recommendationId", {"recommendationId": "r" * 41}),
+        ("impression", {"impression": ["i"] * 26}),
+    ],
+)
+def test_what_is_beyond_the_limits_is_named(path: str, event: dict[str, Any]) -> None:
+    """botocore does not check the largest values."""
+    (text,) = texts("PutEvents", put_events(**event))
+    assert f"eventList.1.member.{path}" in text
+
+
+def test_the_id_of_a_session_has_a_limit() -> None:
+    """Of 256 characters."""
+    assert texts("PutEvents", put_events() | {"sessionId": "s" * 256}) == []
+    assert len(texts("PutEvents", put_events() | {"sessionId": "s" * 257})) == 1
+
+
+@pytest.mark.parametrize(
     ("operation", "request_body", "expected"),
     [
         pytest.param(
