@@ -136,6 +136,17 @@ def open_products(
     return Products(opened, Window(since, end), min(export_starts))
 
 
+def left_out(catalog: Catalog, contracts: Contracts) -> Iterator[str]:
+    """Yield a line for each product of the catalog whose domain has no contract here."""
+    roles = (Role.USER, Role.ITEM, Role.INTERACTION)
+    for product in catalog.find():
+        if product.name not in contracts.by_name and product.role in roles:
+            yield (
+                f"{product.name} is left out: the catalog has it, but no contract here. Set"
+                " TUNEMESH_CONTRACTS to the folder of its contract to include it"
+            )
+
+
 def personalize_schemas(contracts: Contracts) -> DatasetSchemas:
     """Return the schemas of the import files."""
     return DatasetSchemas(
@@ -287,7 +298,10 @@ def bootstrap(
     schemas = personalize_schemas(contracts) if folder is None else read_schemas(folder)
     products = None
     if location is None:
-        products = open_products(mesh.catalog(), contracts, consumer, since, until)
+        catalog = mesh.catalog()
+        for line in left_out(catalog, contracts):
+            click.echo(line, err=True)
+        products = open_products(catalog, contracts, consumer, since, until)
         location = run_job(mesh, products)
     output = read_output(mesh.client("s3"), location, chosen.mode)
     with waiting_for("Amazon Personalize"):
@@ -313,4 +327,6 @@ def report_of(
     document: dict[str, Any] = imported.document() | {"bootstrap": output.report}
     if products is not None:
         document["stream"] = stream_settings(products)
+        folders = {name: str(load_contracts()[name].folder) for name in products.opened}
+        document["contracts"] = folders
     return document

@@ -6,8 +6,10 @@ engine's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -28,6 +30,14 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    def document(self) -> dict[str, Any]:
+        """Return the body as a JSON object; an empty one if it is none."""
+        try:
+            body = json.loads(self.body)
+        except ValueError:
+            return {}
+        return body if isinstance(body, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

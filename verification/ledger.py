@@ -5,7 +5,7 @@ is sent, ``reported`` when the broker has answered. A ``sent`` row without a ``r
 *unknown*: the process ended in between, and the record may or may not be on the topic.
 
 Tables:
-  run(name, value JSON)   run, started_ms, finished_ms, source, seed, cluster_id, start, ...
+  run(name, value JSON)   run, started_ms, finished_ms, source, contracts, cluster_id, start, ...
   sent(seq, topic, key, event_id, kind, reason, entity, updated_at, deleted, body)
   reported(seq, partition, offset, timestamp, error)   error is null when acknowledged
 """
@@ -228,6 +228,10 @@ class Ledger:
                 "SELECT DISTINCT event_id FROM sent WHERE event_id IS NOT NULL"
             )
         }
+
+    def topics(self) -> set[str]:
+        """Return the topics of the run's records."""
+        return {topic for (topic,) in self._connection.execute("SELECT DISTINCT topic FROM sent")}
 
     def ends(self) -> dict[str, dict[int, int]]:
         """Return the offset after the run's last acknowledged record, by topic and partition."""

@@ -159,8 +159,11 @@ class Reconciliation:
         end: Positions,
         *,
         earlier_versions: Iterable[LedgerRow] = (),
+        other_versions: Callable[[], Iterable[LedgerRow]] = tuple,
         stale_tolerance_ms: int = 0,
     ) -> None:
+        """``other_versions``: reads what the topics have and no ledger; called for a version that
+        seems wrong, since another producer may have published it."""
         interaction = contracts.only(Role.INTERACTION)
         self._interactions = interaction.topic
         self._enriched_topic = contracts.only(Role.ENRICHED).topic
@@ -171,6 +174,7 @@ class Reconciliation:
         self._start = start
         self._end = end
         self._stale_tolerance_ms = stale_tolerance_ms
+        self._other_versions = other_versions
         self._published: dict[str, _Published] = {}
         self._events: dict[str, _Event] = {}
         self._versions: dict[str, str] = {}
@@ -224,9 +228,7 @@ class Reconciliation:
             event.published_ms = published.timestamp
 
     def _add_version(self, row: LedgerRow, *, mine: bool) -> None:
-        contract = self._contracts[row.topic]
-        histories = self._users if contract.role is Role.USER else self._items
-        history = histories.setdefault(row.entity or "", History())
+        history = self._histories(row.topic).setdefault(row.entity or "", History())
         if row.status is not Status.ACKNOWLEDGED:
             # A failed one may be on the topic, too: only the answer may be lost.
             history.uncertain = True
@@ -329,14 +331,20 @@ class Reconciliation:
         published: _Published,
         emitted_ms: int,
     ) -> None:
-        history = NOTHING_PUBLISHED if entity is None else histories.get(entity, NOTHING_PUBLISHED)
+        origin = None if attached is None else str(attached["origin"])
+
+        def find() -> tuple[History, str | None]:
+            history = histories.get(entity or "", NOTHING_PUBLISHED)
+            return history, find_problem(
+                history, origin, published.timestamp, emitted_ms, self._stale_tolerance_ms
+            )
+
+        history, problem = find()
+        if problem is not None and self._add_other_versions():
+            history, problem = find()
         if history.uncertain:
             self.tally.unchecked += 1
             return
-        origin = None if attached is None else str(attached["origin"])
-        problem = find_problem(
-            history, origin, published.timestamp, emitted_ms, self._stale_tolerance_ms
-        )
         if problem is None and attached is not None and origin is not None:
             version = history.find(origin)
             assert version is not None
@@ -346,6 +354,20 @@ class Reconciliation:
         if problem is not None:
             detail = f"{what} {entity}: {problem}"
             self._add_finding(Fault.MISENRICHED, published.event_id or "", detail)
+
+    def _add_other_versions(self) -> bool:
+        """Add versions that no ledger has; returns whether there are new ones."""
+        is_new = False
+        for row in self._other_versions():
+            origin = f"{row.topic}/{row.partition}/{row.offset}"
+            histories = self._histories(row.topic)
+            if histories.get(row.entity or "", NOTHING_PUBLISHED).find(origin) is None:
+                self._add_version(row, mine=False)
+                is_new = True
+        return is_new
+
+    def _histories(self, topic: str) -> dict[str, History]:
+        return self._users if self._contracts[topic].role is Role.USER else self._items
 
     def _content(self, version: Version) -> dict[str, Any]:
         content = self._contents.get(version.origin)

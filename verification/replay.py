@@ -128,6 +128,7 @@ def replay(
         {
             "run": run,
             "source": source.description,
+            "contracts": {c.topic: str(c.folder) for c in contracts},
             "started_ms": started_ms,
             "cluster_id": cluster_id(endpoints.bootstrap_servers),
             "start": topic_ends(endpoints.bootstrap_servers, topics),

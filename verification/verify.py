@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -10,16 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from connectors.files import write_report
-from schemas.codec import Decoder, SchemaLookup
+from schemas.codec import Decoder, SchemaLookup, encode_body, parse_plain
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
-from schemas.model import Contracts, Role, load_contracts
-from verification.destinations import DestinationReport, verify_destinations
+from schemas.model import Contract, Contracts, Role, load_contracts
+from verification.destinations import DestinationReport, Topics, verify_destinations
 from verification.endpoints import Endpoints
 from verification.entries import Kind
-from verification.ledger import Ledger, LedgerError, LedgerRow, ledger_path, runs
+from verification.ledger import Ledger, LedgerError, LedgerRow, Status, ledger_path, runs
 from verification.personalize_events import PersonalizeReader
-from verification.positions import KafkaUnavailable, TopicReader, cluster_id, topic_ends
+from verification.positions import (
+    KafkaUnavailable,
+    TopicReader,
+    cluster_id,
+    topic_ends,
+)
 from verification.progress import Progress, Step, silent
 from verification.reconcile import INVENTED, LOST, Accepted, Fault, Finding, Reconciliation, Tally
 from verification.replay import connect_registry
@@ -29,6 +35,12 @@ _POLL_SECONDS = 0.5
 
 class NothingToVerify(TunemeshError):
     """There is no ledger to verify."""
+
+
+class MissingContracts(TunemeshError):
+    """A run was published with contracts that are not among the present ones."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +154,18 @@ def verify(
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger.open(ledger_path(endpoints.home, run)))
         about = ledger.about()
+        _check_contracts(contracts, ledger, run)
         _check_cluster(endpoints, about, run)
         start = positions(about["start"])
-        other_runs = _OtherRuns(endpoints.home, run, about, start)
+        other_runs = _OtherRuns(endpoints.home, run, about, start, contracts)
+        producers = _OtherProducers(endpoints, contracts, registry)
         reconciliation = Reconciliation(
             contracts,
             ledger.rows(),
             start,
             ledger.ends(),
             earlier_versions=other_runs.earlier_versions(),
+            other_versions=producers.versions,
             stale_tolerance_ms=settings.stale_tolerance_ms,
         )
 
@@ -160,7 +175,12 @@ def verify(
             return _DecodingReader(stack.enter_context(topic), Decoder(contract, registry))
 
         outputs = _Outputs(
-            reconciliation, reader(Role.ENRICHED), reader(Role.DEAD_LETTER), personalize, other_runs
+            reconciliation,
+            reader(Role.ENRICHED),
+            reader(Role.DEAD_LETTER),
+            personalize,
+            other_runs,
+            producers,
         )
         _wait(outputs, settings, progress, began)
         if personalize is not None:
@@ -208,6 +228,20 @@ def _check_cluster(endpoints: Endpoints, about: Mapping[str, Any], run: str) -> 
         )
 
 
+def _check_contracts(contracts: Contracts, ledger: Ledger, run: str) -> None:
+    """Raise MissingContracts unless there is a contract for each topic of a ledger."""
+    missing = sorted(ledger.topics() - {contract.topic for contract in contracts})
+    if not missing:
+        return
+    folders = ledger.about().get("contracts", {})
+    parents = dict.fromkeys(str(Path(folders[t]).parent) for t in missing if t in folders)
+    value = os.pathsep.join(parents) or "the folder of their contracts"
+    raise MissingContracts(
+        f"the run {run} has records of the topics {', '.join(missing)}, which no contract has here."
+        f" Set TUNEMESH_CONTRACTS to {value}"
+    )
+
+
 def positions(text: Mapping[str, Mapping[str, int]]) -> dict[str, dict[int, int]]:
     """Return offsets by topic and partition from the ledger's JSON, whose keys are text."""
     return {topic: {int(p): o for p, o in ends.items()} for topic, ends in text.items()}
@@ -222,8 +256,10 @@ class _OtherRuns:
         run: str,
         about: Mapping[str, Any],
         start: Mapping[str, Mapping[int, int]],
+        contracts: Contracts,
     ) -> None:
         self._home = home
+        self._contracts = contracts
         self._run = run
         self._cluster_id = about["cluster_id"]
         self._started_ms = int(about["started_ms"])
@@ -242,6 +278,7 @@ class _OtherRuns:
             )
             is_same = about.get("cluster_id") == self._cluster_id
             if is_same and is_earlier and int(about.get("started_ms", 0)) <= self._started_ms:
+                _check_contracts(self._contracts, ledger, ledger.path.stem)
                 yield from ledger.rows(Kind.VERSION)
 
     def is_theirs(self, accepted: Accepted) -> bool:
@@ -263,6 +300,53 @@ class _OtherRuns:
                     yield ledger
             except LedgerError:
                 continue
+
+
+class _OtherProducers:
+    """The users and items on the topics: back ends and other producers publish them, too.
+
+    They are read when a version seems wrong, once for each reading of the outputs.
+    """
+
+    def __init__(self, endpoints: Endpoints, contracts: Contracts, registry: SchemaLookup) -> None:
+        self._topics = Topics(endpoints, contracts, registry)
+        self.is_current = False
+
+    def versions(self) -> Iterator[LedgerRow]:
+        """Yield all versions on the topics; none while they were read already."""
+        if self.is_current:
+            return
+        self.is_current = True
+        for role in (Role.USER, Role.ITEM):
+            for contract in self._topics.contracts.with_role(role):
+                schema = parse_plain(contract.newest.definition)
+                for message, record in self._topics.records(contract):
+                    yield _version_row(contract, schema, message, record)
+
+
+def _version_row(
+    contract: Contract, schema: Any, message: Any, record: Mapping[str, Any] | None
+) -> LedgerRow:
+    mapping = contract.item or contract.user
+    assert mapping is not None
+    is_deleted = record is None or bool(mapping.deleted and record[mapping.deleted])
+    key = (message.key() or b"").decode(errors="replace")
+    return LedgerRow(
+        seq=0,
+        topic=contract.topic,
+        key=message.key(),
+        event_id=None,
+        kind=Kind.VERSION,
+        reason=None,
+        entity=key if record is None else record[contract.key],
+        updated_at=record[mapping.updated] if record is not None and mapping.updated else None,
+        deleted=is_deleted,
+        body=None if record is None else encode_body(schema, record),
+        status=Status.ACKNOWLEDGED,
+        partition=message.partition(),
+        offset=message.offset(),
+        timestamp=message.timestamp()[1],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,10 +375,12 @@ class _Outputs:
     dead_letters: _DecodingReader
     personalize: PersonalizeReader | None
     other_runs: _OtherRuns
+    producers: _OtherProducers
 
     def read(self) -> bool:
         """Add what is new to the reconciliation; whether there was anything."""
         reconciliation, news = self.reconciliation, False
+        self.producers.is_current = False
         # Accepted events were enriched before: the enriched topic is read after Personalize.
         if self.personalize is not None:
             for accepted in self.personalize.accepted():

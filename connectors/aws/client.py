@@ -7,7 +7,6 @@ leaves the rest out. Retries are the sink engine's.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -110,12 +109,7 @@ def read_answer(response: Response) -> Answer:
     """
     if response.status < 300:
         return Answer(response.status, body=response.body)
-    try:
-        body = json.loads(response.body)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        body = {}
+    body = response.document()
     code = response.headers.get("x-amzn-errortype") or body.get("__type") or body.get("code")
     message = body.get("message") or body.get("Message") or ""
     return Answer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -80,11 +79,7 @@ def read_answer(response: Response) -> Answer:
     """
     if response.status < 300:
         return Answer(response.status, body=response.body)
-    try:
-        body = json.loads(response.body)
-    except ValueError:
-        body = None
-    code, message = _code_and_message(body if isinstance(body, dict) else {})
+    code, message = _code_and_message(response.document())
     if code is None:
         code = bare_code(response.headers.get("x-amzn-errortype", ""))
     return Answer(response.status, code, message[:MAX_MESSAGE_CHARS], retry_after(response.headers))

@@ -238,15 +238,6 @@ class FlinkRest:
         """Return how many checkpoints a job has completed since it was submitted."""
         return int(self.call("GET", f"/jobs/{job}/checkpoints")["counts"]["completed"])
 
-    def wait_checkpoint(self, job: str, seconds: float = 60.0) -> None:
-        """Return when another checkpoint has completed."""
-        before = self.completed_checkpoints(job)
-        _wait(
-            lambda: self.completed_checkpoints(job) > before,
-            seconds,
-            lambda: f"a checkpoint of job {job} completes",
-        )
-
     def taskmanagers(self) -> tuple[TaskManager, ...]:
         """Return the registered TaskManagers; a killed one remains until its heartbeat fails."""
         return tuple(
@@ -406,13 +397,6 @@ def extract_error(text: str, lines: int = 25) -> str:
         own = (line for line in causes if not any(end in line for end in PYTHON_ENDED))
         chosen = [*after[: end + 1][-lines:], *dict.fromkeys(own)]
     return "\n".join(f"    {line}" for line in chosen)
-
-
-def find_latest_checkpoint(settings: LocalSettings) -> str | None:
-    """Return the location of the newest complete checkpoint of any job; None without one."""
-    files = (settings.data(flink_cluster.NAME) / "checkpoints").glob("*/chk-*/_metadata")
-    newest = max(files, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else newest.parent.as_uri()
 
 
 def root_cause(text: str) -> str:

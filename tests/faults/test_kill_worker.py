@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.faults.checkpoints import wait_checkpoint
 from tests.faults.results import check_clean, result_of, write_result
 from tests.faults.stage import RATE, Stage
 from tests.support.waiting import wait_until
@@ -38,7 +39,7 @@ def test_a_killed_taskmanager_loses_no_event(stage: Stage) -> None:
     """kill -9 of a TaskManager during a replay with anomalies: verify is clean."""
     stage.start()
     with stage.replaying(seconds=SECONDS, rate=RATE, seed=11, changing=True) as replay:
-        stage.rest.wait_checkpoint(stage.job, 120)
+        wait_checkpoint(stage.rest, stage.job)
         assert not replay.done(), TOO_SLOW
         killed = stage.kill_taskmanager()
         stage.start_missing("flink")
@@ -52,7 +53,7 @@ def test_a_killed_python_worker_loses_no_event(stage: Stage) -> None:
     """kill -9 of a Python worker in process mode during such a replay: verify is clean."""
     stage.start({"tunemesh.application": {"python.execution-mode": "process"}})
     with stage.replaying(seconds=SECONDS, rate=RATE, seed=12, changing=True) as replay:
-        stage.rest.wait_checkpoint(stage.job, 120)
+        wait_checkpoint(stage.rest, stage.job)
         assert not replay.done(), TOO_SLOW
         workers = stage.python_workers()
         assert workers, "no Python process below a TaskManager"

@@ -6,7 +6,7 @@ import pytest
 from confluent_kafka import Producer
 
 from deploy.dead_letters import read_dead_letters
-from deploy.local.flink import find_latest_checkpoint
+from tests.faults.checkpoints import find_latest_checkpoint
 from tests.faults.results import check_clean, result_of, write_result
 from tests.faults.stage import RATE, Stage
 from tests.support.waiting import wait_until

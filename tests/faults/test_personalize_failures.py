@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploy.local import flink
+from tests.faults.checkpoints import find_latest_checkpoint, wait_checkpoint
 from tests.faults.plans import Plan
 from tests.faults.results import check_clean, result_of, write_result
 from tests.faults.stage import Stage
@@ -86,12 +86,12 @@ def test_a_job_is_cancelled_while_personalize_is_unavailable(stage: Stage) -> No
         wait_until(
             lambda: stage.personalize_stats()["accepted_events"] > 0, "an event is accepted", 30
         )
-        stage.rest.wait_checkpoint(stage.job, 60)
+        wait_checkpoint(stage.rest, stage.job, 60)
         with stage.without_personalize():
             before = stage.enriched_records()
             wait_until(lambda: stage.enriched_records() > before + 5 * RATE, "deliveries wait", 60)
             stage.rest.cancel(stage.job, 60)
-        checkpoint = flink.find_latest_checkpoint(stage.settings)
+        checkpoint = find_latest_checkpoint(stage.settings)
         assert checkpoint is not None
         stage.submit(savepoint=checkpoint)
     report = stage.verify()

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from deploy.local import flink, flink_cluster, kafka, opensearch, process
+from deploy.local import flink_cluster, kafka, opensearch, process
+from tests.faults.checkpoints import find_latest_checkpoint, wait_checkpoint
 from tests.faults.full_stage import Flow, FullStage, pass_time, scenario
 from tests.faults.sources import DisorderedHour
 from tests.support.waiting import wait_until
@@ -23,7 +24,7 @@ SUSPENDED_SECONDS = 30
 def after_checkpoint(stage: FullStage, name: str, seed: int) -> Iterator[Flow]:
     """Run a scenario whose block begins after a checkpoint, before the last events."""
     with scenario(stage, name, seed=seed, seconds=SECONDS, datasets=True) as flow:
-        stage.rest.wait_checkpoint(stage.job, 120)
+        wait_checkpoint(stage.rest, stage.job)
         yield flow
 
 
@@ -44,7 +45,7 @@ def test_a_killed_jobmanager(full_stage: FullStage) -> None:
         process.kill(full_stage.settings, flink_cluster.JOBMANAGER)
         flow.lift()
         full_stage.start_missing(flink_cluster.NAME)
-        checkpoint = flink.find_latest_checkpoint(full_stage.settings)
+        checkpoint = find_latest_checkpoint(full_stage.settings)
         assert checkpoint is not None
         full_stage.resubmit(checkpoint)
 

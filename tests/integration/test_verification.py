@@ -316,6 +316,32 @@ def test_what_goes_through_right_is_all_accounted_for(
     assert (written["lost"], written["invented"], written["misenriched"]) == (0, 0, 0)
 
 
+def test_users_and_items_of_other_producers_are_no_mistake(
+    endpoints: Endpoints, personalize: PersonalizeStub
+) -> None:
+    """Back ends publish under the same ids, before a run and during it."""
+    registry = registry_at(endpoints.registry_endpoint or "")
+    songs = CONTRACTS["songs"]
+    encoder = Encoder(songs, registry.version_id(songs))
+    producer = Producer({"bootstrap.servers": endpoints.bootstrap_servers, "acks": "all"})
+
+    def publish() -> None:
+        for number in range(1, 121):
+            song: dict[str, Any] = {"song_id": f"s{number}", "title": "of a back end", "genres": []}
+            song = {**songs.newest.defaults, **song}
+            producer.produce(songs.topic, key=f"s{number}", value=encoder.encode(song))
+        assert producer.flush(30) == 0
+
+    publish()
+    summary = replay(generated(60), endpoints, FAST, registry=registry, before_interactions=publish)
+    pipeline = Pipeline(endpoints)
+    output = pipeline.run(start_of(summary))
+    titles = {record["item"]["title"] for record in output.enriched if record["item"]}
+    assert "of a back end" in titles
+    pipeline.emit(personalize)
+    assert verify(endpoints, summary.run, AT_ONCE, registry=registry).findings == ()
+
+
 def lose_one(output: Output) -> str:
     event_id = str(output.enriched[7]["event_id"])
     output.enriched = [one for one in output.enriched if one["event_id"] != event_id]
@@ -569,6 +595,7 @@ def test_the_commands_from_replay_to_a_replayed_dead_letter(
     path = settings.home / "ledger" / "by-hand.sqlite"
     with Ledger.open(path) as ledger:
         start = positions(ledger.about()["start"])
+        assert ledger.about()["contracts"]["songs"] == str(CONTRACTS["songs"].folder)
     pipeline = Pipeline(endpoints)
     output = pipeline.run(start)
     pipeline.emit(personalize)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,14 @@ from click.testing import CliRunner
 
 from batch.bootstrap.products import required_columns
 from batch.imports.errors import ImportsError
-from cli.bootstrap import Products, bootstrap, open_products, rejected_lines, stream_settings
+from cli.bootstrap import (
+    Products,
+    bootstrap,
+    left_out,
+    open_products,
+    rejected_lines,
+    stream_settings,
+)
 from connectors.catalog.catalog import OpenedProduct
 from connectors.catalog.errors import CatalogError, NotGranted
 from connectors.products.location import Location
@@ -161,6 +168,25 @@ def test_rejected_rows_are_shown_with_their_reasons() -> None:
         f"  listed in {request.folder}/rejected/",
     ]
     assert list(rejected_lines(request, {"rejected": []})) == []
+
+
+def test_a_product_without_a_contract_is_named() -> None:
+    """It is in the catalog, and the shell lacks TUNEMESH_CONTRACTS."""
+
+    @dataclass
+    class Found:
+        name: str
+        role: str
+
+    class WithAudiobooks(Shelf):
+        def find(self) -> tuple[Found, ...]:
+            return (
+                Found("songs", "item"), Found("audiobooks", "item"), Found("trends-daily", "trend"),
+            )  # fmt: skip
+
+    catalog: Any = WithAudiobooks(1_000)
+    (line,) = left_out(catalog, CONTRACTS)
+    assert line.startswith("audiobooks is left out: the catalog has it, but no contract here.")
 
 
 def test_the_same_input_is_the_same_run() -> None:

@@ -189,6 +189,40 @@ def test_a_generated_hour_with_anomalies_has_no_findings() -> None:
     assert set(world.reconciliation().tally.dead_letters) == {str(reason) for reason in Reason}
 
 
+def test_versions_of_other_producers_are_read_when_one_seems_wrong() -> None:
+    """A newer one, a deletion, a first one: none is in the ledger; a wrong one is found all the
+    same."""
+    others = World(
+        version("users", USER),
+        version("songs", {**SONG, "title": "Two", "updated_at": 8}),
+        event("e1"),
+        version("songs", None, key="s1"),
+        event("e2"),
+        version("songs", {**SONG, "title": "Three", "updated_at": T0 + 10_060}),
+        event("e3"),
+    )
+    # The song was published by another producer between the events of this run.
+    foreign = [row for row in others.rows if row.topic == "songs"]
+    foreign = [replace(row, timestamp=T0 + 10_000 + row.seq * 10 - 5) for row in foreign]
+    others.rows = [row for row in others.rows if row.topic != "songs"]
+    calls = []
+
+    def read() -> list[LedgerRow]:
+        calls.append(1)
+        return foreign
+
+    assert others.reconciliation(other_versions=read).findings() == []
+    assert len(calls) == 1
+    assert {f.fault for f in others.reconciliation().findings()} == {Fault.MISENRICHED}
+    others.enriched[0][1]["item"]["title"] = "never published"
+    (wrong,) = others.reconciliation(other_versions=read).findings()
+    assert (wrong.fault, wrong.id) == (Fault.MISENRICHED, "e1")
+    calls.clear()
+    right = World(version("songs", SONG), event("e1"))
+    assert right.reconciliation(other_versions=read).findings() == []
+    assert calls == []
+
+
 def test_without_output_everything_is_outstanding(world: World) -> None:
     """Enriched events, dead letters of malformed records, accepted events."""
     world.enriched, world.letters, world.accepted = [], [], []
