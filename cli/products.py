@@ -25,14 +25,19 @@ from connectors.products.location import Location
 from connectors.products.manifest import read_manifest
 from connectors.stores.dynamodb import table_name
 from deploy.handover import wait_archived
+from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.postgresql import connection_string
-from deploy.local.settings import BUCKET, DELIVERY_PREFIX
+from deploy.local.settings import BUCKET, DELIVERY_PREFIX, LocalSettings
+from jobs.settings import pipelines_of_job
 from schemas.errors import TunemeshError, counted
 from schemas.model import Contract, Role, load_contracts
 from verification.progress import Step
 
 POSTGRESQL = "TUNEMESH_POSTGRESQL"
 DYNAMODB_URL = "TUNEMESH_DYNAMODB_URL"
+
+ARCHIVING = ("enrichment", "analytics")
+"""The pipelines that bring interactions to the objects of Firehose."""
 
 
 class ExportError(TunemeshError):
@@ -118,6 +123,10 @@ def export(
         raise click.UsageError("--kafka waits for records published before --until T.")
     if point_in_time and [contract.role for contract in domains] != [Role.ITEM]:
         raise click.UsageError("--point-in-time has the items of one table: name its domain alone.")
+    if kafka is not None and Role.INTERACTION in [contract.role for contract in domains]:
+        require_reachable("kafka", kafka, "Check --kafka.")
+        if mesh.local and kafka == mesh.settings.kafka.address:
+            require_archiving(mesh.settings)
     s3 = mesh.client("s3")
     catalog = mesh.catalog()
     limits = Limits(max_rejected_share=most_rejected)
@@ -130,7 +139,6 @@ def export(
 
             if contract.role is Role.INTERACTION:
                 if kafka is not None and until is not None:
-                    require_reachable("kafka", kafka, "Check --kafka.")
                     offsets = KafkaOffsets(kafka, {"logger": LOGGER})
                     wait_archived(offsets, contracts, until, progress=display)
                 report = export_interactions(
@@ -150,6 +158,8 @@ def export(
                     contract, source, s3, workers=workers, limits=limits, progress=show_read
                 )
         click.echo("\n".join(report_lines(report)))
+        if not report.manifest.rows:
+            click.echo(f"warning: {empty_reason(contract, report)}", err=True)
         if any(product.name == contract.name for product in catalog.find()):
             _register(catalog, contract, report.location, s3)
 
@@ -181,6 +191,37 @@ def _source(
         )
     names = [column.name for column in columns_of(contract)]
     return PostgresqlSource(postgresql, contract.name, contract.key, names, partitions)
+
+
+def require_archiving(settings: LocalSettings) -> None:
+    """Raise ExportError if Flink runs without the pipelines that archive interactions.
+
+    Without Flink an application may run in a process of its own.
+    """
+    try:
+        jobs = FlinkRest.of(settings).running_jobs()
+    except FlinkError:
+        return
+    running = {pipeline for job in jobs for pipeline in pipelines_of_job(job.name)}
+    if missing := [name for name in ARCHIVING if name not in running]:
+        raise ExportError(
+            f"no job runs the pipeline {' and '.join(missing)}, so nothing is archived to wait for."
+            f" Start it: tunemesh submit --pipelines {','.join(missing)}"
+        )
+
+
+def empty_reason(contract: Contract, report: ExportReport) -> str:
+    """Return why a product may have no rows."""
+    name = contract.name
+    if report.read:
+        return f"the product {name} is empty: none of {counted(report.read, 'record')} is in it"
+    if contract.role is Role.INTERACTION:
+        return (
+            f"the product {name} is empty: nothing is archived. An application with the pipelines"
+            f" {' and '.join(ARCHIVING)} archives interactions: tunemesh submit --pipelines"
+            f" {','.join(ARCHIVING)}"
+        )
+    return f"the product {name} is empty: its store has no records"
 
 
 def report_lines(report: ExportReport) -> Iterator[str]:

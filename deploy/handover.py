@@ -24,8 +24,12 @@ from verification.progress import Progress, Step, silent
 WAIT_SECONDS = 300.0
 """Time for some checkpoints, and for an application that is slightly behind."""
 
+FIRST_COMMIT_SECONDS = 120.0
+"""Time until a group that has committed nothing must have: Managed Flink's checkpoints are a minute
+apart."""
+
 _POLL_SECONDS = 0.5
-_GROUPS = {flow.function: flow.group for flow in FLOWS}
+_FLOWS = {flow.function: flow for flow in FLOWS}
 
 T = TypeVar("T")
 
@@ -67,9 +71,10 @@ def wait_archived(
 
     Firehose writes them within its own buffering time, which is not waited for here; the local
     platform's writes at once. Raises :class:`NotArchived` after ``seconds``, with the group that is
-    behind.
+    behind, and after two minutes if a group has never committed anything.
     """
-    deadline = clock.monotonic() + seconds
+    began = clock.monotonic()
+    deadline = began + seconds
 
     def retry(call: Callable[[], T]) -> T:
         while True:
@@ -82,7 +87,9 @@ def wait_archived(
                 clock.sleep(_POLL_SECONDS)
 
     def wait_committed(what: str, function: str, wanted: Offsets) -> None:
-        group = f"{group_id}-{_GROUPS[function]}"
+        flow = _FLOWS[function]
+        group = f"{group_id}-{flow.group}"
+        whose = f"the consumer group {group} of the pipeline {flow.pipeline}"
         while True:
             committed = retry(lambda: kafka.committed(group, tuple(wanted)))
             unread = {p: committed.get(p, 0) for p in wanted if committed.get(p, 0) < wanted[p]}
@@ -91,10 +98,19 @@ def wait_archived(
             behind = sum(max(0, wanted[p] - record) for p, record in records.items())
             if not behind:
                 return
-            progress(Step(f"waiting for {what}", note=f"{counted(behind, 'record')} behind"))
+            has_committed = any(committed.values())
+            note = f"{counted(behind, 'record')} behind"
+            if not has_committed:
+                note += f"; {whose} has committed nothing yet"
+            progress(Step(f"waiting for {what}", note=note))
+            if not has_committed and clock.monotonic() - began >= FIRST_COMMIT_SECONDS:
+                raise NotArchived(
+                    f"{what}: {whose} has committed nothing. No application with this pipeline"
+                    " runs, or it completes no checkpoint: tunemesh status"
+                )
             if clock.monotonic() >= deadline:
                 raise NotArchived(
-                    f"{what}: after {seconds:.0f} s the consumer group {group} is still"
+                    f"{what}: after {seconds:.0f} s {whose} is still"
                     f" {counted(behind, 'record')} behind. Check that the application runs and"
                     " completes checkpoints: tunemesh status"
                 )

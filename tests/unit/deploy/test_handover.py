@@ -8,6 +8,7 @@ from connectors.clock import Clock
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from deploy.handover import NotArchived, wait_archived
 from schemas.model import load_contracts
+from verification.progress import Progress, Step, silent
 
 CONTRACTS = load_contracts()
 HAND_OVER_MS = 1_000
@@ -69,12 +70,13 @@ class Kafka:
             raise OffsetsUnavailable("Kafka does not answer")
 
 
-def wait(kafka: Kafka, seconds: float = 60) -> None:
+def wait(kafka: Kafka, seconds: float = 60, progress: Progress = silent) -> None:
     wait_archived(
         kafka,
         CONTRACTS,
         HAND_OVER_MS,
         seconds=seconds,
+        progress=progress,
         clock=Clock(monotonic=lambda: kafka.now, sleep=kafka.sleep),
     )
 
@@ -93,7 +95,7 @@ def test_a_group_that_does_not_progress_is_named(group: str) -> None:
     kafka = Kafka()
     kafka.stuck = {group}
     with pytest.raises(
-        NotArchived, match=f"after 60 s the consumer group {group} is still .* record"
+        NotArchived, match=f"after 60 s the consumer group {group} of .* is still .* record"
     ):
         wait(kafka)
 
@@ -104,6 +106,21 @@ def test_a_group_without_offsets_has_read_nothing() -> None:
     kafka.groups[ARCHIVE] = {}
     with pytest.raises(NotArchived, match=f"{ARCHIVE}.*12 record"):
         wait(kafka)
+
+
+def test_a_pipeline_that_does_not_run_is_named() -> None:
+    """At once in the progress, and as the reason well before the limit."""
+    kafka = Kafka()
+    kafka.groups[ARCHIVE] = {}
+    steps: list[Step] = []
+    with pytest.raises(NotArchived, match="of the pipeline analytics has committed nothing"):
+        wait(kafka, 300, steps.append)
+    assert kafka.now == pytest.approx(120, abs=1)
+    (waiting,) = {step.note for step in steps if step.name.startswith("waiting for archiving")}
+    assert waiting == (
+        f"12 records behind; the consumer group {ARCHIVE} of the pipeline analytics has committed"
+        " nothing yet"
+    )
 
 
 def test_offsets_are_read_again_while_the_broker_is_unavailable() -> None:
