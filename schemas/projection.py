@@ -12,7 +12,7 @@ from typing import Any
 from schemas.codec import Record
 from schemas.model import Contract, ItemMapping, UserMapping
 from schemas.records import EnrichedItem, EnrichedUser
-from schemas.rules import check_id
+from schemas.rules import check_id, check_timestamp
 
 
 def record_id(contract: Contract, record: Record) -> str:
@@ -42,7 +42,7 @@ def project_user(contract: Contract, record: Record, origin: str) -> EnrichedUse
         "country": _mapped(mapping, "country", record),
         "age_band": _mapped(mapping, "age_band", record),
         "subscription": _mapped(mapping, "subscription", record),
-        "created_at": _mapped(mapping, "created", record),
+        "created_at": _created_at(mapping, record),
         "origin": origin,
     }
 
@@ -59,9 +59,13 @@ def project_item(contract: Contract, record: Record, origin: str) -> EnrichedIte
         "genres": _mapped(mapping, "genres", record) or [],
         "duration_ms": None if duration is None else duration * mapping.duration_unit_ms,
         "language": _mapped(mapping, "language", record),
-        "created_at": _mapped(mapping, "created", record),
+        "created_at": _created_at(mapping, record),
         "origin": origin,
     }
+
+
+def _created_at(mapping: ItemMapping | UserMapping, record: Record) -> int | None:
+    return check_timestamp(mapping.created or "", _mapped(mapping, "created", record))
 
 
 def _mapped(mapping: ItemMapping | UserMapping | None, slot: str, record: Record) -> Any:

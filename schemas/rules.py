@@ -73,6 +73,16 @@ def check_interaction(record: Interaction, published_ms: int) -> None:
             f" published ({published_ms})",
             "occurred_at",
         )
+    check_timestamp("occurred_at", record["occurred_at"])
+
+
+def check_timestamp(field: str, value: int | None) -> int | None:
+    """Return the timestamp; raise InvalidRecord for one outside the years 1 to 9999."""
+    if value is not None and not MIN_TIMESTAMP_MS <= value <= MAX_TIMESTAMP_MS:
+        raise InvalidRecord(
+            Reason.INVALID_VALUE, f"{field} is {value}, which is not in the years 1 to 9999", field
+        )
+    return value
 
 
 def is_usable_interaction(
@@ -92,6 +102,7 @@ def is_usable_interaction(
         and len(session_id) <= MAX_ID_LENGTH
         and len(item_id) <= MAX_ID_LENGTH
         and (user_id is None or (user_id >= " " and len(user_id) <= MAX_ID_LENGTH))
+        and MIN_TIMESTAMP_MS <= occurred_at <= MAX_TIMESTAMP_MS
         and occurred_at <= published_ms + MAX_AHEAD_MS
     )
 

@@ -150,7 +150,7 @@ def _initialize(folder: Path, runs_as: Identity, cluster: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True, mode=0o700)
     password = cluster.with_name("password")
-    password.write_text(PASSWORD, encoding="utf-8")
+    write_password(password, runs_as)
     os.chown(part, runs_as.uid, runs_as.gid)
     _run(
         (
@@ -179,6 +179,15 @@ def _initialize(folder: Path, runs_as: Identity, cluster: Path) -> None:
     )
     password.unlink()
     part.rename(cluster)
+
+
+def write_password(file: Path, runs_as: Identity) -> None:
+    """Write the file for initdb; whatever the umask, only PostgreSQL's user can read it."""
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        os.chown(descriptor, runs_as.uid, runs_as.gid)
+        opened.write(PASSWORD)
 
 
 def _run(arguments: Sequence[str], text: str = "") -> None:

@@ -29,6 +29,7 @@ HEADER = 18
 
 _TEXTS = ("", "a", "play", "Ação ♥ 愛", "x" * 63, "y" * 64, "é" * 70, "\x00\x01", "🎵", "z" * 300)
 _TELLING = bytes((0x00, 0x01, 0x02, 0x03, 0x05, 0x7F, 0x80, 0x81, 0xC3, 0xFE, 0xFF))
+NO_STATE: tuple[str, dict[str, Any]] = ("", {})
 _OF_THE_BODY = (Reason.TRUNCATED_BODY, Reason.TRAILING_BYTES, Reason.WRONG_TYPE)
 
 
@@ -98,7 +99,10 @@ class Fuzz:
             for role in (Role.USER, Role.ITEM)
         }
         # As MAX in jobs/enrichment.sql keeps it: the greatest payload of an id.
-        self._states: dict[Role, dict[str, str]] = {Role.USER: {}, Role.ITEM: {}}
+        self._states: dict[Role, dict[str, tuple[str, dict[str, Any]]]] = {
+            Role.USER: {},
+            Role.ITEM: {},
+        }
         self._sources = [c for c in CONTRACTS if c.role in (Role.USER, Role.ITEM)]
 
     def run(self, enriched: int) -> Tally:
@@ -124,18 +128,24 @@ class Fuzz:
         if not interaction:
             identity = user_id or item_id or ""
             states = self._states[contract.role]
-            states[identity] = max(payload, states.get(identity, ""))
+            if expected["deleted"]:
+                expected = {}
+            if payload >= states.get(identity, NO_STATE)[0]:
+                states[identity] = (payload, expected)
             self.tally.dimensions += 1
             return
         assert item_id is not None
-        user = self._states[Role.USER].get(user_id or "", "")[STATE_PREFIX:] or "\0"
-        item = self._states[Role.ITEM].get(item_id, "")[STATE_PREFIX:] or "\0"
-        out = (payload + user + item).encode("latin-1")
+        user, known_user = self._states[Role.USER].get(user_id or "", NO_STATE)
+        item, known_item = self._states[Role.ITEM].get(item_id, NO_STATE)
+        payload += (user[STATE_PREFIX:] or "\0") + (item[STATE_PREFIX:] or "\0")
+        out = payload.encode("latin-1")
         assert out[:HEADER] == b"\x03\x00" + VERSIONS.newest(self._enriched).bytes
         record = read_strictly(self._enriched.newest.definition, out[HEADER:])
         own = contract.newest.field_names
         assert {name: record[name] for name in own} == {name: expected[name] for name in own}
         assert (record["origin"], record["published_at"]) == (origin, PUBLISHED_MS)
+        assert (record["user"] or {}).get("country") == known_user.get("country")
+        assert (record["item"] or {}).get("title") == known_item.get("title")
         self.tally.enriched += 1
 
     def _check_dead_letter(

@@ -41,11 +41,14 @@ def handlers(contracts: Contracts) -> dict[str, Handler]:
 
 
 def event_of(method: str, raw_path: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """Return the event of a request; ``raw_path`` is percent-encoded, as it was sent."""
+    """Return the event of a request; ``raw_path`` is percent-encoded, as it was sent.
+
+    Raises UnicodeDecodeError for a path that is not UTF-8: replaced bytes would be another id.
+    """
     domain, _, identity = raw_path.removeprefix("/").partition("/")
-    parameters = {"domain": unquote(domain)}
+    parameters = {"domain": unquote(domain, errors="strict")}
     if identity:
-        parameters["id"] = unquote(identity)
+        parameters["id"] = unquote(identity, errors="strict")
     try:
         text, encoded = body.decode(), False
     except UnicodeDecodeError:
@@ -72,7 +75,10 @@ def application(contracts: Contracts) -> web.Application:
         raw_path = request.raw_path.partition("?")[0]
         if raw_path == HEALTH:
             return web.json_response({"status": "ok"})
-        event = event_of(request.method, raw_path, request.headers, await request.read())
+        try:
+            event = event_of(request.method, raw_path, request.headers, await request.read())
+        except UnicodeDecodeError:
+            return web.json_response({"message": "Bad Request"}, status=400)
         handler = routes.get(event["pathParameters"]["domain"])
         if handler is None:
             return web.json_response({"message": "Not Found"}, status=404)

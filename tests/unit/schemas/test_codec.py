@@ -159,6 +159,22 @@ def test_a_registered_schema_that_cannot_be_read_safely_is_refused(avro: Any) ->
     assert refused(Decoder(SONGS, registry), value) is Reason.WRONG_SCHEMA
 
 
+@pytest.mark.parametrize("depth", [70, 400, 900, 3_000])
+@pytest.mark.parametrize(
+    "nesting",
+    ['{"type": %s}', '{"type": "array", "items": %s}', '["null", {"type": "map", "values": %s}]'],
+    ids=["types", "arrays", "unions"],
+)
+def test_a_registered_schema_that_is_nested_too_deeply_is_refused(nesting: str, depth: int) -> None:
+    """Some of these exceed Python's recursion limit in one step, some in another."""
+    before, _, after = nesting.partition("%s")
+    deep = before * depth + '"string"' + after * depth
+    schema = SONGS.newest.definition.replace('"string"', deep, 1)
+    value = wire.frame(FIRST, b"\x02a")
+    registry = Registry({FIRST: RegisteredSchema(SONGS.subject, schema)})
+    assert refused(Decoder(SONGS, registry), value) is Reason.WRONG_SCHEMA
+
+
 @given(data=st.data(), example_value=st.sampled_from(EXAMPLES), compress=st.booleans())
 def test_any_truncation_is_an_invalid_record(
     data: st.DataObject, example_value: tuple[Contract, bytes], compress: bool

@@ -10,6 +10,7 @@ import pytest
 from schemas.invalid import InvalidRecord
 from schemas.model import load_contracts
 from schemas.projection import is_deleted, project_item, project_user, record_id, updated_at
+from schemas.rules import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 
 CONTRACTS = load_contracts()
 USERS, SONGS, PODCASTS = CONTRACTS["users"], CONTRACTS["songs"], CONTRACTS["podcasts"]
@@ -106,6 +107,17 @@ def test_a_duration_in_milliseconds_stays_as_it_is() -> None:
     assert SONGS.item is not None
     plain = replace(SONGS, item=replace(SONGS.item, duration_unit_ms=1))
     assert project_item(plain, SONG, "o")["duration_ms"] == 211
+
+
+@pytest.mark.parametrize("created", [MIN_TIMESTAMP_MS - 1, MAX_TIMESTAMP_MS + 1, 2**63 - 1])
+def test_a_creation_outside_of_the_calendar_is_refused(created: int) -> None:
+    """Exports refuse it, and readers of logical types have no such date."""
+    with pytest.raises(InvalidRecord, match=r"^invalid_value: released_at is"):
+        project_item(SONGS, {**SONG, "released_at": created}, "songs/0/1")
+    with pytest.raises(InvalidRecord, match=r"^invalid_value: created_at is"):
+        project_user(USERS, {**USER, "created_at": created}, "users/0/1")
+    item = project_item(SONGS, {**SONG, "released_at": MIN_TIMESTAMP_MS}, "songs/0/1")
+    assert item["created_at"] == MIN_TIMESTAMP_MS
 
 
 def test_a_domain_without_genres_has_none() -> None:

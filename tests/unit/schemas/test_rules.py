@@ -13,6 +13,8 @@ from schemas.records import Interaction
 from schemas.rules import (
     MAX_AHEAD_MS,
     MAX_ID_LENGTH,
+    MAX_TIMESTAMP_MS,
+    MIN_TIMESTAMP_MS,
     check_id,
     check_interaction,
     completion,
@@ -43,6 +45,15 @@ def test_any_other_id_passes_as_it_is(value: str) -> None:
     assert check_id("the_field", value) == value
 
 
+@pytest.mark.parametrize("occurred_at", [MIN_TIMESTAMP_MS - 1, -(2**63), MAX_TIMESTAMP_MS + 1])
+def test_an_interaction_outside_of_the_calendar_is_refused(occurred_at: int) -> None:
+    """Exports refuse it, and readers of logical types have no such date."""
+    record = {"event_id": "e", "user_id": None, "session_id": "s", "item_id": "i"}
+    named = cast("Interaction", {**record, "occurred_at": occurred_at})
+    with pytest.raises(InvalidRecord, match=r"^invalid_value: occurred_at is .* years 1 to 9999"):
+        check_interaction(named, MAX_TIMESTAMP_MS)
+
+
 @pytest.mark.parametrize(
     ("played", "duration", "value"),
     [
@@ -71,13 +82,13 @@ _ids = st.text(max_size=2) | st.sampled_from(["x" * MAX_ID_LENGTH, "é" * (MAX_I
     ids=st.fixed_dictionaries(
         {"event_id": _ids, "user_id": st.none() | _ids, "session_id": _ids, "item_id": _ids}
     ),
-    ahead=st.sampled_from([-1, 0, MAX_AHEAD_MS, MAX_AHEAD_MS + 1]),
+    published_ms=st.sampled_from([-1, 1_790_000_000_000, MAX_TIMESTAMP_MS, 2**62]),
+    ahead=st.sampled_from([-(2**61), -(10**14), -1, 0, MAX_AHEAD_MS, MAX_AHEAD_MS + 1]),
 )
 def test_the_quick_test_of_an_interaction_is_that_of_its_rules(
-    ids: dict[str, Any], ahead: int
+    ids: dict[str, Any], published_ms: int, ahead: int
 ) -> None:
     """The decode step asks for the reason of those alone that the quick test refuses."""
-    published_ms = 1_790_000_000_000
     record = {**ids, "occurred_at": published_ms + ahead}
     try:
         check_interaction(cast("Interaction", record), published_ms)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from botocore.exceptions import ClientError
 from confluent_kafka import KafkaError
+from yarl import URL
 
 from connectors.glue.registry import RegistryError, RegistryUnavailable
 from connectors.stores.dynamodb import to_item
 from deploy.local.lambda_host import event_source
 from deploy.local.lambda_host.event_source import FINISHED, Checkpoints, StreamMapping
-from deploy.local.lambda_host.gateway import event_of, handlers
+from deploy.local.lambda_host.gateway import application, event_of, handlers
 from schemas.codec import Decoder, Encoder, RegisteredSchema, SchemaLookup
 from schemas.errors import SettingError
 from schemas.model import Contract, load_contracts
@@ -244,6 +248,18 @@ def test_every_domain_has_its_handler_by_its_role() -> None:
     assert found["podcasts"] is items.handler
     assert found["interactions"] is interactions.handler
     assert set(found) == {"users", "songs", "podcasts", "interactions"}
+
+
+@pytest.mark.parametrize("path", ["/songs/%ff", "/songs/a%C3", "/%ff"])
+def test_a_path_that_is_not_utf8_is_a_bad_request(path: str) -> None:
+    """With U+FFFD instead, different ids would be one."""
+
+    async def status() -> int:
+        server = TestServer(application(CONTRACTS))
+        async with TestClient(server) as client, client.get(URL(path, encoded=True)) as answer:
+            return answer.status
+
+    assert asyncio.run(status()) == HTTPStatus.BAD_REQUEST
 
 
 def test_the_gateways_event_is_the_request() -> None:
