@@ -8,6 +8,7 @@ import click
 
 from cli import terminal
 from cli.connections import require_services
+from cli.parameters import RECORD_ID
 from deploy import dead_letters
 from deploy.local.endpoints import local_endpoints
 from deploy.local.settings import LocalSettings
@@ -55,7 +56,7 @@ def dlq_list(reason: str | None) -> None:
 
 
 @dlq.command("show", short_help="Print one dead letter: its fields and its payload.")
-@click.argument("letter_id", metavar="TOPIC:PARTITION:OFFSET")
+@click.argument("letter_id", type=RECORD_ID, metavar="TOPIC:PARTITION:OFFSET")
 def dlq_show(letter_id: str) -> None:
     """Print one dead letter: its fields, its payload, and the payload's fields.
 
@@ -72,7 +73,7 @@ def dlq_show(letter_id: str) -> None:
 @dlq.command("replay")
 @_REASON
 @click.option("--again", is_flag=True, help="Also dead letters that were replayed before.")
-@click.argument("letter_ids", nargs=-1, metavar="[TOPIC:PARTITION:OFFSET]...")
+@click.argument("letter_ids", type=RECORD_ID, nargs=-1, metavar="[TOPIC:PARTITION:OFFSET]...")
 def dlq_replay(reason: str | None, again: bool, letter_ids: tuple[str, ...]) -> None:
     """Publish rejected records again, after a fix: by reason, or by id.
 

@@ -117,3 +117,7 @@ RUN_NAME = _name("run name", "[A-Za-z0-9][A-Za-z0-9._-]{0,99}", 100)
 APPLICATION_NAME = _name("application name", "[a-zA-Z0-9_.-]{1,128}", 128)
 SNAPSHOT_NAME = _name("snapshot name", "[a-zA-Z0-9_.-]{1,256}", 256)
 """As Managed Flink allows them (API reference: ApplicationName, SnapshotName)."""
+
+RECORD_ID = _KindType(
+    "position of a record", matching(r"[^:]+:-?\d+:-?\d+", "TOPIC:PARTITION:OFFSET")
+)

@@ -124,6 +124,17 @@ def request_of(event: Event) -> Request:
     )
 
 
+def not_found(event: Event) -> Answer:
+    """Answer an event for which there is no handler."""
+
+    def refuse(request: Request) -> NoReturn:
+        raise Problem(
+            HTTPStatus.NOT_FOUND, "not_found", f"there is no domain {request.domain!r}", "path"
+        )
+
+    return respond(refuse, event)
+
+
 def respond(serve: Callable[[Request], Response], event: Event) -> Answer:
     """Answer an event; an exception becomes an error answer with its message."""
     is_head = False

@@ -17,6 +17,7 @@ listener is a user, or the session of an anonymous one.
   0 or below (skipped) come last. Items of the catalogue without interactions follow those with a
   score, in the order in which they were put. Candidates are the similar items, the 600 most popular
   ones, those in the history and those of the catalogue.
+- Once the catalogue has an item, only its items are recommended: none that was only played.
 - Ties are ordered by item id. Scores are fractions of the sum over all candidates, rounded down to
   7 digits, so a list sums to at most 1.
 
@@ -120,6 +121,8 @@ class Recommender:
         """Up to `count` items for `listener`, best first."""
         history = self._histories.get(listener, {})
         scores = self._score_items(history, self._popular)
+        if self._catalogue:
+            scores = {item: score for item, score in scores.items() if item in self._catalogue}
         ranked = heapq.nsmallest(count, scores.items(), key=_sort_key(history))
         total = sum(score for score in scores.values() if score > 0)
         result = [_scored(item, score, total) for item, score in ranked]

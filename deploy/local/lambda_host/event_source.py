@@ -28,6 +28,11 @@ SHARDS_SECONDS = 5.0
 FINISHED = "finished"
 """Instead of a sequence number: a closed shard has been handled completely."""
 
+TRIMMED = "TrimmedDataAccessException"
+OUTDATED = (TRIMMED, "ExpiredIteratorException")
+"""Errors of an iterator that is older than what the stream keeps, or than its 15 minutes: usual
+where a table does not change for some time."""
+
 Invoke = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 _log = logging.getLogger(__name__)
@@ -119,8 +124,13 @@ class StreamMapping:
     def _read(self, stream: str, shard: dict[str, Any]) -> bool:
         """Handle the next batch of a shard; returns False if it was empty."""
         name = shard["ShardId"]
-        iterator = self._iterators.pop(name, None) or self._find_iterator(stream, name)
-        answer = self._client.get_records(ShardIterator=iterator, Limit=BATCH_RECORDS)
+        iterator = self._iterators.pop(name, None) or self._find_iterator(stream, shard)
+        try:
+            answer = self._client.get_records(ShardIterator=iterator, Limit=BATCH_RECORDS)
+        except ClientError as error:
+            if _code(error) not in OUTDATED:
+                raise
+            return False  # The next iterator begins after the last handled change.
         records = answer["Records"]
         if records and not self._handle(stream, name, records):
             self._stop.wait(RETRY_SECONDS)
@@ -132,20 +142,23 @@ class StreamMapping:
         self._iterators[name] = following
         return bool(records)
 
-    def _find_iterator(self, stream: str, shard: str) -> str:
+    def _find_iterator(self, stream: str, shard: dict[str, Any]) -> str:
         """Return the iterator after the last handled change of a shard, or at its start."""
-        handled = self._checkpoints.get(shard)
+        name = shard["ShardId"]
+        handled = self._checkpoints.get(name)
         if handled is not None:
             try:
-                return self._request_iterator(stream, shard, handled)
+                return self._request_iterator(stream, name, handled)
             except ClientError as error:
-                if error.response["Error"]["Code"] != "TrimmedDataAccessException":
+                if _code(error) != TRIMMED:
                     raise
-                _log.error(
-                    "%s: changes after %s are older than the stream keeps and were never"
-                    " published; publish the table anew", self._table, handled
-                )  # fmt: skip
-        return self._request_iterator(stream, shard, None)
+                last = shard.get("SequenceNumberRange", {}).get("EndingSequenceNumber")
+                if last is None or int(handled) < int(last):
+                    _log.error(
+                        "%s: changes after %s are older than the stream keeps and were never"
+                        " published; publish the table anew", self._table, handled
+                    )  # fmt: skip
+        return self._request_iterator(stream, name, None)
 
     def _request_iterator(self, stream: str, shard: str, after: str | None) -> str:
         where = (
@@ -169,6 +182,10 @@ class StreamMapping:
         if done:
             self._checkpoints.put(shard, numbers[done - 1])
         return done == len(numbers)
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response["Error"]["Code"])
 
 
 def _as_lambda(stream: str, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from deploy.local.python_servers import HEALTH
 from emulators.browsers import refuse_foreign
 from schemas.model import Contracts, Role
 from services import interactions, items, users
+from services.http import not_found
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 """API Gateway's quota for payloads."""
@@ -33,6 +34,10 @@ HANDLERS: Mapping[Role, Handler] = {
     Role.ITEM: items.handler,
     Role.INTERACTION: interactions.handler,
 }
+
+
+def _not_found(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    return not_found(event)
 
 
 def handlers(contracts: Contracts) -> dict[str, Handler]:
@@ -66,6 +71,12 @@ def event_of(method: str, raw_path: str, headers: Mapping[str, str], body: bytes
     }
 
 
+def _error(status: int, reason: str, message: str) -> web.Response:
+    """Return an error of the shape that the handlers' have (:mod:`services.http`)."""
+    error = {"reason": reason, "message": message, "field": None}
+    return web.json_response({"error": error}, status=status)
+
+
 def application(contracts: Contracts) -> web.Application:
     """Return the HTTP application; handlers block, so each request has a thread."""
     routes = handlers(contracts)
@@ -77,11 +88,11 @@ def application(contracts: Contracts) -> web.Application:
             return web.json_response({"status": "ok"})
         try:
             event = event_of(request.method, raw_path, request.headers, await request.read())
+        except web.HTTPRequestEntityTooLarge:
+            return _error(413, "too_large", f"the body is larger than {MAX_BODY_BYTES} bytes")
         except UnicodeDecodeError:
-            return web.json_response({"message": "Bad Request"}, status=400)
-        handler = routes.get(event["pathParameters"]["domain"])
-        if handler is None:
-            return web.json_response({"message": "Not Found"}, status=404)
+            return _error(400, "invalid_value", "the path is not percent-encoded UTF-8")
+        handler = routes.get(event["pathParameters"]["domain"], _not_found)
         loop = asyncio.get_running_loop()
         answered = await loop.run_in_executor(threads, handler, event, None)
         return web.Response(

@@ -54,6 +54,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("verify --run ../other", "'../other' is no run name"),
         ("demo --rate nan", "nan is not a finite number"),
         ("submit --set pipelines=analytics", "expected GROUP:NAME=VALUE"),
+        ("dlq show songs/0/1", "'songs/0/1' is no position of a record; expected TOPIC:PART"),
+        ("dlq replay songs:0:1 songs:0", "'songs:0' is no position of a record"),
         ("deploy status --application a/b", "'a/b' is no application name"),
         ("deploy snapshots --create a:b", "'a:b' is no snapshot name"),
         (f"deploy snapshots --create {257 * 'x'}", "expected up to 256 letters"),

@@ -189,3 +189,16 @@ def test_extreme_times(at: float) -> None:
     model = trained(("a", "x"), ("a", "y"))
     model.observe("a", "z", 1.0, at)
     assert sorted(ids(model, "a")) == ["x", "y", "z"]
+
+
+def test_an_item_that_is_in_no_catalogue_is_not_recommended() -> None:
+    """However often it is played, once there is a catalogue."""
+    model = Recommender()
+    for listener in ("a", "b", "c"):
+        model.observe(listener, "unknown", 3.0, 1.0)
+        model.observe(listener, "known", 1.0, 2.0)
+    assert [entry.item_id for entry in model.recommend("d", 5)] == ["unknown", "known"]
+    model.add_item("known")
+    model.add_item("new")
+    assert [entry.item_id for entry in model.recommend("d", 5)] == ["known", "new"]
+    assert [entry.item_id for entry in model.recommend("a", 5)] == ["known", "new"]

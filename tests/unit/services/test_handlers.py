@@ -27,7 +27,7 @@ from schemas.codec import Decoder, Encoder, RegisteredSchema, SchemaLookup
 from schemas.errors import SettingError
 from schemas.model import Contract, load_contracts
 from services import interactions, item_stream, items, publishing, user_store, users
-from services.http import request_of, respond
+from services.http import not_found, request_of, respond
 from services.interactions import Interactions
 from services.outbox import _in_order
 from services.publishing import Message, TopicPublisher
@@ -365,6 +365,8 @@ class Streams:
     def __init__(self) -> None:
         self.shards = {"parent": [1, 2, 3], "child": [4, 5]}
         self.trimmed = False
+        self.outdated: list[str] = []
+        self.parent: dict[str, Any] = {"ShardId": "parent"}
 
     def list_streams(self, TableName: str) -> dict[str, Any]:
         return {"Streams": [{"StreamArn": ARN, "StreamLabel": "1"}]}
@@ -373,7 +375,7 @@ class Streams:
         if not ExclusiveStartShardId:
             child = {"ShardId": "child", "ParentShardId": "parent"}
             return {"StreamDescription": {"Shards": [child], "LastEvaluatedShardId": "child"}}
-        return {"StreamDescription": {"Shards": [{"ShardId": "parent"}]}}
+        return {"StreamDescription": {"Shards": [self.parent]}}
 
     def get_shard_iterator(
         self, StreamArn: str, ShardId: str, ShardIteratorType: str, SequenceNumber: str = "0"
@@ -383,6 +385,8 @@ class Streams:
         return {"ShardIterator": f"{ShardId}:{SequenceNumber}"}
 
     def get_records(self, ShardIterator: str, Limit: int) -> dict[str, Any]:
+        if self.outdated:
+            raise ClientError({"Error": {"Code": self.outdated.pop()}}, "GetRecords")
         shard, _, after = ShardIterator.partition(":")
         numbers = [number for number in self.shards[shard] if number > int(after)][:2]
         records = [
@@ -467,3 +471,42 @@ def test_a_gap_in_a_stream_is_said_and_not_passed_in_silence(
     streams.shards["child"] = [8, 9]
     assert run_mapping(path, streams, 2).seen == ["8", "9"]
     assert "never published" in caplog.text
+
+
+def test_an_outdated_iterator_is_no_problem(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a table that has not changed for some time."""
+    streams = Streams()
+    streams.outdated = ["TrimmedDataAccessException", "ExpiredIteratorException"]
+    seen = run_mapping(tmp_path / "checkpoints.json", streams, 5).seen
+    assert seen == ["1", "2", "3", "4", "5"]
+    assert caplog.text == ""
+
+
+def test_an_expired_shard_that_was_handled_to_its_end_has_no_gap(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing of it was left to publish."""
+    path = tmp_path / "checkpoints.json"
+    path.write_text(json.dumps({"parent": "3"}))
+    streams = Streams()
+    streams.trimmed = True
+    streams.shards["parent"] = []
+    streams.parent["SequenceNumberRange"] = {"EndingSequenceNumber": "3"}
+    assert run_mapping(path, streams, 2).seen == ["4", "5"]
+    assert caplog.text == ""
+
+
+def test_a_path_without_a_domain_has_an_error_of_the_same_shape() -> None:
+    """As every other error; HEAD has no body."""
+    answer = not_found(event_of("GET", "/albums/a1", {}, b""))
+    assert answer["statusCode"] == 404
+    error = json.loads(answer["body"])["error"]
+    assert error == {
+        "reason": "not_found",
+        "message": "there is no domain 'albums'",
+        "field": "path",
+    }
+    head = not_found(event_of("HEAD", "/albums", {}, b""))
+    assert (head["statusCode"], head.get("body")) == (404, None)
