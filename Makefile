@@ -106,6 +106,10 @@ bench-delivery: setup ## the sink engine: Personalize's quotas, OpenSearch, Fire
 bench-bootstrap: setup ## the bootstrap beside DuckDB, 1M and 10M interactions [ARGS="--interactions 1000000"]
 	$(BIN)/python -m benchmarks.bootstrap $(ARGS)
 
+.PHONY: bench-state
+bench-state: setup ## the state of the joins by published and unknown ids [ARGS="--ids 100000"]
+	$(BIN)/python -m benchmarks.state $(ARGS)
+
 .PHONY: lock
 lock: $(READY) ## requirements.lock from requirements.in, also for benchmarks [ARGS=--upgrade]
 	$(BIN)/uv pip compile --no-config --universal --python-version 3.11 --generate-hashes \

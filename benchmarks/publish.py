@@ -8,6 +8,8 @@ from itertools import chain
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from confluent_kafka import Producer
+
 from benchmarks.dataset import Shape, dimensions, interactions
 from benchmarks.topics import Topics
 from connectors.files import write_report
@@ -41,15 +43,7 @@ def publish(
     encoders = {name: Encoder(contracts[name], version_ids[name]) for name in SOURCE_TOPICS}
     for name in SOURCE_TOPICS:
         topics.recreate(name)
-    producer = create_producer(
-        topics.bootstrap,
-        {
-            "linger.ms": 50,
-            "batch.size": 500_000,
-            "queue.buffering.max.messages": 500_000,
-            "compression.type": "lz4",
-        },
-    )
+    producer = open_producer(topics.bootstrap)
     count = 0
     for count, record in enumerate(chain(dimensions(shape), interactions(shape)), start=1):
         value = encoders[record.topic].encode(record.record)
@@ -59,6 +53,19 @@ def publish(
             progress(count)
     producer.flush()
     progress(count)
+
+
+def open_producer(bootstrap: str) -> Producer:
+    """Return a producer for many records."""
+    return create_producer(
+        bootstrap,
+        {
+            "linger.ms": 50,
+            "batch.size": 500_000,
+            "queue.buffering.max.messages": 500_000,
+            "compression.type": "lz4",
+        },
+    )
 
 
 def find_dataset(file: Path, topics: Topics, shape: Shape, version_ids: VersionIds) -> Shape | None:
