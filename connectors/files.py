@@ -1,11 +1,12 @@
-"""Files that are written atomically."""
+"""Files: written atomically, and removed when there are many."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +33,12 @@ def write_link(path: Path, target: Path) -> None:
 def write_report(path: Path, document: Mapping[str, Any]) -> None:
     """Write a report as indented JSON."""
     write_whole(path, json.dumps(document, indent=2) + "\n")
+
+
+def remove_oldest(paths: Iterable[Path], keep: int) -> None:
+    """Remove all but the ``keep`` files or folders that were changed last."""
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime)[:-keep]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

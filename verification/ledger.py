@@ -26,6 +26,9 @@ from schemas.invalid import Reason
 from verification.entries import Kind
 from verification.publications import Publication
 
+MAX_BYTES = 5 * 2**30
+"""Of the ledgers of former runs; a million records have 215 MB."""
+
 _FORMAT = 1
 _TABLES = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -256,6 +259,30 @@ def require_new(path: Path) -> None:
 def ledger_path(home: Path, run: str) -> Path:
     """Return the path of a run's ledger."""
     return home / "ledger" / f"{run}.sqlite"
+
+
+def prune(home: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Remove the ledgers that were written longest ago, beyond so many bytes of all together.
+
+    The records of a run whose ledger is removed are those of an unknown producer to later runs.
+    """
+    ledgers = []
+    for path in (home / "ledger").glob("*.sqlite"):
+        stats = [file.stat() for file in (path, _beside(path, "wal")) if file.exists()]
+        # A reader makes an empty one beside it.
+        written = max((stat.st_mtime for stat in stats if stat.st_size), default=0.0)
+        ledgers.append((written, sum(stat.st_size for stat in stats), path))
+    total = 0
+    for _, size, path in sorted(ledgers, reverse=True):
+        total += size
+        if total > max_bytes:
+            for file in (path, _beside(path, "wal"), _beside(path, "shm")):
+                file.unlink(missing_ok=True)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A file that SQLite has beside a database."""
+    return path.with_name(f"{path.name}-{suffix}")
 
 
 def runs(home: Path) -> list[str]:

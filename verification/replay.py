@@ -25,7 +25,7 @@ from schemas.model import Contracts, Role, load_contracts
 from verification.directory import ReplayDirectory
 from verification.endpoints import Endpoints
 from verification.entries import Entry, Kind, Source
-from verification.ledger import DeliveryReport, Ledger, ledger_path
+from verification.ledger import DeliveryReport, Ledger, ledger_path, prune
 from verification.positions import (
     FLUSH_SECONDS,
     ProducerFactory,
@@ -123,6 +123,7 @@ def replay(
     started_ms = clock.now_ms()
     run = settings.run or create_run_name(started_ms)
     topics = [contract.topic for contract in contracts]
+    prune(endpoints.home)
     with Ledger.create(
         ledger_path(endpoints.home, run),
         {

@@ -210,6 +210,7 @@ def submit(
         environ=environ,
         configuration=configuration,
     )
+    flink.prune_checkpoints(settings)
     if wait:
         flink.FlinkRest.of(settings).wait_running(job, RUNNING_SECONDS)
     return job

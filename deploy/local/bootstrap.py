@@ -14,6 +14,7 @@ from typing import Any
 from batch.bootstrap.finish import REPORT
 from batch.bootstrap.settings import COLUMNS, GROUP, PRODUCTS, Window
 from batch.bootstrap.storage import storage_of
+from connectors.files import remove_oldest
 from connectors.flink import java
 from connectors.flink.properties import RUN_OPTIONS, Groups, write_groups
 from deploy.local import flink, flink_cluster, jars
@@ -22,6 +23,9 @@ from schemas.errors import TunemeshError
 
 JAVA_OPTIONS = "-XX:+UseParallelGC"
 """For a batch latency does not matter: 13% faster than G1 on ten million rows and two cores."""
+
+MAX_PROPERTY_FILES = 20
+"""Of the last runs, which are kept."""
 
 RUN_SECONDS = 3600.0
 """Time limit of the job."""
@@ -75,6 +79,7 @@ def write_properties(settings: LocalSettings, request: Request) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"bootstrap_{request.run}.json"
     write_groups(file, property_groups(settings, request))
+    remove_oldest(folder.glob("bootstrap_*.json"), MAX_PROPERTY_FILES)
     return file
 
 

@@ -17,6 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
+from connectors.files import remove_oldest
 from connectors.flink import java
 from deploy.local import flink_cluster
 from deploy.local.process import Launch
@@ -28,6 +29,8 @@ T = TypeVar("T")
 CLIENT_LOG = "flink-client"
 REST_SECONDS = 20
 POLL_SECONDS = 0.2
+MAX_ENDED_JOBS = 5
+"""Jobs that have ended whose last checkpoints are kept."""
 ENDED = frozenset({"FINISHED", "FAILED", "CANCELED"})
 """The final states of a job (beside SUSPENDED, which needs high availability)."""
 
@@ -397,6 +400,13 @@ def extract_error(text: str, lines: int = 25) -> str:
         own = (line for line in causes if not any(end in line for end in PYTHON_ENDED))
         chosen = [*after[: end + 1][-lines:], *dict.fromkeys(own)]
     return "\n".join(f"    {line}" for line in chosen)
+
+
+def prune_checkpoints(settings: LocalSettings) -> None:
+    """Remove the checkpoints of jobs that have ended, but those of the last MAX_ENDED_JOBS."""
+    running = {job.id for job in FlinkRest.of(settings).running_jobs()}
+    folders = (settings.data(flink_cluster.NAME) / "checkpoints").glob("*")
+    remove_oldest((f for f in folders if f.name not in running), MAX_ENDED_JOBS)
 
 
 def root_cause(text: str) -> str:

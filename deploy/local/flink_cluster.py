@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -165,7 +166,7 @@ def configuration(settings: LocalSettings, rpc_port: int) -> dict[str, object]:
         "jobmanager.memory.off-heap.size": f"{JOBMANAGER_OFF_HEAP}m",
         "jobmanager.memory.jvm-metaspace.size": f"{JOBMANAGER_METASPACE}m",
         **TaskManagerMemory().configuration(settings.task_slots),
-        "io.tmp.dirs": str(settings.run / "flink-tmp"),
+        "io.tmp.dirs": str(temporary_folder(settings)),
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
         "rest.flamegraph.enabled": True,
@@ -293,6 +294,7 @@ class _Cluster:
         self.java = java
         self.lock = threading.Lock()
         self.configured = False
+        self._temporary = temporary_folder(settings)
 
     def jobmanager(self) -> Launch:
         self.configure()
@@ -310,6 +312,9 @@ class _Cluster:
 
     def taskmanager(self, name: str, python_path: tuple[str, ...]) -> Launch:
         self.configure()
+        for folder in self._temporary.glob(f"tm_{name}-*"):
+            # A TaskManager that was killed leaves 50 MB there.
+            shutil.rmtree(folder, ignore_errors=True)
         own = f"{name}-{time.time_ns():x}"
         _resource_id_file(self.settings, name).write_text(own, encoding="utf-8")
         return self._launch(
@@ -326,7 +331,7 @@ class _Cluster:
                 return
             folder = conf_folder(self.settings)
             folder.mkdir(parents=True, exist_ok=True)
-            (self.settings.run / "flink-tmp").mkdir(exist_ok=True)
+            self._temporary.mkdir(exist_ok=True)
             file = folder / "config.yaml"
             # Running servers find each other by the port in the existing file.
             port = _read_rpc_port(file) if process.list_running(self.settings, "flink-") else None
@@ -364,6 +369,11 @@ class _Cluster:
             ),
             environment(self.settings, self.java, os.environ, python_path),
         )
+
+
+def temporary_folder(settings: LocalSettings) -> Path:
+    """Return the folder of the servers' temporary files."""
+    return settings.run / "flink-tmp"
 
 
 def read_resource_id(settings: LocalSettings, name: str) -> str | None:

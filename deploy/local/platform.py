@@ -256,6 +256,8 @@ def status(settings: LocalSettings, environ: Mapping[str, str]) -> tuple[Status,
 def _status(settings: LocalSettings, name: str, server: Server | None) -> Status:
     record = process.read_record(settings, name)
     alive = process.find_process(record)
+    if alive is not None:
+        process.cut_log(settings.log(name))
     if record is None:
         state = State.STOPPED
     elif alive is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -73,6 +74,9 @@ class Record:
     stop_signal: int = signal.SIGTERM
 
 
+MAX_LOG_BYTES = 100 * 2**20
+"""Of one log; of each server there are two."""
+
 CLOCK_SECONDS = 2.0
 """How much two readings of a process's start may differ, since the system's clock is adjusted."""
 
@@ -95,7 +99,8 @@ def start(
         log.replace(log.with_name(log.name + ".1"))
     mark = mark_of(settings, server.name)
     environment = {**environ, **launch.environment, MARK: mark}
-    with log.open("wb") as output:
+    # Appended to, so that it can be cut.
+    with log.open("ab") as output:
         child = subprocess.Popen(
             launch.arguments,
             stdin=subprocess.DEVNULL,
@@ -115,6 +120,16 @@ def start(
     record = Record(server.name, child.pid, started, mark, ports, int(launch.stop_signal))
     write_whole(settings.run / f"{server.name}.json", json.dumps(asdict(record)))
     return record
+
+
+def cut_log(log: Path) -> None:
+    """Move what a running server has logged to the older log if it is more than MAX_LOG_BYTES.
+
+    A line that is written at that moment may be lost.
+    """
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        shutil.copyfile(log, log.with_name(log.name + ".1"))
+        os.truncate(log, 0)
 
 
 def read_record(settings: LocalSettings, server: str) -> Record | None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deploy.local import flink_cluster
-from deploy.local.flink import FlinkError, FlinkRest, root_cause
+from deploy.local.flink import FlinkError, FlinkRest, prune_checkpoints, root_cause
 from deploy.local.settings import LocalSettings
 from deploy.package.errors import PackageError
 from deploy.upgrades import local_deployment
@@ -181,6 +181,7 @@ class LocalChange:
                 return
         self._workers.reap()
         deployment.job, deployment.status = job, Status.RUNNING
+        prune_checkpoints(self._settings)
         if deployment.running_version != deployment.version:
             deployment.former_version = deployment.running_version
             deployment.running_version = deployment.version

@@ -18,6 +18,9 @@ from deploy.local.settings import LocalSettings
 from deploy.upgrades.target import Configuration, SnapshotStatus, Status
 from schemas.errors import TunemeshError
 
+MAX_VERSIONS = 100
+"""Versions of an application that are recorded, beside those that may run again."""
+
 
 def deployment_file(settings: LocalSettings, application: str) -> Path:
     """Return the file with an application's record."""
@@ -83,10 +86,23 @@ class LocalDeployment:
         """The snapshots that can be restored, the oldest first."""
         return [s for s in self.snapshots if s.status is SnapshotStatus.READY]
 
+    @property
+    def needed_versions(self) -> set[int]:
+        """The versions that run or may run again: by a pending change, a rollback, a snapshot."""
+        numbers = [self.version, self.running_version, self.former_version]
+        if self.pending is not None:
+            numbers.append(self.pending.former)
+        numbers += [snapshot.version for snapshot in self.snapshots]
+        return {number for number in numbers if number is not None}
+
     def add_version(self, configuration: Configuration) -> None:
-        """Add a version, which becomes the present one."""
+        """Add a version, which becomes the present one; of the others the last are kept."""
         self.version += 1
         self.versions[self.version] = configuration
+        for number in sorted(self.versions)[:-MAX_VERSIONS]:
+            if number not in self.needed_versions:
+                del self.versions[number]
+                self.failures.pop(number, None)
 
     def mark_stopped(self, failure: str = "") -> None:
         """Record that no job runs; ``failure``: why the present version does not run."""

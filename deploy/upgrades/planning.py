@@ -10,12 +10,12 @@ from pathlib import Path
 from connectors.flink.properties import Groups
 from deploy.local.settings import LocalSettings
 from deploy.package.release import read_description
-from deploy.upgrades import preflight, snapshots
+from deploy.upgrades import local_deployment, preflight, snapshots
 from deploy.upgrades.journal import Journal
 from deploy.upgrades.machine import Change, UpgradeError, UpgradeMachine, require_upgradable
 from deploy.upgrades.plans import Comparison, Fit
 from deploy.upgrades.preflight import PreflightError
-from deploy.upgrades.releases import unpack_release
+from deploy.upgrades.releases import prune_releases, unpack_release
 from deploy.upgrades.target import LATEST, Configuration, Restore, RestoreKind, Snapshot, Target
 
 NO_SNAPSHOT = Comparison(Fit.REBUILD, ("there is no snapshot: it starts from the topics",))
@@ -35,10 +35,19 @@ class DeploymentContext:
         return self.target.kind == "local"
 
     def unpack(self, release: Path) -> Path:
-        """Return the folder with a release's files, below the platform's home."""
-        return unpack_release(
-            self.settings.home / "releases", read_description(release).name, release
-        )
+        """Return the folder with a release's files, below the platform's home.
+
+        Releases that were not used for long are removed.
+        """
+        releases = self.settings.home / "releases"
+        folder = unpack_release(releases, read_description(release).name, release)
+        needed = {
+            deployment.versions[number].release
+            for deployment in local_deployment.read_all(self.settings)
+            for number in deployment.needed_versions
+        }
+        prune_releases(releases, needed)
+        return folder
 
 
 @dataclass(frozen=True, slots=True)

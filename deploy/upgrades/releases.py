@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
+from connectors.files import remove_oldest
 from deploy.package.archive import check_content, unpack
 from deploy.package.errors import ContentError, PackageError
 from deploy.package.release import read_description
+
+MAX_RELEASES = 5
+"""Unpacked releases that are kept beside those that run or may run again."""
 
 
 def unpack_release(releases: Path, name: str, source: Path) -> Path:
@@ -18,6 +24,7 @@ def unpack_release(releases: Path, name: str, source: Path) -> Path:
     """
     folder = releases / name
     if folder.is_dir():
+        os.utime(folder)
         return check_release(folder)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -33,6 +40,11 @@ def unpack_release(releases: Path, name: str, source: Path) -> Path:
         raise
     part.replace(folder)
     return folder
+
+
+def prune_releases(releases: Path, needed: Collection[str]) -> None:
+    """Remove all but those needed, and the last MAX_RELEASES that were unpacked or compared."""
+    remove_oldest((f for f in releases.iterdir() if f.name not in needed), MAX_RELEASES)
 
 
 def check_release(folder: Path, name: str | None = None) -> Path:

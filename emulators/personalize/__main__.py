@@ -33,6 +33,7 @@ from emulators.personalize.routes import create_application
 from emulators.personalize.rules import Resources
 from emulators.personalize.server import Service, load_operations
 from emulators.personalize.signature import AccessRules
+from emulators.personalize.store import MAX_EVENTS
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 28500
@@ -99,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="train a model on the newest N, default %(default)s",
     )
+    parser.add_argument(
+        "--max-events",
+        type=int,
+        default=MAX_EVENTS,
+        metavar="N",
+        help="store the newest N events of a dataset group, default %(default)s",
+    )
     parser.add_argument("--tracking-id", default=defaults.tracking_id, help="default %(default)s")
     return parser
 
@@ -128,7 +136,9 @@ async def _serve(options: argparse.Namespace) -> None:
                 options.data,
                 resources,
                 Source(options.s3_endpoint, options.region),
-                ControlSettings(options.step_seconds, options.training_interactions),
+                ControlSettings(
+                    options.step_seconds, options.training_interactions, options.max_events
+                ),
             )
         except sqlite3.Error as error:
             raise _StartError(

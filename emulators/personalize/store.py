@@ -9,8 +9,9 @@ the detection survives restarts and takes no memory.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ CREATE TABLE IF NOT EXISTS items (
     versions INTEGER NOT NULL DEFAULT 1
 );
 """
+MAX_EVENTS = 5_000_000
+"""Events of a dataset group that are stored, and as many ignored ones: 1.5 GB."""
+
 _INSERT_EVENT = """
 INSERT INTO events (event_id, identity, user_id, session_id, item_id, event_type, event_value,
                     sent_at, properties, recommendation_id, impression, attribution_source,
@@ -122,21 +126,25 @@ class Written:
     null_session: int = 0
     new_users: int = 0
     new_items: int = 0
+    removed: Totals | None = None
+    """The oldest rows, removed for the new ones of its transaction."""
 
 
 @dataclass(slots=True)
 class Totals:
     """Counts of the stored data."""
 
-    events: int
-    duplicates: int
-    identical: int
-    null_session: int
-    users: int
-    items: int
+    events: int = 0
+    duplicates: int = 0
+    identical: int = 0
+    null_session: int = 0
+    users: int = 0
+    items: int = 0
 
     def add(self, written: Written) -> None:
         """Add the counts of a call."""
+        if written.removed is not None:
+            self.subtract(written.removed)
         self.events += len(written.events)
         self.duplicates += written.duplicates
         self.identical += written.identical
@@ -164,9 +172,13 @@ class StoredInteraction:
 
 
 class Store:
-    """Writes calls. Raises sqlite3.Error when the disk fails; nothing is stored then."""
+    """Writes calls. Raises sqlite3.Error when the disk fails; nothing is stored then.
 
-    def __init__(self, path: Path) -> None:
+    Of more than ``max_events`` the oldest are removed; a repetition of one is a new event then.
+    """
+
+    def __init__(self, path: Path, max_events: int = MAX_EVENTS) -> None:
+        self._max_events = max_events
         self._connection = connect(path)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
@@ -176,17 +188,36 @@ class Store:
     def write(self, calls: Sequence[Call], now: int) -> list[Written]:
         """Stores the calls in one transaction, durable on return; one `Written` per call."""
         with transaction(self._connection):
-            return [
+            first, *others = (
                 self._write_events(call, now)
                 if isinstance(call, EventsCall)
                 else self._write_records(call, now)
                 for call in calls
-            ]
+            )
+            return [replace(first, removed=self._remove_oldest()), *others]
 
     def close(self) -> None:
         """Checkpoint the write-ahead log and close the file."""
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
+
+    def _remove_oldest(self) -> Totals | None:
+        conditions = {table: self._oldest(table) for table in ("events", "ignored")}
+        if not any(conditions.values()):
+            return None
+        removed = _count(self._connection, **conditions)
+        for table, condition in conditions.items():
+            self._connection.execute(f"DELETE FROM {table} WHERE {condition or 'FALSE'}")
+        return removed
+
+    def _oldest(self, table: str) -> str:
+        """A condition for the rows that are too many; empty if there are none."""
+        first, last = self._connection.execute(
+            f"SELECT (SELECT min(rowid) FROM {table}), (SELECT max(rowid) FROM {table})"
+        ).fetchone()
+        if first is None or last - first < self._max_events:
+            return ""
+        return f"rowid <= {last - self._max_events}"
 
     def _write_events(self, call: EventsCall, now: int) -> Written:
         execute = self._connection.execute
@@ -231,18 +262,10 @@ class StoreReader:
     def totals(self) -> Totals:
         """Counts of the stored data; reads each table once."""
         execute = self._connection.execute
-        events, duplicates = execute("SELECT count(*), total(duplicates) FROM events").fetchone()
-        reasons = dict(execute("SELECT reason, count(*) FROM ignored GROUP BY reason").fetchall())
-        (users,) = execute("SELECT count(*) FROM users").fetchone()
-        (items,) = execute("SELECT count(*) FROM items").fetchone()
-        return Totals(
-            events=events,
-            duplicates=int(duplicates),
-            identical=reasons.get("identical", 0),
-            null_session=reasons.get("null_session", 0),
-            users=users,
-            items=items,
-        )
+        totals = _count(self._connection, "TRUE", "TRUE")
+        (totals.users,) = execute("SELECT count(*) FROM users").fetchone()
+        (totals.items,) = execute("SELECT count(*) FROM items").fetchone()
+        return totals
 
     def interactions(self, after: int = 0) -> Iterator[StoredInteraction]:
         """The events after rowid `after`, in the order of their acceptance."""
@@ -313,24 +336,31 @@ def erase_users(path: Path, users: Iterable[str]) -> Totals:
     theirs = "user_id IN (SELECT id FROM erased)"
     execute = connection.execute
     with transaction(connection):
-        events, duplicates = execute(
-            f"SELECT count(*), total(duplicates) FROM events WHERE {theirs}"
-        ).fetchone()
-        reasons = dict(
-            execute(f"SELECT reason, count(*) FROM ignored WHERE {theirs} GROUP BY reason")
-        )
+        removed = _count(connection, theirs, theirs)
         execute(f"DELETE FROM events WHERE {theirs}")
         execute(f"DELETE FROM ignored WHERE {theirs}")
-        removed = execute("DELETE FROM users WHERE id IN (SELECT id FROM erased)").rowcount
+        users_removed = execute("DELETE FROM users WHERE id IN (SELECT id FROM erased)")
+        removed.users = users_removed.rowcount
     execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+    return removed
+
+
+def _count(connection: sqlite3.Connection, events: str, ignored: str) -> Totals:
+    """The counts of events and ignored events under conditions; an empty one has no rows."""
+    stored, duplicates = connection.execute(
+        f"SELECT count(*), total(duplicates) FROM events WHERE {events or 'FALSE'}"
+    ).fetchone()
+    reasons = dict(
+        connection.execute(
+            f"SELECT reason, count(*) FROM ignored WHERE {ignored or 'FALSE'} GROUP BY reason"
+        ).fetchall()
+    )
     return Totals(
-        events=events,
+        events=stored,
         duplicates=int(duplicates),
         identical=reasons.get("identical", 0),
         null_session=reasons.get("null_session", 0),
-        users=removed,
-        items=0,
     )
 
 

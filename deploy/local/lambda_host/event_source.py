@@ -28,6 +28,9 @@ SHARDS_SECONDS = 5.0
 FINISHED = "finished"
 """Instead of a sequence number: a closed shard has been handled completely."""
 
+MAX_FINISHED_SHARDS = 1_000
+"""Finished shards that are remembered, of all streams; a stream lists some ten of the last day."""
+
 TRIMMED = "TrimmedDataAccessException"
 OUTDATED = (TRIMMED, "ExpiredIteratorException")
 """Errors of an iterator that is older than what the stream keeps, or than its 15 minutes: usual
@@ -55,6 +58,9 @@ class Checkpoints:
         """Record the progress of a shard."""
         with self._lock:
             self._kept[shard] = number
+            finished = [name for name, number in self._kept.items() if number == FINISHED]
+            for name in finished[:-MAX_FINISHED_SHARDS]:
+                del self._kept[name]
             write_whole(self._path, json.dumps(self._kept, indent=1))
 
 

@@ -15,7 +15,7 @@ from emulators.personalize.control.bulk import Bulk, BulkReader
 from emulators.personalize.control.training import Trained
 from emulators.personalize.model import Recommender, preference
 from emulators.personalize.rules import Event, Resources
-from emulators.personalize.store import Call, Store, StoreReader, Written
+from emulators.personalize.store import MAX_EVENTS, Call, Store, StoreReader, Written
 
 LIVE = "live"
 """The solution version whose model consists of everything that was put, and nothing else."""
@@ -50,12 +50,18 @@ class Group:
     cannot be used.
     """
 
-    def __init__(self, resources: Resources, folder: Path, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        resources: Resources,
+        folder: Path,
+        now: Callable[[], float],
+        max_events: int = MAX_EVENTS,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.resources = resources
         self.folder = folder
         self.database = folder / "personalize.db"
-        self._store = Store(self.database)
+        self._store = Store(self.database, max_events)
         self._reader = StoreReader(self.database)
         self.bulk = Bulk(folder / "bulk.db")
         self._bulk_reader = BulkReader(folder / "bulk.db")

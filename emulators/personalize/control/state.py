@@ -19,16 +19,19 @@ from emulators.personalize.control.schemas import DatasetSchema, Kind
 from emulators.personalize.control.source import Source
 from emulators.personalize.control.training import MAX_INTERACTIONS
 from emulators.personalize.rules import Resources
+from emulators.personalize.store import MAX_EVENTS
 
 STEP_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """The duration of a timed state in seconds, and the number of interactions of a training."""
+    """The duration of a timed state in seconds, the number of interactions of a training, and the
+    number of events of a dataset group."""
 
     step: float = STEP_SECONDS
     training_interactions: int = MAX_INTERACTIONS
+    max_events: int = MAX_EVENTS
 
 
 @dataclass(slots=True)
@@ -157,7 +160,7 @@ class State:
             folder, names = self.folder / "groups" / resource.name, replace(names, tracking_id="")
             for tracker in self.registry.of_kind("EventTracker", resource.arn):
                 names = replace(names, tracking_id=tracker.document["trackingId"])
-        group = self.groups[resource.arn] = Group(names, folder, self.now)
+        group = self.groups[resource.arn] = Group(names, folder, self.now, self.settings.max_events)
         return group
 
     async def remove_deleted(self) -> None:

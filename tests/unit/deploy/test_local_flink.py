@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from deploy.local import flink, flink_cluster
 from deploy.local.flink import FlinkError, FlinkRest
 from deploy.local.flink_cluster import TaskManagerMemory
+from deploy.local.flink_workers import Workers
 from deploy.local.settings import LocalSettings
 from tests.support.servers import http_server
 
@@ -145,3 +148,37 @@ def test_a_cluster_that_is_not_up_is_said_to_be() -> None:
     """No connection: where it was looked for, and how to see what is up."""
     with pytest.raises(FlinkError, match=r"127\.0\.0\.1:1 does not answer .*tunemesh status"):
         FlinkRest("http://127.0.0.1:1").jobs()
+
+
+def test_checkpoints_of_the_last_jobs_are_kept(tmp_path: Path) -> None:
+    """And of every job that has not ended, however old they are."""
+    jobs = [
+        {"jid": f"job-{number}", "name": "tunemesh", "state": state, "start-time": 0}
+        for number, state in ((0, "RESTARTING"), (1, "CANCELED"), (9, "RUNNING"))
+    ]
+    with http_server(lambda _: (200, json.dumps({"jobs": jobs}).encode())) as url:
+        settings = LocalSettings.from_environment(
+            {"TUNEMESH_HOME": str(tmp_path), "TUNEMESH_FLINK_PORT": url.rpartition(":")[2]}
+        )
+        folder = settings.data("flink") / "checkpoints"
+        for number in range(10):
+            checkpoint = folder / f"job-{number}" / "chk-7"
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "_metadata").touch()
+            os.utime(checkpoint.parent, (number, number))
+        flink.prune_checkpoints(settings)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "job-0", "job-4", "job-5", "job-6", "job-7", "job-8", "job-9"
+    ]  # fmt: skip
+
+
+def test_a_taskmanager_finds_no_files_of_the_one_before(tmp_path: Path, java_home: Path) -> None:
+    """One that was killed has left its temporary files; those of the others are not touched."""
+    settings = LocalSettings.from_environment({"TUNEMESH_HOME": str(tmp_path)})
+    temporary = flink_cluster.temporary_folder(settings)
+    for name in ("tm_flink-taskmanager-1-18ec", "tm_flink-taskmanager-12-18ec"):
+        (temporary / name / "blobs").mkdir(parents=True)
+    workers = Workers(("flink-taskmanager-1",), ())
+    (server,) = flink_cluster.taskmanagers(settings, {"JAVA_HOME": str(java_home)}, workers)
+    server.prepare()
+    assert [path.name for path in temporary.iterdir()] == ["tm_flink-taskmanager-12-18ec"]

@@ -179,6 +179,22 @@ def test_each_start_has_a_log_of_its_own(settings: LocalSettings) -> None:
     assert process.tail(settings.log("sleeper").with_name("sleeper.log.1"), 9) == ["first", "up"]
 
 
+def test_a_long_log_is_cut_while_its_server_writes(
+    settings: LocalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has logged is in the older log; what it logs then is at the beginning of the new."""
+    monkeypatch.setattr(process, "MAX_LOG_BYTES", 10)
+    on_signal = "signal.signal(signal.SIGUSR1, lambda *_: print('later', flush=True))"
+    record = start(settings, sleeper(f"import signal; {on_signal}; print('a long line'); {SLEEP}"))
+    log, older = settings.log("sleeper"), settings.log("sleeper").with_name("sleeper.log.1")
+    process.cut_log(log)
+    assert (log.read_bytes(), older.read_bytes()) == (b"", b"a long line\nup\n")
+    os.kill(record.pid, signal.SIGUSR1)
+    wait_until(lambda: log.read_bytes() == b"later\n")
+    process.cut_log(log)
+    assert (log.read_bytes(), older.read_bytes()) == (b"later\n", b"a long line\nup\n")
+
+
 def test_tail_gives_the_last_lines_of_long_logs(tmp_path: Path) -> None:
     """Of large files only the end is read; of files that are not there nothing."""
     log = tmp_path / "x.log"

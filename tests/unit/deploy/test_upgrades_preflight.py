@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from deploy.package.release import (
     describe_plan,
     layout_hash,
 )
+from deploy.upgrades.local_deployment import LocalDeployment, LocalSnapshot
 from deploy.upgrades.plans import Fit, compare_plans
 from deploy.upgrades.preflight import (
     PreflightError,
@@ -27,8 +29,8 @@ from deploy.upgrades.preflight import (
     configure_state,
     pipelines_of,
 )
-from deploy.upgrades.releases import check_release, unpack_release
-from deploy.upgrades.target import LATEST, NOTHING, Configuration
+from deploy.upgrades.releases import check_release, prune_releases, unpack_release
+from deploy.upgrades.target import LATEST, NOTHING, Configuration, SnapshotStatus
 from jobs.settings import DEFAULT_PIPELINES, PIPELINES
 from jobs.submission.plan import plan_file
 from jobs.trends import MAX_DELAY_MS, STATE_TTL_MS
@@ -248,3 +250,31 @@ def test_all_findings_are_reported() -> None:
     assert "nothing was changed" in text
     assert "- one" in text
     assert "- two" in text
+
+
+def test_releases_that_were_not_used_for_long_are_removed(tmp_path: Path) -> None:
+    """Those that run or may run again are not, nor is one that was compared a moment ago."""
+    releases, package = tmp_path / "releases", tmp_path / "package"
+    package.mkdir()
+    used = package_folder(package)
+    unpack_release(releases, used, package)
+    for number in range(10):
+        (releases / f"release-{number}").mkdir()
+        os.utime(releases / f"release-{number}", (number, number))
+    os.utime(releases / used, (0, 0))
+    unpack_release(releases, used, package)
+    prune_releases(releases, {"release-2"})
+    assert {path.name for path in releases.iterdir()} == {
+        used, "release-2", "release-6", "release-7", "release-8", "release-9"
+    }  # fmt: skip
+
+
+def test_versions_of_long_ago_are_not_recorded() -> None:
+    """But those that a snapshot or a rollback restores."""
+    deployment = LocalDeployment("app", {1: Configuration("first", {}, 1)})
+    deployment.snapshots.append(LocalSnapshot("kept", SnapshotStatus.READY, 3, 0.0))
+    for number in range(2, 300):
+        deployment.failures[number] = "it did not start"
+        deployment.add_version(Configuration(f"release-{number}", {}, 1))
+    assert list(deployment.versions) == [3, *range(200, 300)]
+    assert list(deployment.failures) == [3, *range(200, 300)]

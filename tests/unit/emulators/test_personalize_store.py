@@ -14,7 +14,15 @@ import pytest
 
 from emulators.personalize.commits import MAX_CALLS_PER_COMMIT, GroupCommit
 from emulators.personalize.rules import Event, Record
-from emulators.personalize.store import Call, EventsCall, RecordsCall, Store, StoreReader, Written
+from emulators.personalize.store import (
+    Call,
+    EventsCall,
+    RecordsCall,
+    Store,
+    StoreReader,
+    Totals,
+    Written,
+)
 
 NOW = 1_763_000_000_000
 
@@ -94,6 +102,23 @@ def test_a_second_event_with_the_same_id_is_only_counted(store: Store, reader: S
         row["event_id"]: (row["item_id"], row["duplicates"]) for row in rows(reader, "events")
     }
     assert stored == {"e1": ("i1", 2), "e2": ("i1", 0)}
+
+
+def test_the_newest_events_are_stored(path: Path) -> None:
+    """And as many ignored ones; the counts are of what is stored, also after a restart."""
+    store, totals = Store(path, max_events=10), Totals()
+    for number in range(25):
+        call = EventsCall((event(f"e{number}"), event(f"again{number}", f"e{number}")))
+        repetition = EventsCall((event(f"e{max(0, number - 1)}"),))
+        for written in store.write([call, repetition], NOW):
+            totals.add(written)
+    store.close()
+    reader = StoreReader(path)
+    newest = [f"e{number}" for number in range(15, 25)]
+    assert [row["event_id"] for row in rows(reader, "events")] == newest
+    assert [row["same_as"] for row in rows(reader, "ignored")] == newest
+    assert totals == reader.totals() == Totals(events=10, duplicates=9, identical=10)
+    reader.close()
 
 
 def test_an_identical_event_is_recorded_as_ignored(store: Store, reader: StoreReader) -> None:

@@ -460,6 +460,21 @@ def test_a_failed_change_comes_again_before_what_follows_it(
     assert handler.seen == ["1", "2", "3", "4", "5"]
 
 
+def test_finished_shards_do_not_fill_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ones are forgotten; a shard that is still read never is."""
+    monkeypatch.setattr(event_source, "MAX_FINISHED_SHARDS", 3)
+    path = tmp_path / "checkpoints.json"
+    checkpoints = Checkpoints(path)
+    checkpoints.put("read", "7")
+    for number in range(10):
+        checkpoints.put(f"shard-{number}", "1")
+        checkpoints.put(f"shard-{number}", FINISHED)
+    kept = {"read": "7", **dict.fromkeys(("shard-7", "shard-8", "shard-9"), FINISHED)}
+    assert json.loads(path.read_text()) == kept
+
+
 def test_a_gap_in_a_stream_is_said_and_not_passed_in_silence(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
