@@ -25,9 +25,6 @@ from schemas.model import Contracts
 
 NAMESPACE: Final = "com.amazonaws.personalize.schema"
 
-TEXTUAL: Final = "title"
-"""The field of an item that is free text; other texts are categories."""
-
 KEYWORDS: Final = (
     "USER_ID",
     "ITEM_ID",
@@ -101,7 +98,7 @@ def _field(field: DatasetField) -> Schema:
             return {**name, "type": ["boolean", "null"]}
         case FieldKind.NUMBER:
             return {**name, "type": [field.avro, "null"]}
-        case _ if field.source == TEXTUAL:
+        case FieldKind.TEXT:
             return {**name, "type": ["string", "null"], "textual": True}
         case _:
             return {**name, **_categorical()}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from schemas import dead_letter, wire
@@ -29,7 +29,15 @@ from schemas.model import (
     s3_location,
     split_nullable,
 )
-from schemas.rules import identifier_fields, missing_identifier
+from schemas.records import Interaction
+from schemas.rules import (
+    MAX_TIMESTAMP_MS,
+    check_dimension,
+    check_interaction,
+    identifier_fields,
+    missing_identifier,
+    probable_unit,
+)
 
 _ANY_ID = UUID(int=1)
 _DAYS = re.compile(r"P(?P<days>[1-9][0-9]*)D")
@@ -54,6 +62,7 @@ _LOGICAL = {
         for unit in ("millis", "micros", "nanos")
     ),
 }
+_UNITS = {"millis": "milliseconds", "micros": "microseconds", "nanos": "nanoseconds"}
 _TEXTS = (_TEXT, "uuid", "enum")
 _MAPPED_TYPES: dict[str, tuple[str, ...]] = {
     "item_id": _TEXTS,
@@ -210,12 +219,27 @@ def _check_examples(contract: Contract) -> Iterator[str]:
         else:
             if decoded != values.as_read(record):
                 yield f"examples/valid/{name}.json: is read back as {decoded}"
+            for problem in _wrong_units(contract, decoded):
+                yield f"examples/valid/{name}.json: {problem}"
     for name, record in invalid.items():
         try:
             round_trip(record)
         except InvalidRecord:
             continue
         yield f"examples/invalid/{name}.json: is valid"
+
+
+def _wrong_units(contract: Contract, record: dict[str, Any]) -> Iterator[str]:
+    """Timestamps of a record that are probably written in another unit than their type has."""
+    for entry in contract.newest.avro["fields"]:
+        kind, _ = _kind(entry["type"])
+        expected = _UNITS.get(kind.rpartition("timestamp-")[2]) if "timestamp-" in kind else None
+        timestamp = record[entry["name"]]
+        if expected is None or not isinstance(timestamp, int):
+            continue
+        unit = probable_unit(timestamp, expected)
+        if unit is not None:
+            yield f"{entry['name']} is {timestamp}: probably {unit}, its type has {expected}"
 
 
 def _round_trip(contract: Contract) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -226,6 +250,10 @@ def _round_trip(contract: Contract) -> Callable[[dict[str, Any]], dict[str, Any]
         decoded = decoder.decode(encoder.encode(record))
         if (missing := missing_identifier(contract, decoded)) is not None:
             raise InvalidRecord(Reason.MISSING_ID, f"{missing} is empty")
+        if contract.role is Role.INTERACTION:
+            check_interaction(cast("Interaction", decoded), MAX_TIMESTAMP_MS)
+        elif contract.role in (Role.USER, Role.ITEM):
+            check_dimension(contract, decoded, MAX_TIMESTAMP_MS)
         return decoded
 
     return round_trip

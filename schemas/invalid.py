@@ -44,7 +44,8 @@ class Reason(StrEnum):
     )
     INVALID_VALUE = (
         "invalid_value",
-        "has an id, time or other value that cannot be used; the message names it",
+        "has an id, time or other value that cannot be used, such as a time in seconds; the message"
+        " names it",
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from schemas.codec import Record
 from schemas.model import Contract, ItemMapping, UserMapping
 from schemas.records import EnrichedItem, EnrichedUser
-from schemas.rules import check_id, check_timestamp
+from schemas.rules import check_created, check_id
 
 
 def record_id(contract: Contract, record: Record) -> str:
@@ -65,7 +65,10 @@ def project_item(contract: Contract, record: Record, origin: str) -> EnrichedIte
 
 
 def _created_at(mapping: ItemMapping | UserMapping, record: Record) -> int | None:
-    return check_timestamp(mapping.created or "", _mapped(mapping, "created", record))
+    created = _mapped(mapping, "created", record)
+    return check_created(
+        mapping.created or "", created, may_be_early=isinstance(mapping, ItemMapping)
+    )
 
 
 def _mapped(mapping: ItemMapping | UserMapping | None, slot: str, record: Record) -> Any:

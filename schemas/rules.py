@@ -27,6 +27,20 @@ MAX_TIMESTAMP_MS = 253_402_300_799_999
 """Bounds of a timestamp: the years 1 to 9999, which datetimes, SQL columns and Parquet hold."""
 
 
+FEBRUARY_1970_MS = 31 * 86_400_000
+"""No interaction is from January 1970; seconds, read as milliseconds, are until the year 2054."""
+
+MIN_SECONDS, _MAX_SECONDS = 1_000_000_000, 4_102_444_800
+"""From 2001 to 2100: the moments that a number in a wrong unit probably means."""
+
+_PER_SECOND = {
+    "seconds": 1,
+    "milliseconds": 10**3,
+    "microseconds": 10**6,
+    "nanoseconds": 10**9,
+}
+
+
 def identifier_fields(contract: Contract) -> tuple[str, ...]:
     """Fields that must be present and not empty for a record to be usable (``missing_id``)."""
     if contract.user is not None:
@@ -59,6 +73,57 @@ def check_id(field: str, value: str | None) -> str:
     return value
 
 
+def probable_unit(timestamp: int, expected: str = "milliseconds") -> str | None:
+    """The unit that a timestamp probably has instead of the expected one; None if it may be right.
+
+    It may be right outside of January 1970 and up to the year 9999.
+    """
+    moment_ms = timestamp * 1000 // _PER_SECOND[expected]
+    if moment_ms < 0 or FEBRUARY_1970_MS <= moment_ms <= MAX_TIMESTAMP_MS:
+        return None
+    return next(
+        (
+            unit
+            for unit, count in _PER_SECOND.items()
+            if unit != expected and MIN_SECONDS <= timestamp // count < _MAX_SECONDS
+        ),
+        None,
+    )
+
+
+def check_unit(field: str, timestamp: int) -> None:
+    """Raise InvalidRecord(invalid_value) for a timestamp that is not in milliseconds."""
+    unit = probable_unit(timestamp)
+    if unit is not None:
+        raise InvalidRecord(Reason.INVALID_VALUE, f"{field} is {timestamp}{_hint(unit)}", field)
+
+
+def _hint(unit: str | None) -> str:
+    return "" if unit is None else f": probably {unit}, expected milliseconds since 1970"
+
+
+def check_created(field: str, value: int | None, *, may_be_early: bool) -> int | None:
+    """Return when a user or item was created; raise InvalidRecord for a time that is none.
+
+    A work ``may_be_early``: from January 1970, where seconds lie.
+    """
+    if value is not None and not may_be_early:
+        check_unit(field, value)
+    return check_timestamp(field, value)
+
+
+def check_dimension(contract: Contract, record: Mapping[str, Any], published_ms: int) -> None:
+    """Raise InvalidRecord for a user or item with a time that cannot be used."""
+    mapping = contract.item or contract.user
+    assert mapping is not None, contract.name
+    if mapping.updated is not None and record[mapping.updated] is not None:
+        check_version(record[mapping.updated], published_ms, mapping.updated)
+    if mapping.created is not None and not (mapping.deleted and record[mapping.deleted]):
+        check_created(
+            mapping.created, record[mapping.created], may_be_early=contract.item is not None
+        )
+
+
 def check_interaction(record: Interaction, published_ms: int) -> None:
     """Raise InvalidRecord for an interaction that no consumer could use."""
     check_id("event_id", record["event_id"])
@@ -66,21 +131,32 @@ def check_interaction(record: Interaction, published_ms: int) -> None:
     check_id("item_id", record["item_id"])
     if record["user_id"] is not None:
         check_id("user_id", record["user_id"])
-    if record["occurred_at"] > published_ms + MAX_AHEAD_MS:
+    occurred_at = record["occurred_at"]
+    unit = probable_unit(occurred_at)
+    if 0 <= occurred_at < FEBRUARY_1970_MS:
         raise InvalidRecord(
-            Reason.FUTURE_TIMESTAMP,
-            f"occurred_at is {record['occurred_at']}, more than a day after the record was"
-            f" published ({published_ms})",
+            Reason.INVALID_VALUE,
+            f"occurred_at is {occurred_at}, a moment in January 1970{_hint(unit or 'seconds')}",
             "occurred_at",
         )
-    check_timestamp("occurred_at", record["occurred_at"])
+    if occurred_at > published_ms + MAX_AHEAD_MS:
+        raise InvalidRecord(
+            Reason.FUTURE_TIMESTAMP,
+            f"occurred_at is {occurred_at}, more than a day after the record was published"
+            f" ({published_ms}){_hint(unit)}",
+            "occurred_at",
+        )
+    check_timestamp("occurred_at", occurred_at)
 
 
 def check_timestamp(field: str, value: int | None) -> int | None:
     """Return the timestamp; raise InvalidRecord for one outside the years 1 to 9999."""
     if value is not None and not MIN_TIMESTAMP_MS <= value <= MAX_TIMESTAMP_MS:
         raise InvalidRecord(
-            Reason.INVALID_VALUE, f"{field} is {value}, which is not in the years 1 to 9999", field
+            Reason.INVALID_VALUE,
+            f"{field} is {value}, which is not in the years 1 to 9999"
+            f"{_hint(probable_unit(value))}",
+            field,
         )
     return value
 
@@ -104,17 +180,21 @@ def is_usable_interaction(
         and (user_id is None or (user_id >= " " and len(user_id) <= MAX_ID_LENGTH))
         and MIN_TIMESTAMP_MS <= occurred_at <= MAX_TIMESTAMP_MS
         and occurred_at <= published_ms + MAX_AHEAD_MS
+        and not 0 <= occurred_at < FEBRUARY_1970_MS
     )
 
 
 def check_version(version: int, published_ms: int, field: str = "updated_at") -> None:
-    """Raise InvalidRecord for a version before 1970, or a day after its publication."""
+    """Raise InvalidRecord for a version before 1970, a day after its publication, or in seconds."""
     if version < 0 or version > published_ms + MAX_AHEAD_MS:
         raise InvalidRecord(
             Reason.FUTURE_TIMESTAMP if version > 0 else Reason.INVALID_VALUE,
-            f"{field} is {version}, the record was published at {published_ms}",
+            f"{field} is {version}, the record was published at {published_ms}"
+            f"{_hint(probable_unit(version))}",
             field,
         )
+    if version != published_ms:
+        check_unit(field, version)
 
 
 def completion(record: Mapping[str, Any]) -> float | None:

@@ -20,9 +20,10 @@ from schemas.records import Interaction
 from schemas.rules import (
     MAX_TIMESTAMP_MS,
     MIN_TIMESTAMP_MS,
+    check_dimension,
     check_id,
     check_interaction,
-    check_version,
+    probable_unit,
 )
 
 UNKNOWN_FIELD = "unknown_field"
@@ -122,8 +123,7 @@ class Rules:
                 check_interaction(cast("Interaction", record), now_ms)
             else:
                 check_id(self.contract.key, record[self.contract.key])
-                if self.updated is not None and record[self.updated] is not None:
-                    check_version(record[self.updated], now_ms, self.updated)
+                check_dimension(self.contract, record, now_ms)
             size = len(self._encoder.encode(record))
         except InvalidRecord as error:
             raise InvalidInput(error.reason, error.message, error.field) from None
@@ -202,7 +202,10 @@ def _checked(field: _Field, value: Any) -> Any:
         raise InvalidInput(Reason.WRONG_TYPE, f"{value!r:.100} is not {field.expected}", field.name)
     if field.timestamp and value is not None and not MIN_TIMESTAMP_MS <= value <= MAX_TIMESTAMP_MS:
         raise InvalidInput(
-            Reason.INVALID_VALUE, f"{value} is no timestamp in milliseconds", field.name
+            Reason.INVALID_VALUE,
+            f"{value} is no timestamp in milliseconds"
+            + (f", but probably in {unit}" if (unit := probable_unit(value)) else ""),
+            field.name,
         )
     if problem := _text_problem(value):
         raise InvalidInput(Reason.INVALID_VALUE, problem, field.name)

@@ -251,7 +251,12 @@ def dataset_properties(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the properties that Personalize must have for a user or item."""
     properties: dict[str, Any] = {}
     for name, plain in content.items():
-        value: Any = "|".join(filter(None, plain)) if isinstance(plain, list) else plain
+        value: Any = plain
+        if isinstance(plain, list):
+            # The service separates categories by |, so that none can contain it.
+            value = "|".join(part.replace("|", "/") for part in plain if part)
+        elif isinstance(plain, str) and name != "title":
+            value = plain.replace("|", "/")
         if value is None or value == "":
             continue
         if name == "created_at":

@@ -13,7 +13,7 @@ from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract, Contracts, Role
 from schemas.records import Interaction
-from schemas.rules import check_id, check_interaction, check_version
+from schemas.rules import check_dimension, check_id, check_interaction
 from verification.entries import Entry, Kind, Record
 from verification.malformed import corrupt_record, corrupt_value
 
@@ -91,8 +91,7 @@ class _Domain:
             check_interaction(cast("Interaction", record), now_ms)
             return
         check_id(contract.key, record[contract.key])
-        if self.updated is not None and record[self.updated] is not None:
-            check_version(record[self.updated], now_ms, self.updated)
+        check_dimension(contract, record, now_ms)
 
     def is_malformed(self, record: Mapping[str, Any], reason: Reason, now_ms: int) -> bool:
         """Whether a record becomes a dead letter for this reason as it is."""

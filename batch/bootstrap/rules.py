@@ -16,10 +16,14 @@ from typing import Final
 from batch.personalize_schemas import KEYWORDS
 from connectors.personalize.datasets import MAX_TEXT_LENGTH
 from connectors.personalize.requests import (
+    IN_CATEGORY,
     MAX_IMPRESSION_ITEMS,
     MAX_RECOMMENDATION_ID_LENGTH,
 )
-from schemas.rules import MAX_ID_LENGTH, MAX_TIMESTAMP_MS
+from schemas.rules import FEBRUARY_1970_MS, MAX_ID_LENGTH, MAX_TIMESTAMP_MS, MIN_SECONDS
+
+_BETWEEN: Final = "\x1e\x1f"
+"""Between categories while ``|`` is replaced in them; no text of a record has both in a row."""
 
 MAX_DURATION_MS: Final = 400_000_000_000_000
 """Beyond it ten thousand times a play time is no BIGINT; the completion is unknown then."""
@@ -88,15 +92,27 @@ def any_of(conditions: Iterable[str]) -> str:
 
 
 def invalid_time(column: str) -> str:
-    """Whether milliseconds since 1970 are missing, negative or too large."""
-    return f"({column} IS NULL OR {column} < 0 OR {column} > {MAX_TIMESTAMP_MS})"
+    """Whether the time of an event is missing, no time of an event, or probably in another unit."""
+    return f"({column} IS NULL OR {column} < {FEBRUARY_1970_MS} OR {column} > {MAX_TIMESTAMP_MS})"
+
+
+def wrong_unit(column: str, *, seconds: bool = True) -> str:
+    """Whether milliseconds since 1970 are probably seconds, micro- or nanoseconds."""
+    conditions = [f"{column} > {MAX_TIMESTAMP_MS}"]
+    if seconds:
+        conditions.append(f"{column} BETWEEN {MIN_SECONDS} AND {FEBRUARY_1970_MS - 1}")
+    return any_of(conditions)
 
 
 def invalid_impression(column: str) -> str:
-    """Whether an impression has too many items, or one with an invalid id."""
-    joined = categories(column)
+    """Whether an impression has too many items, or one with an invalid id.
+
+    In a CSV file an impression is one value, in which ``|`` separates the ids: no id may have it.
+    """
+    joined = ids(column)
     return (
         f"(CARDINALITY({column}) > {MAX_IMPRESSION_ITEMS}"
+        f" OR ARRAY_JOIN({column}, ',') LIKE '%|%'"
         f" OR ARRAY_CONTAINS({column}, '')"
         f" OR CARDINALITY({column}) > 0 AND ("
         f"REGEXP({joined}, '[^|]{{{MAX_ID_LENGTH + 1}}}') OR {joined} LIKE '%\n%'"
@@ -109,24 +125,35 @@ def invalid_recommendation(column: str) -> str:
     return f"({column} = '' OR {invalid_id(column, MAX_RECOMMENDATION_ID_LENGTH)})"
 
 
-def categories(column: str) -> str:
-    """A list of texts as one, joined by ``|`` without empty ones."""
+def ids(column: str) -> str:
+    """A list of ids as one value, without empty ones."""
     return f"ARRAY_JOIN(ARRAY_REMOVE({column}, ''), '|')"
 
 
-def text(column: str) -> str:
+def categories(column: str) -> str:
+    """A list of categories as one value, as :func:`connectors.personalize.requests.categories`."""
+    joined = f"ARRAY_JOIN(ARRAY_REMOVE({column}, ''), '{_BETWEEN}')"
+    return f"REPLACE(REPLACE({joined}, '|', '{IN_CATEGORY}'), '{_BETWEEN}', '|')"
+
+
+def text(column: str, *, is_category: bool = False) -> str:
     """A text as a CSV value; nothing for NULL.
 
     Each record is on one line, so a line break becomes a space. A text with a comma, a quotation
-    mark or a backslash is quoted, and the latter two are escaped by a backslash.
+    mark or a backslash is quoted, and the latter two are escaped by a backslash. A category has
+    another character instead of ``|``, which separates categories.
     """
     line = f"REPLACE(REPLACE({column}, '\r', ' '), '\n', ' ')"
+    separated = ""
+    if is_category:
+        line = f"REPLACE({line}, '|', '{IN_CATEGORY}')"
+        separated = f" OR {column} LIKE '%|%'"
     escaped = f"""REPLACE(REPLACE({line}, '\\', '\\\\'), '"', '\\"')"""
     return (
         f"CASE WHEN {column} IS NULL THEN ''"
         f" WHEN {column} LIKE '%,%' OR {column} LIKE '%\"%' OR {_backslash(column)}"
         f" THEN '\"' || {escaped} || '\"'"
-        f" WHEN {column} LIKE '%\n%' OR {column} LIKE '%\r%' THEN {line}"
+        f" WHEN {column} LIKE '%\n%' OR {column} LIKE '%\r%'{separated} THEN {line}"
         f" ELSE {column} END"
     )
 

@@ -71,8 +71,8 @@ def script(
     definitions += [
         _ranked("users", (users,), user_fields),
         _ranked("items", items, item_fields),
-        _kept("users", [p for p in properties if p.source == "user"]),
-        _kept("items", [p for p in properties if p.source == "item"], "duration_ms"),
+        _kept("users", user_fields, [p for p in properties if p.source == "user"]),
+        _kept("items", item_fields, [p for p in properties if p.source == "item"], "duration_ms"),
         _checked_interactions(products[interactions.name], window, properties),
         *(_lines_sink(dataset, work) for dataset in ("users", "items", "interactions")),
         *(_rejects_sink(c.name, _columns(c, products[c.name]), work) for c in (users, *items)),
@@ -146,7 +146,7 @@ def _record_columns(fields: Sequence[DatasetField]) -> dict[str, str]:
 
 def _field_type(field: DatasetField) -> str:
     match field.kind:
-        case FieldKind.TEXT | FieldKind.CATEGORIES:
+        case FieldKind.TEXT | FieldKind.CATEGORY | FieldKind.CATEGORIES:
             return "STRING"
         case FieldKind.BOOLEAN:
             return "BOOLEAN"
@@ -200,17 +200,24 @@ def _checked_record(contract: Contract, product: Product, fields: Sequence[Datas
     texts = [
         values[field.source]
         for field in fields
-        if field.kind in (FieldKind.TEXT, FieldKind.CATEGORIES)
+        if field.kind in (FieldKind.TEXT, FieldKind.CATEGORY, FieldKind.CATEGORIES)
     ]
     deleted = mapping.deleted if mapping.deleted in product.columns else None
+    updated, created = (
+        field if field in product.columns else None for field in (mapping.updated, mapping.created)
+    )
+    times = [rules.wrong_unit(name(updated))] if updated else []
+    if created:
+        # A work may be from January 1970.
+        times.append(rules.wrong_unit(name(created), seconds=contract.item is None))
     reason = rules.first_match(
         (rules.missing(own), Reason.MISSING_ID),
         (rules.invalid_id(own), Reason.INVALID_ID),
         (name(deleted) if deleted else "FALSE", Reason.DELETED),
+        (any_of(times), Reason.INVALID_VALUE),
         (any_of(rules.too_long(text) for text in texts), Reason.TOO_LONG),
         (any_of(rules.reserved(text) for text in (own, *texts)), Reason.RESERVED_WORD),
     )
-    updated = mapping.updated if mapping.updated in product.columns else None
     raw = ", ".join(name(column) for column in _columns(contract, product))
     return (
         f"CREATE TEMPORARY VIEW checked_{view(contract.name)} AS SELECT {raw},\n"
@@ -237,8 +244,14 @@ def _ranked(dataset: str, contracts: Sequence[Contract], fields: Sequence[Datase
     )
 
 
-def _kept(dataset: str, properties: Sequence[EventProperty], *more: str) -> str:
-    texts = [f"{rules.text(f'f_{p.field}')} AS {column_of(p)}" for p in properties]
+def _kept(
+    dataset: str, fields: Sequence[DatasetField], properties: Sequence[EventProperty], *more: str
+) -> str:
+    lists = {field.source for field in fields if field.kind is FieldKind.CATEGORIES}
+    texts = [
+        f"{rules.text(f'f_{p.field}', is_category=p.field not in lists)} AS {column_of(p)}"
+        for p in properties
+    ]
     columns = ", ".join([*texts, *(f"f_{column} AS {column}" for column in more)])
     return (
         f"CREATE TEMPORARY VIEW kept_{dataset} AS SELECT f_id AS id, {columns}\n"
@@ -309,6 +322,8 @@ def _written(field: DatasetField, column: str) -> str:
     match field.kind:
         case FieldKind.TEXT | FieldKind.CATEGORIES:
             return rules.text(column)
+        case FieldKind.CATEGORY:
+            return rules.text(column, is_category=True)
         case FieldKind.SECONDS:
             return rules.seconds(column)
         case _:
@@ -339,7 +354,7 @@ def _insert_interactions(
 
     def value(one: EventProperty) -> str:
         if one.source == "event":
-            return rules.text(f"i.{name(one.field)}")
+            return rules.text(f"i.{name(one.field)}", is_category=True)
         return f"COALESCE({'u' if one.source == 'user' else 't'}.{column_of(one)}, '')"
 
     line = rules.csv_line(
@@ -366,7 +381,7 @@ def _insert_interactions(
 
 def _impression(column: str) -> str:
     """Ids as one value; always quoted, so that the list is joined once."""
-    joined = rules.categories(column)
+    joined = rules.ids(column)
     escaped = f"""REPLACE(REPLACE({joined}, '\\', '\\\\'), '"', '\\"')"""
     return f"""CASE WHEN CARDINALITY({column}) > 0 THEN '"' || {escaped} || '"' ELSE '' END"""
 

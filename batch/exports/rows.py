@@ -20,7 +20,13 @@ from connectors.products.arrow import arrow_schema
 from connectors.products.columns import Column, Kind
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Contract
-from schemas.rules import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, check_id, identifier_fields
+from schemas.rules import (
+    MAX_TIMESTAMP_MS,
+    MIN_TIMESTAMP_MS,
+    check_id,
+    identifier_fields,
+    probable_unit,
+)
 from schemas.timestamps import datetime_ms
 
 _ABSENT: Final = object()
@@ -148,7 +154,9 @@ def _timestamp(value: Any) -> int:
         value = datetime_ms(value)
     timestamp = _long(value)
     if not MIN_TIMESTAMP_MS <= timestamp <= MAX_TIMESTAMP_MS:
-        raise InvalidRecord(Reason.INVALID_VALUE, "a timestamp beyond the years 1 to 9999")
+        unit = probable_unit(timestamp)
+        hint = "" if unit is None else f", probably {unit} instead of milliseconds"
+        raise InvalidRecord(Reason.INVALID_VALUE, f"a timestamp beyond the years 1 to 9999{hint}")
     return timestamp
 
 

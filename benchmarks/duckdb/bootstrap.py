@@ -147,7 +147,7 @@ def run(data: Path, out: Path, memory: str) -> None:
         WHEN user_id IS NULL OR user_id = '' THEN 'no_user'
         WHEN {bad_id("event_id")} OR {bad_id("item_id")} OR {bad_id("user_id")} THEN 'invalid_id'
         WHEN event_type IS NULL OR event_type = '' OR {bad_id("event_type")}
-            OR occurred_at IS NULL OR epoch_ms(occurred_at) < 0 THEN 'invalid_value'
+            OR occurred_at IS NULL OR epoch_ms(occurred_at) < 2678400000 THEN 'invalid_value'
         WHEN epoch_ms(occurred_at) > epoch_ms(published_at) + 86400000 THEN 'future_timestamp'
         WHEN recommendation_id = '' OR {bad_id("recommendation_id", 40)} THEN 'invalid_id'
         WHEN len(impression) > 25 OR len(list_filter(impression, lambda x: x = ''

@@ -17,13 +17,16 @@ from enum import Enum
 from typing import Any, Final
 
 from connectors.delivery import Rejected, Version
-from connectors.personalize.requests import encode_json, id_problem
+from connectors.personalize.requests import categories, category, encode_json, id_problem
 from schemas.model import Contracts, Role, split_nullable
 from schemas.rules import MAX_ID_LENGTH
 
 MAX_RECORDS_PER_CALL: Final = 10  # Model: UserList, ItemList
 CALLS_PER_SECOND: Final = 10.0  # Guide, quotas: PutUsers and PutItems, each, per dataset group
 MAX_TEXT_LENGTH: Final = 1_000  # Guide, datasets: a categorical value; a longer one fails an import
+
+TEXTUAL: Final = "title"
+"""The field of an item that is free text; other texts are categories."""
 
 ORIGIN: Final = "origin"
 """The projection's field of where a record was read; it is not sent."""
@@ -33,6 +36,7 @@ class FieldKind(Enum):
     """How the value of a field is written into the properties."""
 
     TEXT = "a text"
+    CATEGORY = "a text that is a category"
     CATEGORIES = "a list of texts, joined by |"
     NUMBER = "a number"
     BOOLEAN = "true or false"
@@ -189,7 +193,7 @@ def _field(name: str, avro: Any) -> DatasetField:
     if isinstance(inner, dict) and inner.get("logicalType") == "timestamp-millis":
         return DatasetField(name, FieldKind.SECONDS, plain)
     kinds = {
-        "string": FieldKind.TEXT,
+        "string": FieldKind.TEXT if name == TEXTUAL else FieldKind.CATEGORY,
         "array": FieldKind.CATEGORIES,
         "boolean": FieldKind.BOOLEAN,
         **dict.fromkeys(("int", "long", "float", "double"), FieldKind.NUMBER),
@@ -203,12 +207,14 @@ def _written(kind: FieldKind, value: Any) -> str | int | float | bool | None:
     """The value in Personalize's form, None when it is of another type; an empty one is unknown."""
     if kind is FieldKind.TEXT:
         return value if isinstance(value, str) else None
+    if kind is FieldKind.CATEGORY:
+        return category(value) if isinstance(value, str) else None
     if kind is FieldKind.CATEGORIES:
         if not isinstance(value, list | tuple):
             return None
         if not all(isinstance(part, str) for part in value):
             return None
-        return "|".join(part for part in value if part)
+        return categories(value)
     if kind is FieldKind.BOOLEAN:
         return value if isinstance(value, bool) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0:

@@ -39,6 +39,12 @@ IGNORED_SESSION_ID: Final = "null"
 
 _CAMEL_CASE: Final = re.compile(r"[a-z][a-zA-Z0-9]*")
 
+CATEGORY_SEPARATOR: Final = "|"
+"""Separates the categories of one value, so that no category can contain it (Guide, datasets)."""
+
+IN_CATEGORY: Final = "/"
+"""What a category has instead of the separator: `Drum|Bass` would be two categories."""
+
 # One encoder for all: json.dumps with arguments creates one at each call.
 encode_json: Final = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False
@@ -180,7 +186,9 @@ class EventRequests:
             holder = record if entry.source == "event" else record.get(entry.source)
             value = holder.get(entry.field) if holder else None
             if isinstance(value, list | tuple):
-                value = "|".join(str(part) for part in value if part)
+                value = categories(value)
+            elif isinstance(value, str):
+                value = category(value)
             if value is not None and value != "":
                 properties[entry.key] = value if isinstance(value, str) else str(value)
         text = encode_json(properties)
@@ -188,6 +196,16 @@ class EventRequests:
             properties.popitem()  # the last: a dict keeps the order of insertion
             text = encode_json(properties)
         return text if properties else None
+
+
+def category(text: str) -> str:
+    """A text as one category."""
+    return text.replace(CATEGORY_SEPARATOR, IN_CATEGORY)
+
+
+def categories(texts: Sequence[Any]) -> str:
+    """Texts as the categories of one value, without empty ones."""
+    return CATEGORY_SEPARATOR.join(category(str(part)) for part in texts if part)
 
 
 def put_events_body(

@@ -35,6 +35,7 @@ from deploy.local.settings import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, Local
 from deploy.package.jar import merge_jars, provided_entries
 from schemas.model import Contract, Contracts, load_contracts
 from schemas.projection import project_item, project_user, record_id
+from schemas.rules import FEBRUARY_1970_MS
 from tests.flink import products
 
 BUCKET = "mesh"
@@ -141,7 +142,7 @@ GOOD: Rows = {
         event(2004, user_id="user-strange", item_id="song,with\\comma", device=STRANGE),
         event(2005, recommendation_id="r" * 40, impression=["song-1", 'odd,"\\ one']),
         event(2006, impression=[], played_ms=10**9),
-        event(2007, occurred_at=0, item_type=""),
+        event(2007, occurred_at=FEBRUARY_1970_MS, item_type=""),
         # Half of the fourth digit: 0.00005 and 0.03125 are rounded up.
         event(2008, played_ms=10),
         event(2009, played_ms=6_250),
@@ -162,6 +163,8 @@ BAD: dict[str, list[tuple[str, Row]]] = {
         (Reason.RESERVED_WORD, user("user-word", country="USER_ID")),
         (Reason.RESERVED_WORD, user("TIMESTAMP")),
         (Reason.DELETED, user("user-deleted", deleted=True)),
+        (Reason.INVALID_VALUE, user("user-seconds", created_at=NOW_MS // 1000)),
+        (Reason.INVALID_VALUE, user("user-version", updated_at=NOW_MS // 1000)),
         (Reason.SUPERSEDED, user("user-3", country="FR", updated_at=NOW_MS - 1)),
     ],
     "songs": [
@@ -169,6 +172,7 @@ BAD: dict[str, list[tuple[str, Row]]] = {
         (Reason.TOO_LONG, song("song-genres", genres=["g" * 500, "h" * 500])),
         (Reason.RESERVED_WORD, song("song-word", genres=["EVENT_TYPE"])),
         (Reason.INVALID_ID, song("s\r")),
+        (Reason.INVALID_VALUE, song("song-micros", updated_at=NOW_MS * 1000)),
         (Reason.DELETED, song("song-deleted", deleted=True)),
         (Reason.SUPERSEDED, song("song-newest", title="old")),
         (Reason.SUPERSEDED, song("song-dated", title="undated", updated_at=None)),
@@ -186,12 +190,14 @@ BAD: dict[str, list[tuple[str, Row]]] = {
         (Reason.INVALID_ID, event(3007, recommendation_id="")),
         (Reason.INVALID_VALUE, event(3008, event_type="")),
         (Reason.INVALID_VALUE, event(3009, occurred_at=-1)),
+        (Reason.INVALID_VALUE, event(3018, occurred_at=NOW_MS // 1000)),
         (Reason.INVALID_VALUE, event(3010, occurred_at=None)),
         (Reason.FUTURE_TIMESTAMP, event(3011, occurred_at=NOW_MS + 86_400_001,
                                         published_at=NOW_MS)),
         (Reason.INVALID_IMPRESSION, event(3012, impression=["song-1"] * 26)),
         (Reason.INVALID_IMPRESSION, event(3013, impression=["song-1", ""])),
         (Reason.INVALID_IMPRESSION, event(3014, impression=["i" * 257])),
+        (Reason.INVALID_IMPRESSION, event(3019, impression=["a|b"])),
         (Reason.TOO_LONG, event(3015, device="d" * 1001)),
         (Reason.RESERVED_WORD, event(3016, event_type="ITEM_ID")),
         (Reason.RESERVED_WORD, event(3017, device="IMPRESSION")),

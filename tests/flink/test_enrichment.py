@@ -18,6 +18,7 @@ from connectors.glue.registry import RegistryError
 from jobs.metrics import DELIVERY
 from schemas.codec import Encoder
 from schemas.invalid import Reason
+from schemas.rules import FEBRUARY_1970_MS
 from tests.flink.mesh import (
     DAY_MS,
     HOUR_MS,
@@ -233,7 +234,7 @@ def test_a_compressed_event_is_like_any_other(mesh: Mesh) -> None:
 def test_late_events_and_events_out_of_order_are_enriched(mesh: Mesh) -> None:
     """A phone that was offline for a month, one whose clock is ahead, and their order."""
     user_id, song_id = known_user(mesh), known_song(mesh)
-    times = [now_ms() - 30 * DAY_MS, now_ms() + HOUR_MS, now_ms() - HOUR_MS, 0]
+    times = [now_ms() - 30 * DAY_MS, now_ms() + HOUR_MS, now_ms() - HOUR_MS, FEBRUARY_1970_MS]
     events = [mesh.event(user_id, song_id, occurred_at=time_ms) for time_ms in times]
     for event in events:
         mesh.publish("interactions", event)

@@ -508,7 +508,7 @@ def test_a_bad_line_stops_the_replay_before_anything_is_sent(
     """No ledger, no record: the line is named instead."""
     event = {
         "event_id": "e1", "user_id": "u1", "session_id": "x", "item_id": "s1",
-        "event_type": "play", "occurred_at": 1,
+        "event_type": "play", "occurred_at": 1_790_000_000_000,
     }  # fmt: skip
     lines = [json.dumps(event), json.dumps({**event, "played_ms": "long"})]
     (tmp_path / "interactions.ndjson").write_text("\n".join(lines))

@@ -112,6 +112,13 @@ class TestMapping:
         title = 'ラップ "🎧" \\ \n'
         assert properties(of_domain("songs", title=title))["title"] == title
 
+    def test_a_category_never_becomes_two(self) -> None:
+        """Personalize separates categories by |: in one it becomes /, in free text it stays."""
+        song = of_domain("songs", title="Drum|Bass", artist="A|B", genres=["Drum|Bass", "pop"])
+        sent = properties(song)
+        assert (sent["title"], sent["creator"]) == ("Drum|Bass", "A/B")
+        assert sent["genres"] == "Drum/Bass|pop"
+
     def test_fields_are_those_of_the_contract(self) -> None:
         """Whoever adds a field to the enriched user or item adds it to the dataset."""
         for name, dataset, fields in (("user", USERS, USER_FIELDS), ("item", ITEMS, ITEM_FIELDS)):

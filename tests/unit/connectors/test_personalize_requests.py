@@ -219,6 +219,15 @@ class TestProperties:
         event = sent(user=user, item={"genres": ["pop"]})
         assert list(json.loads(event["properties"])) == ["itemType", "device", "country"]
 
+    def test_a_category_never_becomes_two(self) -> None:
+        """Personalize separates categories by |: the property has another character instead."""
+        event = sent(
+            device="car|bike", user={"country": "a|b"}, item={"genres": ["Drum|Bass", "", "pop"]}
+        )
+        text = json.loads(event["properties"])
+        assert (text["device"], text["country"]) == ("car/bike", "a/b")
+        assert text["genre"] == "Drum/Bass|pop"
+
     @settings(max_examples=100, derandomize=True, database=None)
     @given(st.lists(st.none() | st.text(max_size=700), min_size=4, max_size=4), st.data())
     def test_properties_are_always_whole_and_within_the_limit(
@@ -239,13 +248,15 @@ class TestProperties:
             return
         text = json.loads(event.text).get("properties", "{}")
         assert len(text) <= 1024
-        wanted = {
+        single = {
             "itemType": item_type,
             "device": device,
             "country": country,
             "subscription": subscription,
-            "genre": "|".join(genre for genre in genres if genre),
         }
+        # A | separates categories, so no category can have one.
+        wanted = {key: value and value.replace("|", "/") for key, value in single.items()}
+        wanted["genre"] = "|".join(genre.replace("|", "/") for genre in genres if genre)
         present = [key for key, value in wanted.items() if value]
         got = json.loads(text)
         assert list(got) == present[: len(got)]

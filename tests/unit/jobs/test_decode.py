@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -37,7 +38,7 @@ from schemas.codec import (
 from schemas.dead_letter import DeadLetters, Step
 from schemas.invalid import Reason
 from schemas.model import Contract, Contracts, Role, SchemaVersion, load_contracts
-from schemas.rules import MAX_AHEAD_MS, MAX_ID_LENGTH
+from schemas.rules import FEBRUARY_1970_MS, MAX_AHEAD_MS, MAX_ID_LENGTH
 from verification.malformed import (
     DIMENSION_REASONS,
     INTERACTION_REASONS,
@@ -343,6 +344,41 @@ def test_a_time_may_be_a_day_ahead_of_kafka_and_no_more(
     assert decode({**record, field: TIMESTAMP_MS + MAX_AHEAD_MS}).ok
     late = decode({**record, field: TIMESTAMP_MS + MAX_AHEAD_MS + 1})
     assert dead_letter_of(late)["error_code"] == Reason.FUTURE_TIMESTAMP
+
+
+@pytest.mark.parametrize(
+    ("decode", "record", "field", "number", "unit"),
+    [
+        (decode_event, EVENT, "occurred_at", TIMESTAMP_MS // 1000, "seconds"),
+        (decode_event, EVENT, "occurred_at", 86_400, "seconds"),
+        (decode_event, EVENT, "occurred_at", TIMESTAMP_MS * 1000, "microseconds"),
+        (decode_event, EVENT, "occurred_at", TIMESTAMP_MS * 10**6, "nanoseconds"),
+        (decode_user, USER, "updated_at", TIMESTAMP_MS // 1000, "seconds"),
+        (decode_user, USER, "updated_at", TIMESTAMP_MS * 1000, "microseconds"),
+        (decode_user, USER, "created_at", TIMESTAMP_MS // 1000, "seconds"),
+        (decode_user, USER, "created_at", TIMESTAMP_MS * 1000, "microseconds"),
+        (partial(decode_item, SONGS), SONG, "released_at", TIMESTAMP_MS * 1000, "microseconds"),
+    ],
+)
+def test_a_time_in_another_unit_is_a_dead_letter_that_names_the_unit(
+    decode: Callable[[Mapping[str, Any]], Decoded],
+    record: dict[str, Any],
+    field: str,
+    number: int,
+    unit: str,
+) -> None:
+    """An event of January 1970 or of the year 50000 is none; it would be enriched all the same."""
+    letter = dead_letter_of(decode({**record, field: number}))
+    assert letter["error_code"] in (Reason.INVALID_VALUE, Reason.FUTURE_TIMESTAMP)
+    assert f"{field} is {number}" in letter["message"]
+    assert f"probably {unit}, expected milliseconds since 1970" in letter["message"]
+
+
+def test_a_work_may_be_from_january_1970_and_a_deletion_has_no_creation() -> None:
+    """Most of recorded music is older than a service; what is deleted must go in any case."""
+    assert decode_item(SONGS, {**SONG, "released_at": TIMESTAMP_MS // 1000}).ok
+    assert decode_user({**USER, "created_at": TIMESTAMP_MS // 1000, "deleted": True}).ok
+    assert decode_event({**EVENT, "occurred_at": FEBRUARY_1970_MS}).ok
 
 
 def test_a_version_before_1970_is_a_dead_letter() -> None:

@@ -109,9 +109,10 @@ def retention(value: str) -> Edit:
     return keys("interactions", slaProperties=[{"property": "retention", "value": value}])
 
 
-def content(file: str, text: str) -> Edit:
-    """Write a file."""
-    return lambda mesh: (mesh / "songs" / file).write_text(text)
+def content(file: str, text: str | Json) -> Edit:
+    """Write a file, as text or JSON."""
+    written = text if isinstance(text, str) else json.dumps(text)
+    return lambda mesh: (mesh / "songs" / file).write_text(written)
 
 
 def copy(source: str, destination: str) -> Edit:
@@ -531,6 +532,7 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
 
 
 VALID, INVALID = "examples/valid/rock.json", "examples/invalid/rock.json"
+ROCK: Json = {"song_id": "s1", "title": "A", "genres": []}
 
 DOUBTFUL: list[tuple[Edit, str]] = [
     (
@@ -547,6 +549,14 @@ DOUBTFUL: list[tuple[Edit, str]] = [
         "songs: there is no example in examples/invalid",
     ),
     (content(VALID, "{"), "rock.json: not an example record"),
+    (
+        content(VALID, ROCK | {"updated_at": 1_760_915_891}),
+        "examples/valid/rock.json: invalid_value: updated_at is 1760915891: probably seconds",
+    ),
+    (
+        content(VALID, ROCK | {"released_at": 1_667_180_800}),
+        "examples/valid/rock.json: released_at is 1667180800: probably seconds, its type has milli",
+    ),
     (content("examples/rock.json", "{}"), "examples/rock.json is read by nothing"),
     (
         first_object(properties=[{"name": "id", "primaryKey": True}]),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from schemas.invalid import InvalidRecord, Reason
 from schemas.records import Interaction
 from schemas.rules import (
+    FEBRUARY_1970_MS,
     MAX_AHEAD_MS,
     MAX_ID_LENGTH,
     MAX_TIMESTAMP_MS,
@@ -19,6 +20,7 @@ from schemas.rules import (
     check_interaction,
     completion,
     is_usable_interaction,
+    probable_unit,
 )
 
 
@@ -75,6 +77,33 @@ def test_completion(played: int | None, duration: int | None, value: float | Non
     assert completion(record) == value
 
 
+PUBLISHED_MS = 1_790_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "expected", "unit"),
+    [
+        (PUBLISHED_MS, "milliseconds", None),
+        (PUBLISHED_MS // 1000, "milliseconds", "seconds"),
+        (PUBLISHED_MS * 1000, "milliseconds", "microseconds"),
+        (PUBLISHED_MS * 10**6, "milliseconds", "nanoseconds"),
+        (PUBLISHED_MS, "microseconds", "milliseconds"),
+        (PUBLISHED_MS // 1000, "microseconds", "seconds"),
+        (PUBLISHED_MS, "nanoseconds", "milliseconds"),
+        (0, "milliseconds", None),
+        (1, "milliseconds", None),
+        (FEBRUARY_1970_MS, "milliseconds", None),
+        (-PUBLISHED_MS, "milliseconds", None),
+        (MAX_TIMESTAMP_MS, "milliseconds", None),
+    ],
+)
+def test_the_unit_of_a_timestamp_is_guessed_where_it_cannot_be_right(
+    timestamp: int, expected: str, unit: str | None
+) -> None:
+    """In January 1970 and after the year 9999, and if another unit makes it a time of today."""
+    assert probable_unit(timestamp, expected) == unit
+
+
 _ids = st.text(max_size=2) | st.sampled_from(["x" * MAX_ID_LENGTH, "é" * (MAX_ID_LENGTH + 1), "u"])
 
 
@@ -82,8 +111,11 @@ _ids = st.text(max_size=2) | st.sampled_from(["x" * MAX_ID_LENGTH, "é" * (MAX_I
     ids=st.fixed_dictionaries(
         {"event_id": _ids, "user_id": st.none() | _ids, "session_id": _ids, "item_id": _ids}
     ),
-    published_ms=st.sampled_from([-1, 1_790_000_000_000, MAX_TIMESTAMP_MS, 2**62]),
-    ahead=st.sampled_from([-(2**61), -(10**14), -1, 0, MAX_AHEAD_MS, MAX_AHEAD_MS + 1]),
+    published_ms=st.sampled_from([-1, PUBLISHED_MS, MAX_TIMESTAMP_MS, 2**62]),
+    ahead=st.sampled_from([-(2**61), -(10**14), -1, 0, MAX_AHEAD_MS, MAX_AHEAD_MS + 1])
+    | st.sampled_from([-1, 0, FEBRUARY_1970_MS - 1, FEBRUARY_1970_MS]).map(
+        lambda occurred_ms: occurred_ms - PUBLISHED_MS
+    ),
 )
 def test_the_quick_test_of_an_interaction_is_that_of_its_rules(
     ids: dict[str, Any], published_ms: int, ahead: int

@@ -27,6 +27,7 @@ from verification.publications import Publisher, UnusableEntry
 
 CONTRACTS = load_contracts()
 NOW = 1_800_000_000_000
+START = NOW - 86_400_000
 LASTFM = Path(os.environ.get("TUNEMESH_LASTFM", Path(__file__).parents[4] / "shared/replay/lastfm"))
 
 
@@ -37,7 +38,7 @@ def line(**fields: Any) -> str:
 def event(number: int, at: int, **fields: Any) -> str:
     record = {
         "event_id": f"e{number}", "user_id": "u1", "session_id": "x", "item_id": "s1",
-        "event_type": "play", "occurred_at": at,
+        "event_type": "play", "occurred_at": START + at,
     }  # fmt: skip
     return json.dumps(record | fields)
 
@@ -67,7 +68,7 @@ def names(entries: list[Entry]) -> list[Any]:
 
 def test_scheduled_lines_are_sent_at_their_time(tmp_path: Path) -> None:
     """Before the first event at or after it; a late event does not change that."""
-    schedule = {"songs": [{"line": 2, "at_ms": 300}, {"line": 3, "at_ms": 900}]}
+    schedule = {"songs": [{"line": 2, "at_ms": START + 300}, {"line": 3, "at_ms": START + 900}]}
     (tmp_path / "expected.json").write_text(json.dumps({"schedule": schedule}))
     source = write(
         tmp_path,
@@ -83,7 +84,7 @@ def test_without_a_schedule_later_lines_are_updates_at_their_updated_at(tmp_path
     """A line without updated_at is sent with the first lines."""
     source = write(
         tmp_path,
-        songs=[song("first", updated_at=5), song("second", updated_at=200)],
+        songs=[song("first", updated_at=5), song("second", updated_at=START + 200)],
         users=[line(user_id="u1", country="DE"), line(user_id="u1", country="FR")],
         interactions=[event(1, 100), event(2, 200)],
     )
