@@ -38,7 +38,7 @@ from schemas.codec import (
 from schemas.dead_letter import DeadLetters, Step
 from schemas.invalid import Reason
 from schemas.model import Contract, Contracts, Role, SchemaVersion, load_contracts
-from schemas.rules import FEBRUARY_1970_MS, MAX_AHEAD_MS, MAX_ID_LENGTH
+from schemas.rules import FEBRUARY_1970_MS, MAX_AHEAD_MS, MAX_ID_LENGTH, MIN_SECONDS
 from verification.malformed import (
     DIMENSION_REASONS,
     INTERACTION_REASONS,
@@ -314,10 +314,14 @@ def test_the_greatest_payload_is_the_newest_version() -> None:
     assert old.payload < tie.payload < new.payload
 
 
-@given(
-    first=st.tuples(st.integers(0, TIMESTAMP_MS), st.integers(0, 2**62)),
-    second=st.tuples(st.integers(0, TIMESTAMP_MS), st.integers(0, 2**62)),
+# Between the two are seconds in the place of milliseconds.
+_versions = st.tuples(
+    st.integers(0, MIN_SECONDS - 1) | st.integers(FEBRUARY_1970_MS, TIMESTAMP_MS),
+    st.integers(0, 2**62),
 )
+
+
+@given(first=_versions, second=_versions)
 def test_versions_compare_as_their_numbers(first: tuple[int, int], second: tuple[int, int]) -> None:
     """Of any size."""
     former = decode_user({**USER, "updated_at": first[0]}, offset=first[1]).payload
