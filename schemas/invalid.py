@@ -44,8 +44,7 @@ class Reason(StrEnum):
     )
     INVALID_VALUE = (
         "invalid_value",
-        "has an id, time or other value that cannot be used, such as a time in seconds; the message"
-        " names it",
+        "has an id, time (such as seconds for milliseconds) or other value that cannot be used",
     )
 
 
