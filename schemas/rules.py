@@ -154,8 +154,7 @@ def check_timestamp(field: str, value: int | None) -> int | None:
     if value is not None and not MIN_TIMESTAMP_MS <= value <= MAX_TIMESTAMP_MS:
         raise InvalidRecord(
             Reason.INVALID_VALUE,
-            f"{field} is {value}, which is not in the years 1 to 9999"
-            f"{_hint(probable_unit(value))}",
+            f"{field} is {value}, which is not in the years 1 to 9999{_hint(probable_unit(value))}",
             field,
         )
     return value
