@@ -21,7 +21,7 @@ from tests.support.bootstrap_output import (
     s3_running,
     schema,
 )
-from tests.support.personalize_server import ARN, CAMPAIGN, Server, running
+from tests.support.personalize_server import ANSWER_SECONDS, ARN, CAMPAIGN, Server, running
 from tests.support.waiting import wait_until
 
 RECIPE = "arn:aws:personalize:::recipe/aws-user-personalization-v2"
@@ -538,7 +538,7 @@ def test_created_resources_exist_after_a_kill(tmp_path_factory: pytest.TempPathF
         group = create_group(service, "killed")
         created = service.create_event_tracker(name="killed", datasetGroupArn=group)
         first.process.kill()
-        first.process.communicate(timeout=20)
+        first.process.communicate(timeout=ANSWER_SECONDS)
     with running(data, "--step-seconds", "0.01") as second:
         service = second.client("personalize")
         (tracker,) = service.list_event_trackers(datasetGroupArn=group)["eventTrackers"]

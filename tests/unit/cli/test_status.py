@@ -335,8 +335,10 @@ def test_a_job_that_restarts_or_waits_is_not_healthy(
     """Seconds since its start and its failures; one failure, or an earlier loop, is over."""
     monkeypatch.setattr(Topics, "read", lambda settings: Topics("nowhere", None, {}))
     job_manager.state, job_manager.running_tasks = state, running_tasks
-    job_manager.started = time.time() - started
-    job_manager.failures = tuple(time.time() - seconds for seconds in failed)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    job_manager.started = now - started
+    job_manager.failures = tuple(now - seconds for seconds in failed)
     (job,) = read_job_progress(settings)
     assert job.problem == problem
 

@@ -14,6 +14,7 @@ import pytest
 from deploy.local import jars
 from deploy.local.jars import Jar, JarError
 from schemas.errors import SettingError
+from tests.support.waiting import LIMIT_SECONDS
 
 CONTENT = bytes(range(256)) * 1024
 
@@ -49,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         self.server.requests.append((self.path, asked))
         if self.server.meet is not None:
-            self.server.meet.wait(20)
+            self.server.meet.wait(LIMIT_SECONDS)
         if self.server.errors:
             self.send_error(self.server.errors.pop(0))
             return

@@ -32,6 +32,7 @@ from services.interactions import Interactions
 from services.outbox import _in_order
 from services.publishing import Message, TopicPublisher
 from services.settings import ServiceSettings
+from tests.support.waiting import LIMIT_SECONDS
 
 CONTRACTS = load_contracts()
 NOW_MS = 1_790_000_000_000
@@ -434,7 +435,7 @@ def run_mapping(path: Path, streams: Streams, wanted: int, failures: Sequence[st
     mapping = StreamMapping(streams, "tunemesh-songs", handler, Checkpoints(path), stop)
     thread = threading.Thread(target=mapping.run)
     thread.start()
-    thread.join(30)
+    thread.join(LIMIT_SECONDS)
     assert not thread.is_alive()
     return handler
 
