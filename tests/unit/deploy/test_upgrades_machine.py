@@ -46,7 +46,7 @@ def machine(target: ModelTarget, folder: Path, lines: list[str] | None = None) -
     return UpgradeMachine(
         target,
         folder / "upgrades" / "app.json",
-        limits=Limits(snapshot_seconds=60, change_seconds=120, poll_seconds=1, retry_seconds=10),
+        limits=Limits(snapshot_seconds=20, change_seconds=30, poll_seconds=1, retry_seconds=10),
         report=(lines if lines is not None else []).append,
         clock=StoppedTime(1_000_000.0).clock,
     )
@@ -146,7 +146,7 @@ def test_a_change_that_hangs_is_rolled_back(target: ModelTarget, upgrades: Upgra
     target.hangs.add("new")
     end = upgrades.begin(CHANGE)
     assert end.step is Step.ROLLED_BACK
-    assert "still UPDATING after 120 s" in end.why
+    assert "still UPDATING after 30 s" in end.why
     assert_runs(target, OLD)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 from jobs.worker import Shared
@@ -65,5 +64,4 @@ def test_a_function_that_was_never_closed_keeps_nothing() -> None:
     opened, join = joining(shared)
     for key in range(3):
         join("events", key, Function())
-        gc.collect()
     assert [engine.closed for engine in opened] == [True, True, False]
