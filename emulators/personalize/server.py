@@ -292,9 +292,7 @@ class Service:
         resource = self._state.find_active(arn, "Filter")
         if self._state.groups[resource.parent] is not group:
             raise errors.invalid_input(f"The filter {arn} belongs to another dataset group.")
-        items = self._state.find_dataset(resource.parent, "ITEMS")
-        schema = None if items is None else self._state.dataset_schema(items)
-        return filters.parse(resource.document["filterExpression"], schema)
+        return self._state.parse_filter(resource.document["filterExpression"], resource.parent)
 
     def _item_list(self, name: str, items: list[Scored]) -> bytes:
         document = {

@@ -24,6 +24,7 @@ from tests.support.bootstrap_output import (
 from tests.support.personalize_server import ANSWER_SECONDS, ARN, CAMPAIGN, Server, running
 from tests.support.waiting import wait_until
 
+GROUP = f"{ARN}:dataset-group/tunemesh"
 RECIPE = "arn:aws:personalize:::recipe/aws-user-personalization-v2"
 
 
@@ -155,14 +156,15 @@ def test_a_schema_is_stored_unchanged_and_its_name_is_unique(service: Any) -> No
         ),
         lambda service: service.list_dataset_groups(maxResults=101),
         lambda service: service.describe_schema(schemaArn="x"),
-        lambda service: service.list_recipes(),
+        lambda service: service.list_recipes(domain="ECOMMERCE"),
+        lambda service: service.tag_resource(resourceArn=GROUP, tags=[]),
         lambda service: service.delete_dataset_group(datasetGroupArn="x" * 300),
     ],
 )
 def test_invalid_and_unsupported_members_are_refused(
     service: Any, call: Callable[[Any], object]
 ) -> None:
-    """Limits of the model: names, patterns, counts. Not offered: domains, tags, recipes."""
+    """Limits of the model: names, patterns, counts. Not offered: domains and tags."""
     assert_refused("InvalidInputException", lambda: call(service))
 
 
@@ -444,9 +446,9 @@ def test_training_needs_data_and_a_campaign_needs_a_trained_version(
         return service.create_solution(name="trains", datasetGroupArn=group, **settings)
 
     for members in (
-        {"performAutoTraining": True},
         {"performAutoML": True},
         {"recipeArn": "arn:aws:personalize:::recipe/aws-sims"},
+        {"recipeArn": "arn:aws:personalize:::recipe/aws-hrnn"},
         {"solutionConfig": {"algorithmHyperParameters": {"a": "b"}}},
     ):
         assert_refused("InvalidInputException", partial(create_solution, **members))
@@ -476,6 +478,40 @@ def test_training_needs_data_and_a_campaign_needs_a_trained_version(
     service.delete_campaign(campaignArn=campaign)
     with pytest.raises(ClientError, match="ResourceNotFoundException"):
         server.runtime.get_recommendations(campaignArn=campaign, userId="u000")
+
+
+def test_recipes_are_listed_and_described(service: Any) -> None:
+    """All of the service's, in pages; a solution takes those that the emulator has a model for."""
+    pages = service.get_paginator("list_recipes").paginate(PaginationConfig={"PageSize": 4})
+    listed = [recipe["recipeArn"] for page in pages for recipe in page["recipes"]]
+    assert {RECIPE, "arn:aws:personalize:::recipe/aws-sims"} <= set(listed)
+    assert len(set(listed)) == len(listed) > 4
+    recipe = service.describe_recipe(recipeArn=RECIPE)["recipe"]
+    assert (recipe["recipeType"], recipe["status"]) == ("USER_PERSONALIZATION", "ACTIVE")
+    assert_refused(
+        "ResourceNotFoundException", lambda: service.describe_recipe(recipeArn=RECIPE[:-1])
+    )
+    assert service.list_tags_for_resource(resourceArn=GROUP)["tags"] == []
+    assert_refused(
+        "ResourceNotFoundException", lambda: service.list_tags_for_resource(resourceArn=GROUP + "x")
+    )
+
+
+def test_automatic_training_is_the_default(service: Any) -> None:
+    """A solution without performAutoTraining trains its first version, here without data."""
+    group = create_group(service, "automatic")
+    create_dataset(service, group, "Interactions", SCHEMAS.interactions)
+    arn = service.create_solution(name="automatic", datasetGroupArn=group, recipeArn=RECIPE)[
+        "solutionArn"
+    ]
+    assert wait_for(lambda: service.describe_solution(solutionArn=arn))["performAutoTraining"]
+    [version] = service.list_solution_versions(solutionArn=arn)["solutionVersions"]
+    described = wait_for(
+        lambda: service.describe_solution_version(solutionVersionArn=version["solutionVersionArn"]),
+        "CREATE FAILED",
+    )
+    assert described["trainingType"] == "AUTOMATIC"
+    assert "0 interactions to train on" in described["failureReason"]
 
 
 def test_an_empty_group_can_be_deleted(server: Server, s3: S3, service: Any) -> None:
@@ -516,7 +552,7 @@ def test_a_group_has_up_to_ten_filters_of_its_own(server: Server, service: Any) 
         ]
 
     expression = "INCLUDE ItemID WHERE Items.GENRES IN ($GENRES)"
-    code, message = refused(lambda: create("and", f"{expression} AND Items.GENRES IN ($X)"))
+    code, message = refused(lambda: create("users", 'INCLUDE UserID WHERE Users.A IN ("b")'))
     assert (code, "does not offer" in message) == ("InvalidInputException", True)
     arns = [create(f"filter{number}", expression) for number in range(10)]
     assert_refused("LimitExceededException", lambda: create("filter10", expression))

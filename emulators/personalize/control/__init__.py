@@ -3,7 +3,9 @@
 Offered: Create, Describe, List and Delete of schemas, dataset groups, datasets (and UpdateDataset),
 dataset import jobs (FULL and INCREMENTAL) and data deletion jobs (neither can be deleted), event
 trackers, solutions, solution versions, campaigns (and UpdateCampaign), filters. Domains,
-recommenders, actions, AutoML, automatic training, metrics and tags are refused, not ignored.
+recommenders, actions, AutoML, metrics and tags are refused, not ignored. Recipes are listed; the
+emulator trains those of user personalization and personalized ranking. Automatic training (the
+service's default) makes the first solution version, not the weekly ones.
 
 operations   the calls; deletions beside them
 state        the resources, and the data of their dataset groups

@@ -46,7 +46,7 @@ def read_batches(
     `lines` begins with the header. The values are the texts of the file; an empty one is null.
     """
     reader = csv.reader(
-        _without_doubled_quotes(lines, name), doublequote=False, escapechar="\\", strict=True
+        _without_refused_quotes(lines, name), doublequote=False, escapechar="\\", strict=True
     )
     rules = [_rules(field) for field in schema.fields]
     header = next(_rows(reader, name), None)
@@ -73,9 +73,17 @@ def read_batches(
         yield batch
 
 
-def _without_doubled_quotes(lines: Iterator[str], name: str) -> Iterator[str]:
-    """The same lines; raises ImportRefused for a doubled quotation mark, which csv accepts."""
+def _without_refused_quotes(lines: Iterator[str], name: str) -> Iterator[str]:
+    """The same lines; raises ImportRefused for quotation marks that csv accepts and the guide not.
+
+    Those are doubled ones, and any in the header.
+    """
     for number, line in enumerate(lines, start=1):
+        if number == 1 and '"' in line:
+            raise ImportRefused(
+                f"{name}: the names in the header must not be in quotation marks, but it is "
+                f"{line.strip()[:400]}"
+            )
         if '""' in line and _DOUBLED.search(line):
             raise ImportRefused(
                 f"{name}, line {number} is not CSV as Personalize reads it: a quotation mark in a "

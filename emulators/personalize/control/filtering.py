@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
 
 from emulators.personalize.control.bulk import BulkReader
 from emulators.personalize.control.filters import Filter
+from emulators.personalize.rules import RecordKind
 from emulators.personalize.store import StoreReader
 
 MAX_CANDIDATES: Final = 2_000
@@ -32,16 +33,24 @@ def select_items(
     """The `items` that pass the filter, in their order.
 
     `parameters` are the filterValues of the call. Raises InvalidInputException as
-    `Filter.filter_values` does.
+    `Filter.check_values` does.
     """
-    filter_values = item_filter.filter_values(parameters)
-    if filter_values is None:
-        return list(items)
-    if item_filter.dataset == "INTERACTIONS":
-        values = _event_types(user_id, reader, bulk)
-    else:
-        values = _item_values(item_filter.field, items, reader, bulk)
-    return [item for item in items if item_filter.is_passed_by(values.get(item, ()), filter_values)]
+    item_filter.check_values(parameters)
+    user = _values("USERS", item_filter.user_fields, (user_id,), reader, bulk)
+    selected = list(items)
+    for expression in item_filter.expressions:
+        if not expression.applies_to(user.get(user_id, {}), parameters):
+            continue
+        if expression.dataset == "INTERACTIONS":
+            events = _event_types(user_id, reader, bulk)
+            values = {item: {"EVENT_TYPE": types} for item, types in events.items()}
+        else:
+            fields = frozenset(condition.field for condition in expression.conditions)
+            values = _values("ITEMS", fields, selected, reader, bulk)
+        selected = [
+            item for item in selected if expression.is_passed_by(values.get(item, {}), parameters)
+        ]
+    return selected
 
 
 def camel_case(column: str) -> str:
@@ -50,16 +59,26 @@ def camel_case(column: str) -> str:
     return first + "".join(part.capitalize() for part in others)
 
 
-def _item_values(
-    field: str, items: Sequence[str], reader: StoreReader, bulk: BulkReader
-) -> dict[str, list[str]]:
-    values: dict[str, list[str]] = {}
-    key = camel_case(field)
-    for chunk in _chunks(items):
-        for item, record in bulk.records("ITEMS", chunk).items():
-            values[item] = _split_categories(record.get(field))
-        for item, properties in reader.properties("items", chunk).items():
-            values[item] = _split_categories(json.loads(properties or "{}").get(key))
+def _values(
+    kind: Literal["USERS", "ITEMS"],
+    fields: Collection[str],
+    ids: Sequence[str],
+    reader: StoreReader,
+    bulk: BulkReader,
+) -> dict[str, dict[str, list[Any]]]:
+    """The values of some fields of users or items, by id; put records precede imported ones."""
+    values: dict[str, dict[str, list[Any]]] = {}
+    if not fields:
+        return values
+    put: RecordKind = "users" if kind == "USERS" else "items"
+    for chunk in _chunks(ids):
+        for record_id, record in bulk.records(kind, chunk).items():
+            values[record_id] = {name: _split_categories(record.get(name)) for name in fields}
+        for record_id, properties in reader.properties(put, chunk).items():
+            given = json.loads(properties or "{}")
+            values[record_id] = {
+                name: _split_categories(given.get(camel_case(name))) for name in fields
+            }
     return values
 
 
@@ -77,8 +96,10 @@ def _event_types(user_id: str, reader: StoreReader, bulk: BulkReader) -> dict[st
     return values
 
 
-def _split_categories(value: Any) -> list[str]:
-    return [part for part in str(value).split("|") if part] if value is not None else []
+def _split_categories(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return [part for part in value.split("|") if part]
+    return [] if value is None else [value]
 
 
 def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from emulators import errors
 from emulators.errors import ServiceError
-from emulators.personalize.control import filters, kinds, schemas
+from emulators.personalize.control import kinds, schemas
 from emulators.personalize.control.deletions import Deletions
 from emulators.personalize.control.kinds import KINDS
 from emulators.personalize.control.lifecycle import (
@@ -35,10 +35,33 @@ MAX_PENDING_DELETIONS: Final = 5
 
 MAX_FILTERS: Final = 10
 DEFAULT_PAGE_SIZE: Final = 100
-RECIPES: Final = frozenset(
-    f"arn:aws:personalize:::recipe/{name}"
-    for name in ("aws-user-personalization", "aws-user-personalization-v2")
+_USER, _RANKING = "USER_PERSONALIZATION", "PERSONALIZED_RANKING"
+_RELATED, _SEGMENTS = "RELATED_ITEMS", "USER_SEGMENTATION"
+RECIPES: Final[Mapping[str, str]] = {
+    f"arn:aws:personalize:::recipe/aws-{name}": recipe_type
+    for name, recipe_type in (
+        ("user-personalization-v2", _USER),
+        ("personalized-ranking-v2", _RANKING),
+        ("user-personalization", _USER),
+        ("personalized-ranking", _RANKING),
+        ("popularity-count", _USER),
+        ("trending-now", _USER),
+        ("similar-items", _RELATED),
+        ("sims", _RELATED),
+        ("next-best-action", "PERSONALIZED_ACTIONS"),
+        ("item-affinity", _SEGMENTS),
+        ("item-attribute-affinity", _SEGMENTS),
+    )
+}
+"""The service's recipes and their types; the legacy ones (HRNN) are no longer available there."""
+
+TRAINED: Final = tuple(
+    arn for arn in RECIPES if arn.removesuffix("-v2").endswith(("-personalization", "-ranking"))
 )
+"""The recipes that the emulator has a model for: it recommends and ranks items for users."""
+_RECIPES_SINCE: Final = 1_560_000_000.0
+"""Seconds since 1970: the service began in June 2019."""
+
 _TYPES: Final = frozenset(schemas.KINDS.values())
 _Create = Callable[[dict[str, Any]], Resource]
 
@@ -86,6 +109,12 @@ class ControlPlane:
             if operation == f"Delete{noun}" and noun in self._deletions.kinds:
                 await self._deletions.delete(self.state.find(payload[kind.arn_member], noun))
                 return {}
+        if operation == "ListRecipes":
+            return self._list_recipes(payload)
+        if operation == "DescribeRecipe":
+            return {"recipe": self._recipe(payload["recipeArn"])}
+        if operation == "ListTagsForResource":
+            return self._list_tags(payload["resourceArn"])
         if operation == "UpdateCampaign":
             return self._update_campaign(payload)
         if operation == "UpdateDataset":
@@ -105,6 +134,11 @@ class ControlPlane:
         self.state.registry.put(resource)
         if resource.ready_at == math.inf:
             self._work.start(resource)
+        if noun == "Solution" and resource.document["performAutoTraining"]:
+            # The service begins the first one within an hour, and the next ones every seven days.
+            version = self._new_version(resource, {"solutionArn": resource.arn}, "AUTOMATIC")
+            self.state.registry.put(version)
+            self._work.start(version)
         answer = {KINDS[noun].arn_member: resource.arn}
         if noun == "EventTracker":
             answer["trackingId"] = resource.document["trackingId"]
@@ -116,14 +150,7 @@ class ControlPlane:
         resources = list(state.list_existing(noun, parent))
         if noun == "DataDeletionJob":
             resources.reverse()  # its documentation: the most recent first
-        token = payload.get("nextToken")
-        first = 0
-        if token is not None:
-            # A token is the ARN of the last resource of the previous page.
-            arns = [resource.arn for resource in resources]
-            if token not in arns:
-                raise ServiceError("InvalidNextTokenException", "The next token is not valid.")
-            first = arns.index(token) + 1
+        first = _first_of_page(payload.get("nextToken"), [resource.arn for resource in resources])
         page = resources[first : first + payload.get("maxResults", DEFAULT_PAGE_SIZE)]
         now, step = state.now(), state.settings.step
         answer: dict[str, Any] = {
@@ -132,6 +159,38 @@ class ControlPlane:
         if page and page[-1] is not resources[-1]:
             answer["nextToken"] = page[-1].arn
         return answer
+
+    def _list_recipes(self, payload: dict[str, Any]) -> dict[str, Any]:
+        _refuse_not_offered(payload, "domain")
+        names = ("name", "recipeArn", "status", "creationDateTime", "lastUpdatedDateTime")
+        recipes = [self._recipe(arn) for arn in RECIPES]
+        first = _first_of_page(payload.get("nextToken"), list(RECIPES))
+        page = recipes[first : first + payload.get("maxResults", DEFAULT_PAGE_SIZE)]
+        answer: dict[str, Any] = {
+            "recipes": [{name: recipe[name] for name in names} for recipe in page]
+        }
+        if page and page[-1] != recipes[-1]:
+            answer["nextToken"] = page[-1]["recipeArn"]
+        return answer
+
+    def _recipe(self, arn: str) -> dict[str, Any]:
+        if arn not in RECIPES:
+            raise errors.not_found(f"The recipe {arn} does not exist.")
+        return {
+            "name": arn.rpartition("/")[2],
+            "recipeArn": arn,
+            "status": ACTIVE,
+            "recipeType": RECIPES[arn],
+            "creationDateTime": _RECIPES_SINCE,
+            "lastUpdatedDateTime": _RECIPES_SINCE,
+        }
+
+    def _list_tags(self, arn: str) -> dict[str, Any]:
+        """The tags of a resource: none, since tags are refused."""
+        resource = self.state.registry.get(arn)
+        if resource is None or self.state.is_deleted(resource):
+            raise errors.not_found(f"The resource {arn} does not exist.")
+        return {"tags": []}
 
     def _new(
         self,
@@ -234,17 +293,22 @@ class ControlPlane:
         _refuse_not_offered(
             payload, "performHPO", "performAutoML", "performIncrementalUpdate", "solutionConfig"
         )
-        if payload.get("performAutoTraining", True):
-            raise errors.invalid_input(
-                "The emulator does not offer automatic training, which is the default: set "
-                "performAutoTraining=False."
+        recipe = payload.get("recipeArn")
+        if recipe not in TRAINED:
+            problem = (
+                f"The emulator has no model for the recipe {recipe}"
+                if recipe in RECIPES
+                else f"There is no recipe {recipe}"
             )
-        if payload.get("recipeArn") not in RECIPES:
-            raise errors.invalid_input(
-                f"The recipe {payload.get('recipeArn')} is not offered; choose one of: "
-                f"{', '.join(sorted(RECIPES))}."
-            )
-        return self._new("Solution", payload, group.arn, performAutoML=False, performHPO=False)
+            raise errors.invalid_input(f"{problem}; choose one of: {', '.join(sorted(TRAINED))}.")
+        return self._new(
+            "Solution",
+            payload,
+            group.arn,
+            performAutoML=False,
+            performHPO=False,
+            performAutoTraining=payload.get("performAutoTraining", True),
+        )
 
     def _solution_version(self, payload: dict[str, Any]) -> Resource:
         solution = self.state.find_active(payload["solutionArn"], "Solution")
@@ -254,19 +318,24 @@ class ControlPlane:
         for version in self.state.list_existing("SolutionVersion", solution.arn):
             if name is not None and version.name == name:
                 raise errors.already_exists(f"The solution version {name} exists: {version.arn}.")
+        return self._new_version(solution, payload, "MANUAL")
+
+    def _new_version(
+        self, solution: Resource, payload: dict[str, Any], training_type: str
+    ) -> Resource:
         number = uuid.uuid4().hex[:8]
         return self._new(
             "SolutionVersion",
             payload,
             solution.arn,
             has_work=True,
-            name=name or number,
+            name=payload.get("name") or number,
             ending=f"solution/{solution.name}/{number}",
             datasetGroupArn=solution.document["datasetGroupArn"],
             recipeArn=solution.document["recipeArn"],
             eventType=solution.document.get("eventType"),
             trainingMode="FULL",
-            trainingType="MANUAL",
+            trainingType=training_type,
             performAutoML=False,
             performHPO=False,
         )
@@ -279,13 +348,10 @@ class ControlPlane:
 
     def _filter(self, payload: dict[str, Any]) -> Resource:
         group = self.state.find_active(payload["datasetGroupArn"], "DatasetGroup")
-        items = self.state.find_dataset(group.arn, "ITEMS")
-        schema = None if items is None else self.state.dataset_schema(items)
-        parsed = filters.parse(payload["filterExpression"], schema)
+        parsed = self.state.parse_filter(payload["filterExpression"], group.arn)
         if len(list(self.state.list_existing("Filter", group.arn))) >= MAX_FILTERS:
             raise errors.limit_exceeded(f"A dataset group can have {MAX_FILTERS} filters.")
-        has_work = parsed.dataset == "INTERACTIONS"
-        return self._new("Filter", payload, group.arn, has_work=has_work)
+        return self._new("Filter", payload, group.arn, has_work=parsed.uses_interactions)
 
     def _update_campaign(self, payload: dict[str, Any]) -> dict[str, Any]:
         _refuse_not_offered(payload, "campaignConfig")
@@ -336,6 +402,15 @@ class ControlPlane:
                 "The emulator does not offer $LATEST: use the ARN of a solution version."
             )
         return self.state.find_active(arn, "SolutionVersion")
+
+
+def _first_of_page(token: str | None, arns: list[str]) -> int:
+    """The position of a page; a token is the ARN of the last entry of the previous page."""
+    if token is None:
+        return 0
+    if token not in arns:
+        raise ServiceError("InvalidNextTokenException", "The next token is not valid.")
+    return arns.index(token) + 1
 
 
 def _refuse_not_offered(payload: Mapping[str, Any], *names: str) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from emulators import errors
-from emulators.personalize.control import schemas, seeds
+from emulators.personalize.control import filters, schemas, seeds
+from emulators.personalize.control.filters import Filter
 from emulators.personalize.control.group import Group
 from emulators.personalize.control.kinds import KINDS
 from emulators.personalize.control.lifecycle import ACTIVE, UNFINISHED, Resource
@@ -122,6 +123,17 @@ class State:
             ),
             None,
         )
+
+    def parse_filter(self, expression: str, group_arn: str) -> Filter:
+        """The filter of an expression for a dataset group; raises InvalidInputException."""
+        items, users = (
+            None if dataset is None else self.dataset_schema(dataset)
+            for dataset in (
+                self.find_dataset(group_arn, "ITEMS"),
+                self.find_dataset(group_arn, "USERS"),
+            )
+        )
+        return filters.parse(expression, items, users)
 
     def find_group_by_tracker(self, tracking_id: str) -> Group:
         """The group of the event tracker with this id.

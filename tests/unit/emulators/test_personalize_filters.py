@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -21,14 +22,56 @@ ITEMS = parse_schema(
                 {"name": "GENRES", "type": ["null", "string"], "categorical": True},
                 {"name": "TITLE", "type": ["null", "string"], "textual": True},
                 {"name": "IS_NEW", "type": "boolean"},
+                {"name": "NUMBER_OF_DOWNLOADS", "type": ["null", "long"]},
+                {"name": "CREATION_TIMESTAMP", "type": ["null", "long"]},
             ],
         }
     )
 )
 
 
+USERS = parse_schema(
+    json.dumps(
+        {
+            "type": "record",
+            "name": "Users",
+            "namespace": "com.amazonaws.personalize.schema",
+            "fields": [
+                {"name": "USER_ID", "type": "string"},
+                {"name": "AGE", "type": "int"},
+                {"name": "PLAN", "type": "string", "categorical": True},
+            ],
+        }
+    )
+)
+
+
+DRAMA_NOT_CLICKED = (
+    'INCLUDE ItemID WHERE Items.GENRES IN ("drama") | '
+    'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("click")'
+)
+
+
+def passes(
+    expression: str,
+    given: dict[str, str],
+    user: dict[str, list[Any]] | None = None,
+    events: list[str] | None = None,
+    **item: Any,
+) -> bool:
+    """Whether an item passes a filter, by its fields or by the types of the user's events."""
+    parsed = parse(expression, ITEMS, USERS)
+    parsed.check_values(given)
+    values = {name: value if isinstance(value, list) else [value] for name, value in item.items()}
+    return all(
+        one.is_passed_by({"EVENT_TYPE": events or []} if one.dataset != "ITEMS" else values, given)
+        for one in parsed.expressions
+        if one.applies_to(user or {}, given)
+    )
+
+
 @pytest.mark.parametrize(
-    ("expression", "given", "values", "passes"),
+    ("expression", "given", "values", "expected"),
     [
         ('INCLUDE ItemID WHERE Items.GENRES IN ("rock")', {}, ["rock", "pop"], True),
         ('INCLUDE ItemID WHERE Items.GENRES IN ("rock")', {}, ["pop"], False),
@@ -41,42 +84,132 @@ ITEMS = parse_schema(
         ("INCLUDE ItemID WHERE Items.GENRES IN ($G)", {"G": '"a"'}, ["rock"], False),
         ('INCLUDE ItemID WHERE Items.GENRES IN ($G,"rock")', {"G": '"a"'}, ["rock"], True),
         ("EXCLUDE ItemID WHERE Items.GENRES IN ($G)", {"G": '"rock"'}, ["rock"], False),
-        ('EXCLUDE ItemID WHERE Interactions.event_type IN ("*")', {}, ["play"], False),
-        ('EXCLUDE ItemID WHERE Interactions.event_type IN ("*")', {}, [], True),
-        ('EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("SKIP")', {}, ["skip"], False),
+        ('INCLUDE ItemID WHERE Items.GENRES IN ("a") OR Items.GENRES IN ("rock")', {}, ["a"], True),
+        (
+            'EXCLUDE ItemID WHERE Items.GENRES IN ("shoe") AND Items.GENRES NOT IN ("boot")',
+            {},
+            ["shoe", "boot"],
+            True,
+        ),
+        (
+            'EXCLUDE ItemID WHERE Items.GENRES IN ("shoe") AND Items.GENRES IN ($G)',
+            {},
+            ["shoe"],
+            False,
+        ),
     ],
 )
 def test_items_pass_an_expression(
-    expression: str, given: dict[str, str], values: list[str], passes: bool
+    expression: str, given: dict[str, str], values: list[str], expected: bool
 ) -> None:
-    """Included or excluded by any of an item's values; the case of event types is ignored."""
-    parsed = parse(expression, ITEMS)
-    filter_values = parsed.filter_values(given)
-    assert filter_values is not None
-    assert parsed.is_passed_by(values, filter_values) is passes
+    """Included or excluded by any of an item's values."""
+    assert passes(expression, given, GENRES=values) is expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "events", "expected"),
+    [
+        ('EXCLUDE ItemID WHERE Interactions.event_type IN ("*")', ["play"], False),
+        ('EXCLUDE ItemID WHERE Interactions.event_type IN ("*")', [], True),
+        ('EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("SKIP")', ["skip"], False),
+        ('EXCLUDE itemId WHERE INTERACTIONS.event_type in ("click", "stream")', ["click"], False),
+        (
+            DRAMA_NOT_CLICKED,
+            ["click"],
+            False,
+        ),
+        (
+            DRAMA_NOT_CLICKED,
+            ["play"],
+            True,
+        ),
+    ],
+)
+def test_items_pass_by_the_users_events(expression: str, events: list[str], expected: bool) -> None:
+    """Without regard to case; an expression after | filters what passes the one before."""
+    assert passes(expression, {}, events=events, GENRES=["drama"]) is expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "given", "value", "expected"),
+    [
+        ("Items.NUMBER_OF_DOWNLOADS < 20", {}, 19, True),
+        ("Items.NUMBER_OF_DOWNLOADS < 20", {}, 20, False),
+        ("Items.NUMBER_OF_DOWNLOADS <= 20", {}, 20, True),
+        ("Items.NUMBER_OF_DOWNLOADS = 20", {}, 20, True),
+        ("Items.NUMBER_OF_DOWNLOADS != 20", {}, 20, False),
+        ("Items.NUMBER_OF_DOWNLOADS>=$N", {"N": "20"}, 20, True),
+        ("Items.NUMBER_OF_DOWNLOADS > $N", {"N": '"19.5"'}, 20, True),
+        ("Items.NUMBER_OF_DOWNLOADS < 20", {}, [], False),
+        ("Items.NUMBER_OF_DOWNLOADS > 1 AND Items.NUMBER_OF_DOWNLOADS < 9", {}, 20, False),
+        ("Items.NUMBER_OF_DOWNLOADS < 1 OR Items.NUMBER_OF_DOWNLOADS > 9", {}, 20, True),
+    ],
+)
+def test_numbers_are_compared(
+    condition: str, given: dict[str, str], value: Any, expected: bool
+) -> None:
+    """As the guide's examples do; an item without the number meets no comparison."""
+    expression = f"INCLUDE ItemID WHERE {condition}"
+    assert passes(expression, given, NUMBER_OF_DOWNLOADS=value) is expected
+
+
+def test_an_expression_may_depend_on_the_user() -> None:
+    """It filters only for users who meet the conditions after IF."""
+    expression = (
+        "EXCLUDE ItemID WHERE Items.NUMBER_OF_DOWNLOADS < 20 "
+        'IF CurrentUser.AGE > 18 AND CurrentUser.PLAN IN ("free")'
+    )
+    assert parse(expression, ITEMS, USERS).user_fields == {"AGE", "PLAN"}
+    for age, plan, excluded in ((19, "free", True), (18, "free", False), (19, "paid", False)):
+        user: dict[str, list[Any]] = {"AGE": [age], "PLAN": [plan]}
+        assert passes(expression, {}, user, NUMBER_OF_DOWNLOADS=1) is not excluded
+    assert passes(expression, {}, {}, NUMBER_OF_DOWNLOADS=1)
 
 
 def test_an_excluding_filter_without_its_values_filters_nothing() -> None:
     """An including filter needs all values."""
-    assert parse("EXCLUDE ItemID WHERE Items.GENRES IN ($G)", ITEMS).filter_values({}) is None
+    assert passes("EXCLUDE ItemID WHERE Items.GENRES IN ($G)", {}, GENRES=["rock"])
     including = parse("INCLUDE ItemID WHERE Items.GENRES IN ($G)", ITEMS)
     with pytest.raises(ServiceError, match="'G' has no value"):
-        including.filter_values({})
+        including.check_values({})
     with pytest.raises(ServiceError, match="no parameter 'H'"):
-        including.filter_values({"G": '"rock"', "H": '"pop"'})
+        including.check_values({"G": '"rock"', "H": '"pop"'})
     with pytest.raises(ServiceError, match="quotation marks"):
-        including.filter_values({"G": "rock"})
+        including.check_values({"G": "rock"})
+    compared = parse("EXCLUDE ItemID WHERE Items.NUMBER_OF_DOWNLOADS > $N", ITEMS)
+    with pytest.raises(ServiceError, match="must be a number"):
+        compared.check_values({"N": "many"})
 
 
 @pytest.mark.parametrize(
     ("expression", "reason"),
     [
         ("rock", "is not of the form"),
-        ('INCLUDE ItemID WHERE Items.GENRES IN ("a") AND Items.X IN ("b")', "does not offer"),
-        ('INCLUDE ItemID WHERE Items.X IN ("a") | EXCLUDE ItemID WHERE Items.X IN ("b")', "offer"),
-        ("INCLUDE ItemID WHERE Items.GENRES > 3", "does not offer"),
+        ("", "is not of the form"),
+        ('INCLUDE ItemID WHERE Items.GENRES IN ("a") AND', "is not a field"),
+        ('INCLUDE ItemID WHERE Items.GENRES IN ("a"', "instead of )"),
+        ('INCLUDE ItemID WHERE Items.GENRES IN ("a") ItemID', "after the end"),
+        ('INCLUDE ItemID WHERE Items.GENRES IN ("a") & Items.GENRES IN ("b")', "cannot be read"),
+        ('INCLUDE ItemID WHERE Items.GENRES IN ("a") AND Items.X IN ("b")', "no field X"),
+        (
+            'INCLUDE ItemID WHERE Items.X IN ("a") | EXCLUDE ItemID WHERE Items.X IN ("b")',
+            "field X",
+        ),
+        (
+            'INCLUDE ItemID WHERE Items.GENRES IN ("a") AND Interactions.event_type IN ("b")',
+            "of one dataset",
+        ),
+        ("INCLUDE ItemID WHERE Items.GENRES > 3", "only numbers can be compared"),
+        ("INCLUDE ItemID WHERE Items.NUMBER_OF_DOWNLOADS > many", "neither a number"),
         ("INCLUDE ItemID WHERE Users.AGE IN ($A)", "does not offer the dataset Users"),
+        ("INCLUDE UserID WHERE Users.AGE IN ($A)", "does not offer UserID"),
+        ('INCLUDE ActionID WHERE Actions.X IN ("a")', "does not offer ActionID"),
+        ("INCLUDE ItemID WHERE Items.GENRES IN (CurrentItem.GENRES)", "neither a text"),
+        ('INCLUDE ItemID WHERE CurrentItem.GENRES IN ("a")', "does not offer CurrentItem"),
+        ('INCLUDE ItemID WHERE CurrentUser.PLAN IN ("a")', "after IF"),
+        ('INCLUDE ItemID WHERE Items.GENRES IN ("a") IF Items.GENRES IN ("b")', "after IF"),
         ("INCLUDE ItemID WHERE Items.GENRES IN (rock)", "neither a text"),
+        ('INCLUDE ItemID WHERE Items.GENRES IN ("*")', "for event types only"),
         ("INCLUDE ItemID WHERE Items.LANGUAGE IN ($L)", "no field LANGUAGE"),
         ("INCLUDE ItemID WHERE Items.TITLE IN ($T)", "TITLE"),
         ("INCLUDE ItemID WHERE Items.IS_NEW IN ($N)", "IS_NEW is boolean"),
@@ -86,5 +219,5 @@ def test_an_excluding_filter_without_its_values_filters_nothing() -> None:
 def test_an_unsupported_expression_is_refused(expression: str, reason: str) -> None:
     """With the reason."""
     with pytest.raises(ServiceError, match="InvalidInputException") as raised:
-        parse(expression, ITEMS)
+        parse(expression, ITEMS, USERS)
     assert reason in raised.value.message

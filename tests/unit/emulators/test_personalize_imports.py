@@ -101,6 +101,9 @@ def test_the_error_of_an_invalid_line(line: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        (HEADER.replace("GENRES", '"GENRES"'), "header must not be in quotation marks"),
+        ('"' + HEADER.strip().replace(",", '","') + '"\n', "header must not be in quotation marks"),
+        (HEADER.replace(",", ", "), "the header is ITEM_ID, GENRES"),
         ("", "is empty"),
         ("ITEM_ID,GENRES\n", "the schema requires ITEM_ID,GENRES,PRICE"),
         ("GENRES,ITEM_ID,PRICE,YEAR,IS_NEW,CREATION_TIMESTAMP\n", "in this order"),
