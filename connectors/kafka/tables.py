@@ -6,6 +6,7 @@ decoded here. Source of the option names: Flink's Kafka SQL connector documentat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from connectors.aws.secrets import resolve_secrets
@@ -21,6 +22,9 @@ START = matching(
     r"earliest|latest|committed|\d+", "earliest, latest, committed or epoch milliseconds"
 )
 """Where a source starts without restored state; committed: earliest if nothing is committed."""
+
+_CLIENT_CLASS = re.compile(r"(?<![\w.])org\.apache\.kafka\.")
+_RELOCATED = "org.apache.flink.kafka.shaded.org.apache.kafka."
 
 _ANY = Kind("any value", str)
 
@@ -158,7 +162,21 @@ def _start_options(start: str) -> dict[str, str]:
 
 
 def _client_options(kafka: KafkaSettings) -> dict[str, str]:
-    return {f"properties.{name}": value for name, value in resolve_secrets(kafka.client).items()}
+    return {
+        f"properties.{name}": _relocated(name, value)
+        for name, value in resolve_secrets(kafka.client).items()
+    }
+
+
+def _relocated(name: str, value: str) -> str:
+    """A value in which classes of Kafka's client have their names in the connector's jar.
+
+    They are the login module at the beginning of sasl.jaas.config, and values of class properties.
+    """
+    if name == "sasl.jaas.config":
+        module, separator, rest = value.lstrip().partition(" ")
+        return _CLIENT_CLASS.sub(_RELOCATED, module) + separator + rest
+    return _CLIENT_CLASS.sub(_RELOCATED, value) if name.endswith((".class", ".classes")) else value
 
 
 def _with(options: Mapping[str, str]) -> str:

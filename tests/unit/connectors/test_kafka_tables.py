@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import zipfile
 
 import pytest
 
 from connectors.kafka.tables import KafkaSettings, sink_table, source_table
+from deploy.local import jars
+from deploy.local.settings import LocalSettings
 from schemas.errors import SettingError
 
 KAFKA = KafkaSettings("b-1:9098,b-2:9098", {"security.protocol": "SASL_SSL"})
@@ -122,3 +125,29 @@ def test_a_sink_writes_keys_and_values_at_least_once() -> None:
     assert found["properties.security.protocol"] == "SASL_SSL"
     assert found["properties.max.request.size"] == str(1_000 + 65_536)
     assert (found["key.format"], found["value.format"]) == ("raw", "raw")
+
+
+@pytest.mark.parametrize("module", ["scram.ScramLoginModule", "plain.PlainLoginModule"])
+def test_kafkas_ordinary_login_modules_are_those_of_the_connectors_jar(module: str) -> None:
+    """Its client is relocated: the documented names of the classes are unknown there."""
+    rest = ' required username="u" password="org.apache.kafka.common";'
+    package = "org.apache.kafka.common.security."
+    kafka = KafkaSettings(
+        "b:9092",
+        {
+            "sasl.jaas.config": package + module + rest,
+            "sasl.login.callback.handler.class": package + "oauthbearer.Handler",
+        },
+    )
+    found = options(source_table("t", ["a"], kafka, group_id="g", start="earliest"))
+    name, separator, others = found["properties.sasl.jaas.config"].partition(" ")
+    assert separator + others == rest
+    assert found["properties.sasl.login.callback.handler.class"].startswith("org.apache.flink.")
+    (jar,) = jars.paths("flink", LocalSettings.from_environment({}).jar_cache)
+    with zipfile.ZipFile(jar) as classes:
+        assert name.replace(".", "/") + ".class" in classes.namelist()
+    again = KafkaSettings("b:9092", {"sasl.jaas.config": name + rest})
+    assert (
+        name + rest
+        in options(source_table("t", ["a"], again, group_id="g", start="earliest")).values()
+    )

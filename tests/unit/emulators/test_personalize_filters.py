@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emulators.errors import ServiceError
+from emulators.personalize.control.bulk import Bulk
+from emulators.personalize.control.filtering import select_items
 from emulators.personalize.control.filters import parse
 from emulators.personalize.control.schemas import parse as parse_schema
+from emulators.personalize.rules import Record
+from emulators.personalize.store import RecordsCall, Store, StoreReader
 
 ITEMS = parse_schema(
     json.dumps(
@@ -221,3 +226,36 @@ def test_an_unsupported_expression_is_refused(expression: str, reason: str) -> N
     with pytest.raises(ServiceError, match="InvalidInputException") as raised:
         parse(expression, ITEMS, USERS)
     assert reason in raised.value.message
+
+
+def test_a_filter_is_applied_to_put_records(tmp_path: Path) -> None:
+    """Numbers and categories of items, the user's own fields, and the user's events."""
+    store = Store(tmp_path / "put.db")
+    store.write(
+        [
+            RecordsCall(
+                "items",
+                (
+                    Record("a", '{"genres":"rock|pop","numberOfDownloads":5}'),
+                    Record("b", '{"genres":"rock","numberOfDownloads":50}'),
+                    Record("c", None),
+                ),
+            ),
+            RecordsCall("users", (Record("adult", '{"age":30}'), Record("child", '{"age":9}'))),
+        ],
+        1,
+    )
+    reader, bulk = StoreReader(tmp_path / "put.db"), Bulk(tmp_path / "bulk.db")
+
+    def selected(expression: str, user: str = "adult", **given: str) -> list[str]:
+        parsed = parse(expression, ITEMS, USERS)
+        return select_items(parsed, given, user, ["a", "b", "c", "unknown"], reader, bulk)
+
+    few = "INCLUDE ItemID WHERE Items.NUMBER_OF_DOWNLOADS < $N"
+    assert selected(few, N="20") == ["a"]
+    assert selected(f'{few} | EXCLUDE ItemID WHERE Items.GENRES IN ("pop")', N="60") == ["b"]
+    only_adults = 'INCLUDE ItemID WHERE Items.GENRES IN ("pop") IF CurrentUser.AGE > 18'
+    assert selected(only_adults) == ["a"]
+    assert selected(only_adults, "child") == ["a", "b", "c", "unknown"]
+    for opened in (reader, bulk, store):
+        opened.close()
