@@ -2,13 +2,14 @@
 
 ``avro`` refuses negative indices, numbers beyond 64 bits and text that is not UTF-8. What it passes
 over is checked here: booleans other than 0 and 1, an int beyond 32 bits, a number in more bytes
-than it needs, bytes behind the record, and a block of another size than it says (a reader that
-skips a field, as Java's does, must arrive where one that reads it does).
+than it needs, bytes behind the record, a block of another size than it says (a reader that skips
+it would arrive elsewhere), and a key twice in a map.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -33,7 +34,6 @@ class _StrictDecoder(avro.io.BinaryDecoder):  # type: ignore[misc]
     def __init__(self, body: bytes) -> None:
         super().__init__(io.BytesIO(body))
         self._body = body
-        self.has_sized_blocks = False
 
     @property
     def position(self) -> int:
@@ -47,14 +47,35 @@ class _StrictDecoder(avro.io.BinaryDecoder):  # type: ignore[misc]
             raise InvalidAvroBinaryEncoding(f"{value} in more bytes than it needs")
         return value
 
-    def skip_long(self) -> None:
-        # The size of a block is all that a reader of a whole record skips.
-        self.has_sized_blocks = True
-        self.read_long()
-
     def read_timestamp_millis_from_long(self) -> int:
         # Any long is a timestamp; Python's datetime has fewer years.
         return self.read_long()
+
+
+class _StrictReader(avro.io.DatumReader):  # type: ignore[misc]
+    def read_array(self, writers_schema: Any, readers_schema: Any, decoder: _StrictDecoder) -> Any:
+        items = writers_schema.items
+        return [self.read_data(items, items, decoder) for _ in _entries(decoder)]
+
+    def read_map(self, writers_schema: Any, readers_schema: Any, decoder: _StrictDecoder) -> Any:
+        values: dict[str, Any] = {}
+        for _ in _entries(decoder):
+            key = decoder.read_utf8()
+            if key in values:
+                raise InvalidAvroBinaryEncoding(f"the key {key!r} is twice in a map")
+            values[key] = self.read_data(writers_schema.values, writers_schema.values, decoder)
+        return values
+
+
+def _entries(decoder: _StrictDecoder) -> Iterator[None]:
+    """One for each entry, which the caller reads; checks the size of a block that has one."""
+    while count := decoder.read_long():
+        size = decoder.read_long() if count < 0 else None
+        start = decoder.position
+        for _ in range(abs(count)):
+            yield
+        if size is not None and decoder.position != start + size:
+            raise InvalidAvroBinaryEncoding(f"a block of {size} bytes has another size")
 
 
 @cache
@@ -64,19 +85,8 @@ def _parse(definition: str) -> Any:
 
 def read_strictly(definition: str, body: bytes) -> dict[str, Any]:
     """The record in a body; timestamps as numbers. Raises an exception for a malformed one."""
-    schema = _parse(definition)
-    reader = avro.io.DatumReader(schema)
     decoder = _StrictDecoder(body)
-    record, ends = {}, []
-    for field in schema.fields:
-        record[field.name] = reader.read_data(field.type, field.type, decoder)
-        ends.append(decoder.position)
+    record: dict[str, Any] = _StrictReader(_parse(definition)).read(decoder)
     if decoder.position != len(body):
         raise InvalidAvroBinaryEncoding(f"it ends after {decoder.position} of {len(body)} bytes")
-    if decoder.has_sized_blocks:
-        skipping = _StrictDecoder(body)
-        for field, end in zip(schema.fields, ends, strict=True):
-            reader.skip_data(field.type, skipping)
-            if skipping.position != end:
-                raise InvalidAvroBinaryEncoding(f"{field.name} has another size than it says")
     return record

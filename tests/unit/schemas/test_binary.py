@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+from avro.errors import InvalidAvroBinaryEncoding
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,6 +135,16 @@ def test_a_body_that_ends_before_its_record_is_truncated(avro: Any, body: bytes)
     assert caught.value.reason is Reason.TRUNCATED_BODY
 
 
+def test_a_block_of_another_size_is_refused_where_skipping_arrives_in_the_same_place() -> None:
+    """Found by fuzzing: three items to a reader; a block of one and one of two, skipped."""
+    body = b"\x05\x08" + b"\x06abc" + b"\x04\x02x" + b"\x02y" + b"\x00"
+    schema = {"type": "array", "items": "bytes"}
+    with pytest.raises(InvalidRecord, match="wrong_type: f: a block ends"):
+        read(schema, body)
+    with pytest.raises(InvalidAvroBinaryEncoding, match="a block of"):
+        read_strictly(json.dumps(of(schema)), body + b"\x01")
+
+
 _NAMED = st.sampled_from([ENUM, {"type": "fixed", "name": "F", "size": 3}, POINT])
 _AVRO: st.SearchStrategy[Any] = st.recursive(
     st.sampled_from(["null", "boolean", "int", "long", "float", "double", "bytes", "string"])
@@ -174,7 +185,7 @@ def _values(avro: Any) -> st.SearchStrategy[Any]:
         case "array":
             return st.lists(_values(avro["items"]), max_size=4)
         case "map":
-            return st.dictionaries(st.text(), _values(avro["values"]), max_size=1)
+            return st.dictionaries(st.text(), _values(avro["values"]), max_size=4)
         case "record":
             return st.fixed_dictionaries({"x": _values("int")})
     return st.none()
