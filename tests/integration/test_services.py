@@ -529,8 +529,9 @@ def test_a_replay_fills_the_stores_and_again_changes_nothing(whole: Mesh) -> Non
     def generated() -> dict[str, Any]:
         items = tables.scan(TableName=table_name(songs))["Items"]
         reader = ItemReader(songs)
-        records = [reader(item) for item in items]
-        return {r["song_id"]: r for r in records if r["title"].startswith(("Rock ", "Jazz "))}
+        # Other tests leave items that do not fit the contract.
+        own = [i for i in items if i["title"].get("S", "").startswith(("Rock ", "Jazz "))]
+        return {record["song_id"]: record for record in map(reader, own)}
 
     stored = generated()
     assert len(stored) == source.hour.song_count // 6
