@@ -184,6 +184,9 @@ class Fuzz:
                 return bytes([rng.random() < 0.05])
             case "int" | "long":
                 number = rng.getrandbits(rng.randrange(1, 32 if kind == "int" else 41))
+                if name.endswith("_at") and rng.random() < 0.95:
+                    # Of a plausible time: a rule refuses those in another unit.
+                    number = PUBLISHED_MS - number % 10**11
                 return _number(-number if rng.random() < 0.05 else number)
             case "string":
                 return self._text(name)
