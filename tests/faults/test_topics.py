@@ -77,10 +77,11 @@ def publish(stage: Stage, seed: int) -> float:
 def in_order(seed: int) -> Source:
     """Return a changing hour in which the last version of a user or item is the newest.
 
-    Compaction keeps the last one; a topic that was recreated has versions that were published
-    later. The order of versions is that of publication: no record has an ``updated_at``.
+    Compaction keeps the last one, also one that is malformed: hence there are no anomalies. A topic
+    that was recreated has versions that were published later. The order of versions is that of
+    publication: no record has an ``updated_at``.
     """
-    hour = Hour(SECONDS * RATE, start_ms=HOUR_START_MS + seed, seed=seed, anomalies=True)
+    hour = Hour(SECONDS * RATE, start_ms=HOUR_START_MS + seed, seed=seed)
     source = ChangingHour(hour)
 
     def ordered(entries: Iterator[Entry]) -> Iterator[Entry]:
@@ -119,7 +120,9 @@ def test_compacted_and_expired_topics(running: Stage) -> None:
     stage.rest.cancel(stage.job, 60)
     for topic in dimensions:
         wait_until(lambda topic=topic: admin.missing(topic), f"{topic} is compacted", 120)  # type: ignore[misc]
-    admin.cut(["podcasts", "interactions"])
+    expiring = ["podcasts", "interactions"]
+    admin.configure(expiring, application.PARTITIONS, {"cleanup.policy": "compact,delete"})
+    admin.cut(expiring)
     stage.submit()
     first_s = publish(stage, 812)
     check(stage, "compacted and expired topics, without state", first_event_s=first_s)
@@ -132,8 +135,8 @@ def test_recreated_topics(running: Stage) -> None:
     publish(stage, 821)
     check(stage, "before topics are recreated")
     admin = TopicAdmin(stage.settings.kafka.address)
-    # Dead letters have positions of the former topics.
-    admin.cut([contracts["dead-letters"].topic, contracts["deletions"].topic])
+    # Deletions have positions of the former topics.
+    admin.cut([contracts["deletions"].topic])
     admin.recreate(application.topic_spec(contract) for contract in contracts.sources)
     pass_time(NOTICED_SECONDS)
     first_s = publish(stage, 822)

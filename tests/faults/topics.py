@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from confluent_kafka.cimpl import OFFSET_END
 
 from deploy.local.kafka import TopicSpec, create_topics
+from schemas.errors import TunemeshError
 from tests.support.waiting import wait_until
 from verification.positions import TopicReader, topic_beginnings, topic_ends
 
@@ -43,7 +44,7 @@ class TopicAdmin:
 
         def is_created() -> bool:
             # The broker deletes asynchronously.
-            with contextlib.suppress(KafkaException, KeyError):
+            with contextlib.suppress(TunemeshError, KeyError):
                 create_topics(self._servers, specs)
                 ends = topic_ends(self._servers, [spec.name for spec in specs])
                 return not any(end for found in ends.values() for end in found.values())
