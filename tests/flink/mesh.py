@@ -135,7 +135,7 @@ class Mesh:
         self._producer.produce(
             topic, value, key, on_delivery=lambda error, m: done.append((error, m)), **target
         )
-        self._producer.flush(20)
+        self._producer.flush(60)
         ((error, message),) = done
         assert error is None, error
         return Published(topic, message.partition(), message.offset(), message.timestamp()[1])
@@ -271,7 +271,7 @@ class Mesh:
     def personalize(self, table: str) -> list[Record]:
         """A table of the local Personalize, such as ``events`` (accepted) and ``ignored``."""
         address = f"{self.settings.personalize.url}/_local/{table}?limit=10000"
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             return [json.loads(line) for line in answer.read().splitlines()]
 
     def accepted(self, event_id: str, seconds: float = LIMIT_SECONDS) -> Record:
@@ -362,7 +362,7 @@ def running(
     finally:
         # The whole session: Java and, in process mode, the Python workers.
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
+        process.wait(60)
 
 
 def restoring(folder: Path, savepoint: str) -> list[str]:
@@ -377,9 +377,13 @@ def restoring(folder: Path, savepoint: str) -> list[str]:
 
 def application_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of an application in a folder."""
-    (folder / "flink-log").mkdir(exist_ok=True)
+    for name in ("flink-log", "tmp"):
+        (folder / name).mkdir(exist_ok=True)
+    # It is killed, and would leave 70 MB of PyFlink's in the system's folder.
+    options = f"{environ.get('JVM_ARGS', '')} -Djava.io.tmpdir={folder / 'tmp'}"
     return {
         **environ,
+        "JVM_ARGS": options,
         "IS_LOCAL": "true",
         "PYTHONPATH": str(PROJECT),
         "FLINK_LOG_DIR": str(folder / "flink-log"),

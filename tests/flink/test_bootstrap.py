@@ -9,17 +9,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from batch.bootstrap.rules import Reason
 from batch.bootstrap.settings import Window
 from batch.personalize_schemas import columns, interactions_schema, items_schema, users_schema
+from connectors.aws.sdk import sdk_client
 from connectors.delivery import Rejected
 from connectors.personalize.datasets import (
     ITEMS,
@@ -31,12 +30,13 @@ from connectors.personalize.datasets import (
 )
 from connectors.personalize.requests import EventRequests
 from deploy.local import bootstrap, jars, platform
-from deploy.local.settings import ACCESS_KEY, PROJECT, REGION, SECRET_KEY, LocalSettings
+from deploy.local.settings import PROJECT, REGION, LocalSettings
 from deploy.package.jar import merge_jars, provided_entries
 from schemas.model import Contract, Contracts, load_contracts
 from schemas.projection import project_item, project_user, record_id
 from schemas.rules import FEBRUARY_1970_MS
 from tests.flink import products
+from tests.support.ports import free_port
 
 BUCKET = "mesh"
 NOW_MS = 1_790_000_000_123
@@ -264,10 +264,8 @@ def aws(
     tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]
 ) -> Iterator[LocalSettings]:
     """The platform's AWS on a port of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as trial:
-        port = trial.getsockname()[1]
     home = tmp_path_factory.mktemp("aws")
-    own = {**environ, "TUNEMESH_AWS_PORT": str(port), "TUNEMESH_HOME": str(home)}
+    own = {**environ, "TUNEMESH_AWS_PORT": str(free_port()), "TUNEMESH_HOME": str(home)}
     settings = LocalSettings.from_environment(own)
     try:
         platform.up(settings, ["aws"], environ=own)
@@ -284,9 +282,7 @@ def bootstrapped(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Bootstrapped:
     """All rows, good, bad, earlier and later ones, through `python -m batch.bootstrap`."""
-    s3 = boto3.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION).client(
-        "s3", endpoint_url=aws.aws.url
-    )
+    s3 = sdk_client("s3", REGION, aws.aws.url)
     s3.create_bucket(Bucket=BUCKET)
     locations = {}
     for name, good in GOOD.items():

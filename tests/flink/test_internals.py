@@ -105,7 +105,7 @@ def run(
         yield Run(facts(folder), known, shown, checkpoints)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
+        process.wait(60)
 
 
 def publish(mesh: Mesh, commands: dict[int, list[bytes]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -43,8 +43,14 @@ def test_a_savepoint_of_a_released_version_goes_on(
         wait_until_started(mesh, app)
         found = mesh.play(USER_ID, SONG_ID)
         # The topics were read to their ends, and nobody has committed that: the savepoint says so.
-        wait_until(lambda: "interactions" in app.progress(mesh))
-        assert app.progress(mesh)["interactions"].metrics["given_up"] == 0
+        metrics: list[Mapping[str, float]] = []
+
+        def is_shown() -> bool:
+            metrics[:] = [f.metrics for n, f in app.progress(mesh).items() if n == "interactions"]
+            return bool(metrics) and "given_up" in metrics[0]
+
+        wait_until(is_shown, "Flink shows the metrics of the interactions")
+        assert metrics[0]["given_up"] == 0
         assert (found["user"], found["item"]) == (
             released.enriched["user"],
             released.enriched["item"],
