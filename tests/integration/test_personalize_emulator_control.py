@@ -561,6 +561,12 @@ def test_a_group_has_up_to_ten_filters_of_its_own(server: Server, service: Any) 
     values = {"GENRES": '"rock"'}
     with pytest.raises(ClientError, match="another dataset group"):
         server.runtime.get_recommendations(**query, filterValues=values)
+    # The items of the group that exists from the start have a time of creation, too.
+    service.create_filter(
+        name="new",
+        datasetGroupArn=GROUP,
+        filterExpression="INCLUDE ItemID WHERE Items.CREATION_TIMESTAMP > $SINCE",
+    )
     service.delete_filter(filterArn=arns[0])
     with pytest.raises(ClientError, match=r"ResourceNotFound|InvalidInput"):
         server.runtime.get_recommendations(**query, filterValues=values)

@@ -25,7 +25,11 @@ _FIELDS: Final[dict[Kind, tuple[str, list[dict[str, Any]]]]] = {
     ),
     "ITEMS": (
         "Items",
-        [{"name": "ITEM_ID", "type": "string"}, {"name": "GENRES", **_TEXT}],
+        [
+            {"name": "ITEM_ID", "type": "string"},
+            {"name": "GENRES", **_TEXT},
+            {"name": "CREATION_TIMESTAMP", "type": ["long", "null"]},
+        ],
     ),
     "INTERACTIONS": (
         "Interactions",
