@@ -361,6 +361,8 @@ class Reconciliation:
         for row in self._other_versions():
             origin = f"{row.topic}/{row.partition}/{row.offset}"
             histories = self._histories(row.topic)
+            if origin in self._published:
+                continue  # A malformed record of this run: a dead letter, and no version.
             if histories.get(row.entity or "", NOTHING_PUBLISHED).find(origin) is None:
                 self._add_version(row, mine=False)
                 is_new = True

@@ -15,6 +15,7 @@ from schemas.codec import Decoder, SchemaLookup, encode_body, parse_plain
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord
 from schemas.model import Contract, Contracts, Role, load_contracts
+from schemas.rules import check_id, check_version
 from verification.destinations import DestinationReport, Topics, verify_destinations
 from verification.endpoints import Endpoints
 from verification.entries import Kind
@@ -321,7 +322,19 @@ class _OtherProducers:
             for contract in self._topics.contracts.with_role(role):
                 schema = parse_plain(contract.newest.definition)
                 for message, record in self._topics.records(contract):
-                    yield _version_row(contract, schema, message, record)
+                    row = _version_row(contract, schema, message, record)
+                    if _is_usable(row):
+                        yield row
+
+
+def _is_usable(row: LedgerRow) -> bool:
+    """Whether a record that decodes is a version, and not a dead letter for its id or its time."""
+    try:
+        check_id("id", row.entity)
+        check_version(row.updated_at or 0, row.timestamp or 0)
+    except InvalidRecord:
+        return False
+    return True
 
 
 def _version_row(

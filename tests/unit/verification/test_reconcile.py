@@ -223,6 +223,20 @@ def test_versions_of_other_producers_are_read_when_one_seems_wrong() -> None:
     assert calls == []
 
 
+def test_a_malformed_record_of_the_run_is_no_version_of_another_producer() -> None:
+    """It decodes, and its time would make it the newest."""
+    world = World(
+        version("songs", SONG),
+        Entry("songs", SONG, Kind.MALFORMED, reason=Reason.FUTURE_TIMESTAMP),
+        event("e1"),
+    )
+    dead_letter = world.rows[1]
+    row = replace(dead_letter, kind=Kind.VERSION, entity="s1", updated_at=T0 * 2, body=b"x")
+    world.enriched[0][1]["item"]["title"] = "never published"
+    (wrong,) = world.reconciliation(other_versions=lambda: [row]).findings()
+    assert "differs from songs/0/100: title" in wrong.detail
+
+
 def test_without_output_everything_is_outstanding(world: World) -> None:
     """Enriched events, dead letters of malformed records, accepted events."""
     world.enriched, world.letters, world.accepted = [], [], []
