@@ -34,7 +34,7 @@ from benchmarks.publish import (
     record_dataset,
 )
 from benchmarks.services import Broker, run_broker
-from benchmarks.systems import System, Task
+from benchmarks.systems import TASK_FOLDER, System, Task
 from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, select
 from benchmarks.topics import Topics, wait_until
 from connectors.clock import now_ms
@@ -101,7 +101,7 @@ class Bench:
 
 def run_system(system: System, bench: Bench) -> RunResult:
     """Run a system once, from the start of its processes to the check of its output."""
-    folder = bench.work / "run"
+    folder = bench.work / TASK_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     out = _output_topic(system)
@@ -384,7 +384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = settings.reports / "bench-enrichment.json"
     write_report(path, report)
     print(f"\n{table(results, report)}\n{path}")
-    shutil.rmtree(work / "run", ignore_errors=True)
+    shutil.rmtree(work / TASK_FOLDER, ignore_errors=True)
     if not options.keep and options.bootstrap is None:
         shutil.rmtree(work / "data", ignore_errors=True)
     return 0 if all(r.is_usable for r in results if r.rates is not None) else 1

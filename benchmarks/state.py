@@ -18,7 +18,7 @@ from benchmarks.command import describe_machine, run
 from benchmarks.dataset import Published, Shape, interaction, song, user
 from benchmarks.publish import SOURCE_TOPICS, VersionIds, open_producer
 from benchmarks.services import run_broker
-from benchmarks.systems import Task
+from benchmarks.systems import TASK_FOLDER, Task
 from benchmarks.systems.cluster import Cluster
 from benchmarks.systems.ours import our_enrichment
 from benchmarks.topics import Topics, wait_until
@@ -140,13 +140,13 @@ def main() -> int:
     for step, count in per_million.items():
         print(f"{count / 1e6:>8,.1f} MB per million {step}")
     print(path)
-    shutil.rmtree(work / "run", ignore_errors=True)
+    shutil.rmtree(work / TASK_FOLDER, ignore_errors=True)
     shutil.rmtree(work / "data", ignore_errors=True)
     return 0
 
 
 def _task(work: Path, bootstrap: str, header: bytes) -> Task:
-    folder = work / "run"
+    folder = work / TASK_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return Task(

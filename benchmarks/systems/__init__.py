@@ -18,6 +18,11 @@ COMPRESSION = "lz4"
 """The settings of the product's sink (connectors/kafka/tables.py), which all systems use."""
 
 
+TASK_FOLDER = "task"
+"""Of a run's files, below the benchmark's folder. It is deleted before each run, so it is none that
+the platform uses there: a service whose record is deleted is not stopped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """The parameters of a run.

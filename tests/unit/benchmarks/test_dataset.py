@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from benchmarks.dataset import (
 from benchmarks.errors import BenchmarkError
 from benchmarks.expected import NewestVersions, differing_fields, without_origins
 from benchmarks.output import check, sample_numbers
+from benchmarks.services import benchmark_settings
+from benchmarks.systems import TASK_FOLDER
 from benchmarks.systems.catalog import FULL_RUN, OURS, QUICK_RUN, catalog, select
 from schemas.codec import Encoder, encode_body, parse_plain
 from schemas.model import load_contracts
@@ -215,6 +218,13 @@ def test_ours_runs_between_two_runs_of_the_baseline() -> None:
         for at, name in enumerate(run):
             if name == OURS:
                 assert (run[at - 1], run[at + 1]) == ("java-rocksdb", "java-rocksdb")
+
+
+def test_a_run_deletes_no_record_of_the_services(tmp_path: Path) -> None:
+    """Without its record a service is not stopped at the end."""
+    settings = benchmark_settings(tmp_path)
+    folders = {settings.run, settings.data("kafka").parent, settings.log("kafka").parent}
+    assert tmp_path / TASK_FOLDER not in folders
 
 
 def test_the_check_reads_the_event_id_from_its_position() -> None:
