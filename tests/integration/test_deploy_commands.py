@@ -229,10 +229,10 @@ def test_a_rollback_with_the_same_plan_keeps_the_present_state(operator: Operato
     seen = status(operator)
     assert seen["release"] == operator.names["1"]
     assert not operator.service.calls_of("RollbackApplication")
-    upgrade = {"to": "tunemesh-stream-0.1.0-222222222222", "step": "rolled back", "why": ""}
+    upgrade = {"to": operator.names["2"], "step": "rolled back", "why": ""}
     assert seen["upgrade"] == upgrade
     assert operator.deploy("status") == 0
-    assert "last upgrade, to tunemesh-stream-0.1.0-222222222222: rolled back" in operator.output
+    assert f"last upgrade, to {operator.names['2']}: rolled back" in operator.output
     assert operator.deploy("rollback") == 1
     assert "the last upgrade was rolled back already" in operator.output
 

@@ -76,6 +76,11 @@ def refused(call: Callable[[], object]) -> tuple[str, int, str]:
     return code, status, error["Message"]
 
 
+def put_items(client: Any, *items: str) -> None:
+    """The catalogue has other tests' items: those that it lacks would not be recommended."""
+    client.put_items(datasetArn=ITEMS, items=[{"itemId": item} for item in items])
+
+
 def recommended(server: Server, user: str, count: int = 25) -> list[str]:
     answer = server.runtime.get_recommendations(campaignArn=CAMPAIGN, userId=user, numResults=count)
     return [item["itemId"] for item in answer["itemList"]]
@@ -275,7 +280,9 @@ def test_a_response_has_the_shape_of_the_service(server: Server) -> None:
     """25 results by default, scores with a sum of at most 1, an id for later events."""
     client = server.events
     for page in range(4):
-        put(client, *(event(f"shape{page}{n}", itemId=f"shape-{page}{n}") for n in range(10)))
+        items = [f"shape-{page}{n}" for n in range(10)]
+        put_items(client, *items)
+        put(client, *(event(item, itemId=item) for item in items))
     answer = server.runtime.get_recommendations(campaignArn=CAMPAIGN, userId="shape-unknown")
     assert len(answer["itemList"]) == 25
     assert sum(item["score"] for item in answer["itemList"]) <= 1.0
@@ -286,6 +293,7 @@ def test_a_response_has_the_shape_of_the_service(server: Server) -> None:
 def test_anonymous_events_count_for_the_session(server: Server) -> None:
     """Its id is the user id of a request for recommendations, as in the service."""
     client = server.events
+    put_items(client, "anon-0", "anon-1")
     for fan in range(3):
         pair = [event(f"anon{fan}{n}", itemId=f"anon-{n}") for n in range(2)]
         put(client, *pair, userId=f"anon-fan-{fan}")
