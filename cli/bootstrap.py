@@ -19,6 +19,7 @@ import click
 from batch.bootstrap.products import required_columns
 from batch.bootstrap.report import MIN_ACTIVE_USERS, MIN_INTERACTIONS
 from batch.bootstrap.settings import Window
+from batch.deletions.users import DeletedUsers, read_deleted_users
 from batch.imports.calls import LOCAL_PACE, Calls, Pace
 from batch.imports.errors import ImportsError
 from batch.imports.output import BootstrapOutput, read_output
@@ -145,6 +146,19 @@ def left_out(catalog: Catalog, contracts: Contracts) -> Iterator[str]:
                 f"{product.name} is left out: the catalog has it, but no contract here. Set"
                 " TUNEMESH_CONTRACTS to the folder of its contract to include it"
             )
+
+
+def check_deletions(products: Products, contracts: Contracts, deleted: DeletedUsers) -> None:
+    """Raise ImportsError for a product that may have data of deleted users."""
+    users = products.opened[contracts.only(Role.USER).name].manifest
+    interactions = products.opened[contracts.only(Role.INTERACTION).name].manifest
+    is_stale = deleted.known_at > interactions.created_at
+    stale = [users.product] * bool(deleted.since_export) + [interactions.product] * is_stale
+    if stale:
+        raise ImportsError(
+            f"{' and '.join(stale)}: exported before it was known that users are deleted, whose"
+            f" data may be in there. Export again: tunemesh export {' '.join(stale)}"
+        )
 
 
 def personalize_schemas(contracts: Contracts) -> DatasetSchemas:
@@ -302,6 +316,7 @@ def bootstrap(
         for line in left_out(catalog, contracts):
             click.echo(line, err=True)
         products = open_products(catalog, contracts, consumer, since, until)
+        check_deletions(products, contracts, read_deleted_users(mesh.client("s3"), contracts))
         location = run_job(mesh, products)
     output = read_output(mesh.client("s3"), location, chosen.mode)
     with waiting_for("Amazon Personalize"):

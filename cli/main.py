@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "fill": ("cli.replay", "Send events to the domains' back ends."),
     "verify": ("cli.verify", "Reconcile a ledger with every destination."),
     "bootstrap": ("cli.bootstrap", "Train a campaign from data products."),
+    "deletions": ("cli.deletions", "Erase deleted users from Personalize."),
     "dlq": ("cli.dlq", "List, show and replay dead letters."),
 }
 """The module of each sub-command, and its line in `tunemesh --help`."""

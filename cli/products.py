@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
+from batch.deletions.users import read_deleted_users
 from batch.exports.dynamodb import DynamoDbScan
 from batch.exports.interactions import export_interactions
 from batch.exports.point_in_time import PointInTimeExport
@@ -130,7 +131,8 @@ def export(
     s3 = mesh.client("s3")
     catalog = mesh.catalog()
     limits = Limits(max_rejected_share=most_rejected)
-    for contract in domains:
+    # Users first: their product says whose interactions are left out.
+    for contract in sorted(domains, key=lambda contract: contract.role is not Role.USER):
         mesh.create_bucket(s3, Location.of(contract))
         with terminal.ProgressDisplay() as display:
 
@@ -147,6 +149,7 @@ def export(
                     s3,
                     spill=mesh.settings.home / "spill" / contract.name,
                     until=until,
+                    deleted=read_deleted_users(s3, contracts),
                     limits=limits,
                     progress=show_read,
                 )
@@ -234,7 +237,8 @@ def report_lines(report: ExportReport) -> Iterator[str]:
     )
     rejected = sum(manifest.rejected.values())
     left_out = {
-        "deleted": manifest.deleted,
+        "deleted": manifest.deleted - report.erased,
+        "of deleted users": report.erased,
         "duplicates": report.duplicates,
         "published later": report.later,
         "rejected": rejected,

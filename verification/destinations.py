@@ -169,9 +169,9 @@ class Topics:
     def records(self, contract: Contract) -> Iterator[tuple[Any, Mapping[str, Any] | None]]:
         """Yield Kafka messages with their records, None for a tombstone; skip malformed records."""
         decoder = Decoder(contract, self._registry)
-        servers = self._endpoints.bootstrap_servers
-        start = topic_beginnings(servers, [contract.topic])[contract.topic]
-        with TopicReader(servers, contract.topic, start) as reader:
+        servers, client = self._endpoints.bootstrap_servers, dict(self._endpoints.kafka_client)
+        start = topic_beginnings(servers, [contract.topic], client)[contract.topic]
+        with TopicReader(servers, contract.topic, start, client) as reader:
             for message in reader.read():
                 if message.value() is None:
                     yield message, None

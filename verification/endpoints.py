@@ -11,7 +11,8 @@ class Endpoints:
     """Addresses of the services, and the folder of the local platform's state.
 
     ``personalize`` is the base URL of the local Personalize; None leaves it out.
-    ``registry_endpoint`` None means AWS.
+    ``registry_endpoint`` None means AWS. ``kafka_client``: properties of librdkafka, such as those
+    of security.
     """
 
     bootstrap_servers: str
@@ -23,3 +24,4 @@ class Endpoints:
     registry_endpoint: str | None = None
     personalize: str | None = None
     opensearch: str | None = None
+    kafka_client: tuple[tuple[str, str], ...] = ()

@@ -20,10 +20,14 @@ class PersonalizeUnavailable(TunemeshError):
 
 
 class PersonalizeReader:
-    """Reads the tables of the local Personalize; accepted and ignored events once each."""
+    """Reads the tables of the local Personalize; accepted and ignored events once each.
 
-    def __init__(self, url: str) -> None:
+    ``group``: the name of the dataset group; by default the one that exists from the start.
+    """
+
+    def __init__(self, url: str, group: str | None = None) -> None:
         self._url = url.rstrip("/")
+        self._group = "" if group is None else f"&group={group}"
         self._after = {"events": 0, "ignored": 0}
 
     def accepted(self) -> Iterator[Accepted]:
@@ -58,7 +62,9 @@ class PersonalizeReader:
 
     def _rows(self, table: str, after: int) -> Iterator[dict[str, Any]]:
         while True:
-            lines = self._get(f"/_local/{table}?after={after}&limit={_ROWS}").splitlines()
+            lines = self._get(
+                f"/_local/{table}?after={after}&limit={_ROWS}{self._group}"
+            ).splitlines()
             for line in lines:
                 row: dict[str, Any] = json.loads(line)
                 after = row["rowid"]

@@ -16,6 +16,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from connectors.aws.secrets import resolve_secrets
 from connectors.kafka.librdkafka import LOGGER
 from schemas.errors import TunemeshError
 
@@ -31,6 +32,12 @@ _TRANSIENT = (
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 )
+
+
+Client = Mapping[str, str]
+"""Properties of librdkafka, such as those of security; they may refer to secrets."""
+
+NO_PROPERTIES: Client = {}
 
 
 class KafkaUnavailable(TunemeshError):
@@ -85,9 +92,10 @@ def produce(producer: RecordProducer, topic: str, **record: Any) -> None:
             producer.poll(0.05)
 
 
-def _consumer(bootstrap_servers: str) -> Consumer:
+def _consumer(bootstrap_servers: str, client: Client) -> Consumer:
     return Consumer(
         {
+            **resolve_secrets(client),
             "bootstrap.servers": bootstrap_servers,
             "group.id": "tunemesh-verification",
             "client.id": "tunemesh-verification",
@@ -118,15 +126,18 @@ def topic_ends(bootstrap_servers: str, topics: Iterable[str]) -> dict[str, dict[
     return {topic: ends for topic, (_, ends) in _bounds(bootstrap_servers, topics).items()}
 
 
-def topic_beginnings(bootstrap_servers: str, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+def topic_beginnings(
+    bootstrap_servers: str, topics: Iterable[str], client: Client = NO_PROPERTIES
+) -> dict[str, dict[int, int]]:
     """Return the offset of the oldest record, by topic and partition; raises KafkaUnavailable."""
-    return {topic: firsts for topic, (firsts, _) in _bounds(bootstrap_servers, topics).items()}
+    bounds = _bounds(bootstrap_servers, topics, client)
+    return {topic: firsts for topic, (firsts, _) in bounds.items()}
 
 
 def _bounds(
-    bootstrap_servers: str, topics: Iterable[str]
+    bootstrap_servers: str, topics: Iterable[str], client: Client = NO_PROPERTIES
 ) -> dict[str, tuple[dict[int, int], dict[int, int]]]:
-    consumer = _consumer(bootstrap_servers)
+    consumer = _consumer(bootstrap_servers, client)
     try:
         known = consumer.list_topics(timeout=CONTACT_SECONDS).topics
         bounds = {}
@@ -167,16 +178,24 @@ def _watermarks(consumer: Consumer, topic: str, partition: int) -> tuple[int, in
 class TopicReader:
     """Reads a topic from given offsets to its present end, as often as ``read`` is called."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, start: Mapping[int, int]) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        start: Mapping[int, int],
+        client: Client = NO_PROPERTIES,
+    ) -> None:
         self._bootstrap_servers = bootstrap_servers
+        self._client = client
         self._topic = topic
         self._next = dict(start)
-        self._consumer: Any = _consumer(bootstrap_servers)
+        self._consumer: Any = _consumer(bootstrap_servers, client)
         self._check_start()
         self._consumer.assign([TopicPartition(topic, p, o) for p, o in self._next.items()])
 
     def _check_start(self) -> None:
-        firsts, ends = _bounds(self._bootstrap_servers, [self._topic])[self._topic]
+        bounds = _bounds(self._bootstrap_servers, [self._topic], self._client)
+        firsts, ends = bounds[self._topic]
         for partition, offset in self._next.items():
             if not firsts.get(partition, 0) <= offset <= ends.get(partition, -1):
                 raise KafkaUnavailable(

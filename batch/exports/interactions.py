@@ -17,6 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.deletions.users import DeletedUsers
 from batch.exports.archive import ORIGIN, LineReader, archive_bytes, object_readers
 from batch.exports.parallel import read_in_parallel
 from batch.exports.publication import ExportReport, Limits, check_rejected, finish, open_writer
@@ -43,6 +44,7 @@ def export_interactions(
     *,
     spill: Path,
     until: int | None = None,
+    deleted: DeletedUsers | None = None,
     workers: int = 2,
     limits: Limits | None = None,
     progress: Callable[[int], None] = lambda rows: None,
@@ -52,6 +54,7 @@ def export_interactions(
     until     epoch milliseconds: only events with an earlier Kafka timestamp (``published_at``);
               events that Firehose still buffers are missing, so wait for its buffering time first
     spill     a folder with room for the rows
+    deleted   users whose events are left out
     progress  is called with the number of lines read so far
 
     Of several records of an event, the one that was published first is kept (then the one with the
@@ -63,11 +66,12 @@ def export_interactions(
     columns = columns_of(contract)
     line_reader = LineReader(contract, contracts.only(Role.ENRICHED), columns)
     limits = limits or Limits()
+    deleted = deleted or DeletedUsers()
     readers = object_readers(s3, archive, line_reader)
     with spill_folder(spill) as folder, open_writer(s3, contract, columns, until) as writer:
         hashed = HashFiles(folder, EVENT_ID, count_hash_files(archive_bytes(s3, archive)))
         days = DayFiles(folder, OCCURRED_AT)
-        read = later = duplicates = 0
+        read = later = duplicates = erased = 0
         for lines in read_in_parallel(readers, workers):
             read += lines.batch.num_rows + len(lines.rejections)
             batch = published_before(lines.batch, until)
@@ -80,14 +84,22 @@ def export_interactions(
         for table in hashed.tables():
             once = one_per_event(table)
             duplicates += table.num_rows - once.num_rows
-            days.add(once.select([column.name for column in columns]))
+            kept = once.filter(pc.invert(deleted.events(once)))
+            erased += once.num_rows - kept.num_rows
+            days.add(kept.select([column.name for column in columns]))
         for day, batches in days.days():
             partition = f"{EVENT_DAY}={day}"
             for batch in batches:
                 writer.write(batch.cast(writer.schema), partition)
             writer.end_folder(partition)
         return finish(
-            writer, contract, read=read, limits=limits, duplicates=duplicates, later=later
+            writer,
+            contract,
+            read=read,
+            limits=limits,
+            duplicates=duplicates,
+            later=later,
+            erased=erased,
         )
 
 

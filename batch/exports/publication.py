@@ -33,6 +33,7 @@ class ExportReport:
     read         records of the store (interactions: lines of the archive)
     duplicates   repeated records of interactions
     later        interactions that were published at ``until`` or after it
+    erased       interactions of deleted users
     """
 
     manifest: Manifest
@@ -40,6 +41,7 @@ class ExportReport:
     read: int
     duplicates: int = 0
     later: int = 0
+    erased: int = 0
 
 
 def open_writer(
@@ -65,11 +67,12 @@ def finish(
     deleted: int = 0,
     duplicates: int = 0,
     later: int = 0,
+    erased: int = 0,
 ) -> ExportReport:
     """Publish the version, or raise TooManyRejected and keep the list of rejected rows."""
     check_rejected(writer, contract, read, limits)
-    manifest = writer.publish(deleted)
-    return ExportReport(manifest, writer.location, read, duplicates, later)
+    manifest = writer.publish(deleted + erased)
+    return ExportReport(manifest, writer.location, read, duplicates, later, erased)
 
 
 def check_rejected(writer: ProductWriter, contract: Contract, read: int, limits: Limits) -> None:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
+import pyarrow as pa
+
 from batch.exports.parallel import read_in_parallel
 from batch.exports.publication import ExportReport, Limits, finish, open_writer
 from batch.exports.rows import Row, RowMaker
+from connectors.products.arrow import DELETED_SCHEMA
 from connectors.products.columns import columns_of
 from connectors.products.writer import ProductWriter, Rejection
 from schemas.invalid import InvalidRecord
-from schemas.model import Contract
+from schemas.model import Contract, Role
 
 BATCH_ROWS: Final = 8_192
 
@@ -42,11 +45,13 @@ class RecordSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A batch of a reader: rows that fit, rejected rows, the number of deleted records."""
+    """A batch of a reader: rows that fit, rejected rows, the number of deleted records and the ids
+    of those that have one."""
 
     batch: Any
     rejections: tuple[Rejection, ...]
     deleted: int
+    deletions: tuple[tuple[str, int | None], ...]
 
 
 def export_records(
@@ -73,7 +78,7 @@ def export_records(
                 partial(_checked, contract, maker, partition) for partition in source.partitions()
             ]
             for checked in read_in_parallel(readers, workers):
-                _write(writer, checked)
+                _write(writer, contract, checked)
                 deleted += checked.deleted
                 read += checked.batch.num_rows + len(checked.rejections) + checked.deleted
                 progress(read)
@@ -82,8 +87,15 @@ def export_records(
         source.close()
 
 
-def _write(writer: ProductWriter, checked: _Checked) -> None:
+def _write(writer: ProductWriter, contract: Contract, checked: _Checked) -> None:
     writer.write(checked.batch)
+    if contract.role is Role.USER:
+        columns = zip(*checked.deletions, strict=True) if checked.deletions else ((), ())
+        arrays = [
+            pa.array(values, field.type)
+            for values, field in zip(columns, DELETED_SCHEMA, strict=True)
+        ]
+        writer.write_deleted(pa.RecordBatch.from_arrays(arrays, schema=DELETED_SCHEMA))
     for rejection in checked.rejections:
         writer.reject(rejection)
 
@@ -91,6 +103,7 @@ def _write(writer: ProductWriter, checked: _Checked) -> None:
 def _checked(contract: Contract, maker: RowMaker, partition: Partition) -> Iterator[_Checked]:
     rows: list[Row] = []
     rejections: list[Rejection] = []
+    deletions: list[tuple[str, int | None]] = []
     deleted = 0
     for seen, record in enumerate(partition.read(), start=1):
         try:
@@ -98,12 +111,14 @@ def _checked(contract: Contract, maker: RowMaker, partition: Partition) -> Itera
                 raise record
             if maker.is_deleted(record):
                 deleted += 1
+                if (deletion := maker.deletion(record)) is not None:
+                    deletions.append(deletion)
             else:
                 rows.append(maker.row(record))
         except InvalidRecord as error:
             key = record.get(contract.key) if isinstance(record, Mapping) else None
             rejections.append(Rejection.of(error, key, f"{partition.name}, record {seen}"))
         if seen % BATCH_ROWS == 0:
-            yield _Checked(maker.batch(rows), tuple(rejections), deleted)
-            rows, rejections, deleted = [], [], 0
-    yield _Checked(maker.batch(rows), tuple(rejections), deleted)
+            yield _Checked(maker.batch(rows), tuple(rejections), deleted, tuple(deletions))
+            rows, rejections, deletions, deleted = [], [], [], 0
+    yield _Checked(maker.batch(rows), tuple(rejections), deleted, tuple(deletions))

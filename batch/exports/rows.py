@@ -46,10 +46,21 @@ class RowMaker:
         self._ids = [(names.index(name), name) for name in identifier_fields(contract)]
         mapping = contract.item or contract.user
         self._deleted = mapping.deleted if mapping is not None else None
+        self._updated = mapping.updated if mapping is not None else None
+        self._key = contract.key
 
     def is_deleted(self, record: Mapping[str, Any]) -> bool:
         """Whether the record says that its user or item is deleted."""
         return self._deleted is not None and record.get(self._deleted) is True
+
+    def deletion(self, record: Mapping[str, Any]) -> tuple[str, int | None] | None:
+        """Id and time (epoch ms) of a deleted record; None for one without a usable id."""
+        updated = record.get(self._updated) if self._updated else None
+        try:
+            key = check_id(self._key, _string(record.get(self._key)))
+            return key, None if updated is None else _timestamp(updated)
+        except InvalidRecord:
+            return None
 
     def row(self, record: Mapping[str, Any]) -> Row:
         """The row of a record.

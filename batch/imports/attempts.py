@@ -1,4 +1,4 @@
-"""Steps that run once for each content: import jobs, and the training after them.
+"""Steps that run once for each content: import jobs, the training after them, data deletion jobs.
 
 Neither can be deleted or shows its content, so their names have a hash of it. A failed one remains,
 and the next attempt has the next number.
@@ -16,6 +16,8 @@ from batch.imports.output import BootstrapOutput
 from batch.imports.plan import Attempt, DatasetType, ImportSettings, Mode, find_usable, next_name
 from batch.imports.states import Waiting
 
+_UNFINISHED: Final = ("CREATE PENDING", "CREATE IN_PROGRESS")
+
 _TRANSIENT: Final = frozenset((IN_USE, LIMIT))
 """Transient: five imports may run in a region, and those of others end."""
 
@@ -23,7 +25,7 @@ ADVICE: Final = "Repair the cause, and run the same command again: it starts ano
 
 
 class Attempts:
-    """Finds or starts import jobs and trainings, and waits for them."""
+    """Finds or starts jobs and trainings, and waits for them."""
 
     def __init__(self, calls: Calls, progress: Callable[[str], None]) -> None:
         self._calls = calls
@@ -82,6 +84,74 @@ class Attempts:
             ADVICE,
         )
         return arn
+
+    def data_deletion(
+        self, settings: ImportSettings, group: str, batch: str, location: str
+    ) -> dict[str, Any]:
+        """The job that deletes the users of a batch from a dataset group; COMPLETED on return."""
+
+        def list_attempts() -> list[Attempt]:
+            return [
+                _attempt(entry["jobName"], entry["dataDeletionJobArn"], entry)
+                for entry in self._calls.pages(
+                    "list_data_deletion_jobs", "dataDeletionJobs", datasetGroupArn=group
+                )
+            ]
+
+        def describe() -> dict[str, Any]:
+            answer = self._calls.call("describe_data_deletion_job", dataDeletionJobArn=arn)
+            return dict(answer["dataDeletionJob"])
+
+        arn = self._find_or_start(
+            list_attempts,
+            settings.deletion_prefix(batch),
+            newest_only=False,
+            what="the data deletion",
+            start=lambda name: self._calls.call(
+                "create_data_deletion_job",
+                again=_TRANSIENT,
+                jobName=name,
+                datasetGroupArn=group,
+                dataSource={"dataLocation": location},
+                roleArn=settings.role_arn,
+            )["dataDeletionJobArn"],
+        )
+        self._waiting.until_active(describe, "the data deletion", ADVICE)
+        return describe()
+
+    def wait_idle(self, group: str) -> None:
+        """Return when no import into the datasets of a group and no training is in progress.
+
+        The service does not guarantee that a data deletion beside one reaches the models.
+        """
+
+        def is_idle() -> bool:
+            jobs = [
+                job["status"]
+                for dataset in self._calls.pages("list_datasets", "datasets", datasetGroupArn=group)
+                for job in self._calls.pages(
+                    "list_dataset_import_jobs",
+                    "datasetImportJobs",
+                    datasetArn=dataset["datasetArn"],
+                )
+            ]
+            trainings = [
+                version["status"]
+                for solution in self._calls.pages(
+                    "list_solutions", "solutions", datasetGroupArn=group
+                )
+                for version in self._calls.pages(
+                    "list_solution_versions",
+                    "solutionVersions",
+                    solutionArn=solution["solutionArn"],
+                )
+            ]
+            running = sum(status in _UNFINISHED for status in (*jobs, *trainings))
+            if running:
+                self._progress(f"waiting for {running} imports and trainings")
+            return not running
+
+        self._calls.wait(is_idle, f"{group}: an import or a training")
 
     def _import_job(
         self, settings: ImportSettings, output: BootstrapOutput, dataset: DatasetType, arn: str

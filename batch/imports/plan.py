@@ -103,6 +103,10 @@ class ImportSettings:
         """The same for solution versions; `jobs` are the ARNs of the import jobs before it."""
         return f"{self.name}-{digest([*sorted(jobs), self.recipe_arn], 12)}-"
 
+    def deletion_prefix(self, batch: str) -> str:
+        """The same for data deletion jobs; ``batch`` is a hash of the deletions."""
+        return f"{self.name}-deletion-{batch}-"
+
     def filter_name(self, ending: str) -> str:
         """The name of a filter."""
         return f"{self.name}-{ending}"
@@ -116,7 +120,7 @@ def digest(document: Any, length: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An import job or a solution version: name, ARN, status, time of its creation."""
+    """A job or a solution version: name, ARN, status, time of its creation."""
 
     name: str
     arn: str
@@ -126,7 +130,7 @@ class Attempt:
     @property
     def has_failed(self) -> bool:
         """Whether it ended without a result."""
-        return self.status in ("CREATE FAILED", "CREATE STOPPED", "CREATE STOPPING")
+        return self.status in ("CREATE FAILED", "CREATE STOPPED", "CREATE STOPPING", "FAILED")
 
 
 def find_usable(attempts: Sequence[Attempt], prefix: str, *, newest_only: bool) -> Attempt | None:

@@ -9,13 +9,18 @@ from batch.imports.calls import NOT_FOUND, Calls
 from batch.imports.errors import ImportsError, ServiceRefused
 
 ACTIVE: Final = "ACTIVE"
+COMPLETED: Final = "COMPLETED"
+"""Of a data deletion job what ACTIVE is of the other resources."""
 PROGRESS_SECONDS: Final = 10.0
 
 
 def is_active(described: Mapping[str, Any], what: str, advice: str) -> bool:
-    """Whether a resource is ACTIVE; raises ImportsError when it has failed or is being deleted."""
+    """Whether a resource is ACTIVE, a job COMPLETED.
+
+    Raises ImportsError when it has failed or is being deleted.
+    """
     status = described["status"]
-    if status == ACTIVE:
+    if status in (ACTIVE, COMPLETED):
         return True
     if status.startswith("DELETE"):
         raise ImportsError(f"{what} is being deleted ({status}). Run the same command again later.")

@@ -25,10 +25,13 @@ from cli.demos.stream import top_items
 from cli.local import fetch_jars, start_services, stop_services
 from cli.main import run_shown
 from cli.replay import show_fill
+from connectors.aws.sdk import sdk_client
 from connectors.clock import now_ms
 from connectors.files import write_report
+from connectors.products.location import Location
+from connectors.products.manifest import read_manifest
 from deploy.local import application
-from deploy.local.settings import LocalSettings
+from deploy.local.settings import REGION, LocalSettings
 from schemas.errors import TunemeshError
 from schemas.model import Contracts, Role, load_contracts
 from verification.background import run_in_background
@@ -49,6 +52,8 @@ FLOWING_SECONDS = 90.0
 """Approximate duration of the rest, at that rate or above."""
 
 SETTLE_SECONDS = 240.0
+DELETED_USER = "deleted_user"
+"""Counted beside the reasons for which a row is not imported."""
 
 
 class BootstrapDemoError(TunemeshError):
@@ -145,11 +150,11 @@ def _run(settings: LocalSettings, source: Source, contracts: Contracts) -> dict[
         parallelism=1,
     )
     click.echo("recommendations runs")
-    rejected = _rejected(imports)
+    rejected = _rejected(imports) + _of_deleted_users(settings, contracts)
     with terminal.ProgressDisplay() as progress:
         progress(Step("waiting for the last events"))
         flow.result()
-        stored, difference = wait_until_stored(settings, expected, rejected["no_user"], progress)
+        stored, difference = wait_until_stored(settings, expected, rejected, progress)
     return document(expected, stored, difference, rejected, before, after) | {
         "until": until,
         "imported": stored.imported.total(),
@@ -173,16 +178,17 @@ def expectation(source: Source, contracts: Contracts, half: int) -> tuple[Expect
 
 
 def wait_until_stored(
-    settings: LocalSettings, expected: Expected, no_user: int, progress: Progress
+    settings: LocalSettings, expected: Expected, rejected: Counter[str], progress: Progress
 ) -> tuple[Stored, Difference]:
     """Return what Personalize has once nothing is missing except rejected rows, or at the limit."""
+    left_out = rejected["no_user"] + rejected[DELETED_USER]
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         stored = read_stored(PersonalizeReader(settings.personalize.url), expected)
         difference = compare(expected, stored)
-        if difference.missing <= no_user or time.monotonic() >= deadline:
+        if difference.missing <= left_out or time.monotonic() >= deadline:
             return stored, difference
-        note = f"{difference.missing - no_user:,} interactions are missing"
+        note = f"{difference.missing - left_out:,} interactions are missing"
         progress(Step("waiting for Personalize", note=note))
         time.sleep(1)
 
@@ -195,7 +201,8 @@ def document(
     before: dict[str, list[str]],
     after: dict[str, list[str]],
 ) -> dict[str, Any]:
-    """Return the report. Interactions without a user cannot be imported: those are not lost."""
+    """Return the report. Interactions without a user, or of deleted users, are not lost: they are
+    not imported."""
     interactions = stored.imported + stored.streamed
     missing = {
         "users": len(expected.records["users"] - stored.users),
@@ -207,7 +214,10 @@ def document(
         "interactions": interactions.total(),
         "rejected": rejected.total(),
         "rejected_by_reason": dict(rejected),
-        "lost": difference.missing - rejected["no_user"] + sum(missing.values()),
+        "lost": difference.missing
+        - rejected["no_user"]
+        - rejected[DELETED_USER]
+        + sum(missing.values()),
         "invented": difference.invented,
         "twice": difference.twice,
         "missing": missing,
@@ -234,6 +244,13 @@ def _rejected(imports: dict[str, Any]) -> Counter[str]:
     for entry in imports["bootstrap"]["rejected"]:
         counts[entry["reason"]] += entry["count"]
     return counts
+
+
+def _of_deleted_users(settings: LocalSettings, contracts: Contracts) -> Counter[str]:
+    """Return the number of interactions that the export left out."""
+    s3 = sdk_client("s3", REGION, settings.aws.url)
+    manifest = read_manifest(s3, Location.of(contracts.only(Role.INTERACTION)))
+    return Counter({DELETED_USER: manifest.deleted})
 
 
 def _recommended(before: dict[str, list[str]], after: dict[str, list[str]]) -> Iterator[str]:

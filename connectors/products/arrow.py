@@ -21,6 +21,12 @@ _ARROW: Final[dict[Kind, Any]] = {
 }
 
 
+DELETED_SCHEMA: Final = pa.schema(
+    [pa.field("id", pa.string(), nullable=False), pa.field("deleted_at", pa.int64())]
+)
+"""Of the file with deleted users; ``deleted_at`` is epoch milliseconds, null if unknown."""
+
+
 def arrow_schema(columns: Iterable[Column]) -> Any:
     """The pyarrow schema of columns."""
     return pa.schema([pa.field(c.name, _ARROW[c.kind], nullable=c.nullable) for c in columns])

@@ -16,6 +16,9 @@ MANIFEST: Final = "manifest.json"
 REJECTED: Final = "rejected.ndjson"
 """Rows that did not fit the contract, one JSON document a line; beside the manifest."""
 
+DELETED: Final = "_deleted.parquet"
+"""Ids of the users that were left out as deleted; the underscore hides it from query engines."""
+
 
 @dataclass(frozen=True, slots=True)
 class Location:

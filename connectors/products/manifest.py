@@ -45,7 +45,9 @@ class Manifest:
     schema_version  of the contract, which the columns are from
     until           interactions: only events published before it; None: all
     rows            in all files together
-    deleted         records left out because their domain marked them deleted
+    deleted         records left out because their domain marked them deleted; of interactions,
+                    those of deleted users
+    deleted_file    users: the ids of those, and when they were deleted
     rejected        rows that did not fit the contract, by reason; listed in ``rejected_file``
     """
 
@@ -58,6 +60,7 @@ class Manifest:
     columns: tuple[Column, ...]
     files: tuple[ProductFile, ...]
     deleted: int = 0
+    deleted_file: ProductFile | None = None
     rejected: Mapping[str, int] = field(default_factory=dict)
     rejected_file: str | None = None
 
@@ -76,6 +79,7 @@ class Manifest:
             "until": self.until,
             "rows": self.rows,
             "deleted": self.deleted,
+            "deleted_file": None if self.deleted_file is None else asdict(self.deleted_file),
             "rejected": {
                 "rows": sum(self.rejected.values()),
                 "reasons": dict(sorted(self.rejected.items())),
@@ -92,6 +96,7 @@ class Manifest:
         with _readable(url):
             document = json.loads(content)
             rejected = document.get("rejected") or {}
+            deleted_file = document.get("deleted_file")
             return cls(
                 product=document["product"],
                 schema_version=document["schema_version"],
@@ -105,6 +110,7 @@ class Manifest:
                 ),
                 files=tuple(ProductFile(**entry) for entry in document["files"]),
                 deleted=document.get("deleted", 0),
+                deleted_file=None if deleted_file is None else ProductFile(**deleted_file),
                 rejected=rejected.get("reasons", {}),
                 rejected_file=rejected.get("file"),
             )

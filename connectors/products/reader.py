@@ -46,8 +46,7 @@ class ProductReader:
         version was removed meanwhile, ServiceUnavailable.
         """
         for file in self.manifest.files:
-            content = self._content(file)
-            parquet = pq.ParquetFile(pa.BufferReader(content))
+            parquet = self._open(file)
             yield from parquet.iter_batches(batch_size=rows, columns=list(self.columns))
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -55,7 +54,16 @@ class ProductReader:
         for batch in self.batches():
             yield from batch.to_pylist()
 
-    def _content(self, file: ProductFile) -> bytes:
+    def deleted(self) -> Iterator[tuple[str, int | None]]:
+        """Id and time of deletion (epoch ms) of the users that were left out as deleted.
+
+        Raises as :meth:`batches` does.
+        """
+        if self.manifest.deleted_file is not None:
+            for batch in self._open(self.manifest.deleted_file).iter_batches():
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    def _open(self, file: ProductFile) -> Any:
         key = self._location.version(self.manifest.version) + file.name
         url = self._location.url(key)
         with service_errors(f"read {url}"):
@@ -67,4 +75,4 @@ class ProductReader:
             raise ProductError(
                 f"{url} is not what its manifest says (sha256 differs). Export the product again."
             )
-        return content
+        return pq.ParquetFile(pa.BufferReader(content))

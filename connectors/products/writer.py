@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from connectors.aws.s3 import delete_objects, object_sizes
 from connectors.aws.sdk import ServiceUnavailable, error_code, service_errors
 from connectors.clock import now_ms
-from connectors.products.arrow import arrow_schema
+from connectors.products.arrow import DELETED_SCHEMA, arrow_schema
 from connectors.products.columns import Column
-from connectors.products.location import REJECTED, Location
+from connectors.products.location import DELETED, REJECTED, Location
 from connectors.products.manifest import (
     Current,
     Former,
@@ -114,6 +114,8 @@ class ProductWriter:
         self._numbers: Counter[str] = Counter()
         self._open: dict[str, _OpenFile] = {}
         self._rejects: Upload | None = None
+        self._deleted: _OpenFile | None = None
+        self._deleted_file: ProductFile | None = None
         self._finished = False
 
     def __enter__(self) -> Self:
@@ -158,6 +160,15 @@ class ProductWriter:
         with service_errors(f"write the product {self._product} to {self.location}"):
             self._rejects.write(json.dumps(asdict(rejection)).encode() + b"\n")
 
+    def write_deleted(self, batch: Any) -> None:
+        """Append ids of deleted users, a RecordBatch of :data:`DELETED_SCHEMA`, to their file."""
+        if not batch.num_rows:
+            return
+        with service_errors(f"write the product {self._product} to {self.location}"):
+            if self._deleted is None:
+                self._deleted = _OpenFile(DELETED, self._upload(DELETED), DELETED_SCHEMA)
+            self._deleted.write(batch)
+
     def publish(self, deleted: int = 0) -> Manifest:
         """Make this version the current one, and remove old versions.
 
@@ -169,6 +180,8 @@ class ProductWriter:
                 self._close_file(folder)
             if self._rejects is not None:
                 self._rejects.close()
+            if self._deleted is not None:
+                self._deleted_file = self._deleted.close()
             manifest = self._manifest(deleted)
             self._check_objects(manifest)
             self._put(self.location.manifest(self.version), manifest.to_json())
@@ -185,7 +198,7 @@ class ProductWriter:
         publication."""
         self._finished = True
         with service_errors(f"remove the abandoned version at {self.location}"):
-            for file in self._open.values():
+            for file in (*self._open.values(), *([self._deleted] if self._deleted else [])):
                 file.upload.abort()
             self._open.clear()
             if self._rejects is not None and keep_rejected:
@@ -235,6 +248,7 @@ class ProductWriter:
             columns=self.columns,
             files=tuple(sorted(self._files, key=lambda file: file.name)),
             deleted=deleted,
+            deleted_file=self._deleted_file,
             rejected=dict(self.rejected),
             rejected_file=None if self._rejects is None else REJECTED,
         )
@@ -243,7 +257,8 @@ class ProductWriter:
         """Raise ProductError for a missing file: a later export may have removed it."""
         prefix = self.location.version(self.version)
         sizes = object_sizes(self._s3, self.location.bucket, prefix)
-        wrong = [file.name for file in manifest.files if sizes.get(file.name) != file.bytes]
+        files = (*manifest.files, *([manifest.deleted_file] if manifest.deleted_file else []))
+        wrong = [file.name for file in files if sizes.get(file.name) != file.bytes]
         if wrong:
             raise ProductError(
                 f"{wrong[0]} of the version {self.version} at {self.location} is missing or"

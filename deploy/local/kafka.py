@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectors.files import PRIVATE_UMASK
 from connectors.flink.java import Java
 from connectors.flink.java import find as find_java
 from deploy.local import jars
@@ -144,6 +145,7 @@ def _format(java: Java, class_path: str, configuration: Path, log_properties: Pa
         text=True,
         timeout=FORMAT_SECONDS,
         check=False,
+        umask=PRIVATE_UMASK,
     )
     if result.returncode != 0:
         lines = (result.stdout + result.stderr).strip().splitlines()[-20:]

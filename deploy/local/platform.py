@@ -160,7 +160,8 @@ def _start_all(
         present = server.name not in to_start
         try:
             if not present:
-                settings.data(services.service_of(server.name)).mkdir(parents=True, exist_ok=True)
+                data = settings.data(services.service_of(server.name))
+                data.mkdir(mode=0o700, parents=True, exist_ok=True)
                 process.start(settings, server, server.prepare(), environ)
             problem = _wait_healthy(settings, server)
         except TunemeshError as error:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.files import PRIVATE_UMASK
 from deploy.local.process import Launch, Server, is_listening
 from deploy.local.settings import HOST, LocalSettings
 from schemas.errors import TunemeshError
@@ -198,6 +199,7 @@ def _run(arguments: Sequence[str], text: str = "") -> None:
         text=True,
         timeout=INIT_SECONDS,
         check=False,
+        umask=PRIVATE_UMASK,
     )
     if result.returncode != 0:
         lines = (result.stdout + result.stderr).strip().splitlines()[-20:]

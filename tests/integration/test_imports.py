@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from batch.deletions.batches import Batches
+from batch.deletions.run import Erasure, run_deletions
+from batch.deletions.users import DeletedUsers
 from batch.imports.calls import Calls, Pace
 from batch.imports.errors import ImportsError
 from batch.imports.output import read_output
 from batch.imports.plan import FILTERS, DatasetType, ImportSettings, Mode
 from batch.imports.run import Imported, run_imports
 from cli.bootstrap import bootstrap
+from connectors.products.location import Location
 from tests.support.bootstrap_output import ROLE, S3, SCHEMAS, interactions, s3_running, schema
 from tests.support.personalize_server import ANSWER_SECONDS, ARN, Server, running
 from tests.support.waiting import LIMIT_SECONDS, wait_until
@@ -28,7 +32,7 @@ CHANGES = frozenset(
     f"create_{noun}"
     for noun in (
         *("schema", "dataset_group", "dataset", "event_tracker", "dataset_import_job"),
-        *("solution", "solution_version", "campaign", "filter"),
+        *("solution", "solution_version", "campaign", "filter", "data_deletion_job"),
     )
 )
 
@@ -282,6 +286,90 @@ def test_throttling_and_failures_of_the_service_are_waited_out(server: Server, s
         server.request("/_local/faults", "DELETE")
     imported(server, s3, location, "calm")
     assert state(server, "trouble") == state(server, "calm")
+
+
+def erased(
+    server: Server, s3: S3, name: str, users: DeletedUsers, made: Any = None, **options: Any
+) -> Erasure:
+    """A run of data deletions, with batches in a bucket of its own."""
+    bucket = f"deletions-{name}"
+    s3.client.create_bucket(Bucket=bucket)
+    return run_deletions(
+        Calls(made or client(server), PACE),
+        ImportSettings(role_arn=ROLE, name=name),
+        Batches(s3.client, Location(bucket, "jobs/")),
+        users,
+        now_ms=lambda: 1_000,
+        **options,
+    )
+
+
+def test_deleted_users_are_erased_once_and_from_what_was_trained(server: Server, s3: S3) -> None:
+    """Their recommendations are those of an unknown user; another model is trained without them."""
+    result = imported(server, s3, s3.put_output("gone"), "gone")
+    unknown = recommended(server, result, 10, userId="unknown")
+    for user in ("u000", "u001"):
+        assert recommended(server, result, 10, userId=user) != unknown
+    users = DeletedUsers({"u000": 5, "u001": 6, "USER_ID": 7}, {"u002": 8})
+    first = erased(server, s3, "gone", users)
+    (batch,) = first.batches
+    assert (batch.result or {})["deleted"] == 2 + 2 * 20
+    assert first.unlistable == 1
+    after = recommended(server, result, 10, userId="unknown")
+    for user in ("u000", "u001"):
+        assert recommended(server, result, 10, userId=user) == after
+    assert recommended(server, result, 10, userId="u002") != after
+    counts = server.stats()["groups"]["gone"]["imported"]
+    assert counts == {"users": 58, "items": 40, "interactions": 1_160}
+
+    counting = Counting(client(server))
+    assert erased(server, s3, "gone", users, counting).batches == ()
+    assert not [one for one in counting.made if one in CHANGES]
+    # Deleted once more, by the domain and by hand; several files.
+    twice = DeletedUsers({**users.gone, "u000": 9})
+    assert [dict(b.deletions) for b in erased(server, s3, "gone", twice).batches] == [{"u000": 9}]
+    again = erased(server, s3, "gone", twice, again=True, max_bytes=20).batches
+    assert [dict(b.deletions) for b in again] == [{"u000": 9}, {"u001": 6}]
+
+
+def test_data_deletions_that_were_killed_anywhere_end_as_others(server: Server, s3: S3) -> None:
+    """Before each call that changes something, and after it, on S3 and at the service."""
+    location = s3.put_output("cut")
+    users = DeletedUsers({"u000": 5, "u001": 6})
+    for number, after in ((1, False), (1, True)):
+        name = f"cut{number}{'after' if after else 'before'}"
+        imported(server, s3, location, name)
+        with pytest.raises(Killed):
+            erased(server, s3, name, users, Counting(client(server), number, after=after))
+        (batch,) = erased(server, s3, name, users).batches
+        assert dict(batch.deletions) == users.gone
+        jobs = client(server).list_data_deletion_jobs(
+            datasetGroupArn=f"arn:aws:personalize:us-east-1:000000000000:dataset-group/{name}"
+        )["dataDeletionJobs"]
+        assert [(job["jobName"][:-15], job["status"]) for job in jobs] == [
+            (f"{name}-deletion", "COMPLETED")
+        ]
+        assert server.stats()["groups"][name]["imported"]["users"] == 58
+
+
+def test_a_data_deletion_waits_for_an_import_and_names_unknown_groups(
+    server: Server, s3: S3
+) -> None:
+    """The service does not guarantee a deletion beside an import."""
+    result = imported(server, s3, s3.put_output("busy"), "busy")
+    location = s3.put_output("busy2", plays=interactions(30_000))
+    client(server).create_dataset_import_job(
+        jobName="beside",
+        datasetArn=result.datasets[DatasetType.INTERACTIONS],
+        dataSource={"dataLocation": f"{location}interactions/"},
+        roleArn=ROLE,
+    )
+    lines: list[str] = []
+    erased(server, s3, "busy", DeletedUsers({"u000": 5}), progress=lines.append)
+    assert lines[0] == "waiting for 1 imports and trainings"
+    assert server.stats()["groups"]["busy"]["imported"]["interactions"] == 30_000 - 500
+    with pytest.raises(ImportsError, match=r"no dataset group 'none'; there are: .*busy"):
+        erased(server, s3, "none", DeletedUsers({"u": 5}))
 
 
 def test_filters_are_made_and_made_anew_when_they_change(server: Server, s3: S3) -> None:

@@ -22,21 +22,34 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from cli import main
+from connectors.aws.sdk import sdk_client
 from connectors.clock import now_ms
 from connectors.glue.registry import GlueRegistry
+from connectors.products.location import Location
+from connectors.products.manifest import read_manifest
+from connectors.products.reader import ProductReader
 from connectors.stores.dynamodb import ItemReader, table_name
-from deploy.local import application, dynamodb, platform, postgresql, process
-from deploy.local.application import connect_registry
+from deploy.local import application, dynamodb, kafka, platform, postgresql, process
+from deploy.local.application import connect_registry, topic_spec
 from deploy.local.lambda_host.gateway import event_of
-from deploy.local.settings import LocalSettings
+from deploy.local.settings import (
+    BUCKET,
+    DATASETS,
+    DELIVERY_PREFIX,
+    REGION,
+    TRACKING_ID,
+    LocalSettings,
+)
 from schemas.codec import Decoder
 from schemas.model import BUILT_IN_FOLDER, Contract, Contracts, load_contracts
 from services.domain import Domain
 from services.http import respond
 from services.item_store import ItemStore
 from services.outbox import OutboxPublisher
-from services.publishing import TopicPublisher
+from services.publishing import Message, TopicPublisher
 from services.records import Rules
 from services.user_store import UserStore, connect
 from tests.support import ports
@@ -175,6 +188,18 @@ def test_the_parts_listen_on_loopback_only(whole: Mesh) -> None:
     """DynamoDB Local listens on every interface by default."""
     for part in ("postgresql", "dynamodb", "services"):
         assert listening_addresses(whole.settings, part) == {"127.0.0.1"}, part
+
+
+def test_what_the_services_store_is_the_user_s_alone(whole: Mesh) -> None:
+    """Kafka's log, databases, objects: no other user of the machine reads them."""
+    stored = list((whole.settings.home / "data").rglob("*"))
+    assert {file.relative_to(whole.settings.home).parts[1] for file in stored} >= {
+        "aws", "kafka", "postgresql", "dynamodb",
+    }  # fmt: skip
+    open_to_others = [
+        file for file in stored if not file.is_symlink() and file.stat().st_mode & 0o077
+    ]
+    assert open_to_others == []
 
 
 def test_the_database_does_not_run_as_root(whole: Mesh) -> None:
@@ -515,6 +540,113 @@ def test_a_second_publisher_stands_by(whole: Mesh) -> None:
     # What was published is nowhere but on the topic.
     with connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+
+
+def run_command(mesh: Mesh, *arguments: str, code: int = 0) -> str:
+    """A command of `tunemesh` on the platform; its output."""
+    result = CliRunner().invoke(main.tunemesh, arguments, env=dict(mesh.environ))
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    return result.output
+
+
+def enriched(user_id: str | None, number: int) -> dict[str, Any]:
+    """An enriched interaction, as Firehose writes it."""
+    return {
+        "event_id": f"{user_id}-{number}",
+        "user_id": user_id,
+        "session_id": "x",
+        "item_id": "s1",
+        "item_type": "song",
+        "event_type": "play",
+        "occurred_at": 1_790_000_000_000 + number,
+        "published_at": 1_790_000_000_000 + number,
+        "origin": f"interactions/0/{number}",
+        "user": {"country": "GB", "origin": "users/0/1"},
+    }
+
+
+def test_nothing_of_a_deleted_user_is_left(whole: Mesh) -> None:
+    """From DELETE to Personalize and the data products, by the documented commands.
+
+    gone: deleted in the back end; tombstone: removed, and a tombstone on the topic; back: deleted,
+    and there again; kept: never deleted.
+    """
+    whole.up("personalize")
+    settings, contracts = whole.settings, whole.contracts
+    users = ("gone", "tombstone", "back", "kept")
+    for user in users:
+        whole.call("PUT", f"/users/{user}", {"country": "GB", "age_band": "30-39"})
+    events = sdk_client("personalize-events", REGION, settings.personalize.url)
+    for user in users:
+        events.put_users(datasetArn=f"{DATASETS}/USERS", users=[{"userId": user}])
+        event = {"eventType": "play", "itemId": f"of-{user}", "sentAt": 1_790_000_000}
+        events.put_events(
+            trackingId=TRACKING_ID, userId=user, sessionId=f"s-{user}", eventList=[event]
+        )
+    contract = contracts["deletions"]
+    kafka.create_topics(settings.kafka.address, [topic_spec(contract)])
+    whole.registry.register(contract)
+    s3 = sdk_client("s3", REGION, settings.aws.url)
+    s3.create_bucket(Bucket=BUCKET)
+    lines = [enriched(user, number) for number, user in enumerate((*users, None) * 3)]
+    body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    s3.put_object(Bucket=BUCKET, Key=f"{DELIVERY_PREFIX}2026/a", Body=body)
+    assert "no user was erased yet" in run_command(whole, "deletions", "verify")
+    # Other tests have deleted users, too.
+    run_command(whole, "export", "users")
+    others = int(run_command(whole, "deletions", "list").split()[3])
+
+    assert whole.call("DELETE", "/users/gone")[0] == 204
+    assert whole.call("DELETE", "/users/back")[0] == 204
+    whole.call("PUT", "/users/back", {"country": "PT"})
+    now = now_ms()
+    deletions = [
+        {"dataset": dataset, "id": name, "deleted_at": at, "origin": "users/0/1"}
+        for dataset, name, at in (
+            ("users", "gone", now),
+            ("users", "tombstone", now),
+            ("users", "back", 1_790_000_000_005),
+            ("items", "song", now),
+        )
+    ]
+    publisher = TopicPublisher(settings.kafka.address, whole.registry)
+    messages = [Message(contract, str(record["id"]), record) for record in deletions]
+    messages.append(Message(contracts["users"], "tombstone", None))
+    assert not any(publisher.publish(messages, 20))
+    with whole.database() as connection:
+        connection.execute("DELETE FROM users WHERE user_id = 'tombstone'")
+    run_command(whole, "export", "users")
+
+    told = run_command(whole, "deletions", "list")
+    assert f"to be erased: {others + 2} users" in told
+    assert "there again, not erased: 1 user" in told
+    assert "no call for: 1" in told
+    told = run_command(whole, "deletions", "run")
+    assert f"{others + 2} users erased, 4 records" in told
+    report = (settings.reports / "deletions.json").read_text()
+    assert json.loads(report)["batches"][0]["users"] == others + 2
+    assert not any(user in report for user in users)
+    assert "nothing to erase" in run_command(whole, "deletions", "run")
+
+    run_command(whole, "export", "interactions", "users")
+    for name, expected in (("interactions", {"back", "kept", None}), ("users", {"back", "kept"})):
+        location = Location.of(contracts[name])
+        reader = ProductReader(s3, location, read_manifest(s3, location), ["user_id"])
+        stored = {row["user_id"] for row in reader.rows()}
+        assert {user for user in stored if user in (*users, None)} == expected
+    told = run_command(whole, "deletions", "verify")
+    assert f"nothing of {others + 2} erased users is left" in told
+
+    # A late event of the user comes after the job: it is found, and the next job erases it.
+    late = {"eventType": "play", "itemId": "late", "sentAt": 1_790_000_001}
+    events.put_events(trackingId=TRACKING_ID, userId="gone", sessionId="s", eventList=[late])
+    found = run_command(whole, "deletions", "verify", code=1)
+    assert "Personalize, events" in found
+    assert "deletions run --again" in found
+    run_command(whole, "deletions", "run", "--again")
+    assert "nothing of" in run_command(whole, "deletions", "verify")
+    logs = [file.read_text(errors="replace") for file in (settings.home / "logs").iterdir()]
+    assert not any("tombstone" in text or '"gone"' in text for text in logs)
 
 
 def test_a_replay_fills_the_stores_and_again_changes_nothing(whole: Mesh) -> None:
