@@ -34,7 +34,7 @@ from deploy.local.settings import BUCKET, DELIVERY_PREFIX, DELIVERY_STREAM, PROJ
 from tests.support import ports
 from tests.support.servers import listening_addresses
 from tests.support.waiting import wait_until
-from verification.positions import TopicReader
+from verification.positions import TopicReader, cluster_id
 
 SCHEMA = '{"type": "record", "name": "play", "fields": [{"name": "id", "type": "string"}]}'
 
@@ -126,6 +126,7 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
     both."""
     lines = up(settings, environ, "kafka", "aws")
     assert any("kafka" in line and "ready after" in line for line in lines)
+    first = cluster_id(settings.kafka.address)
     spec = TopicSpec("plays", 2, {"message.timestamp.type": "LogAppendTime"})
     assert create_topics(settings.kafka.address, [spec]) == ["plays"]
     assert create_topics(settings.kafka.address, [spec]) == []
@@ -157,6 +158,8 @@ def test_data_outlasts_a_restart_and_fresh_removes_it(
     assert second["VersionNumber"] == 2
 
     up(settings, environ, "kafka", "aws", fresh=True)
+    # A ledger notices by it that its records are gone.
+    assert cluster_id(settings.kafka.address) != first
     assert create_topics(settings.kafka.address, [spec]) == ["plays"]
     with pytest.raises(Exception, match="EntityNotFound"):
         local_client(settings, "glue").get_schema_version(SchemaVersionId=version)

@@ -170,6 +170,7 @@ class JobManager:
         if path == "/jobs/overview":
             started = self.started * 1000
             job = {"jid": "j", "name": "tunemesh", "state": self.state, "start-time": started}
+            job["tasks"] = {"total": 2, "running": self.running_tasks}
             return {"jobs": [job, {**job, "jid": "old", "state": "FINISHED"}]}
         if path == "/taskmanagers":
             return {"taskmanagers": [{"id": "t", "slotsNumber": 1, "freeSlots": 0}]}
