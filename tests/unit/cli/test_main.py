@@ -176,26 +176,20 @@ def test_pipelines_that_do_not_exist_are_wrong_usage(
     assert f"--pipelines {pipelines}: expected one or more of" in capsys.readouterr().err
 
 
-def test_a_service_that_is_not_there_is_named_with_what_to_do() -> None:
-    """With its address and the reason."""
-    port = free_port()
-    settings = LocalSettings.from_environment({"TUNEMESH_FLINK_PORT": str(port)})
-    with pytest.raises(
-        connections.ServiceUnreachable,
-        match=rf"the service flink does not answer at 127\.0\.0\.1:{port} \(Connection refused\)\."
-        " Start it: tunemesh up flink",
-    ):
-        connections.require_services(settings, "flink")
-
-
-def test_the_service_of_the_back_ends_has_a_readable_name() -> None:
-    """Its name is services."""
-    settings = LocalSettings.from_environment({"TUNEMESH_SERVICES_PORT": str(free_port())})
-    with pytest.raises(
-        connections.ServiceUnreachable,
-        match=r"the service of the back ends does not answer at .* Start it: tunemesh up services",
-    ):
-        connections.require_services(settings, "services")
+@pytest.mark.parametrize(
+    ("service", "message"),
+    [
+        ("flink", r"service flink does not answer at 127\.0\.0\.1:{port} \(Connection refused\)\."),
+        ("services", "service of the back ends does not answer at .*"),
+    ],
+)
+def test_a_service_that_does_not_run_is_named(service: str, message: str) -> None:
+    """With its address, the reason and the command that starts it."""
+    port = str(free_port())
+    settings = LocalSettings.from_environment({f"TUNEMESH_{service.upper()}_PORT": port})
+    expected = f"the {message.format(port=port)} Start it: tunemesh up {service}"
+    with pytest.raises(connections.ServiceUnreachable, match=expected):
+        connections.require_services(settings, service)
 
 
 INTERRUPT_AN_IMPORT = """

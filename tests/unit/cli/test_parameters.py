@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,25 +81,34 @@ def test_now_is_not_in_the_future(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the service aws does not answer" in capsys.readouterr().err
 
 
-def test_a_run_that_does_not_exist_is_named_first(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Not the service that is needed to verify it."""
-    assert main.run(main.tunemesh, ["verify", "--run", "monday"]) == 1
-    assert f"{home / 'ledger' / 'monday.sqlite'} does not exist" in capsys.readouterr().err
-
-
-def test_a_run_that_exists_is_named_first(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A replay writes a ledger of its own."""
-    Ledger.create(ledger_path(home, "monday"), {}).close()
-    assert main.run(main.tunemesh, ["replay", "--generate", "9", "--run", "monday"]) == 1
-    assert "monday.sqlite exists already" in capsys.readouterr().err
-
-
-def test_a_file_that_is_no_ledger_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a traceback."""
-    file = ledger_path(home, "monday")
+def create_other_database(file: Path) -> None:
     file.parent.mkdir()
     sqlite3.connect(file).close()
-    assert main.run(main.tunemesh, ["verify", "--run", "monday"]) == 1
-    assert "monday.sqlite: not a ledger" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("prepare", "line", "error"),
+    [
+        (lambda file: None, "verify --run monday", "{file} does not exist"),
+        # A replay writes a ledger of its own.
+        (
+            lambda file: Ledger.create(file, {}).close(),
+            "replay --generate 9 --run monday",
+            "monday.sqlite exists already",
+        ),
+        (create_other_database, "verify --run monday", "monday.sqlite: not a ledger"),
+    ],
+    ids=["absent", "present", "no ledger"],
+)
+def test_a_run_that_cannot_be_used_is_named_first(
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    prepare: Callable[[Path], None],
+    line: str,
+    error: str,
+) -> None:
+    """Not the service that the command needs; without a traceback."""
+    file = ledger_path(home, "monday")
+    prepare(file)
+    assert main.run(main.tunemesh, line.split()) == 1
+    assert error.format(file=file) in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -53,18 +54,34 @@ def require(settings: LocalSettings, *pipelines: str, parallelism: int | None = 
     require_room(settings, pipelines, parallelism, StoppedTime(0.0).clock)
 
 
-def deploy(settings: LocalSettings, job: str, pending: PendingChange | None = None) -> None:
-    configuration = Configuration("tunemesh-stream-0.1.0", {}, 2)
-    deployment = LocalDeployment("mine", {1: configuration}, 1, Status.RUNNING, job)
-    deployment.pending = pending
-    file = local_deployment.deployment_file(settings, "mine")
-    file.parent.mkdir(parents=True)
-    local_deployment.write(file, deployment)
-
-
-def test_other_pipelines_run_beside_a_job(settings: LocalSettings) -> None:
-    """In a slot that is free."""
-    require(settings, "recommendations")
+@pytest.mark.parametrize(
+    ("job", "pending", "is_refused"),
+    [
+        # Other pipelines run beside a job, in a slot that is free.
+        (None, None, False),
+        # An upgrade would find another job, and refuse.
+        ("j", None, True),
+        # Its job has ended, or Flink was started anew.
+        ("gone", None, False),
+        # The next `tunemesh deploy` continues it.
+        ("gone", PendingChange("start", "new"), True),
+    ],
+    ids=["no application", "running", "stopped", "unfinished change"],
+)
+def test_an_application_of_deploy_has_the_cluster(
+    settings: LocalSettings, job: str | None, pending: PendingChange | None, is_refused: bool
+) -> None:
+    """While it runs or is changed."""
+    if job is not None:
+        configuration = Configuration("tunemesh-stream-0.1.0", {}, 2)
+        deployment = LocalDeployment("mine", {1: configuration}, 1, Status.RUNNING, job)
+        deployment.pending = pending
+        file = local_deployment.deployment_file(settings, "mine")
+        file.parent.mkdir(parents=True)
+        local_deployment.write(file, deployment)
+    refusal = pytest.raises(SubmitError, match="the application mine of `tunemesh deploy` has this")
+    with refusal if is_refused else nullcontext():
+        require(settings, "recommendations")
 
 
 def test_a_pipeline_runs_once(settings: LocalSettings) -> None:
@@ -79,23 +96,3 @@ def test_slots_are_needed(settings: LocalSettings, job_manager: JobManager) -> N
         require(settings, "recommendations", parallelism=None)
     job_manager.free = 2
     require(settings, "recommendations", parallelism=None)
-
-
-def test_an_application_of_deploy_has_the_cluster(settings: LocalSettings) -> None:
-    """An upgrade would find another job, and refuse."""
-    deploy(settings, "j")
-    with pytest.raises(SubmitError, match="the application mine of `tunemesh deploy` has this"):
-        require(settings, "recommendations")
-
-
-def test_a_stopped_application_of_deploy_has_nothing(settings: LocalSettings) -> None:
-    """Its job has ended, or Flink was started anew."""
-    deploy(settings, "gone")
-    require(settings, "recommendations")
-
-
-def test_an_unfinished_change_of_deploy_has_the_cluster(settings: LocalSettings) -> None:
-    """The next `tunemesh deploy` continues it."""
-    deploy(settings, "gone", PendingChange("start", "new"))
-    with pytest.raises(SubmitError, match="the application mine of `tunemesh deploy` has this"):
-        require(settings, "recommendations")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from connectors.clock import Clock
@@ -89,23 +91,34 @@ def test_both_groups_are_waited_for_in_their_order() -> None:
     assert kafka.groups[ARCHIVE][E0] == 10
 
 
-@pytest.mark.parametrize("group", [ENRICHMENT, ARCHIVE])
-def test_a_group_that_does_not_progress_is_named(group: str) -> None:
-    """With how far it is behind."""
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (
+            {"stuck": {ENRICHMENT}},
+            f"after 60 s the consumer group {ENRICHMENT} of .* is still .* record",
+        ),
+        ({"stuck": {ARCHIVE}}, f"after 60 s the consumer group {ARCHIVE} of .* is still .* record"),
+        # A group without offsets has read nothing: its pipeline has never run.
+        ({"groups": {ENRICHMENT: {P0: 3, P1: 0}, ARCHIVE: {}}}, f"{ARCHIVE}.*12 record"),
+        ({"unavailable_until": 1_000}, "does not answer"),
+    ],
+    ids=["enrichment", "archive", "no offsets", "no broker"],
+)
+def test_the_reason_of_a_wait_without_end_is_named(state: dict[str, Any], message: str) -> None:
+    """The group and how far it is behind, or that Kafka does not answer."""
     kafka = Kafka()
-    kafka.stuck = {group}
-    with pytest.raises(
-        NotArchived, match=f"after 60 s the consumer group {group} of .* is still .* record"
-    ):
+    vars(kafka).update(state)
+    with pytest.raises(NotArchived, match=message):
         wait(kafka)
 
 
-def test_a_group_without_offsets_has_read_nothing() -> None:
-    """A pipeline that has never run."""
+def test_offsets_are_read_again_while_the_broker_is_unavailable() -> None:
+    """Until the deadline."""
     kafka = Kafka()
-    kafka.groups[ARCHIVE] = {}
-    with pytest.raises(NotArchived, match=f"{ARCHIVE}.*12 record"):
-        wait(kafka)
+    kafka.unavailable_until = 7
+    wait(kafka)
+    assert kafka.now >= 7
 
 
 def test_a_pipeline_that_does_not_run_is_named() -> None:
@@ -121,18 +134,6 @@ def test_a_pipeline_that_does_not_run_is_named() -> None:
         f"12 records behind; the consumer group {ARCHIVE} of the pipeline analytics has committed"
         " nothing yet"
     )
-
-
-def test_offsets_are_read_again_while_the_broker_is_unavailable() -> None:
-    """Until the deadline."""
-    kafka = Kafka()
-    kafka.unavailable_until = 7
-    wait(kafka)
-    assert kafka.now >= 7
-    kafka = Kafka()
-    kafka.unavailable_until = 1_000
-    with pytest.raises(NotArchived, match="does not answer"):
-        wait(kafka)
 
 
 def test_markers_of_transactions_are_not_waited_for() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,12 +18,15 @@ from deploy.local.settings import LocalSettings
 from tests.support.servers import http_server
 
 
+def configure(**environ: str) -> dict[str, Any]:
+    return dict(flink_cluster.configuration(LocalSettings.from_environment(environ), 12345))
+
+
 def test_everything_listens_on_loopback() -> None:
     """Every address in the configuration is 127.0.0.1: the cluster has no login."""
-    configuration = flink_cluster.configuration(LocalSettings.from_environment({}), 12345)
     addresses = {
         key: value
-        for key, value in configuration.items()
+        for key, value in configure().items()
         if key.endswith((".address", ".host", "bind-host", "bind-address"))
     }
     assert set(addresses) >= {"jobmanager.bind-host", "taskmanager.bind-host", "rest.bind-address"}
@@ -31,19 +35,16 @@ def test_everything_listens_on_loopback() -> None:
 
 def test_web_pages_can_neither_submit_nor_read() -> None:
     """By default Flink accepts jars from pages and lets every origin read."""
-    settings = LocalSettings.from_environment({})
-    configuration = flink_cluster.configuration(settings, 12345)
+    configuration = configure()
     assert configuration["web.submit.enable"] is False
-    assert configuration["web.access-control-allow-origin"] == settings.flink.url
+    url = LocalSettings.from_environment({}).flink.url
+    assert configuration["web.access-control-allow-origin"] == url
 
 
 def test_metrics_for_prometheus_are_off_by_default() -> None:
     """If set, with these ports, and a reporter of the package."""
-    default = flink_cluster.configuration(LocalSettings.from_environment({}), 12345)
-    assert not any(key.startswith("metrics.reporter") for key in default)
-
-    settings = LocalSettings.from_environment({"TUNEMESH_PROMETHEUS_PORTS": "29250-29259"})
-    configuration = flink_cluster.configuration(settings, 12345)
+    assert not any(key.startswith("metrics.reporter") for key in configure())
+    configuration = configure(TUNEMESH_PROMETHEUS_PORTS="29250-29259")
     name = configuration["metrics.reporters"]
     assert configuration[f"metrics.reporter.{name}.port"] == "29250-29259"
     factory = str(configuration[f"metrics.reporter.{name}.factory.class"])
@@ -54,26 +55,17 @@ def test_metrics_for_prometheus_are_off_by_default() -> None:
 
 def test_checkpoints_are_as_on_the_service() -> None:
     """RocksDB, incremental, kept when the job ends, in the platform's data folder."""
-    settings = LocalSettings.from_environment({"TUNEMESH_HOME": "/somewhere"})
-    configuration = flink_cluster.configuration(settings, 12345)
-
-    assert configuration["state.backend.type"] == "rocksdb"
-    assert configuration["execution.checkpointing.incremental"] is True
-    assert configuration["execution.checkpointing.dir"] == (
-        "file:///somewhere/data/flink/checkpoints"
-    )
-    assert configuration["execution.checkpointing.externalized-checkpoint-retention"] == (
-        "RETAIN_ON_CANCELLATION"
-    )
+    assert configure(TUNEMESH_HOME="/somewhere").items() >= {
+        ("state.backend.type", "rocksdb"),
+        ("execution.checkpointing.incremental", True),
+        ("execution.checkpointing.dir", "file:///somewhere/data/flink/checkpoints"),
+        ("execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION"),
+    }
 
 
 def test_the_default_parallelism_is_the_number_of_slots() -> None:
     """A job without a parallelism uses all task slots."""
-    settings = LocalSettings.from_environment(
-        {"TUNEMESH_TASKMANAGERS": "3", "TUNEMESH_TASK_SLOTS": "2"}
-    )
-    configuration = flink_cluster.configuration(settings, 12345)
-
+    configuration = configure(TUNEMESH_TASKMANAGERS="3", TUNEMESH_TASK_SLOTS="2")
     assert configuration["parallelism.default"] == 6
     assert configuration["taskmanager.numberOfTaskSlots"] == 2
 

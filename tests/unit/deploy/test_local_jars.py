@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,14 +102,26 @@ def test_a_jar_is_fetched_completely_and_only_once(repository: Repository, tmp_p
     assert len(repository.requests) == 1
 
 
-def test_a_broken_download_goes_on_where_it_stopped(repository: Repository, tmp_path: Path) -> None:
-    """Received bytes are not requested again."""
+@pytest.mark.parametrize(
+    ("faults", "ranges"),
+    [
+        # Received bytes are not requested again.
+        ({"break_after": [100_000, 50_000]}, [None, "bytes=100000-", "bytes=150000-"]),
+        # A 200 to a Range request replaces what was received.
+        ({"break_after": [1000], "ranges": False}, [None, "bytes=1000-"]),
+        ({"errors": [503, 429]}, [None, None, None]),
+    ],
+    ids=["broken", "without ranges", "temporary errors"],
+)
+def test_a_failed_download_is_resumed(
+    repository: Repository, tmp_path: Path, faults: dict[str, Any], ranges: list[str | None]
+) -> None:
+    """After the bytes that were received."""
     jar = repository.offer("a")
-    repository.break_after = [100_000, 50_000]
-
-    assert fetch(repository, tmp_path, jar) == len(CONTENT)
-
-    assert [asked for _, asked in repository.requests] == [None, "bytes=100000-", "bytes=150000-"]
+    vars(repository).update(faults)
+    again = 0 if repository.ranges else 1000
+    assert fetch(repository, tmp_path, jar) == len(CONTENT) + again
+    assert [asked for _, asked in repository.requests] == ranges
     assert (tmp_path / jar.path).read_bytes() == CONTENT
 
 
@@ -136,18 +149,6 @@ def test_a_download_of_an_earlier_run_goes_on(
     assert (tmp_path / jar.path).read_bytes() == CONTENT
 
 
-def test_a_server_without_ranges_is_read_from_the_start(
-    repository: Repository, tmp_path: Path
-) -> None:
-    """A 200 to a Range request replaces what was there."""
-    jar = repository.offer("a")
-    repository.ranges = False
-    repository.break_after = [1000]
-
-    fetch(repository, tmp_path, jar)
-    assert (tmp_path / jar.path).read_bytes() == CONTENT
-
-
 def test_a_wrong_checksum_is_an_error_and_leaves_no_jar(
     repository: Repository, tmp_path: Path
 ) -> None:
@@ -160,15 +161,6 @@ def test_a_wrong_checksum_is_an_error_and_leaves_no_jar(
 
     assert not (tmp_path / jar.path).exists()
     assert (tmp_path / f"{jar.path}.part").stat().st_size == 0
-
-
-def test_a_passing_server_error_is_tried_again(repository: Repository, tmp_path: Path) -> None:
-    """503 and 429 pass."""
-    jar = repository.offer("a")
-    repository.errors = [503, 429]
-
-    fetch(repository, tmp_path, jar)
-    assert (tmp_path / jar.path).read_bytes() == CONTENT
 
 
 def test_a_jar_that_is_not_there_is_named_at_once(repository: Repository, tmp_path: Path) -> None:
@@ -227,18 +219,19 @@ def test_a_list_is_read_with_comments_and_classifiers() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("lines", "message"),
     [
-        "org.x:a:1.0",
-        f"org.x:a {'a' * 64} kafka",
-        "org.x:a:1.0 abc kafka",
-        f"org.x:a:1.0 {'a' * 64}",
+        ("# first\norg.x:a:1.0", "line 2 of the jar list"),
+        (f"# first\norg.x:a {'a' * 64} kafka", "line 2 of the jar list"),
+        ("# first\norg.x:a:1.0 abc kafka", "line 2 of the jar list"),
+        (f"# first\norg.x:a:1.0 {'a' * 64}", "line 2 of the jar list"),
+        (f"org.x:a:1.0 {'a' * 64} kafka\n" * 2, "twice"),
     ],
 )
-def test_a_line_without_all_fields_is_refused_with_its_number(line: str) -> None:
-    """No jar can be listed without version, checksum and set."""
-    with pytest.raises(JarError, match="line 2 of the jar list"):
-        jars.parse(f"# first\n{line}\n")
+def test_an_invalid_list_is_refused(lines: str, message: str) -> None:
+    """A jar has a version, a set and exactly one checksum."""
+    with pytest.raises(JarError, match=message):
+        jars.parse(f"{lines}\n")
 
 
 def test_a_native_library_is_fetched_as_a_jar_is_and_not_on_the_class_path(
@@ -257,17 +250,19 @@ def test_a_native_library_is_fetched_as_a_jar_is_and_not_on_the_class_path(
     assert jars.class_path("test", tmp_path) == str(tmp_path / code.path)
 
 
-def test_a_jar_listed_twice_is_refused() -> None:
-    """Two checksums for one jar would leave open which holds."""
-    line = f"org.x:a:1.0 {'a' * 64} kafka\n"
-    with pytest.raises(JarError, match="twice"):
-        jars.parse(line + line)
-
-
-def test_paths_of_a_set_that_was_not_fetched_say_how_to_fetch(tmp_path: Path) -> None:
-    """No class path with holes."""
-    with pytest.raises(JarError, match="Run: tunemesh jars fetch"):
-        jars.paths("kafka", tmp_path)
+@pytest.mark.parametrize(
+    ("jar_set", "message"),
+    [
+        ("kafka", "Run: tunemesh jars fetch"),
+        ("kafak", r"no jar set 'kafak'. Sets: .*, kafka, "),
+    ],
+)
+def test_a_set_that_is_absent_or_unknown_is_refused(
+    tmp_path: Path, jar_set: str, message: str
+) -> None:
+    """With the command that fetches it, or the known sets."""
+    with pytest.raises(JarError, match=message):
+        jars.paths(jar_set, tmp_path)
 
 
 def test_a_jar_that_was_changed_in_the_cache_is_not_used_but_fetched_again(
@@ -284,12 +279,6 @@ def test_a_jar_that_was_changed_in_the_cache_is_not_used_but_fetched_again(
     jars.fetch([jar], tmp_path, repository.url)
     assert jars.paths("test", tmp_path, [jar]) == (file,)
     assert len(repository.requests) == 2
-
-
-def test_an_unknown_set_is_answered_with_the_known_ones(tmp_path: Path) -> None:
-    """A typo does not fetch nothing in silence."""
-    with pytest.raises(JarError, match=r"no jar set 'kafak'. Sets: .*, kafka, "):
-        jars.paths("kafak", tmp_path)
 
 
 def test_another_repository_can_be_named() -> None:

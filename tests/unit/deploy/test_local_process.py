@@ -114,22 +114,17 @@ def test_a_process_that_got_the_same_id_is_not_taken_for_ours(settings: LocalSet
         bystander.wait()
 
 
-def test_stop_ends_the_server_and_forgets_it(settings: LocalSettings) -> None:
-    """Stopping twice is fine."""
-    record = start(settings, sleeper())
+@pytest.mark.parametrize(("code", "seconds"), [(SLEEP, 5), (STUBBORN, 0.3)], ids=["TERM", "KILL"])
+def test_stop_ends_the_server_and_removes_its_record(
+    settings: LocalSettings, code: str, seconds: float
+) -> None:
+    """A process that ignores TERM is killed after the limit; stopping twice is fine."""
+    record = start(settings, sleeper(code))
 
-    assert process.stop(settings, "sleeper", 5) is True
+    assert process.stop(settings, "sleeper", seconds) is True
     assert not psutil.pid_exists(record.pid)
     assert process.read_record(settings, "sleeper") is None
-    assert process.stop(settings, "sleeper", 5) is False
-
-
-def test_stop_kills_what_does_not_listen(settings: LocalSettings) -> None:
-    """A process that ignores TERM is killed after the limit."""
-    record = start(settings, sleeper(STUBBORN))
-
-    process.stop(settings, "sleeper", 0.3)
-    assert not psutil.pid_exists(record.pid)
+    assert process.stop(settings, "sleeper", seconds) is False
 
 
 def test_stop_ends_children_too(settings: LocalSettings) -> None:

@@ -33,15 +33,9 @@ def contents(merged_jar: bytes) -> dict[str, bytes]:
 
 def test_service_files_are_merged_line_by_line(tmp_path: Path) -> None:
     """Each provider once, in the order of the jars, also without a line end before."""
-    found = contents(
-        merge_jars(
-            [
-                jar(tmp_path, "a", {FACTORY: b"# providers\na.One\na.Two"}),
-                jar(tmp_path, "b", {FACTORY: b"b.Three # new\na.One\n"}),
-            ]
-        )
-    )
-    assert found[FACTORY] == b"a.One\na.Two\nb.Three\n"
+    one = jar(tmp_path, "a", {FACTORY: b"# providers\na.One\na.Two"})
+    other = jar(tmp_path, "b", {FACTORY: b"b.Three # new\na.One\n"})
+    assert contents(merge_jars([one, other]))[FACTORY] == b"a.One\na.Two\nb.Three\n"
 
 
 def test_signatures_go(tmp_path: Path) -> None:
@@ -57,31 +51,19 @@ def test_entries_of_the_runtime_are_excluded(tmp_path: Path) -> None:
     """Logging always, also for a later Java; Flink's classes when its own jars have them; else
     nothing."""
     runtime = jar(tmp_path, "runtime", {"org/apache/flink/Core.class": b"", "a/A.class": b""})
-    provided = list_entries([runtime])
-    found = contents(
-        merge_jars(
-            [
-                jar(
-                    tmp_path,
-                    "a",
-                    {
-                        "org/slf4j/Logger.class": b"",
-                        "META-INF/versions/9/org/apache/logging/log4j/Log.class": b"",
-                        "org/apache/flink/Core.class": b"",
-                        "org/apache/flink/connector/Kafka.class": b"k",
-                        "org/apache/flink/kafka/shaded/org/slf4j/Logger.class": b"s",
-                        "a/A.class": b"a",
-                    },
-                )
-            ],
-            provided,
-        )
-    )
-    assert set(found) - {MANIFEST} == {
-        "org/apache/flink/connector/Kafka.class",
-        "org/apache/flink/kafka/shaded/org/slf4j/Logger.class",
-        "a/A.class",
+    kept = {
+        "org/apache/flink/connector/Kafka.class": b"k",
+        "org/apache/flink/kafka/shaded/org/slf4j/Logger.class": b"s",
+        "a/A.class": b"a",
     }
+    excluded = (
+        "org/slf4j/Logger.class",
+        "META-INF/versions/9/org/apache/logging/log4j/Log.class",
+        "org/apache/flink/Core.class",
+    )
+    merged = jar(tmp_path, "a", {**dict.fromkeys(excluded, b""), **kept})
+    found = contents(merge_jars([merged], list_entries([runtime])))
+    assert set(found) - {MANIFEST} == set(kept)
 
 
 @pytest.mark.parametrize("name", ["a/A.class", "config.properties", "META-INF/plugins.dat"])

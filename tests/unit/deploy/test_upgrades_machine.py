@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,13 +86,21 @@ def test_an_upgrade_to_a_healthy_version_is_done(
     assert target.starts == [("new", service.name)]
 
 
+@pytest.mark.parametrize(
+    ("status", "wanted"),
+    [(Status.RUNNING, NEW), (Status.READY, NEW), (Status.READY, OLD)],
+    ids=["running", "stopped", "stopped, the same once more"],
+)
 def test_the_new_version_restores_nothing_if_requested(
-    target: ModelTarget, upgrades: UpgradeMachine
+    target: ModelTarget, upgrades: UpgradeMachine, status: Status, wanted: Configuration
 ) -> None:
-    """A plan that does not fit the state."""
-    end = upgrades.begin(replace(CHANGE, restore=NOTHING))
-    assert end.step is Step.DONE
-    assert target.starts == [("new", None)]
+    """A stopped application, which may never have run, is changed and started with force."""
+    target.status = status
+    change = replace(CHANGE, wanted=wanted, force=status is Status.READY, restore=NOTHING)
+    assert upgrades.begin(change).step is Step.DONE
+    assert target.number == 2
+    assert_runs(target, wanted)
+    assert target.starts == [(wanted.release, None)]
 
 
 def test_a_version_that_does_not_start_is_rolled_back_by_the_service(
@@ -141,19 +150,35 @@ def test_a_version_that_does_not_work_is_rolled_back(
     assert any(reason in line for line in lines)
 
 
-def test_a_change_that_hangs_is_rolled_back(target: ModelTarget, upgrades: UpgradeMachine) -> None:
-    """The service accepts a rollback in the middle of an update."""
-    target.hangs.add("new")
+@pytest.mark.parametrize(
+    ("present", "step", "reasons"),
+    [
+        # The producers have stopped: there is nothing to deliver.
+        ({"health_of": {"old": HEALTHY, "new": QUIET}}, Step.DONE, ()),
+        # ResourceInUseException is temporary.
+        ({"busy": 3}, Step.DONE, ()),
+        # The service accepts a rollback in the middle of an update.
+        ({"hangs": {"new"}}, Step.ROLLED_BACK, ("still UPDATING after 30 s",)),
+        # Nothing is changed; the message names the way without a snapshot.
+        ({"no_snapshot": {"old"}}, Step.ABANDONED, ("failed", "--force")),
+    ],
+    ids=["no input", "busy", "hangs", "no snapshot"],
+)
+def test_the_end_of_an_upgrade(
+    target: ModelTarget,
+    upgrades: UpgradeMachine,
+    present: dict[str, Any],
+    step: Step,
+    reasons: tuple[str, ...],
+) -> None:
+    """Its step and reasons, and the version that runs then."""
+    for name, value in present.items():
+        setattr(target, name, value)
     end = upgrades.begin(CHANGE)
-    assert end.step is Step.ROLLED_BACK
-    assert "still UPDATING after 30 s" in end.why
-    assert_runs(target, OLD)
-
-
-def test_a_version_without_input_is_healthy(target: ModelTarget, upgrades: UpgradeMachine) -> None:
-    """The producers have stopped: there is nothing to deliver."""
-    target.health_of = {"old": HEALTHY, "new": QUIET}
-    assert upgrades.begin(CHANGE).step is Step.DONE
+    assert end.step is step
+    assert [reason for reason in reasons if reason not in end.why] == []
+    assert_runs(target, NEW if step is Step.DONE else OLD)
+    assert (target.number == 1) is (step is Step.ABANDONED)
 
 
 def test_the_former_version_does_not_restore_a_snapshot_of_the_new_one(
@@ -166,21 +191,7 @@ def test_the_former_version_does_not_restore_a_snapshot_of_the_new_one(
     back = upgrades.roll_back(end, "the users do not like it")
     assert back.step is Step.ROLLED_BACK
     assert "roll_back" not in target.calls
-    release, snapshot = target.starts[-1]
-    assert release == "old"
-    assert snapshot in [s.name for s in target.saved if s.version == 1]
-
-
-def test_a_snapshot_that_fails_ends_the_upgrade_before_anything_is_changed(
-    target: ModelTarget, upgrades: UpgradeMachine
-) -> None:
-    """The message names the way without a snapshot."""
-    target.no_snapshot.add("old")
-    end = upgrades.begin(CHANGE)
-    assert end.step is Step.ABANDONED
-    assert "failed" in end.why
-    assert "--force" in end.why
-    assert (target.status, target.number) == (Status.RUNNING, 1)
+    assert target.starts[-1] in [("old", s.name) for s in target.saved if s.version == 1]
 
 
 def test_with_force_no_snapshot_is_created_and_the_last_one_is_restored(
@@ -197,18 +208,6 @@ def test_with_force_no_snapshot_is_created_and_the_last_one_is_restored(
     assert target.starts == [("new", "yesterday")]
     assert "create_snapshot" not in target.calls
     assert names_for_rollback(end) == {"yesterday"}
-
-
-@pytest.mark.parametrize("wanted", [NEW, OLD], ids=["another release", "the same once more"])
-def test_with_force_a_stopped_application_is_changed_and_started(
-    target: ModelTarget, upgrades: UpgradeMachine, wanted: Configuration
-) -> None:
-    """For example one that was submitted with a wrong setting and has never run."""
-    target.status = Status.READY
-    end = upgrades.begin(replace(CHANGE, wanted=wanted, force=True, restore=NOTHING))
-    assert end.step is Step.DONE
-    assert (target.status, target.number) == (Status.RUNNING, 2)
-    assert target.starts == [(wanted.release, None)]
 
 
 def test_an_application_that_did_not_run_is_rolled_back_to_stopped(
@@ -294,9 +293,7 @@ def test_an_upgrade_to_a_version_that_restarts_is_rolled_back_without_its_state(
     assert end.step is Step.ROLLED_BACK
     assert "failed" in end.why
     assert_runs(target, OLD)
-    release, snapshot = target.starts[-1]
-    assert release == "old"
-    assert snapshot in [s.name for s in target.saved if s.version == 1]
+    assert target.starts[-1] in [("old", s.name) for s in target.saved if s.version == 1]
 
 
 class ChangedTarget(ModelTarget):
@@ -350,28 +347,24 @@ def test_without_an_answer_of_the_target_verification_is_done_later(tmp_path: Pa
     assert machine(target, tmp_path).resume(journal).step is Step.DONE
 
 
-def test_a_call_to_a_busy_target_is_repeated(target: ModelTarget, upgrades: UpgradeMachine) -> None:
-    """ResourceInUseException is temporary."""
-    target.busy = 3
-    end = upgrades.begin(CHANGE)
-    assert end.step is Step.DONE
-
-
-def test_an_upgrade_without_a_change_is_refused(
-    target: ModelTarget, upgrades: UpgradeMachine
+@pytest.mark.parametrize(
+    ("status", "wanted", "message"),
+    [
+        (Status.RUNNING, OLD, "runs old with these settings already"),
+        (Status.READY, NEW, "only a running application"),
+    ],
+)
+def test_an_upgrade_without_a_change_or_a_running_application_is_refused(
+    target: ModelTarget,
+    upgrades: UpgradeMachine,
+    status: Status,
+    wanted: Configuration,
+    message: str,
 ) -> None:
-    """The same code, settings and parallelism."""
-    with pytest.raises(UpgradeError, match="runs old with these settings already"):
-        upgrades.begin(replace(CHANGE, wanted=OLD))
-
-
-def test_an_application_that_does_not_run_is_not_upgraded(
-    target: ModelTarget, upgrades: UpgradeMachine
-) -> None:
-    """No snapshot can be created."""
-    target.status = Status.READY
-    with pytest.raises(UpgradeError, match="only a running application"):
-        upgrades.begin(CHANGE)
+    """Of a stopped application no snapshot can be created."""
+    target.status = status
+    with pytest.raises(UpgradeError, match=message):
+        upgrades.begin(replace(CHANGE, wanted=wanted))
 
 
 def test_old_snapshots_are_deleted_and_its_own_is_kept(

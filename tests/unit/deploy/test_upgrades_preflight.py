@@ -40,31 +40,31 @@ from tests.support.releases import FOLDER, description, package_folder
 PLAN = PlanDescription("a", {"1_source": "s", "11_over": "o"})
 
 
-def test_the_same_plan_keeps_its_state() -> None:
-    """By its hash alone."""
-    assert compare_plans(PLAN, PLAN).fit is Fit.SAME
-
-
-def test_an_additional_operator_starts_without_state() -> None:
-    """And is named."""
-    found = compare_plans(PLAN, PlanDescription("b", {**PLAN.operators, "12_dedup": "d"}))
-    assert found.fit is Fit.COMPATIBLE
-    assert found.reasons == ("12_dedup is new and starts without state",)
-
-
 @pytest.mark.parametrize(
-    ("operators", "reason"),
+    ("plan", "fit", "reasons"),
     [
-        ({"1_source": "s"}, "11_over is not in the new plan"),
-        ({"1_source": "s", "11_over": "other"}, "11_over has other state in the new plan"),
-        ({"1_source": "s", "12_over": "o"}, "11_over is not in the new plan"),
+        ({}, Fit.SAME, ()),
+        (
+            {**PLAN.operators, "12_dedup": "d"},
+            Fit.COMPATIBLE,
+            ("12_dedup is new and starts without state",),
+        ),
+        ({"1_source": "s"}, Fit.REBUILD, ("11_over is not in the new plan",)),
+        (
+            {"1_source": "s", "11_over": "other"},
+            Fit.REBUILD,
+            ("11_over has other state in the new plan",),
+        ),
+        ({"1_source": "s", "12_over": "o"}, Fit.REBUILD, ("11_over is not in the new plan",)),
     ],
-    ids=["gone", "changed", "moved"],
+    ids=["same", "added", "gone", "changed", "moved"],
 )
-def test_state_without_its_operator_needs_a_rebuild(operators: dict[str, str], reason: str) -> None:
+def test_plans_are_compared_by_the_operators_with_state(
+    plan: dict[str, str], fit: Fit, reasons: tuple[str, ...]
+) -> None:
     """Each operator is named with what is wrong."""
-    found = compare_plans(PLAN, PlanDescription("b", operators))
-    assert (found.fit, found.reasons) == (Fit.REBUILD, (reason,))
+    found = compare_plans(PLAN, PlanDescription("b", plan) if plan else PLAN)
+    assert (found.fit, found.reasons) == (fit, reasons)
 
 
 def test_a_real_plan_with_another_column_before_a_state_needs_a_rebuild() -> None:

@@ -137,16 +137,8 @@ def test_a_batch_of_changes_is_published_up_to_the_first_that_fails(
     topics = Topics()
     assert item_stream.publish(records, topics) == {"batchItemFailures": []}
     assert [message.key for message in topics.taken] == ["a", "b", "c"]
-    assert topics.taken[0].record == {
-        "song_id": "a",
-        "title": "T",
-        "genres": [],
-        "artist": None,
-        "duration_seconds": None,
-        "released_at": None,
-        "updated_at": None,
-        "deleted": False,
-    }
+    nulls = dict.fromkeys(("artist", "duration_seconds", "released_at", "updated_at"))
+    assert topics.taken[0].record == {**songs[0], **nulls, "deleted": False}
 
 
 def test_a_removed_item_is_a_tombstone_and_an_unknown_table_is_an_error() -> None:
@@ -230,11 +222,7 @@ def test_a_table_that_is_not_as_the_domain_has_it_stops_its_stream(
 
 def test_what_followed_a_failed_change_of_its_key_is_sent_again_behind_it() -> None:
     """Other keys are not held up."""
-    rows: list[tuple[Any, ...]] = [
-        (1, "users", "a", {}),
-        (2, "users", "b", {}),
-        (3, "users", "a", {}),
-    ]
+    rows: list[tuple[Any, ...]] = [(n, "users", key, {}) for n, key in enumerate("aba", 1)]
     assert _in_order(rows, [None, None, None]) == ([1, 2, 3], None)
     published, problem = _in_order(rows, ["lost", None, None])
     assert published == [2]
@@ -440,9 +428,13 @@ def run_mapping(path: Path, streams: Streams, wanted: int, failures: Sequence[st
     return handler
 
 
-def test_a_stream_is_handed_on_in_order_parent_before_child(tmp_path: Path) -> None:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints.json"
+
+
+def test_a_stream_is_handed_on_in_order_parent_before_child(path: Path) -> None:
     """Each change once while nothing fails; the next start continues after the last."""
-    path = tmp_path / "checkpoints.json"
     streams = Streams()
     assert run_mapping(path, streams, 5).seen == ["1", "2", "3", "4", "5"]
     assert json.loads(path.read_text()) == {"parent": FINISHED, "child": "5"}
@@ -452,21 +444,17 @@ def test_a_stream_is_handed_on_in_order_parent_before_child(tmp_path: Path) -> N
 
 
 def test_a_failed_change_comes_again_before_what_follows_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is passed over, nothing overtakes."""
     monkeypatch.setattr(event_source, "RETRY_SECONDS", 0.01)
-    path = tmp_path / "checkpoints.json"
     handler = run_mapping(path, Streams(), 5, failures=["2", "4"])
     assert handler.seen == ["1", "2", "3", "4", "5"]
 
 
-def test_finished_shards_do_not_fill_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_shards_do_not_fill_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first ones are forgotten; a shard that is still read never is."""
     monkeypatch.setattr(event_source, "MAX_FINISHED_SHARDS", 3)
-    path = tmp_path / "checkpoints.json"
     checkpoints = Checkpoints(path)
     checkpoints.put("read", "7")
     for number in range(10):
@@ -477,10 +465,9 @@ def test_finished_shards_do_not_fill_the_file(
 
 
 def test_a_gap_in_a_stream_is_said_and_not_passed_in_silence(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A stream keeps a day; who was away longer has to publish the table anew."""
-    path = tmp_path / "checkpoints.json"
     streams = Streams()
     run_mapping(path, streams, 5)
     streams.trimmed = True
@@ -489,22 +476,19 @@ def test_a_gap_in_a_stream_is_said_and_not_passed_in_silence(
     assert "never published" in caplog.text
 
 
-def test_an_outdated_iterator_is_no_problem(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_outdated_iterator_is_no_problem(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Of a table that has not changed for some time."""
     streams = Streams()
     streams.outdated = ["TrimmedDataAccessException", "ExpiredIteratorException"]
-    seen = run_mapping(tmp_path / "checkpoints.json", streams, 5).seen
+    seen = run_mapping(path, streams, 5).seen
     assert seen == ["1", "2", "3", "4", "5"]
     assert caplog.text == ""
 
 
 def test_an_expired_shard_that_was_handled_to_its_end_has_no_gap(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing of it was left to publish."""
-    path = tmp_path / "checkpoints.json"
     path.write_text(json.dumps({"parent": "3"}))
     streams = Streams()
     streams.trimmed = True
@@ -519,10 +503,7 @@ def test_a_path_without_a_domain_has_an_error_of_the_same_shape() -> None:
     answer = not_found(event_of("GET", "/albums/a1", {}, b""))
     assert answer["statusCode"] == 404
     error = json.loads(answer["body"])["error"]
-    assert error == {
-        "reason": "not_found",
-        "message": "there is no domain 'albums'",
-        "field": "path",
-    }
+    message = "there is no domain 'albums'"
+    assert error == {"reason": "not_found", "message": message, "field": "path"}
     head = not_found(event_of("HEAD", "/albums", {}, b""))
     assert (head["statusCode"], head.get("body")) == (404, None)
