@@ -95,6 +95,7 @@ class Mesh:
             for role in (Role.ENRICHED, Role.DEAD_LETTER)
         }
         self._numbers = itertools.count(1)
+        self._occurred_at = 0
 
     def close(self) -> None:
         """Close the connections to the topics."""
@@ -177,7 +178,11 @@ class Mesh:
         return self.publish("songs", {**SONG, "song_id": song_id, **changes})
 
     def event(self, user_id: str | None, item_id: str, **changes: Any) -> Record:
-        """An interaction that just happened, not published; session and event are new."""
+        """An interaction that just happened, not published; session, event and time are new.
+
+        Personalize ignores an event like another one of its user at the same millisecond.
+        """
+        self._occurred_at = max(now_ms(), self._occurred_at + 1)
         return {
             "event_id": self.new_id("event"),
             "user_id": user_id,
@@ -187,7 +192,7 @@ class Mesh:
             "event_type": "play",
             "played_ms": 90_000,
             "device": "ios",
-            "occurred_at": now_ms(),
+            "occurred_at": self._occurred_at,
             "recommendation_id": None,
             "impression": None,
             **changes,

@@ -21,6 +21,7 @@ SECONDS = 120
 """For a machine with much else to do; a command itself waits for at most five seconds."""
 
 KAFKA, AWS, SERVICES = ("the service kafka", "the service aws", "the service of the back ends")
+PERSONALIZE = "the service personalize"
 NO_APPLICATION = "no application"
 PORT_IN_USE = "is in use"
 
@@ -56,6 +57,9 @@ COMMANDS: dict[str, str] = {
     "fill --generate 10": SERVICES,
     "verify": KAFKA,
     "bootstrap": AWS,
+    "deletions list": AWS,
+    "deletions run": PERSONALIZE,
+    "deletions verify": PERSONALIZE,
     "dlq list": KAFKA,
     "dlq show songs:0:0": KAFKA,
     "dlq replay songs:0:0": KAFKA,
