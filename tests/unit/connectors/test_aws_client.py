@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import hmac
 import json
-import os
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -277,17 +276,6 @@ class TestNoAnswer:
             return response
 
         assert isinstance(answer_of(torn), NoAnswer)
-
-
-@pytest.fixture
-def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing in the environment, no files, no metadata service."""
-    for name in os.environ:
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 def provide_temporary_credentials(folder: Path, *, first_minutes: int, refresh_fails: bool) -> None:

@@ -6,7 +6,7 @@ That nothing is lost, reordered or remembered whatever happens is in test_delive
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -84,6 +84,26 @@ def seconds_to_deliver(destination: ScriptedDestination, records: Sequence[FakeR
             return now()
 
     return run(main())
+
+
+def serve_quota(
+    quota: Callable[[], float],
+) -> tuple[Callable[[Sequence[FakeRecord], int], Outcome], list[float]]:
+    """A service that throttles calls above a quota, and the times at which it did."""
+    tokens, then = 0.0, 0.0
+    throttled_at: list[float] = []
+
+    def service(*_: object) -> Outcome:
+        nonlocal tokens, then
+        tokens = min(quota(), tokens + (now() - then) * quota())
+        then = now()
+        if tokens < 1:
+            throttled_at.append(now())
+            return THROTTLED
+        tokens -= 1
+        return DELIVERED
+
+    return service, throttled_at
 
 
 def limits(**changed: Any) -> Limits:
@@ -547,22 +567,10 @@ class TestPace:
 
     def test_the_rate_settles_around_what_the_service_lets_through(self) -> None:
         """A service that takes a third of the assumed quota is used well, soon without a storm."""
-        quota, tokens, then = 300.0, 0.0, 0.0
-        throttled_at = []
-
-        def service(*_: object) -> Outcome:
-            nonlocal tokens, then
-            tokens = min(quota, tokens + (now() - then) * quota)
-            then = now()
-            if tokens < 1:
-                throttled_at.append(now())
-                return THROTTLED
-            tokens -= 1
-            return DELIVERED
-
+        service, throttled_at = serve_quota(lambda: 300.0)
         destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
         seconds = seconds_to_deliver(destination, fake_records(keys=4_500, each=1))
-        assert 4_500 / quota / seconds > 0.95
+        assert 4_500 / 300 / seconds > 0.95
         # Once, for two seconds, it finds out what a pace that is too high brings.
         assert len(throttled_at) < 0.2 * 4_500
         assert sum(time > 5 for time in throttled_at) < 0.01 * 4_500
@@ -579,19 +587,7 @@ class TestPace:
 
     def test_a_quota_that_becomes_smaller_is_kept(self) -> None:
         """From a thousand to a hundred calls a second: soon hardly a call is sent in vain."""
-        tokens, then, throttled_at = 0.0, 0.0, []
-
-        def service(*_: object) -> Outcome:
-            nonlocal tokens, then
-            quota = 1_000.0 if now() < 5 else 100.0
-            tokens = min(quota, tokens + (now() - then) * quota)
-            then = now()
-            if tokens < 1:
-                throttled_at.append(now())
-                return THROTTLED
-            tokens -= 1
-            return DELIVERED
-
+        service, throttled_at = serve_quota(lambda: 1_000.0 if now() < 5 else 100.0)
         destination = ScriptedDestination(service, limits=limits(max_in_flight=64))
         seconds = seconds_to_deliver(destination, fake_records(keys=7_000, each=1))
         assert (7_000 - 5_000) / (seconds - 5) > 75
@@ -784,16 +780,19 @@ class TestSuperseding:
             ("a", 2),
         ]
 
-    def test_records_without_an_order_key_replace_nothing(self) -> None:
-        """They are delivered, each of them."""
-        destination = ReplacingDestination()
-        records = [FakeRecord(None, n, group="all") for n in range(30)]
-        assert deliver(destination, records) == [Delivered()] * 30
-
-    def test_what_a_destination_without_versions_gets_is_everything(self) -> None:
-        """Without `version` a burst of one key is as many records as before."""
-        destination = ScriptedDestination()
-        assert deliver(destination, fake_records(keys=1, each=50)) == [Delivered()] * 50
+    @pytest.mark.parametrize(
+        ("destination", "records"),
+        [
+            (ReplacingDestination(), [FakeRecord(None, n, group="all") for n in range(50)]),
+            (ScriptedDestination(), fake_records(keys=1, each=50)),
+        ],
+        ids=["no order key", "no versions"],
+    )
+    def test_records_that_replace_nothing_are_all_delivered(
+        self, destination: ScriptedDestination, records: list[FakeRecord]
+    ) -> None:
+        """Without an order key, or to a destination without `version`."""
+        assert deliver(destination, records) == [Delivered()] * 50
         assert len(destination.accepted) == 50
 
     async def test_memory_of_accepted_versions_is_bounded(self) -> None:

@@ -133,13 +133,9 @@ class TestSetUp:
         with pytest.raises(OpenSearchSetupError, match=r"does not answer.*endpoint URL"):
             set_up_opensearch(OpenSearchSettings(url))
 
-    def test_no_credentials_is_said(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("no_credentials")
+    def test_no_credentials_is_said(self) -> None:
         """The message of the credential chain."""
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         settings = OpenSearchSettings(
             "http://127.0.0.1:1", authentication="aws", region="us-east-1"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from functools import partial
 from random import Random
 from typing import Any, ClassVar
@@ -81,7 +82,7 @@ class DatasetHarness(ServiceHarness):
 
     def __init__(self, dataset: Dataset, calls_per_second: float = 1_000.0) -> None:
         self.service = PutRecords(dataset)
-        self._make: Any = user if dataset is USERS else item
+        self._make: Callable[..., DatasetRecord] = user if dataset is USERS else item
         settings = PutDatasetSettings(
             ARN + dataset.arn_ending,
             "us-east-1",
@@ -94,16 +95,13 @@ class DatasetHarness(ServiceHarness):
         )
 
     def record(self, key: int, number: int) -> DatasetRecord:
-        made: DatasetRecord = self._make(key, number)
-        return made
+        return self._make(key, number)
 
     def refused_record(self, key: int, number: int) -> DatasetRecord:
-        made: DatasetRecord = self._make(key, number, "refused")
-        return made
+        return self._make(key, number, "refused")
 
     def oversize_record(self, key: int, number: int) -> DatasetRecord:
-        made: DatasetRecord = self._make(key, number, "x" * 1001)
-        return made
+        return self._make(key, number, "x" * 1001)
 
     def accepted(self) -> list[tuple[int, int]]:
         return [

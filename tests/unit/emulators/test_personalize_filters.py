@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +11,22 @@ from emulators.errors import ServiceError
 from emulators.personalize.control.bulk import Bulk
 from emulators.personalize.control.filtering import select_items
 from emulators.personalize.control.filters import parse
-from emulators.personalize.control.schemas import parse as parse_schema
 from emulators.personalize.rules import Record
 from emulators.personalize.store import RecordsCall, Store, StoreReader
+from tests.unit.emulators.test_personalize_imports import schema
 
-ITEMS = parse_schema(
-    json.dumps(
-        {
-            "type": "record",
-            "name": "Items",
-            "namespace": "com.amazonaws.personalize.schema",
-            "fields": [
-                {"name": "ITEM_ID", "type": "string"},
-                {"name": "GENRES", "type": ["null", "string"], "categorical": True},
-                {"name": "TITLE", "type": ["null", "string"], "textual": True},
-                {"name": "IS_NEW", "type": "boolean"},
-                {"name": "NUMBER_OF_DOWNLOADS", "type": ["null", "long"]},
-                {"name": "CREATION_TIMESTAMP", "type": ["null", "long"]},
-            ],
-        }
-    )
+ITEMS = schema(
+    "Items",
+    ("ITEM_ID", "string", ""),
+    ("GENRES", ["null", "string"], "categorical"),
+    ("TITLE", ["null", "string"], "textual"),
+    ("IS_NEW", "boolean", ""),
+    ("NUMBER_OF_DOWNLOADS", ["null", "long"], ""),
+    ("CREATION_TIMESTAMP", ["null", "long"], ""),
 )
-
-
-USERS = parse_schema(
-    json.dumps(
-        {
-            "type": "record",
-            "name": "Users",
-            "namespace": "com.amazonaws.personalize.schema",
-            "fields": [
-                {"name": "USER_ID", "type": "string"},
-                {"name": "AGE", "type": "int"},
-                {"name": "PLAN", "type": "string", "categorical": True},
-            ],
-        }
-    )
+USERS = schema(
+    "Users", ("USER_ID", "string", ""), ("AGE", "int", ""), ("PLAN", "string", "categorical")
 )
-
-
 DRAMA_NOT_CLICKED = (
     'INCLUDE ItemID WHERE Items.GENRES IN ("drama") | '
     'EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("click")'
@@ -118,16 +94,8 @@ def test_items_pass_an_expression(
         ('EXCLUDE ItemID WHERE Interactions.event_type IN ("*")', [], True),
         ('EXCLUDE ItemID WHERE Interactions.EVENT_TYPE IN ("SKIP")', ["skip"], False),
         ('EXCLUDE itemId WHERE INTERACTIONS.event_type in ("click", "stream")', ["click"], False),
-        (
-            DRAMA_NOT_CLICKED,
-            ["click"],
-            False,
-        ),
-        (
-            DRAMA_NOT_CLICKED,
-            ["play"],
-            True,
-        ),
+        (DRAMA_NOT_CLICKED, ["click"], False),
+        (DRAMA_NOT_CLICKED, ["play"], True),
     ],
 )
 def test_items_pass_by_the_users_events(expression: str, events: list[str], expected: bool) -> None:

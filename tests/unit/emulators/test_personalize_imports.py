@@ -17,8 +17,8 @@ from emulators.personalize.control.imports import ImportJob, ServerStopping
 from emulators.personalize.control.schemas import DatasetSchema, parse
 from emulators.personalize.control.source import CsvObject, Source
 from emulators.personalize.control.training import TrainingRefused, train
-from emulators.personalize.rules import Event
 from emulators.personalize.store import EventsCall, Store, StoreReader
+from tests.unit.emulators.test_personalize_store import event
 
 NAMESPACE = "com.amazonaws.personalize.schema"
 
@@ -241,21 +241,8 @@ def put(path: Path, *events: tuple[str | None, str]) -> None:
     store = Store(path)
     call = EventsCall(
         tuple(
-            Event(
-                event_id=f"e{number}",
-                user_id=user,
-                session_id="s",
-                item_id=item,
-                event_type="play",
-                event_value=None,
-                sent_at=1_760_000_000_000 + number,
-                properties=None,
-                recommendation_id=None,
-                impression=None,
-                attribution_source=None,
-                identity=str(number).encode(),
-            )
-            for number, (user, item) in enumerate(events)
+            event(f"e{n}", str(n), user_id=user, item_id=item, sent_at=1_760_000_000_000 + n)
+            for n, (user, item) in enumerate(events)
         )
     )
     store.write([call], 1_770_000_000_000)

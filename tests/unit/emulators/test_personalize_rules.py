@@ -72,33 +72,28 @@ def test_the_listener_of_an_anonymous_event_is_its_session() -> None:
     assert (parsed.user_id, parsed.listener) == (None, "s1")
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["userId", "USERID", "sessionId", "eventType", "timestamp", "recommendationId", "impressioN"],
-)
-def test_a_forbidden_key_is_refused_in_any_case(key: str) -> None:
-    """The keys that botocore's documentation forbids, case-insensitively."""
-    assert f"'{key}' can't be included" in refusal(event(properties=json.dumps({key: "x"})))
-
-
-@pytest.mark.parametrize("key", ["NUMBER_OF_RATINGS", "number_of_ratings", "Device", "", "a-b"])
-def test_a_key_that_is_not_camel_case_is_refused(key: str) -> None:
-    """Keys are the camelCase names of the schema's fields."""
-    assert "camelCase" in refusal(event(properties=json.dumps({key: "x"})))
+FORBIDDEN = ["userId", "USERID", "sessionId", "eventType", "timestamp", "impressioN"]
+NOT_CAMEL_CASE = ["NUMBER_OF_RATINGS", "number_of_ratings", "Device", "", "a-b"]
+NO_OBJECTS = ["not json", "[1]", '"text"', "{", "[" * 1024, '{"a": NaN}', '{"a": "\\ud800"}']
 
 
 @pytest.mark.parametrize(
-    "text", ["not json", "[1]", '"text"', "{", "[" * 1024, '{"a": NaN}', '{"a": "\\ud800"}']
+    ("properties", "reason"),
+    [
+        # The keys that botocore's documentation forbids, in any case.
+        *(
+            (json.dumps({key: "x"}), f"'{key}' can't be included")
+            for key in [*FORBIDDEN, "recommendationId"]
+        ),
+        *((json.dumps({key: "x"}), "camelCase") for key in NOT_CAMEL_CASE),
+        *((text, "Error parsing properties json") for text in NO_OBJECTS),
+        # Several categories are a string, joined by '|'.
+        *((json.dumps({"genres": value}), "nested") for value in (["a", "b"], {"b": 1})),
+    ],
 )
-def test_properties_must_be_a_json_object(text: str) -> None:
-    """Another text is refused with the message of the service."""
-    assert refusal(event(properties=text)).startswith("Error parsing properties json")
-
-
-@pytest.mark.parametrize("value", [["a", "b"], {"b": 1}])
-def test_nested_properties_are_refused(value: object) -> None:
-    """Several categories are a string, joined by '|'."""
-    assert "nested" in refusal(event(properties=json.dumps({"genres": value})))
+def test_invalid_properties_are_refused(properties: str, reason: str) -> None:
+    """With the message of the service."""
+    assert reason in refusal(event(properties=properties))
 
 
 def test_one_invalid_event_refuses_the_call() -> None:

@@ -69,6 +69,11 @@ class Store:
     def commit(self, group: str, offsets: Offsets) -> None:
         self.groups.setdefault(group, {}).update(offsets)
 
+    def add_read(self, offsets: Offsets) -> None:
+        """Add records that the source's group has read and committed."""
+        self.end.update(offsets)
+        self.commit("g", offsets)
+
 
 class Worker:
     """A worker with one function of users and items, on clocks that the test moves.
@@ -121,8 +126,11 @@ def now() -> list[float]:
     return [1000.0]
 
 
-def started(store: Store, now: list[float], restored: Offsets | None = None) -> Worker:
+def started(
+    store: Store, now: list[float], restored: Offsets | None = None, end: Offsets | None = None
+) -> Worker:
     """A worker that has opened; ``restored``: what it sees of its restored state."""
+    store.end.update(end or {})
     worker = Worker(store, now)
     worker.freshness.exact = restored is not None
     worker.reader.add_restored(restored or {})
@@ -137,8 +145,7 @@ def test_with_empty_topics_events_pass_at_once(store: Store, now: list[float]) -
 
 def test_an_event_waits_for_the_backlog(store: Store, now: list[float]) -> None:
     """And passes when the last user of it has settled in the join's state."""
-    store.end[USERS] = 3
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 3})
     assert not worker.is_fresh()
     worker.read(USERS, 0, 1)
     assert not worker.is_fresh(after=SETTLED)
@@ -149,8 +156,7 @@ def test_an_event_waits_for_the_backlog(store: Store, now: list[float]) -> None:
 
 def test_another_workers_backlog_is_waited_for(store: Store, now: list[float]) -> None:
     """However late that worker starts: no worker has committed that it was read."""
-    store.end[ITEMS] = 2
-    early = started(store, now)
+    early = started(store, now, end={ITEMS: 2})
     assert not early.is_fresh(after=UNSTARTED_SECONDS / 2)
     late = started(store, now)
     assert not early.is_fresh()
@@ -171,8 +177,7 @@ def test_a_live_update_holds_the_event_behind_it(store: Store, now: list[float])
 
 def test_positions_of_an_earlier_attempt_do_not_count(store: Store, now: list[float]) -> None:
     """After a restart from a checkpoint the rest is read again, and waited for."""
-    store.end[USERS] = 10
-    before = started(store, now)
+    before = started(store, now, end={USERS: 10})
     before.read(USERS, *range(10))
     assert before.is_fresh(after=SETTLED)
     store.commit("g", {USERS: 6})
@@ -184,15 +189,13 @@ def test_positions_of_an_earlier_attempt_do_not_count(store: Store, now: list[fl
 
 def test_a_restored_job_with_nothing_to_read_does_not_wait(store: Store, now: list[float]) -> None:
     """Flink resumes at what it has committed."""
-    store.end.update({USERS: 10, ITEMS: 5})
-    store.commit("g", {USERS: 10, ITEMS: 5})
+    store.add_read({USERS: 10, ITEMS: 5})
     assert started(store, now).is_fresh()
 
 
 def test_restored_state_says_how_far_it_has_read(store: Store, now: list[float]) -> None:
     """Whatever the group has committed: Flink's last commit before a stop may be missing."""
-    store.end.update({USERS: 10, ITEMS: 5})
-    worker = started(store, now, {USERS: 10, ITEMS: 5})
+    worker = started(store, now, restored={USERS: 10, ITEMS: 5}, end={USERS: 10, ITEMS: 5})
     assert worker.is_fresh()
     store.end[USERS] = 11
     assert not worker.is_fresh()
@@ -204,8 +207,7 @@ def test_an_old_snapshot_is_not_taken_for_what_its_group_has_read_since(
     store: Store, now: list[float]
 ) -> None:
     """A snapshot of an hour ago: what has come since is read again before the first event."""
-    store.end.update({USERS: 10, ITEMS: 5})
-    store.commit("g", {USERS: 10, ITEMS: 5})
+    store.add_read({USERS: 10, ITEMS: 5})
     interactions = started(store, now, {})
     assert not interactions.is_fresh()
     worker = started(store, now, {USERS: 4, ITEMS: 5})
@@ -219,16 +221,14 @@ def test_a_new_application_waits_whatever_its_group_has_committed(
     store: Store, now: list[float]
 ) -> None:
     """Submitted again without a savepoint it has no state, though its group read all of it once."""
-    store.end.update({USERS: 10, ITEMS: 5})
-    store.commit("g", {USERS: 10, ITEMS: 5})
+    store.add_read({USERS: 10, ITEMS: 5})
     reset_committed_offsets(store, ("users", "songs"), "g")
     assert not started(store, now).is_fresh()
 
 
 def test_a_checkpoint_tells_where_a_restored_job_resumes(store: Store, now: list[float]) -> None:
     """Also when the group's offsets were discarded at the submission."""
-    store.end.update({USERS: 10, ITEMS: 5})
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 10, ITEMS: 5})
     assert not worker.is_fresh()
     store.commit("g", {USERS: 10, ITEMS: 5})
     worker.is_fresh()
@@ -237,8 +237,7 @@ def test_a_checkpoint_tells_where_a_restored_job_resumes(store: Store, now: list
 
 def test_a_worker_commits_again_what_another_has_reset(store: Store, now: list[float]) -> None:
     """A worker that opens late resets the positions of all; the others commit theirs again."""
-    store.end[USERS] = 1
-    first = started(store, now)
+    first = started(store, now, end={USERS: 1})
     first.read(USERS, 0)
     assert first.is_fresh(after=SETTLED)
     second = started(store, now)
@@ -292,8 +291,7 @@ def test_a_partition_added_while_the_job_runs_is_waited_for(store: Store, now: l
 
 def test_records_of_a_topic_created_anew_are_waited_for(store: Store, now: list[float]) -> None:
     """Its offsets begin again, below what has been read of the former one."""
-    store.end[USERS] = 5
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 5})
     worker.read(USERS, *range(5))
     assert worker.is_fresh(after=SETTLED)
     assert worker.is_fresh(after=SETTLED)
@@ -309,8 +307,7 @@ def test_records_of_a_topic_created_anew_are_waited_for(store: Store, now: list[
 
 def test_kafka_is_asked_once_for_a_position(store: Store, now: list[float]) -> None:
     """However long a record is not read: a probe costs a fetch."""
-    store.end[USERS] = 1
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 1})
     for _ in range(50):
         worker.poll()
         now[0] += UNMOVED_SECONDS
@@ -319,8 +316,7 @@ def test_kafka_is_asked_once_for_a_position(store: Store, now: list[float]) -> N
 
 def test_what_nobody_reads_is_given_up(store: Store, now: list[float]) -> None:
     """After a limit, and only the rest that was there: a new user is waited for again."""
-    store.end[USERS] = 5
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 5})
     assert not worker.is_fresh()
     assert worker.is_fresh(after=UNSTARTED_SECONDS)
     store.end[USERS] = 6
@@ -329,16 +325,14 @@ def test_what_nobody_reads_is_given_up(store: Store, now: list[float]) -> None:
 
 def test_rests_that_nobody_reads_are_given_up_together(store: Store, now: list[float]) -> None:
     """Not one limit after the other: a restart would take as long as there are partitions."""
-    store.end.update({USERS: 5, ITEMS: 5})
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 5, ITEMS: 5})
     assert not worker.is_fresh()
     assert worker.is_fresh(after=UNSTARTED_SECONDS)
 
 
 def test_last_offsets_that_are_no_records_stop_nothing(store: Store, now: list[float]) -> None:
     """A transaction's marker takes an offset and is never read."""
-    store.end[USERS] = 3
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 3})
     worker.read(USERS, 0, 1)
     assert not worker.is_fresh(after=SETTLED)
     assert not worker.is_fresh(after=STALLED_SECONDS)
@@ -359,8 +353,7 @@ def test_updates_without_a_pause_hold_no_event_longer_than_they_settle(
 
 def test_when_nothing_moves_one_waiting_event_is_released(store: Store, now: list[float]) -> None:
     """It holds up a checkpoint's barrier; the events behind it are still held."""
-    store.end[USERS] = 3
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 3})
     worker.read(USERS, 0)
     worker.poll(after=SETTLED)
     published_ms = int(now[0] * 1000)
@@ -382,8 +375,7 @@ def test_an_event_that_passes_because_a_rest_is_given_up_says_so(
     store: Store, now: list[float]
 ) -> None:
     """It was not read: the user may be missing."""
-    store.end[USERS] = 5
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 5})
     worker.poll()
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(worker.freshness.wait_for, int(now[0] * 1000))
@@ -396,8 +388,7 @@ def test_an_event_that_passes_because_a_rest_is_given_up_says_so(
 
 def test_a_waiting_event_ends_when_the_worker_closes(store: Store, now: list[float]) -> None:
     """By an exception: it must not pass, it is read again after the restart."""
-    store.end[USERS] = 1
-    worker = started(store, now)
+    worker = started(store, now, end={USERS: 1})
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(worker.freshness.wait_for, int(now[0] * 1000) + 1000)
         # Until it waits, a closing would not be noticed.

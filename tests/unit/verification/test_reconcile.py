@@ -41,19 +41,19 @@ class World:
         self.letters: list[dict[str, Any]] = []
         self.accepted: list[Accepted] = []
         self.ignored: list[Ignored] = []
-        users: dict[str, Any] = {}
-        items: dict[str, Any] = {}
+        self._users: dict[str, Any] = {}
+        self._items: dict[str, Any] = {}
         for number, entry in enumerate(entries):
             moment = T0 + (10_000 + number * 10 if entry.domain == "interactions" else number)
             row = self._row(entry, moment, number)
             self.rows.append(row)
             origin = f"{row.topic}/0/{row.offset}"
             if row.kind is Kind.VERSION:
-                self._project(entry, origin, row, users, items)
+                self._project(entry, origin, row)
             elif row.kind is Kind.MALFORMED:
                 self.letters.append(self._letter(row))
             else:
-                self._deliver(entry, origin, row, users, items)
+                self._deliver(entry, origin, row)
 
     def _row(self, entry: Entry, moment: int, seq: int) -> LedgerRow:
         publication = PUBLISHER.create_publication(entry, moment)
@@ -65,12 +65,9 @@ class World:
             publication.body, Status.ACKNOWLEDGED, 0, offset, moment,
         )  # fmt: skip
 
-    @staticmethod
-    def _project(
-        entry: Entry, origin: str, row: LedgerRow, users: dict[str, Any], items: dict[str, Any]
-    ) -> None:
+    def _project(self, entry: Entry, origin: str, row: LedgerRow) -> None:
         contract = CONTRACTS[entry.domain]
-        known = users if contract.user else items
+        known = self._users if contract.user else self._items
         if entry.record is None or row.deleted:
             known[row.entity or ""] = None
             return
@@ -83,23 +80,14 @@ class World:
         )
         known[row.entity or ""] = {**content, "origin": origin}
 
-    def _deliver(
-        self,
-        entry: Entry,
-        origin: str,
-        row: LedgerRow,
-        users: dict[str, Any],
-        items: dict[str, Any],
-    ) -> None:
-        record = {
-            **dict.fromkeys(CONTRACTS["interactions"].newest.field_names),
-            **(entry.record or {}),
-        }
+    def _deliver(self, entry: Entry, origin: str, row: LedgerRow) -> None:
+        blank = dict.fromkeys(CONTRACTS["interactions"].newest.field_names)
+        record = {**blank, **(entry.record or {})}
         record |= {
             "origin": origin,
             "published_at": row.timestamp,
-            "user": users.get(record["user_id"]),
-            "item": items.get(record["item_id"]),
+            "user": self._users.get(record["user_id"]),
+            "item": self._items.get(record["item_id"]),
         }
         moment = (row.timestamp or 0) + 50
         self.enriched.append((moment, record))
