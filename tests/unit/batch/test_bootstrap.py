@@ -238,18 +238,21 @@ class TestFinish:
         lines = (json.dumps({"product": p, "name": name, "n": n}) + "\n" for p, name, n in counts)
         self.put(settings, "counts/part-0", "".join(lines))
 
-    def enough(self, interactions: int = 7) -> list[tuple[str, str, int]]:
+    def enough(self) -> list[tuple[str, str, int]]:
         return [
             ("users", "good", 7), ("songs", "good", 6), ("songs", "too_long", 1),
-            ("podcasts", "good", 7), ("interactions", "good", interactions),
-            ("interactions", "later", 7 - interactions),
+            ("podcasts", "good", 7), ("interactions", "good", 7), ("interactions", "later", 0),
         ]  # fmt: skip
+
+    def finish(
+        self, settings: BootstrapSettings, products: Any, *counts: tuple[str, str, int]
+    ) -> Any:
+        self.count(settings, *counts)
+        return finish.finish(settings, CONTRACTS, products, LocalStorage())
 
     def test_too_little_puts_a_report_and_no_csv(self, made: Any, tmp_path: Path) -> None:
         """What could not be trained with is not there to be imported."""
-        settings, products = made
-        self.count(settings, *self.enough())
-        report = finish.finish(settings, CONTRACTS, products, LocalStorage())
+        report = self.finish(*made, *self.enough())
         assert not report["trainable"]
         names = sorted(str(p.relative_to(tmp_path / "out/r")) for p in
                        (tmp_path / "out/r").rglob("*") if p.is_file())  # fmt: skip
@@ -261,27 +264,22 @@ class TestFinish:
         self, made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Files that the job had not committed are left out."""
-        settings, products = made
-        self.count(settings, *self.enough())
         monkeypatch.setattr(reports, "training_problems", lambda *_: [])
-        assert finish.finish(settings, CONTRACTS, products, LocalStorage())["trainable"]
+        assert self.finish(*made, *self.enough())["trainable"]
         header = ",".join(columns(users_schema(CONTRACTS)))
         found = [p.read_text() for p in sorted((tmp_path / "out/r/users").iterdir())]
         assert found == [f"{header}\nu1,,,,\n", f"{header}\nu2,,,,\n"]
 
     def test_rows_that_were_not_read_are_an_error(self, made: Any) -> None:
         """The job must have read what the manifest lists: all of it, once."""
-        settings, products = made
-        self.count(settings, *self.enough(interactions=7)[:-2])
         with pytest.raises(finish.IncompleteError, match="read 0 rows of the product interactions"):
-            finish.finish(settings, CONTRACTS, products, LocalStorage())
+            self.finish(*made, *self.enough()[:-2])
 
     def test_a_complete_run_is_not_made_again_and_not_of_something_else(self, made: Any) -> None:
         """Its report says what it was made of."""
         settings, products = made
         assert finish.read_report(settings, products, LocalStorage()) is None
-        self.count(settings, *self.enough())
-        report = finish.finish(settings, CONTRACTS, products, LocalStorage())
+        report = self.finish(*made, *self.enough())
         assert finish.read_report(settings, products, LocalStorage()) == report
         other = replace(settings, since=6)
         with pytest.raises(TunemeshError, match="another name"):

@@ -112,8 +112,7 @@ def test_throttling_is_waited_out_less_and_less_often() -> None:
 
 
 def test_a_service_that_does_not_answer_is_asked_again() -> None:
-    """A connection that fails, an internal failure, and codes that the caller declares
-    transient."""
+    """A lost connection, an internal failure, codes that the caller declares transient."""
     time = StoppedTime()
     lost = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
     made = calls(time, lost, refusal("InternalFailure"), refusal("LimitExceededException"), {})

@@ -36,14 +36,11 @@ class Shelf:
         self.asked: list[tuple[str, str]] = []
         self.granted = {c.name: tuple(sorted(required_columns(c))) for c in CONTRACTS.sources}
         manifest = Manifest("", 1, "v1", 0, None, 1_000, (), ())
+        created = {"users": 900, "songs": 800, "podcasts": 950, "interactions": 1_200}
         self.manifests = {
-            "users": replace(manifest, product="users", created_at=900),
-            "songs": replace(manifest, product="songs", created_at=800),
-            "podcasts": replace(manifest, product="podcasts", created_at=950),
-            "interactions": replace(
-                manifest, product="interactions", created_at=1_200, until=until
-            ),
+            name: replace(manifest, product=name, created_at=at) for name, at in created.items()
         }
+        self.manifests["interactions"] = replace(self.manifests["interactions"], until=until)
 
     def open_product(
         self, product: str, consumer: str, columns: Sequence[str] | None = None

@@ -27,6 +27,13 @@ from tests.support.ports import free_port
 EXAMPLE = re.compile(r"^ +(?:Example: )?(tunemesh .*)$", re.MULTILINE)
 
 
+def exit_code(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    monkeypatch.setattr("sys.argv", ["tunemesh", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    return end.value.code
+
+
 @pytest.mark.parametrize("path", LEAVES)
 def test_every_command_has_help(path: str) -> None:
     """A sentence, and a text for each option."""
@@ -64,11 +71,9 @@ def test_the_list_of_a_group_has_whole_sentences(path: str) -> None:
 def test_what_a_command_writes_is_the_user_s_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ledgers and reports have personal data; the umask is set before anything is written."""
     before = os.umask(0o022)
-    monkeypatch.setattr("sys.argv", ["tunemesh", "--version"])
     monkeypatch.setattr(main, "log_to_file", lambda file: None)
     try:
-        with pytest.raises(SystemExit):
-            main.main()
+        assert exit_code(monkeypatch, "--version") == 0
         assert os.umask(0o022) == 0o077
     finally:
         os.umask(before)
@@ -124,10 +129,7 @@ def test_an_unexpected_error_is_a_sentence_and_a_traceback_in_the_log(
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(main, "tunemesh", broken)
-    monkeypatch.setattr("sys.argv", ["tunemesh"])
-    with pytest.raises(SystemExit) as end:
-        main.main()
-    assert end.value.code == 1
+    assert exit_code(monkeypatch) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(log) in line
     assert "ZeroDivisionError: a bug" in log.read_text()
@@ -140,10 +142,7 @@ def test_a_home_that_is_no_folder_is_named(
     home = tmp_path / "file"
     home.write_text("")
     monkeypatch.setenv("TUNEMESH_HOME", str(home))
-    monkeypatch.setattr("sys.argv", ["tunemesh", "status"])
-    with pytest.raises(SystemExit) as end:
-        main.main()
-    assert end.value.code == 1
+    assert exit_code(monkeypatch, "status") == 1
     error = capsys.readouterr().err
     assert "Not a directory" in error
     assert str(home) in error

@@ -188,15 +188,8 @@ class JobManager:
             entries = [{"timestamp": at * 1000, "stacktrace": trace} for at in self.failures]
             return {"exceptionHistory": {"entries": entries, "truncated": False}}
         if path == "/jobs/j/checkpoints":
-            return {
-                "latest": {
-                    "completed": {
-                        "latest_ack_timestamp": 1000,
-                        "end_to_end_duration": 250,
-                        "checkpointed_size": 77,
-                    }
-                }
-            }
+            completed = {"latest_ack_timestamp": 1000, "end_to_end_duration": 250}
+            return {"latest": {"completed": {**completed, "checkpointed_size": 77}}}
         if path == "/jobs/j/metrics":
             return [{"id": "numRestarts", "value": "3"}]
         assert path == "/jobs/j/vertices/v/subtasks/metrics"

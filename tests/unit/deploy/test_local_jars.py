@@ -152,8 +152,7 @@ def test_a_download_of_an_earlier_run_goes_on(
 def test_a_wrong_checksum_is_an_error_and_leaves_no_jar(
     repository: Repository, tmp_path: Path
 ) -> None:
-    """The message has the coordinates and both sums; the next run does not resume from bad
-    bytes."""
+    """The message has both sums; the next run does not resume from bad bytes."""
     jar = repository.offer("a", sha256="0" * 64)
 
     with pytest.raises(JarError, match=r"org\.x:a:1\.0: .* but pom-deps.txt has 0{64}"):

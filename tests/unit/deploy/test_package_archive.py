@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,25 +183,14 @@ def builder(project: Path, folder: Path) -> Build:
         for entry in wanted:
             small_wheel(cache, entry.name)
 
-    def run(
-        name: str = "stream",
-        output: str = "packages",
-        python: str = "3.12",
-        limit: int = archive.MAX_BYTES,
-    ) -> assembly.Package:
+    def run(name: str = "stream", output: str = "packages", **options: Any) -> assembly.Package:
         environ = {
             "TUNEMESH_MAVEN_REPOSITORY": (project / "m2").as_uri(),
             "TUNEMESH_JAR_CACHE": str(folder / "jars"),
             "TUNEMESH_WHEEL_CACHE": str(folder / "wheels"),
         }
         return assembly.build(
-            name,
-            folder / output,
-            python=python,
-            project=project,
-            environ=environ,
-            download=download,
-            limit=limit,
+            name, folder / output, project=project, environ=environ, download=download, **options
         )
 
     return run
@@ -351,8 +341,7 @@ def test_the_entry_script_starts_the_code_beside_it(
 
 
 def test_what_cannot_be_built_leaves_nothing(build: Build, project: Path, tmp_path: Path) -> None:
-    """No application of that name; no package for it; no such Python; a file that must not be in
-    it."""
+    """An unknown application or Python, an absent package, too many bytes, a refused file."""
     for arguments, message in (
         ({"name": "nothing"}, "no application 'nothing'. Applications: stream, bootstrap"),
         ({"name": "bootstrap"}, "needs the package 'batch'"),

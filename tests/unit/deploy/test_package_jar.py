@@ -48,8 +48,7 @@ def test_signatures_go(tmp_path: Path) -> None:
 
 
 def test_entries_of_the_runtime_are_excluded(tmp_path: Path) -> None:
-    """Logging always, also for a later Java; Flink's classes when its own jars have them; else
-    nothing."""
+    """Logging always, also for a later Java; Flink's classes when its own jars have them."""
     runtime = jar(tmp_path, "runtime", {"org/apache/flink/Core.class": b"", "a/A.class": b""})
     kept = {
         "org/apache/flink/connector/Kafka.class": b"k",

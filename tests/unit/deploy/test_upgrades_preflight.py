@@ -123,8 +123,7 @@ def test_a_release_without_a_pipeline_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_layout_of_enriched_events_needs_a_rebuild(tmp_path: Path) -> None:
-    """The plan is the same, but its state would be decoded with another layout. The schema's
-    documentation has no effect on the layout."""
+    """State would be decoded with another layout. Documentation is no part of the layout."""
     one = {"tunemesh.application": {"pipelines": "enrichment"}}
     contracts = load_contracts((PROJECT / "schemas" / "contracts",))
     enriched = contracts.only(Role.ENRICHED)

@@ -88,39 +88,30 @@ def test_a_field_of_any_type_is_erased(tmp_path: Path, repository: Path) -> None
             {"name": "zone", "type": ["string", "null"], "default": "x"},
         ],
     }
-    types: dict[str, Any] = {
-        "email": "string",
-        "plan": plan,
-        "address": address,
-        "other": "Address",
-        "either": ["string", "int"],
-        "score": "double",
-        "tags": {"type": "map", "values": "string"},
-        "seal": {"type": "fixed", "name": "Seal", "size": 2},
+    empty = {"street": "", "plan": "NONE", "zone": None}
+    types: dict[str, tuple[Any, Any]] = {
+        "email": ("string", ""),
+        "plan": (plan, "NONE"),
+        "address": (address, empty),
+        "other": ("Address", empty),
+        "either": (["string", "int"], ""),
+        "score": ("double", 0.0),
+        "tags": ({"type": "map", "values": "string"}, {}),
+        "seal": ({"type": "fixed", "name": "Seal", "size": 2}, b"\0\0"),
     }
     source = repository / "schemas" / "contracts" / "users"
     folder = tmp_path / "users"
     folder.mkdir()
     schema = json.loads((source / "users.v1.avsc").read_text())
-    schema["fields"] += [{"name": name, "type": type_} for name, type_ in types.items()]
+    schema["fields"] += [{"name": name, "type": type_} for name, (type_, _) in types.items()]
     schema["fields"].append({"name": "tier", "type": "string", "default": "free"})
     (folder / "users.v1.avsc").write_text(json.dumps(schema))
     shutil.copy(source / "contract.yaml", folder)
 
     rules = Rules(load_contracts((tmp_path,))["users"])
     record = rules.completed({"user_id": "u", "deleted": True, "tier": "gold", "email": "a@b.c"})
-    empty = {"street": "", "plan": "NONE", "zone": None}
-    assert {name: record[name] for name in (*types, "tier")} == {
-        "email": "",
-        "plan": "NONE",
-        "address": empty,
-        "other": empty,
-        "either": "",
-        "score": 0.0,
-        "tags": {},
-        "seal": b"\0\0",
-        "tier": "free",
-    }
+    erased = {name: value for name, (_, value) in types.items()} | {"tier": "free"}
+    assert {name: record[name] for name in erased} == erased
     rules.check(record, NOW_MS)
     assert rules.is_erased(record)
 
