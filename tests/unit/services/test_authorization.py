@@ -79,12 +79,14 @@ class BackEnds:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.users, self.songs, self.topic = Store(), Store(), Topic()
-        self.users.records["u1"] = {**_user("u1")}
-        self.users.records["u2"] = {**_user("u2")}
-        domains = {"users": Domain(Rules(CONTRACTS["users"]), self.users, lambda: NOW_MS)}
+        rules = Rules(CONTRACTS["users"])
+        for user in ("u1", "u2"):
+            record = rules.completed({"user_id": user, "updated_at": 1_780_000_000_000})
+            self.users.records[user] = record
+        domain = Domain(rules, self.users, lambda: NOW_MS)
         songs = Domain(Rules(CONTRACTS["songs"]), self.songs, lambda: NOW_MS)
         plays = Interactions(CONTRACTS["interactions"], self.topic, lambda: NOW_MS)
-        monkeypatch.setattr(users, "_users", lambda: domains["users"])
+        monkeypatch.setattr(users, "_users", lambda: domain)
         monkeypatch.setattr(items, "_items", lambda name: songs)
         monkeypatch.setattr(interactions, "_interactions", lambda: plays)
 
@@ -97,12 +99,6 @@ class BackEnds:
         handler = {"users": users, "songs": items, "interactions": interactions}
         answer = handler[path.split("/")[1]].handler(event, None)
         return answer["statusCode"], json.loads(answer.get("body") or "null")
-
-
-def _user(user_id: str) -> Record:
-    return Rules(CONTRACTS["users"]).completed(
-        {"user_id": user_id, "updated_at": 1_780_000_000_000}
-    )
 
 
 @pytest.fixture
