@@ -27,18 +27,12 @@ from jobs.decode import (
     check_enriched_layout,
 )
 from schemas import wire
-from schemas.codec import (
-    Decoder,
-    Encoder,
-    RegisteredSchema,
-    SchemaLookup,
-    UnknownSchemaId,
-    parse_plain,
-)
+from schemas.codec import Decoder, Encoder, RegisteredSchema, parse_plain
 from schemas.dead_letter import DeadLetters, Step
 from schemas.invalid import Reason
 from schemas.model import Contract, Contracts, Role, SchemaVersion, load_contracts
 from schemas.rules import FEBRUARY_1970_MS, MAX_AHEAD_MS, MAX_ID_LENGTH, MIN_SECONDS
+from tests.unit.schemas import test_codec as codec
 from verification.malformed import (
     DIMENSION_REASONS,
     INTERACTION_REASONS,
@@ -81,23 +75,19 @@ def version_id(contract: Contract, number: int | None = None) -> UUID:
     return UUID(int=(position + 1) * 100 + (number or len(contract.versions)))
 
 
-class Registry(SchemaLookup):
+class Registry(codec.Registry):
     """Every version of every contract, and of those that a test adds."""
 
     def __init__(self, *added: Contract) -> None:
-        self.versions = {
-            version_id(contract, version.number).bytes: RegisteredSchema(
-                contract.subject, version.definition
-            )
-            for contract in (*CONTRACTS, *added)
-            for version in contract.versions
-        }
-
-    def by_id(self, version_id: bytes) -> RegisteredSchema:
-        try:
-            return self.versions[version_id]
-        except KeyError:
-            raise UnknownSchemaId from None
+        super().__init__(
+            {
+                version_id(contract, version.number): RegisteredSchema(
+                    contract.subject, version.definition
+                )
+                for contract in (*CONTRACTS, *added)
+                for version in contract.versions
+            }
+        )
 
 
 EVENT: dict[str, Any] = {

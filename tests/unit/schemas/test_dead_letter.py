@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import Decoder, Encoder, RegisteredSchema, SchemaLookup
+from schemas.codec import Decoder, Encoder
 from schemas.dead_letter import (
     MAX_MESSAGE_CHARS,
     MAX_VALUE_BYTES,
@@ -20,15 +20,11 @@ from schemas.dead_letter import (
     without_values,
 )
 from schemas.model import Role, load_contracts
+from tests.unit.schemas.test_flat_reader import Registry
 
 CONTRACT = load_contracts().only(Role.DEAD_LETTER)
 ENCODER = Encoder(CONTRACT, UUID(int=1))
 SOURCE = SourceRecord("interactions", 1, 12, 1763000000400, b"u828", b"\x00")
-
-
-class _Registry(SchemaLookup):
-    def by_id(self, version_id: bytes) -> RegisteredSchema:
-        return RegisteredSchema(CONTRACT.subject, CONTRACT.newest.definition)
 
 
 def test_it_says_where_the_record_is_and_why_it_was_refused() -> None:
@@ -48,14 +44,14 @@ def test_it_says_where_the_record_is_and_why_it_was_refused() -> None:
         "first_seen": 1763000000500,
     }
     assert payload_is_whole(letter)
-    assert Decoder(CONTRACT, _Registry()).decode(ENCODER.encode(letter)) == letter
+    assert Decoder(CONTRACT, Registry(CONTRACT)).decode(ENCODER.encode(letter)) == letter
 
 
 def test_dead_letters_are_values_of_their_topic_and_counted_by_code() -> None:
     """With the step and the clock of whoever creates them."""
     letters = DeadLetters(ENCODER, Step.DELIVER, lambda: 1763000000500)
     value = letters.encode(SOURCE, "personalize.InvalidEvent", "too long", "e-1")
-    assert Decoder(CONTRACT, _Registry()).decode(value) == dead_letter(
+    assert Decoder(CONTRACT, Registry(CONTRACT)).decode(value) == dead_letter(
         SOURCE, Step.DELIVER, "personalize.InvalidEvent", "too long", 1763000000500, "e-1"
     )
     letters.encode(SOURCE, "other", "m")

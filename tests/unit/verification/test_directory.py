@@ -15,10 +15,11 @@ from uuid import UUID
 
 import pytest
 
-from schemas.codec import Decoder, RegisteredSchema, SchemaLookup, UnknownSchemaId
+from schemas.codec import Decoder, RegisteredSchema
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import Role, load_contracts
 from schemas.rules import check_id, check_interaction, check_version
+from tests.unit.schemas.test_codec import Registry
 from verification.anomalies import Anomalies
 from verification.directory import ReplayDirectory, ReplaySetError
 from verification.entries import Entry, Kind
@@ -157,7 +158,7 @@ def decoded_reason(entry: Entry) -> Reason | None:
     assert publication.kind is Kind.MALFORMED
     contract = CONTRACTS[entry.domain]
     try:
-        record = Decoder(contract, Registered(version_ids)).decode(publication.value)
+        record = Decoder(contract, newest_versions(version_ids)).decode(publication.value)
         if contract.role is Role.INTERACTION:
             check_interaction(record, NOW)  # type: ignore[arg-type]
         else:
@@ -168,18 +169,14 @@ def decoded_reason(entry: Entry) -> Reason | None:
     return None
 
 
-class Registered(SchemaLookup):
+def newest_versions(version_ids: Mapping[str, UUID]) -> Registry:
     """A registry with the newest version of each contract."""
-
-    def __init__(self, version_ids: Mapping[str, UUID]) -> None:
-        self._names = {version_id.bytes: name for name, version_id in version_ids.items()}
-
-    def by_id(self, version_id: bytes) -> RegisteredSchema:
-        name = self._names.get(version_id)
-        if name is None:
-            raise UnknownSchemaId
-        contract = CONTRACTS[name]
-        return RegisteredSchema(contract.subject, contract.newest.definition)
+    return Registry(
+        {
+            version_id: RegisteredSchema(CONTRACTS[name].subject, CONTRACTS[name].newest.definition)
+            for name, version_id in version_ids.items()
+        }
+    )
 
 
 EVENT = json.loads(event(1, 1))

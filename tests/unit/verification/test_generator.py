@@ -8,10 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from schemas.codec import Decoder, RegisteredSchema, SchemaLookup, UnknownSchemaId
+from schemas.codec import Decoder
 from schemas.errors import TunemeshError
 from schemas.invalid import InvalidRecord, Reason
 from schemas.model import load_contracts
+from tests.unit.verification.test_directory import newest_versions
 from verification.entries import Entry, Kind
 from verification.generator import GENRES, GeneratedHour, Hour
 from verification.malformed import DIMENSION_REASONS, INTERACTION_REASONS
@@ -22,14 +23,7 @@ CONTRACTS = load_contracts()
 VERSION_IDS = {c.name: UUID(int=n) for n, c in enumerate(CONTRACTS, 1)}
 
 
-class Registered(SchemaLookup):
-    """The contracts' newest versions under the ids above."""
-
-    def by_id(self, version_id: bytes) -> RegisteredSchema:
-        for contract in CONTRACTS:
-            if VERSION_IDS[contract.name].bytes == version_id:
-                return RegisteredSchema(contract.subject, contract.newest.definition)
-        raise UnknownSchemaId(version_id.hex())
+REGISTRY = newest_versions(VERSION_IDS)
 
 
 def hour(interactions: int = 4_000, *, anomalies: bool = False, seed: int = 7) -> GeneratedHour:
@@ -193,7 +187,7 @@ def test_a_malformed_record_is_refused_for_the_reason_the_ledger_has(domain: str
     malformed = published([entry for entry in entries if entry.kind is Kind.MALFORMED])
     reasons = INTERACTION_REASONS if domain == "interactions" else DIMENSION_REASONS
     assert {p.reason for p in malformed} == set(reasons)
-    decoder = Decoder(CONTRACTS[domain], Registered())
+    decoder = Decoder(CONTRACTS[domain], REGISTRY)
     # These decode; it is their fields that cannot be used.
     in_fields = {Reason.MISSING_ID, Reason.FUTURE_TIMESTAMP, Reason.INVALID_VALUE}
     for publication in malformed:
@@ -216,7 +210,7 @@ def test_everything_else_decodes_to_what_was_generated() -> None:
     """Valid events, duplicates and versions, with the contract's keys."""
     source = hour(anomalies=True)
     entries = [e for e in (*source.dimensions(), *source.stream()) if e.kind is not Kind.MALFORMED]
-    decoders = {c.name: Decoder(c, Registered()) for c in CONTRACTS.sources}
+    decoders = {c.name: Decoder(c, REGISTRY) for c in CONTRACTS.sources}
     for entry, publication in zip(entries, published(entries), strict=True):
         assert publication.key
         if entry.record is None:

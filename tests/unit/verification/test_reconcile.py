@@ -271,11 +271,9 @@ def attach_first(event_id: str, what: str) -> Corrupt:
 
 
 def add_enriched(**fields: Any) -> Corrupt:
-    def corrupt(world: World) -> None:
-        moment, record = world.enriched[0]
-        world.enriched.append((moment, {**record, **fields}))
-
-    return corrupt
+    return lambda world: world.enriched.extend(
+        [(moment, {**record, **fields}) for moment, record in world.enriched[:1]]
+    )
 
 
 def emit_malformed(world: World) -> None:
@@ -284,10 +282,7 @@ def emit_malformed(world: World) -> None:
 
 
 def change_letter(**fields: Any) -> Corrupt:
-    def corrupt(world: World) -> None:
-        world.letters[0] |= fields
-
-    return corrupt
+    return lambda world: world.letters[0].update(fields)
 
 
 def drop_letter(world: World) -> None:
@@ -295,10 +290,7 @@ def drop_letter(world: World) -> None:
 
 
 def add_letter(**fields: Any) -> Corrupt:
-    def corrupt(world: World) -> None:
-        world.letters.append({**world.letters[0], **fields})
-
-    return corrupt
+    return lambda world: world.letters.append({**world.letters[0], **fields})
 
 
 def refuse_valid(world: World) -> None:
@@ -308,10 +300,7 @@ def refuse_valid(world: World) -> None:
 
 
 def accept(event_id: str) -> Corrupt:
-    def corrupt(world: World) -> None:
-        world.accepted.append(Accepted(event_id, T0 + 20_000))
-
-    return corrupt
+    return lambda world: world.accepted.append(Accepted(event_id, T0 + 20_000))
 
 
 @pytest.mark.parametrize(
